@@ -1,0 +1,3 @@
+//! Arguments → settings → `server::run`, and nothing else.
+
+fn main() {}
