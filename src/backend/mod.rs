@@ -1,1 +1,3 @@
-//! To come.
+//! One database server, seen from here.
+
+pub mod connection;

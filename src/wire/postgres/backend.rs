@@ -720,6 +720,8 @@ mod tests {
         for bytes in [&b""[..], b"\xff", b"\xff\xff", b"\0\0x", &long_value, &negative] {
             assert!(DataRow::read(bytes).is_err(), "{bytes:?}");
             assert!(RowDescription::read(bytes).is_err(), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"\xff", b"\xff\xff", b"\0\0x", &long_value] {
             assert!(parameter_types(bytes).is_err(), "{bytes:?}");
             assert!(CopyResponse::read(bytes).is_err(), "{bytes:?}");
         }

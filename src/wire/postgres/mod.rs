@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod frame;
 pub mod frontend;
+pub mod scram;
 
 mod read;
 mod write;

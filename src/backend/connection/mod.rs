@@ -1,0 +1,3 @@
+//! A connection to a database server.
+
+pub mod login;
