@@ -5,6 +5,8 @@
 //! [`Stream::connect_tls`] together with whatever it has read and not used: anything at all is an attack
 //! (CVE-2021-23214 and its kind), and the connection is dropped.
 
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 
 use std::future::Future;

@@ -1,1 +1,3 @@
-//! To come.
+//! One client: what it said, what it is owed.
+
+pub mod login;

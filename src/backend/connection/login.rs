@@ -391,3 +391,171 @@ fn refusal(body: Bytes) -> OpenError {
 const MESSAGE_MAX: usize = 1 << 16;
 /// All the settings that a server reports at login, together.
 const REPORTED_MAX: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock;
+    use crate::tasks;
+    use crate::wire::postgres::backend;
+    use crate::wire::postgres::backend::Severity;
+
+    fn soon() -> Tick {
+        clock::now().plus(Duration::from_secs(20))
+    }
+
+    fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&[kind][..], &i32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+    }
+
+    fn authentication(code: u32, rest: &[u8]) -> Vec<u8> {
+        frame(b'R', &[&code.to_be_bytes(), rest].concat())
+    }
+
+    fn ready() -> Vec<u8> {
+        let mut out = vec![];
+        backend::authentication_ok(&mut out);
+        backend::ready(&mut out, b'I');
+        out
+    }
+
+    /// A server that says `script`, whatever it hears; gives what came of the login and what it heard.
+    async fn against(script: Vec<u8>, password: Option<&str>) -> (Result<Opened, OpenError>, Vec<u8>) {
+        let (ours, mut server) = Stream::memory(1 << 20);
+        server.write_all(&script).await.unwrap();
+        server.shutdown().await.unwrap();
+        let secret = password.map(Secret::new);
+        let login = Login { user: "ann", password: secret.as_ref(), database: "shop", parameters: &[] };
+        let opened = open_on(ours, &login, soon()).await;
+        let mut heard = vec![];
+        let (opened, stream) = match opened {
+            Ok(Opened { stream, parameters, pid, key, leftover }) => {
+                let (nowhere, _) = Stream::memory(1);
+                (Ok(Opened { stream: nowhere, parameters, pid, key, leftover }), Some(stream))
+            }
+            Err(error) => (Err(error), None),
+        };
+        drop(stream);
+        server.read_to_end(&mut heard).await.unwrap();
+        (opened, heard)
+    }
+
+    #[tokio::test]
+    async fn what_the_server_reports_is_kept() {
+        let mut script = vec![];
+        backend::authentication_ok(&mut script);
+        backend::parameter_status(&mut script, "TimeZone", "UTC").unwrap();
+        backend::notice(&mut script, Severity::Notice, "00000", "hello", None);
+        backend::key_data(&mut script, 7, &[1; 32]).unwrap();
+        backend::ready(&mut script, b'I');
+        backend::parameter_status(&mut script, "TimeZone", "CET").unwrap();
+        let (opened, heard) = against(script, None).await;
+        let opened = opened.unwrap();
+        assert_eq!(opened.parameters, [("TimeZone".to_owned(), "UTC".to_owned())]);
+        assert_eq!((opened.pid, opened.key), (7, vec![1; 32]));
+        assert_eq!(opened.leftover.first(), Some(&b'S'), "what came after it is kept");
+        let mut expected = vec![];
+        frontend::startup(&mut expected, &[("user", "ann"), ("database", "shop")]).unwrap();
+        assert_eq!(heard, expected);
+    }
+
+    #[tokio::test]
+    async fn passwords_are_hashed_or_not_told() {
+        let script = [authentication(5, &[1, 2, 3, 4]), ready()].concat();
+        let (opened, heard) = against(script, Some("geheim")).await;
+        assert!(opened.is_ok());
+        assert!(heard.ends_with(b"md522a979dc904e2347cdbc3e19805085a1\0"));
+        let script = [authentication(3, b""), ready()].concat();
+        let (opened, heard) = against(script, Some("geheim")).await;
+        assert!(matches!(opened, Err(OpenError::Unwilling(_))));
+        assert!(!heard.windows(6).any(|it| it == b"geheim"));
+        for code in [5_u32, 10] {
+            let rest: &[u8] = if code == 5 { &[0; 4] } else { b"SCRAM-SHA-256\0\0" };
+            assert!(matches!(against(authentication(code, rest), None).await.0, Err(OpenError::Unwilling(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_cannot_leave_an_exchange_that_it_began() {
+        let sasl = authentication(10, b"SCRAM-SHA-256\0\0");
+        for next in [
+            ready(),
+            authentication(3, b""),
+            authentication(5, &[0; 4]),
+            authentication(12, b"v=AAAA"),
+            authentication(11, b"r=x,s=AAAA,i=4096"),
+            authentication(11, format!("r={},s=AAAA,i=1", "x".repeat(4000)).as_bytes()),
+            authentication(11, b""),
+        ] {
+            let (opened, heard) = against([sasl.clone(), next].concat(), Some("geheim")).await;
+            assert!(matches!(opened, Err(OpenError::Unwilling(_) | OpenError::Scram(_))), "{opened:?}");
+            assert!(!heard.windows(6).any(|it| it == b"geheim"));
+        }
+        for unknown in [&b"OAUTHBEARER\0\0"[..], b"\0", b"SCRAM-SHA-256-PLUS\0\0"] {
+            let (opened, _) = against(authentication(10, unknown), Some("geheim")).await;
+            assert!(matches!(opened, Err(OpenError::Unwilling(_))), "{opened:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told_apart() {
+        let (opened, _) = against(frame(b'E', b"SFATAL\0C28P01\0Mno\0\0"), None).await;
+        assert!(matches!(&opened, Err(OpenError::Refused(it)) if it.code() == Some("28P01")), "{opened:?}");
+        assert_eq!(opened.unwrap_err().to_string(), "login refused: no (28P01)");
+        let late = [authentication(0, b""), frame(b'E', b"C3D000\0Mnone\0\0")].concat();
+        assert!(matches!(against(late, None).await.0, Err(OpenError::Server(it)) if it.code() == Some("3D000")));
+        // T-05: a server's error may lack anything.
+        for body in [&b"\0"[..], b"M\0\0", b"SFATAL\0\0"] {
+            assert!(matches!(against(frame(b'E', body), None).await.0, Err(OpenError::Server(_))));
+        }
+        assert!(matches!(against(frame(b'E', b"SFATAL"), None).await.0, Err(OpenError::Violation(_))));
+        assert!(matches!(against(vec![], None).await.0, Err(OpenError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_hostile_server_is_left() {
+        let many: Vec<u8> = (0..3000).flat_map(|_| frame(b'S', b"aaaaaaaaaaaaaaaa\0bbbbbbbbbbbbbbbbbb\0")).collect();
+        for script in [
+            vec![b'R', 0x7f, 0xff, 0xff, 0xff],
+            vec![b'R', 0, 0, 0, 3],
+            frame(b'N', &[b'x'; 1 << 17]),
+            frame(b'T', b"\0\0"),
+            [authentication(0, b""), many].concat(),
+            [authentication(0, b""), frame(b'Z', b"T")].concat(),
+            [authentication(0, b""), frame(b'S', b"a\0\xff\0")].concat(),
+            [authentication(0, b""), authentication(0, b"")].concat(),
+        ] {
+            let opened = against(script, None).await.0;
+            assert!(matches!(opened, Err(OpenError::Violation(_))), "{opened:?}");
+        }
+    }
+
+    /// The answer of a server to a request for TLS.
+    async fn asked_for_tls(answer: &'static [u8], tls: &ClientTls) -> Result<Opened, OpenError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tasks::shared("server", async move {
+            let mut stream = Stream::tcp(listener.accept().await.unwrap().0).unwrap();
+            let mut asked = [0; 8];
+            stream.read_exact(&mut asked).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            // Until the other end hangs up.
+            let _ = stream.read_to_end(&mut vec![]).await;
+        });
+        let login = Login { user: "ann", password: None, database: "shop", parameters: &[] };
+        open("127.0.0.1", port, tls, &login, soon()).await
+    }
+
+    #[tokio::test]
+    async fn bytes_in_clear_behind_the_answer_end_it() {
+        let tls = ClientTls::required(None).unwrap();
+        assert!(matches!(asked_for_tls(b"SR\0\0\0\x08\0\0\0\0", &tls).await, Err(OpenError::Tls(TlsError::Stuffed))));
+        assert!(matches!(asked_for_tls(b"N", &tls).await, Err(OpenError::NoTls)));
+        assert!(matches!(asked_for_tls(b"NR", &tls).await, Err(OpenError::Violation(_))));
+        assert!(matches!(asked_for_tls(b"E\0\0\0\x08", &tls).await, Err(OpenError::Violation(_))));
+    }
+}
