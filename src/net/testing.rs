@@ -17,14 +17,25 @@ pub(crate) struct Certificate {
 impl Certificate {
     /// For servers of that name.
     pub(crate) fn new(name: &str) -> Self {
+        Self::make(name, rcgen::IsCa::NoCa)
+    }
+
+    /// The same marked as an authority, as `openssl req -x509` makes them.
+    pub(crate) fn authority(name: &str) -> Self {
+        Self::make(name, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained))
+    }
+
+    fn make(name: &str, is_ca: rcgen::IsCa) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("shardway-certificate-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (cert, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        std::fs::write(&cert, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.is_ca = is_ca;
+        let signer = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&cert, parameters.self_signed(&signer).unwrap().pem()).unwrap();
+        std::fs::write(&key, signer.serialize_pem()).unwrap();
         Self { folder, cert, key }
     }
 

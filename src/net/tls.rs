@@ -21,6 +21,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
+use rustls::server::ParsedCertificate;
 use sha2::Digest;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
@@ -77,15 +78,14 @@ impl ServerTls {
     /// # Errors
     /// When a file cannot be read or the two do not go together.
     pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        let wrong = |path: &Path, why: String| TlsError::File { path: path.to_owned(), why };
-        let cert_pem = std::fs::read(cert).map_err(|error| wrong(cert, error.to_string()))?;
-        let key_pem = std::fs::read(key).map_err(|error| wrong(key, error.to_string()))?;
+        let cert_pem = std::fs::read(cert).map_err(|error| wrong(cert, &error))?;
+        let key_pem = std::fs::read(key).map_err(|error| wrong(key, &error))?;
         let chain = CertificateDer::pem_slice_iter(&cert_pem).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| wrong(cert, error.to_string()))?;
+        let chain = chain.map_err(|error| wrong(cert, &error))?;
         if chain.is_empty() {
-            return Err(wrong(cert, "it holds no certificate".to_owned()));
+            return Err(wrong(cert, &"it holds no certificate"));
         }
-        let key_der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| wrong(key, error.to_string()))?;
+        let key_der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| wrong(key, &error))?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .and_then(|it| it.with_no_client_auth().with_single_cert(chain, key_der))
@@ -165,7 +165,7 @@ impl ClientTls {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     Chain,
     ChainAndName,
@@ -173,62 +173,60 @@ enum Check {
 
 fn client_config(ca: Option<&Path>, check: Check) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Certificate)?;
-    let mut config = match check {
-        Check::ChainAndName => builder.with_root_certificates(authorities(ca)?).with_no_client_auth(),
-        Check::Chain => {
-            let chain = match ca {
-                None => None,
-                Some(_) => {
-                    let roots = Arc::new(authorities(ca)?);
-                    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-                    Some(verifier.map_err(|error| TlsError::Certificate(rustls::Error::General(error.to_string())))?)
-                }
-            };
-            let verifier = Arc::new(AnyName { chain, provider });
-            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    let mut judge = Judge { authorities: None, named: Vec::new(), check, provider: Arc::clone(&provider) };
+    if check == Check::ChainAndName || ca.is_some() {
+        let certificates = authorities(ca)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            match (roots.add(certificate.clone()), ca) {
+                // A system's store may hold certificates that rustls cannot read; those vouch for nobody here.
+                (Ok(()), _) | (Err(_), None) => {}
+                (Err(error), Some(path)) => return Err(wrong(path, &error)),
+            }
         }
-    };
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        judge.authorities = Some(verifier.map_err(|_| TlsError::NoAuthorities)?);
+        if ca.is_some() {
+            judge.named = certificates;
+        }
+    }
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Certificate)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 
-fn authorities(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let wrong = |why: String| TlsError::File { path: path.to_owned(), why };
-            let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("it holds no certificate".to_owned()));
-            }
-        }
-        None => {
-            // A system's store may hold certificates that rustls cannot read; those vouch for nobody here.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(TlsError::NoAuthorities);
-            }
-        }
+/// The authorities in a file, or the system's.
+fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let Some(path) = ca else { return Ok(rustls_native_certs::load_native_certs().certs) };
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(found) if found.is_empty() => Err(wrong(path, &"it holds no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(wrong(path, &error)),
     }
-    Ok(roots)
 }
 
-/// Accepts certificates under whichever name, and without `chain` from whomever. That the server holds the
-/// certificate's key is checked all the same.
+fn wrong(path: &Path, why: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.to_owned(), why: why.to_string() }
+}
+
+/// Decides whom to believe. That the server holds the certificate's key is checked in every case.
 #[derive(Debug)]
-struct AnyName {
-    chain: Option<Arc<WebPkiServerVerifier>>,
+struct Judge {
+    /// Who may vouch; `None`: nobody needs to.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates that the operator named: a server that shows one of them itself needs nobody else.
+    named: Vec<CertificateDer<'static>>,
+    check: Check,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -237,13 +235,28 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
+        let verdict = authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let Err(rustls::Error::InvalidCertificate(error)) = &verdict else { return verdict };
+        match error {
             // The name is looked at last: whoever gets there has a chain that holds.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                if self.check == Check::Chain =>
+            {
+                Ok(ServerCertVerified::assertion())
+            }
+            // What `openssl req -x509` makes is its own authority, which is no server's certificate by the book. Its
+            // dates have been looked at by then.
+            CertificateError::Other(other)
+                if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+                    && self.named.iter().any(|it| it == end_entity) =>
+            {
+                if self.check == Check::ChainAndName {
+                    rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            _ => verdict,
         }
     }
 

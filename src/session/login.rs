@@ -845,8 +845,11 @@ mod tests {
 
     #[tokio::test]
     async fn tls_is_agreed_on_checked_and_bound_to() {
-        let certificate = Certificate::new("localhost");
-        let other = Certificate::new("localhost");
+        tls_with(&Certificate::new("localhost"), &Certificate::new("localhost")).await;
+        tls_with(&Certificate::authority("localhost"), &Certificate::authority("localhost")).await;
+    }
+
+    async fn tls_with(certificate: &Certificate, other: &Certificate) {
         let ca = Some(certificate.path());
         // Both ends can bind to this certificate, so each login below succeeds only if both find the same hash.
         let offered = scram::Server::new(Some(certificate.server().chain_pem()));
@@ -859,7 +862,7 @@ mod tests {
             ("localhost", ClientTls::required(Some(other.path())), false),
             ("localhost", ClientTls::required(None), true),
         ] {
-            let (port, task) = with_tls(&certificate).await;
+            let (port, task) = with_tls(certificate).await;
             let secret = Secret::new(PASSWORD);
             let request =
                 server_login::Login { user: "ann", password: Some(&secret), database: "shop", parameters: &[] };
