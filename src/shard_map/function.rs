@@ -4,6 +4,7 @@
 //! nothing. Whether its parts fit together (every bucket placed, no gap between ranges) is `validate`'s affair.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -324,9 +325,12 @@ impl ShardFunction {
         let mut lines = vec![format!("scheme {}", self.scheme_name()), format!("key {}", self.key_type)];
         match &self.scheme {
             Scheme::Hash(buckets) => {
-                lines.extend(
-                    runs(buckets).map(|(first, last, shard)| format!("buckets {first}-{last} {}", name(shard))),
-                );
+                let mut owned: BTreeMap<String, Vec<String>> = BTreeMap::new();
+                for (first, last, shard) in runs(buckets) {
+                    let run = if first == last { first.to_string() } else { format!("{first}-{last}") };
+                    owned.entry(name(shard)).or_default().push(run);
+                }
+                lines.extend(owned.iter().map(|(name, runs)| format!("buckets {name} {}", runs.join(","))));
             }
             Scheme::Range(Ranges { pieces, end }) => {
                 lines.extend(pieces.iter().map(|(from, shard)| {
@@ -656,6 +660,6 @@ mod tests {
     fn a_description_names_runs_of_buckets() {
         let function = halves(KeyType::BigInt, vec![(Key::Int(42), S3)]);
         let text = function.describe(|shard| format!("s{}", shard.0 + 1));
-        assert_eq!(text, "scheme hash\nkey bigint\nbuckets 0-8191 s1\nbuckets 8192-16383 s2\npinned 42 s3");
+        assert_eq!(text, "scheme hash\nkey bigint\nbuckets s1 0-8191\nbuckets s2 8192-16383\npinned 42 s3");
     }
 }
