@@ -109,5 +109,5 @@ fn no_secret_is_printed() {
     assert!(!text.contains("tell"), "{text}");
     assert!(!json.contains("tell"), "{json}");
     assert!(!format!("{mistakes:?}").contains("tell"));
-    assert!(text.contains("m.yaml:8:47"), "{text}");
+    assert!(text.contains("m.yaml:8:44"), "{text}");
 }

@@ -451,7 +451,7 @@ const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h
 impl Read for Span {
     fn read(tree: &Tree, mistakes: &mut Mistakes<'_>) -> Option<Self> {
         let units = "ms, s, m, h or d";
-        let milliseconds = measure(tree, "a duration, such as 5s", units, "s", &SPAN_UNITS, mistakes)?;
+        let milliseconds = measure(tree, "a duration, such as 5s", units, &SPAN_UNITS, mistakes)?;
         Some(Self(Duration::from_millis(milliseconds)))
     }
 }
@@ -476,26 +476,19 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 impl Read for Size {
     fn read(tree: &Tree, mistakes: &mut Mistakes<'_>) -> Option<Self> {
         let units = "B, KiB, MiB, GiB, KB, MB or GB";
-        measure(tree, "a size, such as 64MiB", units, "MiB", &SIZE_UNITS, mistakes).map(Self)
+        measure(tree, "a size, such as 64MiB", units, &SIZE_UNITS, mistakes).map(Self)
     }
 }
 
 schema!(Size, "Size", { "type": "string", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)$" });
 
 /// A whole number with one of `units` behind it, in the smallest.
-fn measure(
-    tree: &Tree,
-    wanted: &str,
-    units: &str,
-    likely: &str,
-    values: &[(&str, u64)],
-    mistakes: &mut Mistakes<'_>,
-) -> Option<u64> {
+fn measure(tree: &Tree, wanted: &str, units: &str, values: &[(&str, u64)], mistakes: &mut Mistakes<'_>) -> Option<u64> {
     let text = &scalar_of(tree, wanted, mistakes)?.text;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim_start();
-    let Ok(number) = number.parse::<u64>() else {
+    if number.is_empty() {
         mistakes.error(
             "map-type",
             tree.place,
@@ -503,13 +496,13 @@ fn measure(
             format!("Write a whole number and its unit: {units}."),
         );
         return None;
-    };
+    }
     if unit.is_empty() {
         mistakes.error(
             "map-unit-missing",
             tree.place,
             format!("`{text}` has no unit"),
-            format!("Write its unit behind it, such as `{number}{likely}`; units are {units}."),
+            format!("Write its unit right behind it: {units}."),
         );
         return None;
     }
@@ -523,7 +516,7 @@ fn measure(
         );
         return None;
     };
-    let product = number.checked_mul(*value);
+    let product = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*value));
     if product.is_none() {
         mistakes.error("map-out-of-range", tree.place, format!("`{text}` is too much"), "Write a smaller number.");
     }
@@ -694,7 +687,7 @@ impl Read for SecretSource {
                     }
                 }
             }
-            TreeNode::Scalar(_) | TreeNode::List(_) => {
+            TreeNode::Scalar(_) | TreeNode::List(_) | TreeNode::Broken => {
                 wrong_type(tree, "{env: NAME} or {file: PATH}", mistakes);
                 None
             }
@@ -713,7 +706,7 @@ impl Read for Http {
     fn read(tree: &Tree, mistakes: &mut Mistakes<'_>) -> Option<Self> {
         match &tree.node {
             TreeNode::Map(_) => HttpListener::read(tree, mistakes).map(Self::Listener),
-            TreeNode::Scalar(_) | TreeNode::List(_) => At::read(tree, mistakes).map(Self::Address),
+            TreeNode::Scalar(_) | TreeNode::List(_) | TreeNode::Broken => At::read(tree, mistakes).map(Self::Address),
         }
     }
 }
@@ -773,7 +766,7 @@ impl Read for Table {
     fn read(tree: &Tree, mistakes: &mut Mistakes<'_>) -> Option<Self> {
         match &tree.node {
             TreeNode::Map(_) => TableRecord::read(tree, mistakes).map(Self::Record),
-            TreeNode::Scalar(_) | TreeNode::List(_) => At::read(tree, mistakes).map(Self::Key),
+            TreeNode::Scalar(_) | TreeNode::List(_) | TreeNode::Broken => At::read(tree, mistakes).map(Self::Key),
         }
     }
 }
@@ -837,7 +830,9 @@ impl Read for Buckets {
                 let ranges: Vec<_> = items.iter().map(|item| bucket_range(item, mistakes)).collect();
                 ranges.into_iter().collect::<Option<Vec<_>>>().map(Self)
             }
-            TreeNode::Scalar(_) | TreeNode::Map(_) => bucket_range(tree, mistakes).map(|range| Self(vec![range])),
+            TreeNode::Scalar(_) | TreeNode::Map(_) | TreeNode::Broken => {
+                bucket_range(tree, mistakes).map(|range| Self(vec![range]))
+            }
         }
     }
 }

@@ -178,11 +178,15 @@ pub(super) fn kind_of(tree: &Tree) -> &'static str {
         Node::Scalar(_) => "a single value",
         Node::List(_) => "a list",
         Node::Map(_) => "a map",
+        Node::Broken => "something unreadable",
     }
 }
 
 /// Reports that something else was wanted.
 pub(super) fn wrong_type(tree: &Tree, wanted: &str, mistakes: &mut Mistakes<'_>) {
+    if matches!(tree.node, Node::Broken) {
+        return;
+    }
     mistakes.error(
         "map-type",
         tree.place,
@@ -194,7 +198,7 @@ pub(super) fn wrong_type(tree: &Tree, wanted: &str, mistakes: &mut Mistakes<'_>)
 pub(super) fn scalar_of<'t>(tree: &'t Tree, wanted: &str, mistakes: &mut Mistakes<'_>) -> Option<&'t Scalar> {
     match &tree.node {
         Node::Scalar(scalar) if !is_null(scalar) => Some(scalar),
-        Node::Scalar(_) | Node::List(_) | Node::Map(_) => {
+        Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Broken => {
             wrong_type(tree, wanted, mistakes);
             None
         }
@@ -244,7 +248,8 @@ pub(super) fn is_null(scalar: &Scalar) -> bool {
 pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_lowercase();
     let allowed = match name.chars().count() {
-        0..=2 => 1,
+        // Of s3, s1 is no misspelling.
+        0..=2 => 0,
         3..=5 => 2,
         _ => 3,
     };

@@ -109,7 +109,7 @@ fn secret_length(text: &str, value: usize) -> usize {
             let inside = line.trim_start_matches(['{', ' ']);
             let key = inside.trim_start_matches(['"', '\'']);
             let word = key.split(|c: char| !is_word(c)).next();
-            if matches!(word, Some("env" | "file")) { 0 } else { line.find('}').unwrap_or(line.len()) }
+            if matches!(word, Some("env" | "file")) { 0 } else { line.find('}').map_or(line.len(), |at| at + 1) }
         }
         Some(quote @ ('"' | '\'')) => {
             let close = rest.get(1..).and_then(|inside| inside.find(quote));
@@ -170,7 +170,7 @@ mod tests {
             ("token: hush\nnext: 1", "token: ********\nnext: 1"),
             ("password: |\n  hush\n  more\nnext: 1", "password: ********\n\n\nnext: 1"),
             ("a:\n  password:\n    hush\n  next: 1", "a:\n  password:********\n\n  next: 1"),
-            ("password: {value: hush}", "password: ********}"),
+            ("password: {value: hush}", "password: ********"),
             ("password: \"hush", "password: ********"),
             ("{passwrd: hush}", "{passwrd: ********}"),
         ];

@@ -12,6 +12,7 @@ use serde_yaml::granit_parser::Parser;
 use serde_yaml::granit_parser::ScalarStyle;
 use serde_yaml::granit_parser::ScanError;
 use serde_yaml::granit_parser::Span;
+use serde_yaml::granit_parser::StructureStyle;
 
 use crate::shard_map::mistake::Mistakes;
 use crate::shard_map::mistake::Place;
@@ -22,7 +23,7 @@ const VALUES_MAX: usize = 200_000;
 /// A value.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    /// A scalar's text; the first character of a list or map.
+    /// A scalar's text; a list or map in brackets; the first character of one without.
     pub(super) place: Place,
     pub(super) node: Node,
 }
@@ -33,6 +34,8 @@ pub(super) enum Node {
     Scalar(Scalar),
     List(Vec<Tree>),
     Map(Vec<(Word, Tree)>),
+    /// What could not be read; that has been reported.
+    Broken,
 }
 
 /// A scalar's text, and whether it stood without quotes.
@@ -87,6 +90,7 @@ struct Builder<'m, 'a> {
 /// A list or map whose end has not come.
 struct Open {
     place: Place,
+    style: StructureStyle,
     anchor: usize,
     /// `Builder::values` when it began.
     values: usize,
@@ -128,15 +132,15 @@ impl Builder<'_, '_> {
                 self.count(place, 1)?;
                 self.finish(Tree { place, node: Node::Scalar(scalar) }, *anchor, 1);
             }
-            Event::SequenceStart(_, anchor, tag) => {
+            Event::SequenceStart(style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place);
-                self.begin(place, *anchor, Kind::List(Vec::new()))?;
+                self.begin(place, *style, *anchor, Kind::List(Vec::new()))?;
             }
-            Event::MappingStart(_, anchor, tag) => {
+            Event::MappingStart(style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place);
-                self.begin(place, *anchor, Kind::Map { entries: Vec::new(), merged: Vec::new(), key: None })?;
+                self.begin(place, *style, *anchor, Kind::Map { entries: Vec::new(), merged: Vec::new(), key: None })?;
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceEnd | Event::MappingEnd => self.end(place),
             Event::Alias(anchor) => {
                 let Some((tree, values)) = self.anchors.get(anchor).cloned() else {
                     self.mistakes.error(
@@ -157,23 +161,25 @@ impl Builder<'_, '_> {
                     format!("no anchor named \"{name}\" stands before this alias"),
                     format!("Define it with &{name}, or quote the value if the asterisk belongs to it."),
                 );
-                let scalar = Scalar { text: String::new(), plain: false };
-                self.finish(Tree { place, node: Node::Scalar(scalar) }, 0, 1);
+                self.finish(Tree { place, node: Node::Broken }, 0, 1);
             }
             _ => {}
         }
         Some(())
     }
 
-    fn begin(&mut self, place: Place, anchor: usize, kind: Kind) -> Option<()> {
+    fn begin(&mut self, place: Place, style: StructureStyle, anchor: usize, kind: Kind) -> Option<()> {
         let values = self.values;
         self.count(place, 1)?;
-        self.open.push(Open { place, anchor, values, kind });
+        self.open.push(Open { place, style, anchor, values, kind });
         Some(())
     }
 
-    fn end(&mut self) {
-        let Some(Open { place, anchor, values, kind }) = self.open.pop() else { return };
+    fn end(&mut self, last: Place) {
+        let Some(Open { mut place, style, anchor, values, kind }) = self.open.pop() else { return };
+        if style == StructureStyle::Flow {
+            place.end = last.end;
+        }
         let node = match kind {
             Kind::List(items) => Node::List(items),
             Kind::Map { mut entries, merged, .. } => {
@@ -214,6 +220,7 @@ impl Builder<'_, '_> {
                 }
             }
             Node::List(trees) => trees.into_iter().for_each(|tree| self.merge(entries, tree)),
+            Node::Broken => {}
             Node::Scalar(_) => self.mistakes.error(
                 "map-type",
                 tree.place,

@@ -65,6 +65,10 @@ impl Tables {
         placement: Placement,
         mistakes: &mut Mistakes<'_>,
     ) {
+        if name.value.is_empty() {
+            // It could not be read, which has been reported.
+            return;
+        }
         if !is_table_name(&name.value) {
             mistakes.error(
                 "map-name",
@@ -124,9 +128,7 @@ impl Validator<'_, '_> {
             Field::Given(control) => Some(self.login(control)),
             Field::Absent | Field::Broken => allowed(users, &name.value).next().map(server_login),
         };
-        let users_are_read =
-            map.users.given().is_some_and(|named| named.entries.iter().all(|(_, user)| user.is_some()));
-        if control.is_none() && file.control.is_absent() && users_are_read {
+        if control.is_none() && file.control.is_absent() && users_are_whole(map) {
             self.mistakes.error(
                 "map-control-missing",
                 name.place,
@@ -510,6 +512,19 @@ impl Validator<'_, '_> {
             queue_max: self.number("failover.queue_max", it.map(|it| &it.queue_max), 2000, 0..=1_000_000),
         }
     }
+}
+
+/// Whether every user could be read and names databases that there are: otherwise one may have been meant for any.
+fn users_are_whole(map: &file::Map) -> bool {
+    let (Some(users), Some(databases)) = (map.users.given(), map.databases.given()) else { return false };
+    let known = |name: &str| databases.entries.iter().any(|(database, _)| database.value == name);
+    users.entries.iter().all(|(_, user)| {
+        user.as_ref().is_some_and(|user| match &user.databases {
+            Field::Absent => true,
+            Field::Broken => false,
+            Field::Given(list) => list.iter().all(|at| known(&at.value.0)),
+        })
+    })
 }
 
 /// The longest name of a shard, group or node.

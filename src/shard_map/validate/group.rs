@@ -216,7 +216,7 @@ impl Validator<'_, '_> {
         let mut members: Vec<(Arc<str>, ShardId, usize)> = Vec::new();
         for (name, weight) in named.iter() {
             let field = Field::Given(weight.clone());
-            let weight = self.number("the weight on the ring", Some(&field), 1, 1..=WEIGHT_MAX);
+            let weight = self.number("ring", Some(&field), 1, 1..=WEIGHT_MAX);
             if let Some(shard) = ids.find(&name.value, name.place, self.mistakes) {
                 members.push((name.value.as_str().into(), shard, weight.min(64)));
             }

@@ -104,7 +104,7 @@ fn has_known_version(tree: &Tree, mistakes: &mut Mistakes<'_>) -> bool {
             );
             false
         }
-        Node::List(_) | Node::Map(_) => true,
+        Node::List(_) | Node::Map(_) | Node::Broken => true,
     }
 }
 
@@ -652,7 +652,7 @@ impl Shards {
                 "map-unknown-shard",
                 place,
                 format!("there is no shard `{name}`"),
-                did_you_mean(name, self.names.iter().map(String::as_str)),
+                did_you_mean(name, self.names.iter().map(String::as_str).filter(|name| !name.is_empty())),
             );
         }
         found
