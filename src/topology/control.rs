@@ -121,7 +121,7 @@ impl Control {
                 ("statement_timeout", "10s"),
                 ("lock_timeout", "5s"),
                 ("jit", "off"),
-                ("default_transaction_isolation", "read\\ committed"),
+                ("default_transaction_isolation", "read committed"),
             ])
             .disable_statement_logging();
         if let Some(ca) = &self.tls.ca {

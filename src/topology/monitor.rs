@@ -155,11 +155,13 @@ impl ShardMonitor {
             }
             Event::Silent(since) => {
                 node.verdict.observe(Heard::Silence(since), now);
+                node.end_if_down();
             }
             Event::Failed(heard, trouble) => {
                 node.verdict.observe(heard, now);
                 node.trouble = Some(trouble);
                 node.end();
+                node.end_if_down();
             }
             Event::Answered(report) => {
                 // A life that was given up, be it only by silence, does not begin again: the next connection is another.
@@ -173,10 +175,6 @@ impl ShardMonitor {
                     news = Some(report);
                 }
             }
-        }
-        if node.verdict.health() == Health::Down {
-            node.last = None;
-            node.end();
         }
         self.settle(place, news);
         advice
@@ -300,6 +298,14 @@ impl NodeMonitor {
     fn end(&mut self) {
         self.generation = 0;
         self.replayed = Replayed::default();
+    }
+
+    /// What is down claims nothing any more.
+    fn end_if_down(&mut self) {
+        if self.verdict.health() == Health::Down {
+            self.last = None;
+            self.end();
+        }
     }
 
     fn answered(&mut self, report: Report) -> Result<(), ()> {
@@ -508,6 +514,22 @@ mod tests {
         it.fail(0, Heard::Saturation, 201);
         it.fail(0, Heard::Saturation, 99_999);
         assert_eq!((it.role(0), it.monitor.standing(0).health), (Role::Primary, Health::Up));
+    }
+
+    #[test]
+    fn what_was_down_begins_another_life_with_its_next_connection() {
+        let mut it = Shard::running();
+        it.fail(1, Heard::Refusal, 200);
+        it.fail(1, Heard::Refusal, 201);
+        assert_eq!(it.monitor.standing(1).health, Health::Down);
+        it.connect(1, 1);
+        assert_eq!(it.replica(1, 210, 1000, Some(1)), Advice::GoOn);
+        assert_eq!((it.fresh(1), it.monitor.standing(1).health), (100, Health::Up));
+        // Silence ended this life although the connection still stands: its late answer opens no new one.
+        let _ = it.monitor.observe(1, Event::Silent(Tick(300)), Tick(9_000));
+        assert_eq!(it.monitor.standing(1).health, Health::Down);
+        assert_eq!(it.replica(1, 300, 1000, Some(1)), Advice::Reconnect);
+        assert_eq!(it.fresh(1), 0);
     }
 
     #[test]
