@@ -7,8 +7,11 @@
 
 pub mod binaries;
 pub mod client;
+pub mod demo;
+pub mod dev;
 mod node;
 mod process;
+mod signals;
 mod workspace;
 
 use std::collections::BTreeMap;
