@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -71,9 +70,9 @@ pub enum CheckoutError {
         /// Why.
         reason: String,
     },
-    /// The server answered with an error of its own: its whole ErrorResponse message.
-    #[error("the server refused the login")]
-    Refused(Vec<u8>),
+    /// The server answered with an error of its own.
+    #[error("the server refused the login: {0}")]
+    Refused(login::ServerError),
 }
 
 /// Counts of one pool, for SHOW POOLS.
@@ -379,7 +378,7 @@ impl WorkerPools {
 
     fn pop_quiet(&self, pool: &Pool) -> Option<Connection> {
         loop {
-            let connection = pool.idle.borrow_mut().pop()?;
+            let mut connection = pool.idle.borrow_mut().pop()?;
             pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
             // What the server hung up on, or sent something on unasked, is of no use.
             if connection.is_quiet() && connection.opened.0 >= pool.shared.opened_before.load(Ordering::Relaxed) {
@@ -431,18 +430,16 @@ impl WorkerPools {
     async fn open(&self, shared: &Arc<Shared>, slot: Slot) -> Result<Connection, CheckoutError> {
         let recipe = Arc::clone(&locked(&shared.recipe));
         let key = &shared.key;
-        let opened = login::open(
-            &key.host,
-            key.port,
-            &recipe.tls,
-            &recipe.login.user,
-            recipe.login.password.as_ref(),
-            &key.database,
-            &[("application_name", "shardway")],
-            recipe.connect,
-        )
-        .await
-        .map_err(|error| error.into_checkout(&key.host, key.port))?;
+        let login = login::Login {
+            user: &recipe.login.user,
+            password: recipe.login.password.as_ref(),
+            database: &key.database,
+            parameters: &[],
+        };
+        let deadline = clock::now().plus(recipe.connect);
+        let opened = login::open(&key.host, key.port, &recipe.tls, &login, deadline)
+            .await
+            .map_err(|error| CheckoutError::of(error, key))?;
         let greeting: Greeting = Arc::new(opened.parameters);
         *locked(&shared.greeting) = Some(greeting);
         Ok(Connection::new(
@@ -521,7 +518,7 @@ impl WorkerPools {
         let pools: Vec<_> = self.local.borrow().values().cloned().collect();
         for pool in pools {
             let lifetime = locked(&pool.shared.recipe).limits.lifetime;
-            pool.idle.borrow_mut().retain(|connection| {
+            pool.idle.borrow_mut().retain_mut(|connection| {
                 let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
                 let keep = young && connection.is_quiet() && pool.shared.keeps(connection);
                 if !keep {
@@ -536,18 +533,11 @@ impl WorkerPools {
     }
 }
 
-impl login::OpenError {
-    fn into_checkout(self, host: &str, port: u16) -> CheckoutError {
-        let reason = self.to_string();
-        match self.server_error() {
-            Some(bytes) => CheckoutError::Refused(bytes),
-            None => CheckoutError::Unreachable { node: format!("{host}:{port}"), reason },
+impl CheckoutError {
+    fn of(error: login::OpenError, key: &PoolKey) -> Self {
+        match error {
+            login::OpenError::Refused(said) | login::OpenError::Server(said) => Self::Refused(said),
+            other => Self::Unreachable { node: format!("{}:{}", key.host, key.port), reason: other.to_string() },
         }
-    }
-}
-
-impl From<io::Error> for CheckoutError {
-    fn from(error: io::Error) -> Self {
-        Self::Unreachable { node: String::new(), reason: error.to_string() }
     }
 }

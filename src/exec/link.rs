@@ -1,8 +1,6 @@
 //! A server connection while a session holds it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 
 use crate::backend::Connection;
 use crate::backend::Settings;
@@ -10,31 +8,15 @@ use crate::exec::say;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::topology::Chosen;
-
-/// Counts a node's work while it lives; "the less loaded of two" looks at it.
-#[derive(Debug)]
-pub struct Load(Arc<AtomicU32>);
-
-impl Load {
-    /// One more.
-    #[must_use]
-    pub fn new(counter: Arc<AtomicU32>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+use crate::topology::Serving;
 
 /// What a session holds of one server: the connection, and what it knows of its state.
 ///
 /// Dropping a link closes the connection, for only what is clean and idle may return to a pool.
 #[derive(Debug)]
 pub struct Link {
+    /// The session's own number for it.
+    pub id: u32,
     /// The shard.
     pub shard: ShardId,
     /// The node.
@@ -68,7 +50,7 @@ pub struct Link {
     /// How much of `out` has been sent.
     pub sent: usize,
     /// Counts as load on the node.
-    pub load: Option<Load>,
+    pub load: Serving,
     /// Which life of which node this is, where the shard has replicas: for the session's floor.
     pub chosen: Option<Chosen>,
 }
@@ -76,9 +58,10 @@ pub struct Link {
 impl Link {
     /// A fresh link over a clean connection.
     #[must_use]
-    pub fn new(node: NodeId, connection: Connection, replica: bool, load: Option<Load>, chosen: Option<Chosen>) -> Self {
+    pub fn new(node: NodeId, connection: Connection, replica: bool, load: Serving, chosen: Option<Chosen>) -> Self {
         let committed = Arc::clone(&connection.settings);
         Self {
+            id: 0,
             shard: node.shard,
             node,
             connection,

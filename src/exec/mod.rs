@@ -10,7 +10,6 @@ pub mod say;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -28,19 +27,15 @@ use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::link::Link;
-use crate::exec::link::Load;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
-use crate::ident::TableName;
 use crate::net::ClientTls;
-use crate::schema::Schema;
 use crate::shard_map::Consistency;
 use crate::shard_map::Database;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
-use crate::topology::Choice;
+use crate::topology::Chosen;
 use crate::topology::Floor;
-use crate::topology::ReadDemand;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
 
@@ -51,10 +46,8 @@ pub struct Service {
     pub database: Arc<Database>,
     /// Roles, health, freshness.
     pub topology: Arc<Topology>,
-    /// What exists, as the catalog shard says.
-    pub schema: SchemaHandle,
-    /// Tables that are not as the map says, and why: statements on them are refused.
-    pub unfit: ArcSwap<HashMap<TableName, String>>,
+    /// What exists, as the catalog shard says, and what of it is not as the map says.
+    pub schema: Arc<SchemaHandle>,
     /// TLS toward its servers.
     pub tls: ClientTls,
 }
@@ -203,33 +196,41 @@ impl Access {
     /// No node, or no connection in time.
     pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
         let topology = &self.service.topology;
-        let reads = &self.service.database.reads;
-        if !reads.from_replicas || fresh.consistency == Consistency::Strong || !topology.has_replicas(shard) {
+        let database = &self.service.database;
+        let replicas = database.shard(shard).nodes.len() > 1;
+        if !replicas || !database.reads.from_replicas || fresh.consistency == Consistency::Strong {
             return self.primary(shard).await;
         }
-        let mut demand = ReadDemand {
-            consistency: fresh.consistency,
-            floor: fresh.floor,
-            staleness_max: reads.staleness_max,
-            from_replicas: true,
-            now: clock::now(),
-        };
-        let mut choice = topology.choose_read(shard, &demand, self.random());
-        if choice == Choice::NoneYet {
-            topology.wait_read(shard, &demand, clock::now().plus(reads.wait)).await;
-            demand.now = clock::now();
-            choice = topology.choose_read(shard, &demand, self.random());
-        }
-        let Choice::Node(chosen) = choice else { return self.primary(shard).await };
+        let demand = topology.demand(fresh.consistency, fresh.floor);
+        let deadline = demand.now.plus(database.failover.wait);
+        let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
+        let Some(chosen) = chosen else { return self.primary(shard).await };
         let replica = topology.primary(shard) != Some(chosen.node);
         match self.link(chosen.node, replica).await {
-            // A replica that just died must not fail a read that the primary can serve.
+            // A replica that just died must not fail a read that the primary can serve; and what is known of a replica
+            // does not hold for a connection that is younger than the question.
             Err(error) if replica && error.code == Code::ShardUnavailable => self.primary(shard).await,
-            result => result,
+            Ok(link)
+                if replica
+                    && fresh.consistency != Consistency::Eventual
+                    && !topology.node(chosen.node).vouches_for(link.connection.opened) =>
+            {
+                self.release(link);
+                self.primary(shard).await
+            }
+            Ok(mut link) => {
+                link.chosen = Some(chosen);
+                Ok(link)
+            }
+            Err(error) => Err(error),
         }
     }
 
     async fn link(&self, node: NodeId, replica: bool) -> Result<Link, ClientError> {
+        let topology = &self.service.topology;
+        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
+        // What is known of the node is noted before it is used: if it restarts in between, that is another life.
+        let chosen = shared.then(|| Chosen { node, generation: topology.node(node).generation() });
         let pool = self.pool(node);
         let connection = match self.workers.take_idle(&pool) {
             Some(connection) => connection,
@@ -238,10 +239,7 @@ impl Access {
                 Err(error) => return Err(self.explain(node, error)),
             },
         };
-        let topology = &self.service.topology;
-        let load = topology.load(node).map(Load::new);
-        let chosen = topology.has_replicas(node.shard).then(|| topology.chosen(node));
-        Ok(Link::new(node, connection, replica, load, chosen))
+        Ok(Link::new(node, connection, replica, topology.node(node).serve(), chosen))
     }
 
     fn explain(&self, node: NodeId, error: CheckoutError) -> ClientError {
@@ -258,17 +256,11 @@ impl Access {
                 format_args!("cannot reach node \"{name}\": {reason}"),
                 "SHOW NODES in the console tells what was seen of it.",
             ),
-            CheckoutError::Refused(message) => {
-                let said = flight::fields(&message)
-                    .find(|(kind, _)| *kind == b'M')
-                    .map(|(_, text)| String::from_utf8_lossy(text).into_owned())
-                    .unwrap_or_default();
-                ClientError::new(
-                    Code::ShardUnavailable,
-                    format_args!("node \"{name}\" refused the login of \"{}\": {said}", self.login.user),
-                    "Look at the user's `server:` entry in the shard map and at the server's pg_hba.conf.",
-                )
-            }
+            CheckoutError::Refused(said) => ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("node \"{name}\" refused the login of \"{}\": {said}", self.login.user),
+                "Look at the user's `server:` entry in the shard map and at the server's pg_hba.conf.",
+            ),
         }
     }
 
@@ -287,12 +279,6 @@ impl Access {
     #[must_use]
     pub fn node_name(&self, node: NodeId) -> &str {
         &self.service.database.node(node).name
-    }
-
-    /// The schema in force.
-    #[must_use]
-    pub fn schema(&self) -> Arc<Schema> {
-        self.service.schema.current()
     }
 }
 

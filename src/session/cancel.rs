@@ -8,14 +8,16 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 
 use crate::backend::Connection;
-use crate::net;
+use crate::backend::connection::login;
+use crate::clock;
+use crate::net::ClientTls;
 use crate::shard_map::Node;
 use crate::tasks;
-use crate::wire::postgres::frontend;
+
+/// How long a cancel request of the proxy's own may take.
+const CANCEL: Duration = Duration::from_secs(3);
 
 /// All sessions' cancel keys.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ struct Running {
 struct Target {
     host: Arc<str>,
     port: u16,
+    tls: ClientTls,
     pid: u32,
     key: Vec<u8>,
 }
@@ -100,28 +103,26 @@ impl Slot {
             targets
         };
         for target in targets {
-            if tokio::time::timeout(connect, send(&target)).await.is_err() {
-                tracing::warn!(host = %target.host, port = target.port, "a cancel request did not get through in time");
-            }
+            send(&target, connect).await;
         }
     }
 }
 
-async fn send(target: &Target) {
-    let Ok(mut stream) = net::connect_plain(&target.host, target.port).await else { return };
-    let mut request = Vec::new();
-    if frontend::cancel_request(&mut request, target.pid, &target.key).is_ok() && stream.write_all(&request).await.is_ok() {
-        // The server closes when it has passed the request on.
-        let _ = stream.read(&mut [0; 1]).await;
+async fn send(target: &Target, connect: Duration) {
+    let deadline = clock::now().plus(connect);
+    let asked = login::cancel(&target.host, target.port, &target.tls, target.pid, &target.key, deadline).await;
+    if let Err(error) = asked {
+        tracing::warn!(host = %target.host, port = target.port, %error, "a cancel request did not get through");
     }
 }
 
 impl Ticket {
     /// Notes a connection that the session holds.
-    pub fn add(&self, node: &Node, connection: &Connection) {
+    pub fn add(&self, node: &Node, tls: &ClientTls, connection: &Connection) {
         locked(&self.slot.0).targets.push(Target {
             host: Arc::clone(&node.host),
             port: node.port,
+            tls: tls.clone(),
             pid: connection.pid,
             key: connection.key.clone(),
         });
@@ -143,7 +144,7 @@ impl Ticket {
         let target = locked(&self.slot.0).targets.iter().find(|target| Some(target.pid) == pid).cloned();
         if let Some(target) = target {
             tasks::local("cancel", async move {
-                let _ = tokio::time::timeout(Duration::from_secs(3), send(&target)).await;
+                send(&target, CANCEL).await;
             });
         }
     }

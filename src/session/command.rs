@@ -511,38 +511,36 @@ impl Session {
         let mut values: Vec<Option<String>> = Vec::new();
         for message in messages(&outcome.collected) {
             match message.first() {
-                Some(b'D') => {
-                    if let Ok(row) = reply::DataRow::read(message.get(5..).unwrap_or_default()) {
-                        values = row
-                            .cells()
-                            .map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned))
-                            .collect();
-                    }
-                }
-                Some(b'C') => {
-                    if tag == "SET"
-                        && let Ok(text) = reply::tag(message.get(5..).unwrap_or_default())
-                        && let Ok(text) = std::str::from_utf8(text)
-                        && text == "RESET"
-                    {
-                        text.clone_into(&mut tag);
-                    }
+                Some(b'D') => values = cells(message),
+                Some(b'C') if message.get(5..).is_some_and(|body| body.starts_with(b"RESET")) => {
+                    "RESET".clone_into(&mut tag);
                 }
                 _ => {}
             }
         }
-        // A setting may be refused by what it came to, however it was written.
+        let named: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), local)).collect();
+        self.note_settings(usize::from(at), &named, values)?;
+        Ok(tag)
+    }
+
+    /// Makes what was read back from a link the session's settings: (name, until the end of the transaction only).
+    fn note_settings(
+        &mut self,
+        at: usize,
+        names: &[(String, bool)],
+        values: Vec<Option<String>>,
+    ) -> Result<(), Trouble> {
         let open = self.transaction.is_open();
-        let link = self.links.get_mut(usize::from(at));
         let mut refused = None;
-        if let Some(link) = link {
-            for (name, value) in names.iter().zip(values) {
+        if let Some(link) = self.links.get_mut(at) {
+            for ((name, local), value) in names.iter().zip(values) {
                 let Some(value) = value else { continue };
+                // A setting may be refused by what it came to, however it was written.
                 if let Err(error) = state::check_server(name, &value) {
                     refused = Some(error);
                     break;
                 }
-                if local {
+                if *local {
                     if open {
                         self.transaction.local = Arc::new(self.transaction.local.with(name, &value));
                         link.local = Arc::clone(&self.transaction.local);
@@ -565,13 +563,45 @@ impl Session {
         }
         if let Some(error) = refused {
             // The connection has it all the same: it is closed rather than reused.
-            self.lose(usize::from(at));
+            self.lose(at);
             return Err(error.into());
         }
         self.settings_changed();
         self.report();
         self.release_idle();
-        Ok(tag)
+        Ok(())
+    }
+
+    /// Reads back what statements changed by set_config.
+    pub(super) async fn read_back(&mut self) -> Result<(), Trouble> {
+        if self.readback.is_empty() {
+            return Ok(());
+        }
+        let changed = std::mem::take(&mut self.readback);
+        for (shard, set) in changed {
+            if set.name.starts_with(settings::OWN) {
+                return Err(ClientError::unsupported(
+                    "set_config() of a setting under shardway.",
+                    "Use SET: these settings are the proxy's.",
+                )
+                .into());
+            }
+            let Some(at) = self.links.iter().position(|link| link.shard == shard && !link.unsynced) else { continue };
+            let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
+            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
+            if let Some(link) = self.links.get_mut(at) {
+                link.pinned = true;
+            }
+            let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
+            if let Some(link) = self.links.get_mut(at) {
+                link.pinned = pinned;
+            }
+            let outcome = result?;
+            let values = messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
+            self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
+        }
+        self.release_idle();
+        Ok(())
     }
 
     /// Takes in answers that a link owes and nobody wants.
@@ -786,7 +816,8 @@ impl Session {
         let shard = self.cursors.get(name).copied().ok_or_else(|| {
             ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
         })?;
-        self.send(sql, &ShardSet::one(shard), plan::Access::ReadPrimary, &Effects::default(), Place::Among, 0).await?;
+        self.send(sql, &ShardSet::one(shard), plan::Access::ReadPrimary, &Command::Data, &Effects::default(), Place::Among, 0)
+            .await?;
         Ok(())
     }
 
@@ -848,6 +879,10 @@ impl Session {
         if let Some(pin) = pin {
             self.pin(place, &pin);
             self.pins_suspect = true;
+        }
+        if let Some(link) = self.links.get(place) {
+            let shard = link.shard;
+            self.readback.extend(effects.set_config.iter().map(|set| (shard, set.clone())));
         }
     }
 
@@ -1063,7 +1098,7 @@ impl Session {
         }
         if shards.len() <= 1 {
             let offset = super::simple::characters(text, statement.range.start);
-            let shown = self.send(sql, &shards, plan::Access::Write, effects, place, offset).await?;
+            let shown = self.send(sql, &shards, plan::Access::Write, &Command::Ddl, effects, place, offset).await?;
             self.took_effect(&Command::Ddl, effects, &shards).await?;
             return Ok(shown);
         }
@@ -1156,6 +1191,17 @@ impl Session {
         self.worker.current.bump();
         self.world = None;
     }
+}
+
+/// The cells of a DataRow message as text.
+pub(super) fn cells(message: &[u8]) -> Vec<Option<String>> {
+    reply::DataRow::read(message.get(5..).unwrap_or_default())
+        .map(|row| {
+            row.cells()
+                .map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned))
+                .collect()
+        })
+        .unwrap_or_default()
 }
 
 fn word(ending: Ending) -> &'static str {

@@ -234,7 +234,8 @@ impl Session {
         let name = self.server_name(&prepared);
         for at in &places {
             let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
-            let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()) };
+            let whole = self.client.bytes(message.whole.clone());
+            let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()), bytes: whole };
             frontend::with_statement(&mut link.out, &frame, name.as_bytes()).map_err(fatal)?;
             link.unsynced = true;
             ids.push(link.id);
@@ -543,6 +544,22 @@ impl Session {
     }
 
     // ── helpers ──
+
+    /// A Query came before the Sync of a batch: the batch ends here, as on a server.
+    pub(super) async fn close_batch(&mut self) -> Result<(), End> {
+        if let Err(trouble) = self.settle_deferred().await {
+            return self.break_off(trouble).await;
+        }
+        let result = self.sync_links().await;
+        self.skipping = false;
+        self.batch_writer = None;
+        self.batch_flown = false;
+        self.items.clear();
+        match result {
+            Ok(_) => Ok(()),
+            Err(trouble) => self.tell(trouble),
+        }
+    }
 
     /// Sends what was gathered without ending the batch, and takes in the answers.
     async fn fly_batch(&mut self) -> Result<(), Trouble> {

@@ -14,15 +14,19 @@ pub mod start;
 pub mod state;
 pub mod transaction;
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
 use crate::backend::Settings;
 use crate::backend::pool::WorkerPools;
@@ -52,6 +56,8 @@ use crate::plan::Isolation;
 use crate::plan::Pin;
 use crate::plan::Plan;
 use crate::plan::Planner;
+use crate::plan::SetConfig;
+use crate::plan::Template;
 use crate::plan::World;
 use crate::session::cancel::Cancels;
 use crate::session::cancel::Ticket;
@@ -80,6 +86,12 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     /// Cancel keys of all threads.
     pub cancels: Arc<Cancels>,
+    /// What login found out, by database, user and settings.
+    pub facts: RefCell<HashMap<start::FactsKey, start::Facts>>,
+    /// Wakes idle sessions when the proxy stops.
+    pub stopping: Notify,
+    /// Whether the proxy stops: sessions end between transactions.
+    pub draining: Cell<bool>,
 }
 
 /// Why a session stops doing what it was doing.
@@ -148,6 +160,17 @@ pub struct Session {
     ticket: Ticket,
     /// Whether pins may have ended and are to be looked at when no transaction is open.
     pins_suspect: bool,
+    next_link: u32,
+    /// Parses that a flight will confirm: the item, and the name (none: the unnamed statement).
+    registering: Vec<(usize, Option<Box<str>>)>,
+    /// Statements that the flight executes, for what they leave behind.
+    executed: Vec<(Rc<Template>, ShardId)>,
+    /// Settings that statements changed by set_config, to be read back.
+    readback: Vec<(ShardId, SetConfig)>,
+    /// Whether anything of the batch since the last Sync has been sent.
+    batch_flown: bool,
+    /// Whether the open transaction changed the schema.
+    schema_changed: bool,
 }
 
 impl Session {
@@ -208,14 +231,23 @@ impl Session {
 
     /// Waits for the client; meanwhile passes on what pinned servers send unasked (notifications).
     async fn idle(&mut self) -> Result<(), End> {
+        let worker = Rc::clone(&self.worker);
+        let mut stop = pin!(worker.stopping.notified());
         let limit = match self.transaction.kind {
             Kind::None => None,
             _ => exec::limit(self.map.timeouts.idle_in_transaction),
         };
-        let deadline = limit.map(|span| tokio::time::Instant::from_std(std::time::Instant::now()) + span);
-        let mut sleep = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
         loop {
+            if worker.draining.get() && !self.transaction.is_open() {
+                return Err(End::Fatal(ClientError::new(
+                    Code::ShuttingDown,
+                    "terminating connection: the proxy is stopping",
+                    "Connect again.",
+                )));
+            }
             enum Event {
+                Stopping,
                 Client(io::Result<usize>),
                 Server(usize, io::Result<usize>),
                 TooLong,
@@ -231,6 +263,9 @@ impl Session {
                         return Poll::Ready(Event::Server(at, result));
                     }
                 }
+                if stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stopping);
+                }
                 if let Some(sleep) = &mut sleep
                     && sleep.as_mut().poll(cx).is_ready()
                 {
@@ -240,6 +275,7 @@ impl Session {
             })
             .await;
             match event {
+                Event::Stopping => stop.set(worker.stopping.notified()),
                 Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
@@ -322,7 +358,7 @@ impl Session {
         if let Some(world) = &self.world {
             return Ok(Rc::clone(world));
         }
-        let schema = self.access.schema();
+        let schema = self.access.service.schema.required()?;
         let database = &self.access.service.database;
         let view = self.state.view(&self.transaction.local, database);
         let world = self.worker.planner.borrow_mut().world(database, &schema, &view);
@@ -411,7 +447,7 @@ impl Session {
         let joining = async {
             if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await }
         };
-        let link = match limit {
+        let mut link = match limit {
             None => joining.await?,
             Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
                 ClientError::new(
@@ -421,14 +457,16 @@ impl Session {
                 )
             })??,
         };
-        self.ticket.add(self.access.service.database.node(link.node), &link.connection);
+        self.ticket.add(self.access.service.database.node(link.node), &self.access.service.tls, &link.connection);
+        self.next_link = self.next_link.wrapping_add(1);
+        link.id = self.next_link;
         self.links.push(link);
         Ok(self.links.len() - 1)
     }
 
     /// Links to all of `shards`; replicas only or primaries only.
     async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, ClientError> {
-        let mut places = SmallVec::new();
+        let mut places: SmallVec<[usize; 8]> = SmallVec::new();
         for shard in shards.iter() {
             places.push(self.join(shard, access).await?);
         }
@@ -715,7 +753,8 @@ impl Session {
     fn release_idle(&mut self) {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
-            let wanted = link.begun || link.pinned || link.unsynced || !link.out.is_empty();
+            let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
+            let wanted = link.begun || link.pinned || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
                 place += 1;

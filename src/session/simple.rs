@@ -107,7 +107,7 @@ impl Session {
                 if let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
-                    return self.send(text, &shards, access, &effects, Place::Alone, 0).await;
+                    return self.send(text, &shards, access, &Command::Data, &effects, Place::Alone, 0).await;
                 }
                 self.several(text, all).await
             }
@@ -149,7 +149,7 @@ impl Session {
                 let shards = ShardSet::one(self.any_shard());
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
                 let offset = characters(text, statement.range.start);
-                self.send(sql, &shards, plan::Access::ReadPrimary, &Effects::default(), place, offset).await
+                self.send(sql, &shards, plan::Access::ReadPrimary, &Command::Data, &Effects::default(), place, offset).await
             }
             _ => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
@@ -200,7 +200,7 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let shown = self.send(sql, &shards, template.access, &template.effects, place, offset).await?;
+        let shown = self.send(sql, &shards, template.access, &template.command, &template.effects, place, offset).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
     }
@@ -212,6 +212,7 @@ impl Session {
         sql: &str,
         shards: &ShardSet,
         access: plan::Access,
+        command: &Command,
         effects: &Effects,
         place: Place,
         offset: u32,
@@ -250,6 +251,7 @@ impl Session {
                 link.say_query(sql);
                 link.wrote |= access == plan::Access::Write;
             }
+            self.hold_for(effects, command, usize::from(*at));
         }
         let show = if place == Place::Alone { Show::Client } else { Show::ClientWithoutReady };
         self.items.push(Item::Owed { expect: Expect::Query, links, show, prepares: 0 });
@@ -257,11 +259,13 @@ impl Session {
         if outcome.failed.is_some() {
             // What the server said to the client includes that it may go on, when the statement stood alone.
             self.transaction.failed = self.transaction.is_open();
+            self.readback.clear();
             if outcome.ready_shown {
                 return Err(Trouble::Shown);
             }
             return Err(Trouble::Failed);
         }
+        self.read_back().await?;
         Ok(outcome.ready_shown)
     }
 

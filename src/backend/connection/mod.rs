@@ -96,7 +96,7 @@ impl Connection {
 
     /// Whether nothing has arrived and the server has not hung up, as far as the reactor knows. Costs no system call.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         self.at == self.filled && self.row_left == 0 && self.stream.is_quiet()
     }
 
