@@ -16,7 +16,7 @@ struct Machine;
 impl Environment for Machine {
     fn variable(&self, name: &str) -> Option<String> {
         match name {
-            "SHOP_PASSWORD" | "OPS_TOKEN" | "REPORT_PASSWORD" => Some("hush".to_owned()),
+            "SHOP_PASSWORD" | "OPS_TOKEN" | "OWNER_PASSWORD" => Some("hush".to_owned()),
             "GATHER_URL" => Some("postgres://gather.internal/postgres".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,
@@ -110,4 +110,64 @@ fn no_secret_is_printed() {
     assert!(!json.contains("tell"), "{json}");
     assert!(!format!("{mistakes:?}").contains("tell"));
     assert!(text.contains("m.yaml:8:44"), "{text}");
+}
+
+/// The keys that the demo's map shows as comments are right when they are taken in.
+#[test]
+fn the_demo_map_is_right_with_its_comments_and_without() {
+    let text = fs::read_to_string(root("shard-map.yaml")).unwrap();
+    assert_eq!(outcome(&text), "ok\n");
+    let (map, _) = ShardMap::parse("shard-map.yaml", &text, &Machine).unwrap();
+    let shop = &map.databases["shop"];
+    let nodes: Vec<_> = shop.nodes().map(|(_, node)| (node.name.to_string(), node.port)).collect();
+    let expected = [("s1-a", 6501), ("s1-b", 6502), ("s2-a", 6503), ("s2-b", 6504)];
+    assert_eq!(nodes, expected.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(&*shop.control.as_ref().unwrap().user, "demo");
+
+    let is_key = |line: &&str| line.trim_start().strip_prefix('#').is_some_and(|rest| !rest.starts_with([' ', '\n']));
+    let commented = text.split_inclusive('\n').filter(is_key).count();
+    assert!(commented > 30, "{commented}");
+    let whole: String = text
+        .split_inclusive('\n')
+        .map(|line| if is_key(&line) { line.replacen('#', "", 1) } else { line.to_owned() })
+        .collect();
+    assert_eq!(outcome(&whole), "ok\n", "{whole}");
+    let (whole, _) = ShardMap::parse("shard-map.yaml", &whole, &Machine).unwrap();
+    assert_eq!(whole.databases["shop"].groups.len(), 3);
+
+    // What stands there as the default is the default.
+    assert_eq!((&whole.pool, &whole.timeouts), (&map.pool, &map.timeouts));
+    assert_eq!((&whole.limits, &whole.log), (&map.limits, &map.log));
+    let (with, without) = (&whole.databases["shop"], shop);
+    assert_eq!((&with.reads, &with.failover, &with.tls), (&without.reads, &without.failover, &without.tls));
+    assert_eq!(
+        (with.across_shards, with.catalog, with.engine),
+        (without.across_shards, without.catalog, without.engine)
+    );
+    assert_eq!(with.groups[0].function.buckets(), without.groups[0].function.buckets());
+}
+
+/// Every key of the format is shown in the demo's map.
+#[test]
+fn the_demo_map_shows_every_key() {
+    fn keys(schema: &serde_json::Value, into: &mut BTreeSet<String>) {
+        if let Some(properties) = schema.get("properties").and_then(|it| it.as_object()) {
+            into.extend(properties.keys().cloned());
+        }
+        match schema {
+            serde_json::Value::Object(object) => object.values().for_each(|value| keys(value, into)),
+            serde_json::Value::Array(array) => array.iter().for_each(|value| keys(value, into)),
+            _ => {}
+        }
+    }
+    let schema: serde_json::Value = serde_json::from_str(&shardway::shard_map::cli::json_schema()).unwrap();
+    let mut known = BTreeSet::new();
+    keys(&schema, &mut known);
+    assert!(known.len() > 80, "{known:?}");
+    let text = fs::read_to_string(root("shard-map.yaml")).unwrap();
+    // Keys of schemes that are not built yet.
+    let later = ["cache", "directory", "missing", "schemas", "shard", "table", "target"];
+    let unseen: Vec<_> =
+        known.iter().filter(|key| !later.contains(&key.as_str()) && !text.contains(&format!("{key}:"))).collect();
+    assert!(unseen.is_empty(), "{unseen:?}");
 }

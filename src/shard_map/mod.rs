@@ -3,6 +3,7 @@
 //! `file` holds the YAML as written, `validate` turns it into a [`ShardMap`] or into every mistake with its place,
 //! `function` places keys, `diff` says what a new map would change, `live` watches the file and swaps.
 
+pub mod cli;
 mod file;
 pub mod function;
 mod hash;
