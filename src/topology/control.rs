@@ -141,6 +141,19 @@ impl Control {
     }
 }
 
+/// Waits for an answer, but not for ever: a server that hangs says nothing at all.
+pub(super) async fn bounded<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, ControlError> {
+    match timeout(ANSWER_MAX, answer).await {
+        Ok(result) => result.map_err(|error| ControlError::from(&error)),
+        Err(_) => {
+            Err(ControlError { heard: Heard::Loss, text: format!("no answer within {ANSWER_MAX:?}"), sqlstate: None })
+        }
+    }
+}
+
+/// A little more than the statement_timeout of these connections, which ends a slow query in order.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
+
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.starts_with('/') || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback())
 }

@@ -4,22 +4,28 @@
 //! is decided in pure files: `health` (who answers), `roles` (who is primary), `freshness` (how new a replica is),
 //! `monitor` (the three together), `pace` (when to ask again) and `choose` (who serves a read).
 //!
-//! Beside it: `schema_reader` (the catalog as planning sees it), `connect_check` (is the map true of the servers?)
-//! and `placement` (the record, on every shard, of where rows were put).
+//! Beside it: `schema_reader` and `schema_watch` (the catalogs as planning sees them), `fit` and `connect_check` (is
+//! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put).
 
 mod choose;
+pub mod connect_check;
 pub mod control;
+pub mod fit;
 mod freshness;
 mod health;
 mod monitor;
 mod pace;
+pub mod placement;
 mod probe;
 mod roles;
+pub mod schema_reader;
+mod schema_watch;
 mod shard;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -37,10 +43,14 @@ pub use choose::ReadDemand;
 pub use freshness::Lsn;
 pub use health::Health;
 pub use roles::Role;
+pub use schema_watch::SchemaHandle;
+pub use schema_watch::SchemaState;
 pub use shard::NodeState;
 pub use shard::Serving;
 
 use control::Control;
+use control::ControlError;
+use control::Purpose;
 use shard::Shard;
 
 /// The servers of one database of one map. Shared by all threads.
@@ -141,6 +151,20 @@ impl Topology {
                 self.shard(shard).nodes().iter().position(|it| it.role() == Role::Replica && it.is_reachable())?;
             Some(NodeId { shard, node: u16::try_from(place).ok()? })
         })
+    }
+
+    /// Opens a connection of the proxy's own.
+    ///
+    /// # Errors
+    /// What the server, or the way to it, said.
+    pub async fn connect(&self, node: NodeId, purpose: Purpose) -> Result<PgConnection, ControlError> {
+        self.shard(node.shard).control().connect(self.node(node).node(), purpose).await
+    }
+
+    /// Who the proxy's own connections log in as.
+    #[must_use]
+    pub fn control_user(&self, shard: ShardId) -> &str {
+        self.shard(shard).control().user()
     }
 
     /// The demand of a read with that consistency and floor, under this map's settings, now.
