@@ -237,10 +237,9 @@ fn tables_stay(database: &Database, index: usize, recorded: &str, place: Place<'
     for (table, key) in recorded_tables(recorded) {
         match database.placement(&table) {
             None => {}
+            Some(Placement::Sharded { group, key: now }) if group == index && *now == *key => {}
             Some(Placement::Sharded { group, key: now }) if group == index => {
-                if *now != *key {
-                    return Err(place.moves(format!("table `{table}` is placed by `{key}`, and the map says `{now}`")));
-                }
+                return Err(place.moves(format!("table `{table}` is placed by `{key}`, and the map says `{now}`")));
             }
             Some(_) => return Err(place.moves(format!("table `{table}` is in this group, and the map says otherwise"))),
         }

@@ -65,7 +65,7 @@ pub enum Outcome {
         /// Its number.
         version: u64,
         /// What it changed.
-        change: Change,
+        change: Box<Change>,
         /// What to look at in it.
         warnings: Vec<Warning>,
     },
@@ -177,7 +177,7 @@ impl Live {
         let mut new = prepare(&old, new, &change).await?;
         new.version = version;
         self.handle.0.store(Arc::new(new));
-        Ok(Outcome::Swapped { version, change, warnings })
+        Ok(Outcome::Swapped { version, change: Box::new(change), warnings })
     }
 }
 
