@@ -74,6 +74,9 @@ pub struct Template {
     pub tag: &'static str,
     /// How many `$n` it has (the highest n).
     pub parameters: u16,
+    /// A column list to write out (INSERT without one on a sharded table): the place in the statement in bytes, and the
+    /// text, such as ` ("a", "b")`.
+    pub splice_columns: Option<(usize, String)>,
     // the route follows, private to this folder
 }
 
