@@ -9,13 +9,13 @@ pub mod binaries;
 pub mod client;
 pub mod demo;
 pub mod dev;
+mod map;
 mod node;
 mod process;
 mod signals;
 mod workspace;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::future::Future;
 use std::future::poll_fn;
@@ -40,7 +40,7 @@ use workspace::Workspace;
 
 /// The servers' superuser. It logs in past the proxy only.
 pub const SUPERUSER: &str = "postgres";
-/// The role that the proxy probes the servers with.
+/// A role that a proxy may probe the servers with, for maps that name a `control` user.
 pub const CONTROL_USER: &str = "shardway";
 /// The most shards, and the most replicas of one, that a machine is asked for.
 const COUNT_MAX: usize = 25;
@@ -337,26 +337,8 @@ impl Cluster {
     /// A shard map of the sample shop on these servers, with the proxy on `postgres` and, if wanted, its HTTP on `http`.
     #[must_use]
     pub fn map_yaml(&self, postgres: u16, http: Option<u16>) -> String {
-        let mut text = format!("version: 1\nlisten:\n  postgres: 127.0.0.1:{postgres}\n");
-        if let Some(http) = http {
-            let _ = writeln!(text, "  http: 127.0.0.1:{http}");
-        }
-        let _ = write!(text, "databases:\n  {}:\n    control: {{user: {CONTROL_USER}}}\n    shards:\n", self.database);
-        for nodes in self.nodes.chunk_by(|a, b| a.shard() == b.shard()) {
-            let Some(first) = nodes.first() else { continue };
-            let _ = writeln!(text, "      {}:", first.shard());
-            for node in nodes {
-                let _ = writeln!(text, "        - {{name: {}, host: 127.0.0.1, port: {}}}", node.name(), node.port());
-            }
-        }
-        text.push_str(
-            "    groups:\n      customer:\n        key: bigint\n        \
-             tables: {customers: id, orders: customer_id, order_items: customer_id}\n    \
-             reference: [countries]\n    unsharded: {s1: [settings]}\n",
-        );
-        let user = &self.user;
-        let _ = write!(text, "users:\n  {user}: {{auth: trust}}\nadmin: {{users: {{{user}: {{auth: trust}}}}}}\n");
-        text
+        let places: Vec<_> = self.nodes.iter().map(|node| (node.shard(), node.name(), node.port())).collect();
+        map::yaml(&places, &self.database, &self.user, postgres, http)
     }
 
     /// Stops the servers, and removes their files unless they are to be kept.
@@ -397,8 +379,9 @@ async fn start_shard(nodes: &[Node], spec: &ClusterSpec, sockets: &str) -> Resul
     let (user, database) = (identifier(&spec.user), identifier(&spec.database));
     let mut client = primary.connect("postgres").await?;
     let statements = [
-        format!("CREATE ROLE {user} LOGIN"),
         // Probes need pg_monitor; the table of placements needs CREATE; ending a prepared transaction needs its role.
+        // The demo's map names no control user, so its only user probes too.
+        format!("CREATE ROLE {user} LOGIN IN ROLE pg_monitor"),
         format!("CREATE ROLE {CONTROL_USER} LOGIN IN ROLE pg_monitor, {user}"),
         format!("CREATE DATABASE {database} OWNER {user}"),
         format!("GRANT CREATE ON DATABASE {database} TO {CONTROL_USER}"),
