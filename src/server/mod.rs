@@ -4,11 +4,12 @@
 //! worker of its own with a current-thread runtime, which owns its clients and its share of the server connections.
 
 mod deploy;
+pub mod log;
+pub mod offline;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +29,7 @@ use crate::backend::Pools;
 use crate::clock;
 use crate::exec::Current;
 use crate::exec::Deployment;
-use crate::net::ServerTls;
+use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::login::Verifiers;
 use crate::session::prepared::Registry;
@@ -91,7 +92,7 @@ pub struct Process {
     /// What passwords are recognized by.
     pub verifiers: Arc<Verifiers>,
     /// TLS toward clients.
-    pub tls: ArcSwap<Option<ServerTls>>,
+    pub tls: ArcSwap<Option<ListenerTls>>,
     /// Clients that are connected, logged in or not.
     pub clients: AtomicUsize,
     /// Whether clients are let in.
@@ -248,9 +249,9 @@ async fn bind(listen: &Listen) -> Result<Listeners, StartError> {
     Ok(Listeners { postgres, http })
 }
 
-fn load_tls(listen: &Listen) -> Result<Option<ServerTls>, StartError> {
+fn load_tls(listen: &Listen) -> Result<Option<ListenerTls>, StartError> {
     Ok(match &listen.tls {
-        Some(tls) => Some(ServerTls::load(&tls.cert, &tls.key)?),
+        Some(tls) => Some(ListenerTls::load(&tls.cert, &tls.key)?),
         None => None,
     })
 }
@@ -330,12 +331,6 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
         Outcome::Rejected { text } => tracing::error!("the map's file was rejected; nothing changed\n{text}"),
     }
     outcome
-}
-
-/// Whether the file at `path` is a map that can be served, and how it is answered on the command line.
-#[must_use]
-pub fn check(path: &Path, format: crate::shard_map::cli::Format) -> (String, u8) {
-    crate::shard_map::cli::check(path, format, &ProcessEnvironment)
 }
 
 /// Connections that may wait to be accepted.
