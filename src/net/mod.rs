@@ -31,7 +31,7 @@ use crate::clock;
 use crate::clock::Tick;
 
 pub use tls::ClientTls;
-pub use tls::ServerTls;
+pub use tls::ListenerTls;
 pub use tls::TlsError;
 
 /// A connection, in clear or in TLS.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
-use super::ServerTls;
+use super::ListenerTls;
 
 /// A certificate that signs itself, and its key, in files that go when this goes.
 pub(crate) struct Certificate {
@@ -45,8 +45,8 @@ impl Certificate {
     }
 
     /// What a listener makes of it.
-    pub(crate) fn server(&self) -> ServerTls {
-        ServerTls::load(&self.cert, &self.key).unwrap()
+    pub(crate) fn server(&self) -> ListenerTls {
+        ListenerTls::load(&self.cert, &self.key).unwrap()
     }
 }
 

@@ -61,18 +61,18 @@ pub enum TlsError {
 
 /// TLS toward clients.
 #[derive(Clone)]
-pub struct ServerTls {
+pub struct ListenerTls {
     acceptor: TlsAcceptor,
     chain: Arc<[u8]>,
 }
 
-impl std::fmt::Debug for ServerTls {
+impl std::fmt::Debug for ListenerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ServerTls")
+        f.write_str("ListenerTls")
     }
 }
 
-impl ServerTls {
+impl ListenerTls {
     /// Reads a PEM file with the certificate chain and one with its key.
     ///
     /// # Errors
@@ -290,7 +290,7 @@ impl Stream {
     ///
     /// # Errors
     /// When there is anything in `unread`, or the handshake fails. The connection is closed by then.
-    pub async fn accept_tls(self, unread: &[u8], tls: &ServerTls) -> Result<Self, TlsError> {
+    pub async fn accept_tls(self, unread: &[u8], tls: &ListenerTls) -> Result<Self, TlsError> {
         let stream = self.clear(unread)?;
         let stream = tls.acceptor.accept(stream).await.map_err(TlsError::Handshake)?;
         Ok(Self::Tls(Box::new(stream.into())))

@@ -317,9 +317,21 @@ impl Planned {
         unimplemented!()
     }
 
+    /// The only shard on which the statement can be described (its tables are nowhere else); `None`: any will do.
+    #[must_use]
+    pub fn described_on(&self, _world: &World) -> Option<ShardId> {
+        None
+    }
+
     /// The plan as `shardway explain` shows it.
     #[must_use]
     pub fn explain(&self, _plan: &Plan, _world: &World) -> String {
         String::new()
     }
+}
+
+/// What can be planned with by the map alone: its tables exist, of their columns only the keys are known.
+#[must_use]
+pub fn assumed_schema(_database: &Database) -> Schema {
+    Schema { assumed: true, ..Schema::default() }
 }

@@ -192,26 +192,29 @@ impl Session {
             }
         };
         let template = &on_servers.template;
-        let (shards, access) = {
-            let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
-            let values: SmallVec<[Parameter<'_>; 8]> = view
-                .values()
-                .enumerate()
-                .map(|(at, bytes)| Parameter { binary: view.formats.at(at) == Format::Binary, bytes })
-                .collect();
-            let parameters = Parameters { types: &prepared.types, values: &values };
-            match &template.command {
-                Command::Fetch(cursor) => {
-                    let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;
-                    (ShardSet::one(shard), plan::Access::ReadPrimary)
-                }
-                Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
-                _ => match on_servers.plan(&prepared.text, Some(&parameters), &world) {
+        let (shards, access) = match &template.command {
+            Command::Fetch(cursor) => {
+                let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;
+                (ShardSet::one(shard), plan::Access::ReadPrimary)
+            }
+            Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
+            _ => {
+                let plan = {
+                    let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+                    let values: SmallVec<[Parameter<'_>; 8]> = view
+                        .values()
+                        .enumerate()
+                        .map(|(at, bytes)| Parameter { binary: view.formats.at(at) == Format::Binary, bytes })
+                        .collect();
+                    let parameters = Parameters { types: &prepared.types, values: &values };
+                    on_servers.plan(&prepared.text, Some(&parameters), &world)
+                };
+                match plan {
                     Ok(plan) => (self.shards(&plan), template.access),
                     Err(error) => {
                         return Err(self.verified(error, &prepared.text, &prepared.types, &world).await);
                     }
-                },
+                }
             }
         };
         self.admit(&shards, access, &template.effects)?;

@@ -19,7 +19,7 @@ use crate::clock::Tick;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::net;
-use crate::net::ServerTls;
+use crate::net::ListenerTls;
 use crate::net::Stream;
 use crate::net::TlsError;
 use crate::shard_map::Secret;
@@ -40,7 +40,7 @@ use crate::wire::postgres::scram::Verifier;
 #[derive(Debug)]
 pub struct Entrance<'a, U: ?Sized> {
     /// TLS, if it is offered.
-    pub tls: Option<&'a ServerTls>,
+    pub tls: Option<&'a ListenerTls>,
     /// Whether those who do not take it are turned away.
     pub tls_required: bool,
     /// What passwords are recognized by.
@@ -483,7 +483,7 @@ impl Visitor {
             Some(UserAuth::Password(secret)) => Some(secret),
             None => None,
         };
-        let chain = entrance.tls.filter(|_| self.stream.is_tls()).map(ServerTls::chain_pem);
+        let chain = entrance.tls.filter(|_| self.stream.is_tls()).map(ListenerTls::chain_pem);
         let server = scram::Server::new(chain);
         backend::authentication_sasl(&mut out, server.mechanisms())?;
         self.send(&out).await?;

@@ -89,3 +89,64 @@ pub fn json_schema() -> String {
     schema.insert("title".to_owned(), "Shardway shard map".into());
     format!("{:#}\n", schema.as_value())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct OneFile(&'static str);
+
+    impl Environment for OneFile {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn file(&self, path: &Path) -> Result<String, String> {
+            if path == Path::new("map.yaml") { Ok(self.0.to_owned()) } else { Err("no such file".to_owned()) }
+        }
+    }
+
+    const MAP: &str = "version: 1
+listen: {postgres: 127.0.0.1:6432}
+databases:
+  shop:
+    shards: {s1: [{host: a, role: replica}], s2: [b]}
+    groups: {customer: {key: bigint, tables: {customers: id, orders: customer_id}}}
+users: {demo: {auth: trust}}
+";
+
+    fn run(map: &'static str, format: Format) -> (String, u8) {
+        check(Path::new("map.yaml"), format, &OneFile(map))
+    }
+
+    #[test]
+    fn warnings_are_printed_and_are_no_failure() {
+        let (text, code) = run(MAP, Format::Text);
+        assert_eq!(code, 0);
+        assert!(text.starts_with("map-no-primary\n"), "{text}");
+        assert!(text.ends_with("map.yaml is right\n  shop: 2 shards, 2 nodes, 1 group, 2 tables\n"), "{text}");
+    }
+
+    #[test]
+    fn mistakes_are_counted_and_fail() {
+        let (text, code) = run("version: 1\n", Format::Text);
+        assert_eq!(code, 1);
+        assert!(text.ends_with("\nmap.yaml: 3 mistakes\n"), "{text}");
+        let (text, code) = check(Path::new("none.yaml"), Format::Text, &OneFile(MAP));
+        assert_eq!(code, 1);
+        assert!(text.starts_with("map-unreadable\n") && text.contains("no such file"), "{text}");
+    }
+
+    #[test]
+    fn tools_get_json() {
+        let (text, code) = run("version: 3\n", Format::Json);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(code, 1);
+        assert_eq!(json[0]["code"], "map-version");
+        assert_eq!(
+            (&json[0]["file"], &json[0]["line"], &json[0]["column"], &json[0]["length"]),
+            (&"map.yaml".into(), &1.into(), &10.into(), &1.into())
+        );
+        assert_eq!(run(MAP, Format::Json).1, 0);
+    }
+}

@@ -4,10 +4,12 @@
 //! `function` places keys, `diff` says what a new map would change, `live` watches the file and swaps.
 
 pub mod cli;
+pub mod diff;
 mod file;
 pub mod function;
 mod hash;
 mod literal;
+pub mod live;
 pub mod mistake;
 mod placement;
 mod read;

@@ -123,6 +123,23 @@ pub async fn reconcile(
     })
 }
 
+/// Brings the record of groups up to date where something was added that moves no row (a table, a pinned key's name):
+/// the caller has made sure of that.
+///
+/// # Errors
+/// When a shard cannot be asked, or may not be written to.
+pub async fn record(topology: &Topology, fingerprints: &[(Arc<str>, String)]) -> Result<(), PlacementError> {
+    for (place, _) in (0_u16..).zip(&topology.database().shards) {
+        let mut keeper = Keeper::open(topology, ShardId(place)).await?;
+        for (group, fingerprint) in fingerprints {
+            let query = sqlx::query(UPDATE).bind(&*keeper.database).bind(&**group).bind(fingerprint);
+            let result = query.execute(&mut keeper.connection).await;
+            result.map_err(|error| keeper.failed(Step::Table, &error))?;
+        }
+    }
+    Ok(())
+}
+
 async fn compare_and_record(
     topology: &Topology,
     fingerprints: &[(Arc<str>, String)],
@@ -238,7 +255,7 @@ impl Keeper {
             Step::Schema => format!("CREATE SCHEMA shardway AUTHORIZATION {role};"),
             Step::Create => format!("GRANT USAGE, CREATE ON SCHEMA shardway TO {role};"),
             Step::Table => format!(
-                "GRANT USAGE ON SCHEMA shardway TO {role}; GRANT SELECT, INSERT ON shardway.placement TO {role};"
+                "GRANT USAGE ON SCHEMA shardway TO {role}; GRANT SELECT, INSERT, UPDATE ON shardway.placement TO {role};"
             ),
         };
         PlacementError::Rights { shard, user: self.user.clone(), why: error.text, remedy }
@@ -284,3 +301,6 @@ const READ: &str = "select p.grp, p.fingerprint from shardway.placement p where 
 
 const RECORD: &str = "
 insert into shardway.placement (database, grp, fingerprint) values ($1, $2, $3) on conflict do nothing";
+
+const UPDATE: &str = "
+update shardway.placement set fingerprint = $3, recorded = now() where database = $1 and grp = $2";

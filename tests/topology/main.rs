@@ -1,5 +1,8 @@
 //! The monitor against real servers: what it says must be true of them.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail as tests do")]
+
+mod catalogs;
 mod servers;
 
 use std::sync::Arc;

@@ -136,7 +136,7 @@ impl Validator<'_, '_> {
                 "Add a user, or `control: {user: NAME, password: {file: PATH}}` to the database.",
             );
         }
-        let (shards, ids) = self.shards(file);
+        let (shards, ids) = self.shards(file, &name.value, server_name);
         let mut tables = Tables::default();
         let mut trusted_triggers = Vec::new();
         let mut groups = Vec::new();
@@ -175,7 +175,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn shards(&mut self, file: &file::Database) -> (Vec<Shard>, Shards) {
+    fn shards(&mut self, file: &file::Database, database: &str, server_name: &str) -> (Vec<Shard>, Shards) {
         let Some(named) = file.shards.given() else { return Default::default() };
         if named.entries.is_empty() {
             self.mistakes.error(
@@ -195,7 +195,7 @@ impl Validator<'_, '_> {
         }
         let mut ids = Shards::default();
         let mut shards = Vec::new();
-        let mut seen = Seen::default();
+        let mut seen = Seen { database, server_name, names: HashMap::new() };
         for (number, (name, nodes)) in (0_u16..).zip(&named.entries) {
             self.plain_name(name, "a shard");
             if SHARD_WORDS.contains(&name.value.as_str()) {
@@ -214,7 +214,7 @@ impl Validator<'_, '_> {
         (shards, ids)
     }
 
-    fn nodes(&mut self, shard: &At<String>, list: &List<file::Node>, seen: &mut Seen) -> Vec<Node> {
+    fn nodes(&mut self, shard: &At<String>, list: &List<file::Node>, seen: &mut Seen<'_>) -> Vec<Node> {
         if list.items.is_empty() {
             self.mistakes.error(
                 "map-shard-empty",
@@ -240,17 +240,19 @@ impl Validator<'_, '_> {
                 primary.get_or_insert(places.role);
             }
             self.not_the_proxy(&node, places.host);
-            let server = (Arc::clone(&node.host), node.port);
-            if let Some((first, other)) = seen.servers.get(&server) {
+            // Host names do not heed case.
+            let server = (node.host.to_lowercase(), node.port, seen.server_name.to_owned());
+            let owner = format!("{}.{}", seen.database, shard.value);
+            if let Some((first, other)) = self.servers.get(&server) {
                 let line = self.mistakes.line(*first);
                 self.mistakes.error(
                     "map-node-twice",
                     places.host,
-                    format!("{}:{} is a node of shard `{other}` already", node.host, node.port),
-                    format!("One server's database holds the rows of one shard; the first is on line {line}."),
+                    format!("{}:{} holds the rows of shard `{other}` already", node.host, node.port),
+                    format!("One database of one server is one shard's; the first is on line {line}."),
                 );
             } else {
-                seen.servers.insert(server, (places.host, shard.value.clone()));
+                self.servers.insert(server, (places.host, owner));
             }
             if let Some(first) = seen.names.get(&node.name).filter(|_| places.name.is_some()) {
                 let line = self.mistakes.line(*first);
@@ -261,7 +263,8 @@ impl Validator<'_, '_> {
                     format!("It is on line {line}: give one of them another name."),
                 );
             }
-            seen.names.entry(Arc::clone(&node.name)).or_insert(places.name.unwrap_or(places.host));
+            let named_at = places.name.unwrap_or(places.host);
+            seen.names.entry(Arc::clone(&node.name)).or_insert(named_at);
             nodes.push(node);
         }
         let all_read = list.items.iter().all(Option::is_some);
@@ -357,7 +360,8 @@ impl Validator<'_, '_> {
         let plain = name.value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'));
         let begins = name.value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         // A name that could not be read has been reported.
-        if !name.value.is_empty() && !(plain && begins && name.value.len() <= NAME_LENGTH) {
+        let fits = plain && begins && name.value.len() <= NAME_LENGTH;
+        if !name.value.is_empty() && !fits {
             self.mistakes.error(
                 "map-name",
                 name.place,
@@ -531,9 +535,9 @@ fn users_are_whole(map: &file::Map) -> bool {
 const NAME_LENGTH: usize = 63;
 
 /// Nodes of a database so far.
-#[derive(Default)]
-struct Seen {
-    servers: HashMap<(Arc<str>, u16), (Place, String)>,
+struct Seen<'d> {
+    database: &'d str,
+    server_name: &'d str,
     names: HashMap<Arc<str>, Place>,
 }
 

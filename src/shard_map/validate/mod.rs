@@ -7,6 +7,7 @@ mod database;
 mod group;
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -115,7 +116,12 @@ struct Validator<'v, 'a> {
     loopback: bool,
     /// What the proxy itself listens on.
     listeners: Vec<(&'static str, At<SocketAddr>)>,
+    /// Databases of servers that a shard of any database of the map holds its rows in.
+    servers: HashMap<Server, (Place, String)>,
 }
+
+/// A database on a server: host, port, name.
+type Server = (String, u16, String);
 
 /// Whether zero is a duration here.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,7 +134,7 @@ impl<'v, 'a> Validator<'v, 'a> {
     fn new(file: &file::Map, mistakes: &'v mut Mistakes<'a>, environment: &'v dyn Environment) -> Self {
         let listeners = file.listen.given().map(listeners).unwrap_or_default();
         let loopback = listeners.iter().all(|(_, at)| at.value.ip().is_loopback());
-        Self { mistakes, environment, loopback, listeners }
+        Self { mistakes, environment, loopback, listeners, servers: HashMap::new() }
     }
 
     fn map(mut self, file: &file::Map) -> ShardMap {
@@ -483,7 +489,7 @@ impl<'v, 'a> Validator<'v, 'a> {
         for (key, field, value) in
             [("message", &it.message, limits.message), ("client_buffer", &it.client_buffer, limits.client_buffer)]
         {
-            let place = field.given().or(it.memory.given()).map(|at| at.place);
+            let place = field.given().or_else(|| it.memory.given()).map(|at| at.place);
             if let Some(place) = place.filter(|_| value > memory) {
                 self.contradiction(
                     place,
