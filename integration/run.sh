@@ -42,7 +42,11 @@ run_program() {
 
 run_rust() {
     echo "-- $1"
-    local status line
+    local status
+    if grep -q SHARDWAY_TEST_PORT "integration/$1.rs"; then
+        start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
+        export SHARDWAY_TEST_PORT=$port
+    fi
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --no-fail-fast --color never --status-level pass --test "$1" >"$work/rust" 2>&1
         status=$?
