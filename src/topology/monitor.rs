@@ -60,8 +60,8 @@ pub(super) enum Event {
     Answered(Report),
     /// A probe asked at that moment is still unanswered.
     Silent(Tick),
-    /// A connection could not be opened, or broke.
-    Failed(Heard, String),
+    /// A connection could not be opened, or broke; the attempt began at that moment.
+    Failed(Heard, Tick, String),
 }
 
 /// What the one who waits for answers should do next.
@@ -157,8 +157,8 @@ impl ShardMonitor {
                 node.verdict.observe(Heard::Silence(since), now);
                 node.end_if_down();
             }
-            Event::Failed(heard, trouble) => {
-                node.verdict.observe(heard, now);
+            Event::Failed(heard, since, trouble) => {
+                node.verdict.failed(heard, since, now);
                 node.trouble = Some(trouble);
                 node.end();
                 node.end_if_down();
@@ -390,7 +390,7 @@ mod tests {
         }
 
         fn fail(&mut self, node: usize, heard: Heard, at: u64) {
-            let advice = self.monitor.observe(node, Event::Failed(heard, "gone".to_owned()), Tick(at));
+            let advice = self.monitor.observe(node, Event::Failed(heard, Tick(at), "gone".to_owned()), Tick(at));
             assert_eq!(advice, Advice::GoOn);
         }
 

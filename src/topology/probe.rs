@@ -32,6 +32,7 @@ pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
     let fault = Fault::from_environment();
     let mut failures = 0;
     while let Some(it) = shard.upgrade() {
+        let began = clock::now();
         match open(&it, place).await {
             Ok((connection, identity)) => {
                 if it.observe(place, Event::Connected(identity, LIVES.fetch_add(1, Ordering::Relaxed))) == Advice::GoOn
@@ -44,7 +45,7 @@ pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
                 }
             }
             Err(error) => {
-                let _ = it.observe(place, Event::Failed(error.heard, error.text));
+                let _ = it.observe(place, Event::Failed(error.heard, began, error.text));
                 drop(it);
                 failures += 1;
                 sleep(pace::retry(failures)).await;
@@ -76,7 +77,7 @@ async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection
         let report = match answer {
             Ok(report) => report,
             Err(error) => {
-                let _ = it.observe(place, Event::Failed(Heard::Loss, error.text));
+                let _ = it.observe(place, Event::Failed(Heard::Loss, clock::now(), error.text));
                 return answered;
             }
         };
@@ -105,8 +106,13 @@ async fn ask(
         match timeout(SILENCE_STEP, answer.as_mut()).await {
             Ok(row) => {
                 let row = row.map_err(|error| ControlError::from(&error))?;
-                let asked = if fault == Fault::ClockAfter { clock::now() } else { asked };
-                return report(&row, asked, fault).map_err(|error| ControlError::from(&error));
+                let mut report = report(&row, asked, fault).map_err(|error| ControlError::from(&error))?;
+                if fault == Fault::ClockAfter && !report.in_recovery {
+                    // As if the answer had been long on its way: what lies between is what the mistake lets through.
+                    sleep(FAULT_DELAY).await;
+                    report.asked = clock::now();
+                }
+                return Ok(report);
             }
             Err(_) => {
                 let text = || format!("no answer for {:?}", clock::now().since(asked));
@@ -173,6 +179,8 @@ static LIVES: AtomicU64 = AtomicU64::new(1);
 
 /// After that a connection is given up; the node is down long before.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Of `Fault::ClockAfter` only.
+const FAULT_DELAY: Duration = Duration::from_millis(10);
 /// How often silence is told of.
 const SILENCE_STEP: Duration = Duration::from_millis(250);
 
