@@ -203,6 +203,7 @@ select pg_catalog.pg_is_in_recovery(),
        case when pg_catalog.pg_is_in_recovery() then null
             else pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) end,
        (select r.received_tli from pg_catalog.pg_stat_wal_receiver r),
+       exists (select from pg_catalog.pg_stat_wal_receiver r where r.received_tli is null),
        (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
 
 fn identity(row: &PgRow) -> Result<Identity, sqlx::Error> {
@@ -236,7 +237,8 @@ fn report(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Error>
         flushed: lsn(3)?,
         replayed: lsn(4)?,
         timeline,
-        started: row.try_get(7)?,
+        hidden: row.try_get(7)?,
+        started: row.try_get(8)?,
     })
 }
 

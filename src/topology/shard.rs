@@ -428,6 +428,9 @@ impl Shard {
             (Role::Fenced, _) => tracing::error!(shard, node, role, health, why, "node fenced"),
             (_, Health::Down) => tracing::warn!(shard, node, role, health, why, "node down"),
             (_, Health::Suspect) => tracing::debug!(shard, node, role, health, why, "node suspect"),
+            (Role::Replica, Health::Up) if trouble.is_some() => {
+                tracing::warn!(shard, node, role, health, why, "replica serves no reads");
+            }
             _ => tracing::info!(shard, node, role, health, why, "node is"),
         }
     }

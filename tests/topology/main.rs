@@ -330,6 +330,22 @@ async fn a_full_server_is_not_a_dead_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_the_right_to_see_gets_no_replicas_and_is_told_why() {
+    let primary = Server::primary("").await;
+    let replica = Server::replica_of(&primary).await;
+    primary.execute("revoke pg_monitor from shardway").await;
+    let (topology, _stop) = watching(&[&primary, &replica]).await;
+    until(&topology, 5, "told", |it| it.node(REPLICA).trouble().is_some_and(|it| it.contains("GRANT pg_monitor")))
+        .await;
+    assert_eq!((topology.node(REPLICA).role(), topology.primary(SHARD)), (Role::Replica, Some(PRIMARY)));
+    let eventual = topology.demand(Consistency::Eventual, Floor::default());
+    assert!(matches!(topology.choose_read(SHARD, &eventual, None, 0), Choice::Node(it) if it.node == PRIMARY));
+    primary.execute("grant pg_monitor to shardway").await;
+    until(&topology, 5, "fresh", |it| it.node(REPLICA).fresh_as_of() != Tick::NEVER).await;
+    assert_eq!(topology.node(REPLICA).trouble(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_map_keeps_what_is_known_of_unchanged_shards() {
     let one = Server::primary("").await;
     let two = Server::primary("").await;
