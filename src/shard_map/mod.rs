@@ -4,6 +4,8 @@
 //! `function` places keys, `diff` says what a new map would change, `live` watches the file and swaps.
 
 pub mod function;
+mod hash;
+mod placement;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
