@@ -142,7 +142,22 @@ const fn classes() -> [u8; 256] {
         }
         if matches!(
             b,
-            b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'~' | b'!' | b'@' | b'#' | b'%' | b'^' | b'&' | b'|' | b'`' | b'?'
+            b'+' | b'-'
+                | b'*'
+                | b'/'
+                | b'<'
+                | b'>'
+                | b'='
+                | b'~'
+                | b'!'
+                | b'@'
+                | b'#'
+                | b'%'
+                | b'^'
+                | b'&'
+                | b'|'
+                | b'`'
+                | b'?'
         ) {
             class |= OPERATOR;
         }
@@ -871,7 +886,11 @@ mod tests {
     #[test]
     fn operators_are_cut_as_the_server_cuts_them() {
         let cut = |text: &str| {
-            lexemes(text, 0..text.len(), None).unwrap().iter().map(|l| text[l.start..l.end].to_owned()).collect::<Vec<_>>()
+            lexemes(text, 0..text.len(), None)
+                .unwrap()
+                .iter()
+                .map(|l| text[l.start..l.end].to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(cut("a=-1"), ["a", "=", "-", "1"]);
         assert_eq!(cut("a<>-1"), ["a", "<>", "-", "1"]);
