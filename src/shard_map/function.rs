@@ -109,6 +109,28 @@ impl Key {
         }
     }
 
+    /// Reads what `Display` wrote.
+    fn parse(word: &str, key_type: KeyType) -> Option<Self> {
+        let bytes = |hexadecimal: &str| -> Option<Vec<u8>> {
+            let digits = hexadecimal.chars().map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
+            digits
+                .chunks(2)
+                .map(|pair| match pair {
+                    [high, low] => u8::try_from(high << 4 | low).ok(),
+                    _ => None,
+                })
+                .collect()
+        };
+        match key_type {
+            KeyType::BigInt | KeyType::Int | KeyType::SmallInt => word.parse().ok().map(Self::Int),
+            KeyType::Date => word.parse().ok().map(Self::Date),
+            KeyType::TimestampTz => word.parse().ok().map(Self::TimestampTz),
+            KeyType::Uuid => bytes(word)?.try_into().ok().map(Self::Uuid),
+            KeyType::Text => bytes(word.strip_prefix("\\x")?).map(Self::Text),
+            KeyType::Bytea => bytes(word.strip_prefix("\\x")?).map(Self::Bytea),
+        }
+    }
+
     /// The bucket that Postgres's hash puts it in, of [`BUCKETS`].
     ///
     /// ```
@@ -148,6 +170,15 @@ pub struct ShardFunction {
     scheme: Scheme,
     /// Every shard that may hold a row: computed once.
     shards: ShardSet,
+}
+
+/// Why a description of a function cannot be read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It names a shard that is not there.
+    Shard(String),
+    /// A line that no version of this program wrote.
+    Line(String),
 }
 
 /// How keys that are not pinned find their shard.
@@ -293,32 +324,6 @@ impl ShardFunction {
         self.shards.clone()
     }
 
-    /// The same function on another numbering of the shards; `None` when a shard has no new number.
-    #[must_use]
-    pub fn renumbered(&self, number: impl Fn(ShardId) -> Option<ShardId>) -> Option<Self> {
-        let pairs = |pairs: &[(Key, ShardId)]| -> Option<Vec<(Key, ShardId)>> {
-            pairs.iter().map(|(key, shard)| Some((key.clone(), number(*shard)?))).collect()
-        };
-        let pinned = pairs(&self.pinned)?;
-        match &self.scheme {
-            Scheme::Hash(buckets) => {
-                let buckets = buckets.iter().map(|shard| number(*shard)).collect::<Option<Vec<_>>>()?;
-                Self::hash(self.key_type, buckets, pinned)
-            }
-            Scheme::Range(Ranges { pieces, end }) => {
-                let pieces = pieces.iter().map(|(from, shard)| Some((from.clone(), number(*shard)?)));
-                Some(Self::range(self.key_type, pieces.collect::<Option<_>>()?, end.clone(), pinned))
-            }
-            Scheme::List { values, other } => {
-                let other = match other {
-                    Some(shard) => Some(number(*shard)?),
-                    None => None,
-                };
-                Some(Self::list(self.key_type, pairs(values)?, other))
-            }
-        }
-    }
-
     /// The canonical text of where it places what, one fact a line: equal texts place every key alike.
     #[must_use]
     pub fn describe(&self, name: impl Fn(ShardId) -> String) -> String {
@@ -346,6 +351,104 @@ impl ShardFunction {
         }
         lines.extend(self.pinned.iter().map(|(key, shard)| format!("pinned {key} {}", name(*shard))));
         lines.join("\n")
+    }
+
+    /// Reads what [`Self::describe`] wrote; `find` knows the shards by name. Lines of other kinds are skipped.
+    ///
+    /// # Errors
+    /// The line that cannot be read, or the name of a shard that `find` does not know.
+    pub fn parse(text: &str, find: impl Fn(&str) -> Option<ShardId>) -> Result<Self, Unreadable> {
+        let shard = |name: &str| find(name).ok_or_else(|| Unreadable::Shard(name.to_owned()));
+        let mut scheme = "";
+        let mut key_type = None;
+        let mut buckets: Vec<Option<ShardId>> = vec![None; usize::from(BUCKETS)];
+        let (mut pieces, mut end) = (Vec::new(), None);
+        let (mut values, mut other) = (Vec::new(), None);
+        let mut pinned = Vec::new();
+        for line in text.lines() {
+            let unreadable = || Unreadable::Line(line.to_owned());
+            let key = |word: &str| {
+                let key_type = key_type.ok_or_else(unreadable)?;
+                Key::parse(word, key_type).ok_or_else(unreadable)
+            };
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                ["scheme", name] => scheme = name,
+                ["key", name] => {
+                    let found = KeyType::ALL.into_iter().find(|key_type| key_type.name() == *name);
+                    key_type = Some(found.ok_or_else(unreadable)?);
+                }
+                ["buckets", name, runs] => {
+                    let shard = shard(name)?;
+                    for run in runs.split(',') {
+                        let (first, last) = run.split_once('-').unwrap_or((run, run));
+                        let first: usize = first.parse().map_err(|_| unreadable())?;
+                        let last: usize = last.parse().map_err(|_| unreadable())?;
+                        let run = buckets.get_mut(first..=last).ok_or_else(unreadable)?;
+                        run.fill(Some(shard));
+                    }
+                }
+                ["from", "-", name] => pieces.push((None, shard(name)?)),
+                ["from", from, name] => pieces.push((Some(key(from)?), shard(name)?)),
+                ["end", at] => end = Some(key(at)?),
+                ["value", value, name] => values.push((key(value)?, shard(name)?)),
+                ["other", name] => other = Some(shard(name)?),
+                ["pinned", value, name] => pinned.push((key(value)?, shard(name)?)),
+                ["table", ..] => {}
+                _ => return Err(unreadable()),
+            }
+        }
+        let whole = || Unreadable::Line("(the whole)".to_owned());
+        let key_type = key_type.ok_or_else(whole)?;
+        match scheme {
+            "hash" => {
+                let buckets = buckets.into_iter().collect::<Option<Vec<_>>>().ok_or_else(whole)?;
+                Self::hash(key_type, buckets, pinned).ok_or_else(whole)
+            }
+            "range" => Ok(Self::range(key_type, pieces, end, pinned)),
+            "list" => Ok(Self::list(key_type, values, other)),
+            _ => Err(whole()),
+        }
+    }
+
+    /// Whether `newer` leaves every row where it is: each key that has a shard here has the same one there.
+    #[must_use]
+    pub fn is_kept_by(&self, newer: &Self) -> bool {
+        if self.key_type != newer.key_type {
+            return false;
+        }
+        let keeps = |key: &Key| self.shard(key).is_none_or(|shard| newer.shard(key) == Some(shard));
+        let pinned = self.pinned.iter().chain(&newer.pinned).all(|(key, _)| keeps(key));
+        let rest = match (&self.scheme, &newer.scheme) {
+            (Scheme::Hash(buckets), Scheme::Hash(newer)) => buckets == newer,
+            (Scheme::List { values, other }, Scheme::List { values: newer_values, other: newer_other }) => {
+                values.iter().chain(newer_values).all(|(key, _)| keeps(key))
+                    && (other.is_none() || other == newer_other)
+            }
+            (Scheme::Range(ranges), Scheme::Range(newer_ranges)) => {
+                // Between two neighbouring bounds of either, all keys that are not pinned share one fate.
+                let bounds = [ranges, newer_ranges]
+                    .into_iter()
+                    .flat_map(|it| it.pieces.iter().filter_map(|(from, _)| from.as_ref()).chain(&it.end));
+                let lowest =
+                    |it: &Ranges| it.pieces.first().filter(|(from, _)| from.is_none()).map(|(_, shard)| *shard);
+                let below = lowest(ranges).is_none_or(|shard| lowest(newer_ranges) == Some(shard));
+                let keeps = |key: &Key| ranges.shard(key).is_none_or(|shard| newer_ranges.shard(key) == Some(shard));
+                below && bounds.into_iter().all(keeps)
+            }
+            (Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. }, _) => false,
+        };
+        pinned && rest
+    }
+
+    /// The buckets of `recorded` with the pinned keys of this one; `None` unless both are hashes.
+    #[must_use]
+    pub(super) fn with_buckets_of(&self, recorded: &Self) -> Option<Self> {
+        match (&self.scheme, &recorded.scheme) {
+            (Scheme::Hash(_), Scheme::Hash(buckets)) => {
+                Self::hash(self.key_type, buckets.to_vec(), self.pinned.clone())
+            }
+            _ => None,
+        }
     }
 
     /// Whether keys that the server finds between two bounds are between them here too. Text follows the column's
@@ -661,5 +764,85 @@ mod tests {
         let function = halves(KeyType::BigInt, vec![(Key::Int(42), S3)]);
         let text = function.describe(|shard| format!("s{}", shard.0 + 1));
         assert_eq!(text, "scheme hash\nkey bigint\nbuckets s1 0-8191\nbuckets s2 8192-16383\npinned 42 s3");
+    }
+
+    fn number(name: &str) -> Option<ShardId> {
+        name.strip_prefix('s')?.parse::<u16>().ok()?.checked_sub(1).map(ShardId)
+    }
+
+    #[test]
+    fn a_description_reads_back() {
+        let text = |bytes: &str| Key::Text(bytes.into());
+        let functions = [
+            halves(KeyType::BigInt, vec![(Key::Int(-42), S3)]),
+            halves(KeyType::Uuid, vec![(Key::Uuid([7; 16]), S3)]),
+            ShardFunction::hash(KeyType::Date, crate::shard_map::placement::by_remainder(&[S2, S1]), Vec::new())
+                .unwrap(),
+            months(),
+            ShardFunction::range(
+                KeyType::TimestampTz,
+                vec![(None, S2), (Some(Key::TimestampTz(-5)), S1)],
+                None,
+                Vec::new(),
+            ),
+            ShardFunction::list(KeyType::Text, vec![(text("DE"), S1), (text("a b"), S2), (text(""), S2)], Some(S3)),
+            ShardFunction::list(KeyType::Bytea, vec![(Key::Bytea(vec![0, 255]), S1)], None),
+        ];
+        for function in functions {
+            let written = function.describe(|shard| format!("s{}", shard.0 + 1));
+            assert_eq!(ShardFunction::parse(&written, number), Ok(function), "{written}");
+        }
+        assert_eq!(
+            ShardFunction::parse("scheme list\nkey int\nvalue 1 s9x", number),
+            Err(Unreadable::Shard("s9x".to_owned()))
+        );
+        assert!(ShardFunction::parse("scheme hash\nkey int\nbuckets s1 0-9", number).is_err());
+        assert!(ShardFunction::parse("scheme list\nkey int\nfuture 1", number).is_err());
+    }
+
+    #[test]
+    fn what_had_no_shard_may_get_one() {
+        let list = |values: &[(i64, ShardId)], other| {
+            ShardFunction::list(
+                KeyType::Int,
+                values.iter().map(|(key, shard)| (Key::Int(*key), *shard)).collect(),
+                other,
+            )
+        };
+        let old = list(&[(1, S1), (2, S2)], None);
+        assert!(old.is_kept_by(&list(&[(1, S1), (2, S2), (3, S1)], None)));
+        assert!(old.is_kept_by(&list(&[(1, S1), (2, S2)], Some(S1))));
+        assert!(!old.is_kept_by(&list(&[(1, S1)], None)));
+        assert!(old.is_kept_by(&list(&[(1, S1)], Some(S2))));
+        assert!(!old.is_kept_by(&list(&[(1, S2), (2, S2)], None)));
+        let open = list(&[(1, S1)], Some(S2));
+        assert!(!open.is_kept_by(&list(&[(1, S1), (3, S1)], Some(S2))));
+        assert!(!open.is_kept_by(&list(&[(1, S1)], None)));
+    }
+
+    #[test]
+    fn ranges_may_grow_where_nothing_was() {
+        let range = |pieces: &[(Option<i64>, ShardId)], end: Option<i64>| {
+            let pieces = pieces.iter().map(|(from, shard)| (from.map(Key::Int), *shard)).collect();
+            ShardFunction::range(KeyType::BigInt, pieces, end.map(Key::Int), Vec::new())
+        };
+        let old = range(&[(Some(0), S1), (Some(10), S2)], Some(20));
+        assert!(old.is_kept_by(&old));
+        assert!(old.is_kept_by(&range(&[(Some(0), S1), (Some(10), S2), (Some(20), S1)], Some(30))));
+        assert!(old.is_kept_by(&range(&[(None, S2), (Some(0), S1), (Some(5), S1), (Some(10), S2)], None)));
+        assert!(!old.is_kept_by(&range(&[(Some(0), S1), (Some(11), S2)], Some(20))));
+        assert!(!old.is_kept_by(&range(&[(Some(0), S1), (Some(10), S2)], Some(19))));
+        assert!(!old.is_kept_by(&range(&[(Some(1), S1), (Some(10), S2)], Some(20))));
+        assert!(!range(&[(None, S1)], None).is_kept_by(&range(&[(Some(0), S1)], None)));
+    }
+
+    #[test]
+    fn pinning_a_key_elsewhere_moves_its_rows() {
+        let old = halves(KeyType::BigInt, Vec::new());
+        assert!(!old.is_kept_by(&halves(KeyType::BigInt, vec![(Key::Int(42), S3)])));
+        assert!(!old.is_kept_by(&halves(KeyType::Int, Vec::new())));
+        // Its bucket lies there already.
+        assert!(old.is_kept_by(&halves(KeyType::BigInt, vec![(Key::Int(42), S1)])));
+        assert!(halves(KeyType::BigInt, vec![(Key::Int(42), S1)]).is_kept_by(&old));
     }
 }

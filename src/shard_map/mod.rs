@@ -3,9 +3,19 @@
 //! `file` holds the YAML as written, `validate` turns it into a [`ShardMap`] or into every mistake with its place,
 //! `function` places keys, `diff` says what a new map would change, `live` watches the file and swaps.
 
+pub mod cli;
+pub mod diff;
+mod file;
 pub mod function;
 mod hash;
+mod literal;
+pub mod live;
+pub mod mistake;
 mod placement;
+mod read;
+mod redact;
+mod tree;
+pub mod validate;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -21,9 +31,12 @@ use crate::ident::TableName;
 pub use function::Key;
 pub use function::KeyType;
 pub use function::ShardFunction;
+pub use mistake::Mistake;
+pub use mistake::Warning;
+pub use validate::Environment;
 
 /// A whole, valid map.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ShardMap {
     /// Which edition: 1 at start, one more with every accepted reload.
     pub version: u64,
@@ -72,7 +85,7 @@ pub struct ListenTls {
 }
 
 /// One database of the map.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Database {
     /// The name that clients connect to.
     pub name: Arc<str>,
@@ -218,7 +231,7 @@ pub enum TlsMode {
 }
 
 /// Somebody who may log in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The name.
     pub name: Arc<str>,
