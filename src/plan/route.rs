@@ -322,7 +322,10 @@ impl<'a> Compiler<'a> {
                 }
                 let facts = self.query.facts_of(leaf);
                 let column = key_column(relation, &key, self.group(group)?)?;
-                let conditions = self.conditions(&facts, leaf, &key);
+                let block = self.query.leaves.get(leaf).map_or(0, |it| it.block);
+                // IS NULL holds for rows that an outer join fills, so it tells nothing about rows that it may fill.
+                let there = self.query.facts_in(block).is_real(leaf);
+                let conditions = self.conditions(&facts, leaf, &key, there);
                 Ok(Some(Part { table: name.clone(), key, group, column, conditions }))
             }
         }
@@ -333,9 +336,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// What the facts say about a column.
-    fn conditions(&self, facts: &Facts, leaf: LeafId, key: &str) -> Vec<KeyCondition> {
+    fn conditions(&self, facts: &Facts, leaf: LeafId, key: &str, there: bool) -> Vec<KeyCondition> {
         match self.variable(leaf, key) {
-            Some(variable) => self.conditions_of(facts, variable),
+            Some(variable) => self.conditions_of(facts, variable, there),
             None => facts
                 .conditions()
                 .filter(|id| matches!(self.query.conditions.get(*id), Some(Condition::Never)))
@@ -345,7 +348,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn conditions_of(&self, facts: &Facts, variable: VariableId) -> Vec<KeyCondition> {
+    fn conditions_of(&self, facts: &Facts, variable: VariableId, there: bool) -> Vec<KeyCondition> {
         let mut found = Vec::new();
         let deterministic = self.query.variables.get(variable).is_none_or(|it| it.deterministic);
         for id in facts.conditions() {
@@ -357,7 +360,7 @@ impl<'a> Compiler<'a> {
                 }
                 // The very column, NOT NULL, of a row that is there.
                 Some(Condition::Null(it)) if *it == variable => match self.query.variables.get(*it) {
-                    Some(column) if column.not_null && facts.is_real(column.leaf) => KeyCondition::Nothing,
+                    Some(column) if column.not_null && there => KeyCondition::Nothing,
                     _ => continue,
                 },
                 Some(Condition::Never) => KeyCondition::Nothing,
@@ -441,7 +444,7 @@ impl<'a> Compiler<'a> {
             let what = places
                 .iter()
                 .find_map(|(leaf, _)| self.first_obstacle(*leaf))
-                .unwrap_or_else(|| "an outer join that keeps rows of a table that is not sharded".to_owned());
+                .unwrap_or_else(|| "an outer join that may fill up every sharded table".to_owned());
             return Err(refuse(what));
         };
         let Some((anchor_group, anchor_key)) = self.is_sharded(*anchor) else {
@@ -508,7 +511,7 @@ impl<'a> Compiler<'a> {
                 return Some(what.clone());
             }
             if it.host.is_none() && it.parent.is_some() {
-                return Some("a subquery over rows of other shards".to_owned());
+                return Some("a subquery over all of a sharded table".to_owned());
             }
             block = it.parent?;
         }
@@ -629,7 +632,7 @@ impl<'a> Compiler<'a> {
                             .get(variable)
                             .is_some_and(|it| it.oid == 0 || column.oid == 0 || it.oid == column.oid);
                         let facts = self.query.facts_in(*block);
-                        let conditions = self.conditions_of(&facts, variable);
+                        let conditions = self.conditions_of(&facts, variable, false);
                         if !same_type || conditions.is_empty() {
                             return Err(ClientError::unsupported(
                                 format!(
@@ -732,7 +735,7 @@ impl<'a> Compiler<'a> {
             && let Some(variable) = self.variable(write.target, key)
         {
             let facts = self.query.facts_of(write.target);
-            let conditions = self.conditions_of(&facts, variable);
+            let conditions = self.conditions_of(&facts, variable, false);
             if conditions
                 .iter()
                 .any(|it| matches!(it, KeyCondition::Is(values) if values.as_slice() == [value.clone()]))
