@@ -8,7 +8,6 @@ use crate::local_cluster::demo::Serving;
 use crate::plan;
 use crate::plan::Planner;
 use crate::plan::SessionView;
-use crate::schema::Schema;
 use crate::server;
 use crate::server::Settings;
 use crate::server::Stop;
