@@ -105,7 +105,8 @@ fn a_map_with_everything_is_clean() {
 fn no_secret_is_printed() {
     let map = "version: 1\nlisten: {postgres: 0.0.0.0:6432}\ndatabases:\n  shop:\n    shards: {s1: [a:1]}\n    \
                groups: {g: {key: bigint, tables: {t: id}}}\nusers:\n  app: {password: tell-no-one, databases: [shp]}\n  \
-               b: {passwrd: tell-no-one}\n  c:\n    password: [tell-no-one]\n";
+               b: {passwrd: tell-no-one}\n  c:\n    password: [tell-no-one]\n  d: tell-no-one\n  \
+               e: {password: {tell-no-one}}\n  f: {password: *tell-no-one}\n  g: {password: {environ: tell}}\n";
     let mistakes = ShardMap::parse("m.yaml", map, &Machine).unwrap_err();
     let (text, json) = (mistake::render(&mistakes), mistake::render_json(&mistakes));
     assert!(!text.contains("tell"), "{text}");
@@ -178,11 +179,13 @@ fn the_demo_map_shows_every_key() {
 #[test]
 fn a_mangled_map_is_answered() {
     let text = fs::read_to_string(root("tests/golden/maps/everything.yaml")).unwrap();
+    // A ring takes a while to lay out.
+    let text = text.replace("{ring: {s1: 1, s2: 1, s3: 2}}", "{s1: 0-16383}");
     let mut answers = 0;
     let mut try_map = |map: &str| {
-        answers += outcome(map).len();
         if let Err(mistakes) = ShardMap::parse("m.yaml", map, &Machine) {
             assert!(!mistakes.is_empty(), "refused without a reason:\n{map}");
+            answers += mistake::render(&mistakes).len();
         }
     };
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();

@@ -440,6 +440,12 @@ async fn answer(
                 b'G' => {
                     run.add(crew, link, range);
                     run.send(crew).await?;
+                    // In the extended protocol the Sync behind Execute is eaten by the server while it copies.
+                    if expect == Expect::Execute
+                        && let Some(l) = crew.links.get_mut(link)
+                    {
+                        l.sync_eaten = l.due > 0;
+                    }
                     copy_in(link, item, crew).await?;
                 }
                 b'H' | b'c' => {
@@ -513,14 +519,6 @@ fn send_all(cx: &mut Context<'_>, links: &mut [Link]) -> Result<(), (usize, io::
 
 /// Carries the client's COPY data to a server until the client ends it, or the server breaks off.
 async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
-    // In the extended protocol the Sync that followed Execute is eaten by the server while it copies.
-    if let Some(l) = crew.links.get_mut(link)
-        && l.out.is_empty()
-        && l.due > 0
-        && !l.unsynced
-    {
-        l.sync_eaten = true;
-    }
     let mut left = 0_usize;
     loop {
         // Pass on what has come.

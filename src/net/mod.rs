@@ -62,9 +62,6 @@ impl Stream {
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);
         socket.set_tcp_keepalive(&keepalive)?;
-        // A peer that is gone without a word is noticed while we wait for it to take what was sent, too.
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
         Ok(Self::Plain(stream))
     }
 
@@ -134,12 +131,20 @@ pub async fn connect(host: &str, port: u16, deadline: Tick) -> Result<Stream, Co
         let now = clock::now();
         let share = deadline.since(now) / u32::try_from(left).unwrap_or(u32::MAX);
         last = Some(match before(now.plus(share), TcpStream::connect(address)).await {
-            Some(Ok(stream)) => return Stream::tcp(stream).map_err(ConnectError::Failed),
+            Some(Ok(stream)) => return toward_server(stream).map_err(ConnectError::Failed),
             Some(Err(error)) => ConnectError::Failed(error),
             None => ConnectError::TimedOut,
         });
     }
     Err(last.unwrap_or_else(|| ConnectError::NoAddress(io::ErrorKind::NotFound.into())))
+}
+
+/// A server that is gone without a word is noticed while we wait for it to take what was sent, too. Clients are not held
+/// to this: whoever pauses in the middle of a large result has stopped reading, and may.
+fn toward_server(stream: TcpStream) -> io::Result<Stream> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN_MAX))?;
+    Stream::tcp(stream)
 }
 
 /// Why there is no connection.
@@ -221,9 +226,9 @@ impl AsyncWrite for Stream {
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// … and again after this, three times.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// How long sent bytes may stay without acknowledgement.
+/// How long a server may leave what was sent to it untaken. It does so honestly, too, when a COPY waits for a lock.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+const UNTAKEN_MAX: Duration = Duration::from_secs(300);
 /// How many addresses of one name are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -277,6 +282,15 @@ mod tests {
             connect("127.0.0.1", port, Tick::NEVER).await,
             Err(ConnectError::TimedOut | ConnectError::Failed(_))
         ));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_client_that_pauses_is_not_cut_off() {
+        let (toward_server, toward_client) = pair().await;
+        let bound = |it: &Stream| SockRef::from(it.socket().unwrap()).tcp_user_timeout().unwrap();
+        assert_eq!((bound(&toward_server), bound(&toward_client)), (Some(UNTAKEN_MAX), None));
+        assert!(SockRef::from(toward_client.socket().unwrap()).keepalive().unwrap());
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Session {
         if self.within_batch() {
             self.close_batch().await?;
         }
+        self.batch_writer = None;
         let mut text = self.worker.pools.outbox();
         match frontend::Query::read(self.client.bytes(message.body())) {
             Ok(query) => text.extend_from_slice(query.text),

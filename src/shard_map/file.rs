@@ -670,6 +670,17 @@ impl Read for SecretSource {
     fn read(tree: &Tree, mistakes: &mut Mistakes<'_>) -> Option<Self> {
         match &tree.node {
             TreeNode::Scalar(scalar) if !is_null(scalar) => Some(Self::Inline(super::Secret::new(&scalar.text))),
+            // Keys that are none may be the secret itself: they are not named.
+            TreeNode::Map(map) if !map.iter().all(|(word, _)| matches!(word.scalar.text.as_str(), "env" | "file")) => {
+                mistakes.hide(tree.place);
+                mistakes.error(
+                    "map-secret",
+                    tree.place,
+                    "a secret has other keys than `env` or `file`",
+                    "Write either {env: NAME} or {file: PATH}.",
+                );
+                None
+            }
             TreeNode::Map(_) => {
                 let record = SecretRecord::read(tree, mistakes)?;
                 match (record.env, record.file) {

@@ -65,6 +65,7 @@ pub(super) struct Mistakes<'a> {
     name: &'a str,
     text: &'a str,
     found: Vec<Found>,
+    secrets: Vec<Place>,
 }
 
 struct Found {
@@ -77,7 +78,7 @@ struct Found {
 
 impl<'a> Mistakes<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, found: Vec::new() }
+        Self { name, text, found: Vec::new(), secrets: Vec::new() }
     }
 
     pub(super) fn text(&self) -> &'a str {
@@ -108,6 +109,11 @@ impl<'a> Mistakes<'a> {
         self.found.push(Found { severity, code, message, hint, place });
     }
 
+    /// Keeps a place out of every snippet.
+    pub(super) fn hide(&mut self, place: Place) {
+        self.secrets.push(place);
+    }
+
     pub(super) fn any_error(&self) -> bool {
         self.found.iter().any(|found| found.severity == Severity::Error)
     }
@@ -119,14 +125,14 @@ impl<'a> Mistakes<'a> {
 
     /// All of them, in the order of the text, each once.
     pub(super) fn into_list(self) -> Vec<Mistake> {
-        let Self { name, text, mut found } = self;
+        let Self { name, text, mut found, secrets } = self;
         found.sort_by_key(|found| found.place);
         found.dedup_by(|a, b| (a.code, a.place, &a.message) == (b.code, b.place, &b.message));
         if found.is_empty() {
             return Vec::new();
         }
         let file: Arc<str> = name.into();
-        let snippet = Arc::new(Redacted::new(text));
+        let snippet = Arc::new(Redacted::new(text, &secrets));
         let placed = |found: Found| {
             let start = found.place.start.min(text.len());
             let before = text.get(..start).unwrap_or(text);
@@ -165,7 +171,7 @@ impl Mistake {
             line: 1,
             column: 1,
             length: 0,
-            snippet: Arc::new(Redacted::new("")),
+            snippet: Arc::new(Redacted::new("", &[])),
             place: Place::default(),
         }
     }

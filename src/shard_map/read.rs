@@ -313,6 +313,10 @@ impl<'t> Keys<'t> {
         mistakes: &mut Mistakes<'_>,
     ) -> Option<Self> {
         let Node::Map(map) = &tree.node else {
+            if known.contains(&"password") {
+                // `app: secret`, where `app: {password: …}` was meant.
+                mistakes.hide(tree.place);
+            }
             let wanted = format!("a map with {}", known.join(", "));
             wrong_type(tree, &wanted, mistakes);
             return None;

@@ -3,6 +3,8 @@
 //! It works on text that need not be valid YAML, and hides too much rather than too little: what follows `password:`
 //! and its like up to where the value must have ended, unless it plainly names a variable or a file.
 
+use crate::shard_map::mistake::Place;
+
 /// What stands for a secret, however long it is.
 const STARS: &str = "********";
 
@@ -24,20 +26,30 @@ struct Hidden {
 }
 
 impl Redacted {
-    pub(super) fn new(original: &str) -> Self {
+    /// Hides what looks like a secret, and the places that are known to hold one.
+    pub(super) fn new(original: &str, known: &[Place]) -> Self {
+        let mut secrets = known.to_vec();
+        let mut from = 0;
+        while let Some(start) = next_value(original, from) {
+            let end = start + secret_length(original, start);
+            secrets.push(Place { start, end });
+            from = end;
+        }
+        secrets.sort_unstable();
         let mut redacted = Self { text: String::with_capacity(original.len()), hidden: Vec::new() };
         let mut copied = 0;
-        while let Some(value) = next_value(original, copied) {
-            let end = value + secret_length(original, value);
-            redacted.text.push_str(original.get(copied..value).unwrap_or_default());
-            let secret = original.get(value..end).unwrap_or_default();
-            if !secret.is_empty() {
-                let before = redacted.text.len();
-                redacted.text.push_str(STARS);
-                // Lines stay what they are, so that their numbers do.
-                redacted.text.extend(secret.matches('\n'));
-                redacted.hidden.push(Hidden { start: value, end, length: redacted.text.len() - before });
+        for Place { start, end } in secrets {
+            let start = start.max(copied);
+            let secret = original.get(start..end).unwrap_or_default();
+            if secret.is_empty() {
+                continue;
             }
+            redacted.text.push_str(original.get(copied..start).unwrap_or_default());
+            let before = redacted.text.len();
+            redacted.text.push_str(STARS);
+            // Lines stay what they are, so that their numbers do.
+            redacted.text.extend(secret.matches('\n'));
+            redacted.hidden.push(Hidden { start, end, length: redacted.text.len() - before });
             copied = end;
         }
         redacted.text.push_str(original.get(copied..).unwrap_or_default());
@@ -156,7 +168,7 @@ mod tests {
     use super::*;
 
     fn redact(text: &str) -> String {
-        Redacted::new(text).text().to_owned()
+        Redacted::new(text, &[]).text().to_owned()
     }
 
     #[test]
@@ -195,7 +207,7 @@ mod tests {
     #[test]
     fn places_move_with_the_text() {
         let text = "app: {password: a-very-long-secret, databases: [shop]}";
-        let redacted = Redacted::new(text);
+        let redacted = Redacted::new(text, &[]);
         let at = text.find("shop").unwrap();
         let (start, end) = redacted.place(at, at + 4);
         assert_eq!(&redacted.text()[start..end], "shop");
@@ -203,5 +215,8 @@ mod tests {
         let (start, end) = redacted.place(at, at + 4);
         assert_eq!(&redacted.text()[start..end], "********");
         assert_eq!(redacted.place(0, 3), (0, 3));
+        let known = Redacted::new("app: hush, b: {password: hush}", &[Place { start: 5, end: 9 }]);
+        assert_eq!(known.text(), "app: ********, b: {password: ********}");
+        assert_eq!(known.place(11, 12), (15, 16));
     }
 }

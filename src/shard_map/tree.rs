@@ -154,12 +154,13 @@ impl Builder<'_, '_> {
                 self.count(place, values)?;
                 self.finish(tree, 0, values);
             }
-            Event::UnresolvedAlias(name) => {
+            Event::UnresolvedAlias(_) => {
                 self.mistakes.error(
                     "map-alias",
                     place,
-                    format!("no anchor named \"{name}\" stands before this alias"),
-                    format!("Define it with &{name}, or quote the value if the asterisk belongs to it."),
+                    // Without its name, which may be a password that begins with an asterisk.
+                    "no anchor of this alias's name stands before it",
+                    "Define it with & and the name, or quote the value if the asterisk belongs to it.",
                 );
                 self.finish(Tree { place, node: Node::Broken }, 0, 1);
             }

@@ -80,6 +80,14 @@ impl Verdict {
         self.health
     }
 
+    /// Takes in that an attempt which began at `since` came to nothing; returns the new verdict when it changes.
+    pub(super) fn failed(&mut self, heard: Heard, since: Tick, now: Tick) -> Option<Health> {
+        if matches!(heard, Heard::Failure | Heard::Refusal) {
+            self.failing_since.get_or_insert(since);
+        }
+        self.observe(heard, now)
+    }
+
     /// Takes in what was heard; returns the new verdict when it changes.
     pub(super) fn observe(&mut self, heard: Heard, now: Tick) -> Option<Health> {
         let health = match heard {
@@ -207,6 +215,13 @@ mod tests {
         let down = [(Heard::Refusal, 0), (Heard::Refusal, 1), (Heard::Saturation, 2), (Heard::Failure, 3)];
         assert_eq!(verdict(&down), Health::Down);
         assert_eq!(verdict(&[(Heard::Refusal, 0), (Heard::Refusal, 1), (Heard::Answer, 2)]), Health::Up);
+    }
+
+    #[test]
+    fn one_long_failure_counts_from_its_beginning() {
+        let mut it = Verdict::new(Duration::from_secs(1));
+        it.observe(Heard::Answer, Tick(SECOND));
+        assert_eq!(it.failed(Heard::Failure, Tick(2 * SECOND), Tick(5 * SECOND)), Some(Health::Down));
     }
 
     #[test]

@@ -246,6 +246,18 @@ impl Topology {
         .await
     }
 
+    /// Waits until what is known of a node holds for a connection opened at `opened` ([`NodeState::vouches_for`]): has
+    /// it probed at once, which takes about a round trip. False at the deadline. Cancel-safe.
+    pub async fn vouched(&self, id: NodeId, opened: Tick, deadline: Tick) -> bool {
+        let state = self.node(id);
+        if state.vouches_for(opened) {
+            return true;
+        }
+        let of = self.shard(id.shard);
+        of.probe(usize::from(id.node));
+        of.until(deadline, || state.vouches_for(opened).then_some(())).await.is_some()
+    }
+
     /// Says that a write was acknowledged on this shard: samples are taken more often for a while. Costs a load when
     /// it was already said.
     pub fn wrote(&self, shard: ShardId) {

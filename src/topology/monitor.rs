@@ -47,6 +47,8 @@ pub(super) struct Report {
     pub replayed: Option<Lsn>,
     /// Written on (primary) or received (replica); `None`: hidden from this user, or nothing is being received.
     pub timeline: Option<u32>,
+    /// Something is being received, but this user may not see what.
+    pub hidden: bool,
     /// `pg_postmaster_start_time()`.
     pub started: i64,
 }
@@ -60,8 +62,8 @@ pub(super) enum Event {
     Answered(Report),
     /// A probe asked at that moment is still unanswered.
     Silent(Tick),
-    /// A connection could not be opened, or broke.
-    Failed(Heard, String),
+    /// A connection could not be opened, or broke; the attempt began at that moment.
+    Failed(Heard, Tick, String),
 }
 
 /// What the one who waits for answers should do next.
@@ -157,8 +159,8 @@ impl ShardMonitor {
                 node.verdict.observe(Heard::Silence(since), now);
                 node.end_if_down();
             }
-            Event::Failed(heard, trouble) => {
-                node.verdict.observe(heard, now);
+            Event::Failed(heard, since, trouble) => {
+                node.verdict.failed(heard, since, now);
                 node.trouble = Some(trouble);
                 node.end();
                 node.end_if_down();
@@ -219,8 +221,8 @@ impl ShardMonitor {
             (Some(trouble), _) => Some(trouble.clone()),
             (None, Some(objection)) => Some(objection.to_string()),
             (None, None) => {
-                let hidden = node.last.is_some_and(|it| it.in_recovery && it.timeline.is_none());
-                hidden.then(|| NOT_RECEIVING.to_owned())
+                let last = node.last.filter(|it| it.in_recovery && it.timeline.is_none())?;
+                Some(if last.hidden { HIDDEN } else { NOT_RECEIVING }.to_owned())
             }
         }
     }
@@ -337,8 +339,11 @@ impl NodeMonitor {
 }
 
 /// Shown for a replica whose receiver cannot be seen.
-const NOT_RECEIVING: &str = "its timeline is not known: it receives nothing from a primary, or the monitor's user lacks \
-                             pg_read_all_stats (GRANT pg_monitor TO …)";
+const HIDDEN: &str = "the monitor's user may not see what it receives, so it serves no reads: GRANT pg_monitor to that \
+                      user on the primary";
+
+/// Shown for a replica without a receiver.
+const NOT_RECEIVING: &str = "it receives nothing from a primary";
 
 #[cfg(test)]
 mod tests {
@@ -371,6 +376,7 @@ mod tests {
                 flushed: Some(lsn),
                 replayed: None,
                 timeline: Some(timeline),
+                hidden: false,
                 started: 1,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
@@ -384,13 +390,14 @@ mod tests {
                 flushed: None,
                 replayed: Some(lsn),
                 timeline,
+                hidden: timeline.is_none(),
                 started: 1,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
         }
 
         fn fail(&mut self, node: usize, heard: Heard, at: u64) {
-            let advice = self.monitor.observe(node, Event::Failed(heard, "gone".to_owned()), Tick(at));
+            let advice = self.monitor.observe(node, Event::Failed(heard, Tick(at), "gone".to_owned()), Tick(at));
             assert_eq!(advice, Advice::GoOn);
         }
 

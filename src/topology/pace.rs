@@ -8,6 +8,8 @@ use crate::clock::Tick;
 /// What the next probe of a node depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
+    /// Whether somebody wants to hear from this node at once.
+    pub at_once: bool,
     /// What the node is.
     pub role: Role,
     /// Whether the shard has other nodes.
@@ -29,6 +31,7 @@ pub(super) struct Situation {
 pub(super) fn gap(it: &Situation) -> Duration {
     let idle = IDLE.min(it.staleness_max / 4).max(BUSY);
     match it.role {
+        _ if it.at_once => Duration::ZERO,
         _ if !it.has_peers => ALONE,
         Role::Primary if it.wanted.is_some_and(|wanted| it.sampled < wanted) => SAMPLE_MIN,
         Role::Primary if it.writing => BUSY,
@@ -70,6 +73,7 @@ mod tests {
 
     fn at(role: Role) -> Situation {
         Situation {
+            at_once: false,
             role,
             has_peers: true,
             wanted: None,
@@ -83,6 +87,11 @@ mod tests {
     #[test]
     fn a_lone_node_is_asked_once_a_second() {
         assert_eq!(gap(&Situation { has_peers: false, writing: true, ..at(Role::Primary) }), ALONE);
+    }
+
+    #[test]
+    fn who_is_asked_for_is_probed_at_once() {
+        assert_eq!(gap(&Situation { at_once: true, ..at(Role::Replica) }), Duration::ZERO);
     }
 
     #[test]

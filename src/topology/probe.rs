@@ -32,6 +32,7 @@ pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
     let fault = Fault::from_environment();
     let mut failures = 0;
     while let Some(it) = shard.upgrade() {
+        let began = clock::now();
         match open(&it, place).await {
             Ok((connection, identity)) => {
                 if it.observe(place, Event::Connected(identity, LIVES.fetch_add(1, Ordering::Relaxed))) == Advice::GoOn
@@ -44,7 +45,7 @@ pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
                 }
             }
             Err(error) => {
-                let _ = it.observe(place, Event::Failed(error.heard, error.text));
+                let _ = it.observe(place, Event::Failed(error.heard, began, error.text));
                 drop(it);
                 failures += 1;
                 sleep(pace::retry(failures)).await;
@@ -76,7 +77,7 @@ async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection
         let report = match answer {
             Ok(report) => report,
             Err(error) => {
-                let _ = it.observe(place, Event::Failed(Heard::Loss, error.text));
+                let _ = it.observe(place, Event::Failed(Heard::Loss, clock::now(), error.text));
                 return answered;
             }
         };
@@ -105,8 +106,13 @@ async fn ask(
         match timeout(SILENCE_STEP, answer.as_mut()).await {
             Ok(row) => {
                 let row = row.map_err(|error| ControlError::from(&error))?;
-                let asked = if fault == Fault::ClockAfter { clock::now() } else { asked };
-                return report(&row, asked, fault).map_err(|error| ControlError::from(&error));
+                let mut report = report(&row, asked, fault).map_err(|error| ControlError::from(&error))?;
+                if fault == Fault::ClockAfter && !report.in_recovery {
+                    // As if the answer had been long on its way: what lies between is what the mistake lets through.
+                    sleep(FAULT_DELAY).await;
+                    report.asked = clock::now();
+                }
+                return Ok(report);
             }
             Err(_) => {
                 let text = || format!("no answer for {:?}", clock::now().since(asked));
@@ -173,6 +179,8 @@ static LIVES: AtomicU64 = AtomicU64::new(1);
 
 /// After that a connection is given up; the node is down long before.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Of `Fault::ClockAfter` only.
+const FAULT_DELAY: Duration = Duration::from_millis(10);
 /// How often silence is told of.
 const SILENCE_STEP: Duration = Duration::from_millis(250);
 
@@ -195,6 +203,7 @@ select pg_catalog.pg_is_in_recovery(),
        case when pg_catalog.pg_is_in_recovery() then null
             else pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) end,
        (select r.received_tli from pg_catalog.pg_stat_wal_receiver r),
+       exists (select from pg_catalog.pg_stat_wal_receiver r where r.received_tli is null),
        (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
 
 fn identity(row: &PgRow) -> Result<Identity, sqlx::Error> {
@@ -228,7 +237,8 @@ fn report(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Error>
         flushed: lsn(3)?,
         replayed: lsn(4)?,
         timeline,
-        started: row.try_get(7)?,
+        hidden: row.try_get(7)?,
+        started: row.try_get(8)?,
     })
 }
 

@@ -237,6 +237,7 @@ pub(super) struct Shard {
     changed: Notify,
     /// Each node's monitor waits here between two probes.
     wakes: Vec<Arc<Notify>>,
+    at_once: Vec<AtomicBool>,
     waiting: AtomicU32,
     wanted: AtomicU64,
     wrote: AtomicBool,
@@ -275,6 +276,7 @@ impl Shard {
             monitor: Mutex::new(monitor),
             changed: Notify::new(),
             wakes: shard.nodes.iter().map(|_| Arc::new(Notify::new())).collect(),
+            at_once: shard.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
             waiting: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
             wrote: AtomicBool::new(false),
@@ -344,6 +346,14 @@ impl Shard {
         Waiting(self)
     }
 
+    /// Has one node probed at once.
+    pub(super) fn probe(&self, place: usize) {
+        if let (Some(at_once), Some(wake)) = (self.at_once.get(place), self.wakes.get(place)) {
+            at_once.store(true, Ordering::Release);
+            wake.notify_one();
+        }
+    }
+
     fn wake(&self) {
         self.wakes.iter().for_each(|it| it.notify_one());
     }
@@ -374,22 +384,18 @@ impl Shard {
         let mut monitor = lock(&self.monitor);
         let sampled = monitor.newest_sample();
         let advice = monitor.observe(place, event, now);
-        let mut changed = false;
         for (place, state) in self.nodes.iter().enumerate() {
             let standing = monitor.standing(place);
-            let before = (state.role(), state.health(), state.fresh_as_of());
             let trouble = monitor.trouble(place);
-            if before.0 != standing.role || before.1 != standing.health {
+            if state.role() != standing.role || state.health() != standing.health {
                 self.tell(state, &standing, trouble.as_deref());
             }
-            changed |= before != (standing.role, standing.health, standing.fresh_as_of);
             state.publish(&standing, trouble);
         }
         let new_sample = monitor.newest_sample() != sampled;
         drop(monitor);
-        if changed {
-            self.changed.notify_waiters();
-        }
+        // Almost free while nobody waits.
+        self.changed.notify_waiters();
         if new_sample && self.waiting.load(Ordering::Acquire) > 0 {
             self.wake();
         }
@@ -403,6 +409,7 @@ impl Shard {
         let waiting = self.waiting.load(Ordering::Acquire) > 0;
         let wrote = role == Role::Primary && self.wrote.swap(false, Ordering::Relaxed);
         Situation {
+            at_once: self.at_once.get(place).is_some_and(|it| it.swap(false, Ordering::AcqRel)),
             role,
             has_peers: self.nodes.len() > 1,
             wanted: waiting.then(|| Tick(self.wanted.load(Ordering::Acquire))),
@@ -421,6 +428,9 @@ impl Shard {
             (Role::Fenced, _) => tracing::error!(shard, node, role, health, why, "node fenced"),
             (_, Health::Down) => tracing::warn!(shard, node, role, health, why, "node down"),
             (_, Health::Suspect) => tracing::debug!(shard, node, role, health, why, "node suspect"),
+            (Role::Replica, Health::Up) if trouble.is_some() => {
+                tracing::warn!(shard, node, role, health, why, "replica serves no reads");
+            }
             _ => tracing::info!(shard, node, role, health, why, "node is"),
         }
     }

@@ -1,6 +1,11 @@
 //! The monitor against real servers: what it says must be true of them.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 mod catalogs;
 mod servers;
@@ -76,8 +81,15 @@ async fn session_read(topology: &Topology, floor: Floor, wait: Duration) -> Choi
     topology.wait_read(SHARD, &demand, None, 0, clock::now().plus(wait)).await
 }
 
+/// Whether others write at the same time, so that samples are always on their way.
+#[derive(Clone, Copy, PartialEq)]
+enum Company {
+    None,
+    Others,
+}
+
 /// Writes on the primary and reads each on a replica said to be fresh: what was missing there, and how long it took.
-async fn missing_reads(settings: &str, rounds: i32) -> (i32, Duration) {
+async fn missing_reads(settings: &str, rounds: i32, company: Company) -> (i32, Duration) {
     let primary = Server::primary(settings).await;
     let replica = Server::replica_of(&primary).await;
     let (topology, _stop) = watching(&[&primary, &replica]).await;
@@ -85,7 +97,17 @@ async fn missing_reads(settings: &str, rounds: i32) -> (i32, Duration) {
     let reader = replica.connect().await;
     let opened = clock::now();
     writer.batch_execute("create table counter (n int); insert into counter values (0)").await.unwrap();
+    writer.batch_execute("create table other (n int); insert into other values (0)").await.unwrap();
     until(&topology, 5, "fresh", |it| it.node(REPLICA).fresh_as_of() > opened).await;
+    let others = primary.connect().await;
+    let crowd = (company == Company::Others).then(|| {
+        tasks::shared("others", async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(2));
+            while others.batch_execute("update other set n = n + 1").await.is_ok() {
+                tick.tick().await;
+            }
+        })
+    });
     let mut took = Vec::new();
     let mut missing = 0;
     for n in 1..=rounds {
@@ -101,37 +123,61 @@ async fn missing_reads(settings: &str, rounds: i32) -> (i32, Duration) {
         missing += i32::from(seen != n);
         took.push(clock::now().since(began));
     }
+    if let Some(crowd) = crowd {
+        crowd.abort();
+    }
     took.sort_unstable();
     println!("{settings}: write and read it on the replica: median {:?}", took[took.len() / 2]);
     (missing, took[took.len() * 99 / 100])
+}
+
+/// No write may be missing, unless a mistake was planted, which must show.
+fn assert_missing(missing: i32) {
+    let planted = std::env::var_os("SHARDWAY_FAULT").is_some();
+    assert_eq!(missing == 0, !planted, "{missing} acknowledged writes were missing on a replica said to have them");
 }
 
 const ASYNCHRONOUS: &str = "synchronous_commit = off\nwal_writer_delay = 20ms";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_said_to_be_fresh_has_the_write() {
-    let (missing, p99) = missing_reads("", 300).await;
+    let (missing, p99) = missing_reads("", 300, Company::None).await;
     println!("p99 {p99:?}");
     assert_eq!(missing, 0, "an acknowledged write is missing on a replica said to have it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_said_to_be_fresh_has_the_asynchronous_write() {
-    let (missing, p99) = missing_reads(ASYNCHRONOUS, 200).await;
+    let (missing, p99) = missing_reads(ASYNCHRONOUS, 200, Company::None).await;
     println!("p99 {p99:?}");
-    let planted = std::env::var_os("SHARDWAY_FAULT").is_some();
-    assert_eq!(missing == 0, !planted, "{missing} acknowledged writes were missing on a replica said to have them");
+    assert_missing(missing);
 }
 
-/// The test above must see a monitor that is wrong: it runs again in a process where one is.
-#[test]
-fn the_write_position_would_not_do() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delayed_replica_said_to_be_fresh_has_the_write() {
+    let (missing, p99) = missing_reads("recovery_min_apply_delay = 40ms", 100, Company::Others).await;
+    println!("p99 {p99:?}");
+    assert_missing(missing);
+}
+
+/// The tests above must see a monitor that is wrong: they run again in a process where one is.
+fn notices(test: &str, fault: &str) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_replica_said_to_be_fresh_has_the_asynchronous_write"])
-        .env("SHARDWAY_FAULT", "write_position")
+        .args(["--exact", test])
+        .env("SHARDWAY_FAULT", fault)
         .output()
         .unwrap();
     assert!(output.status.success(), "the mistake was not noticed: {}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_write_position_would_not_do() {
+    notices("a_replica_said_to_be_fresh_has_the_asynchronous_write", "write_position");
+}
+
+#[test]
+fn a_clock_read_after_the_answer_would_not_do() {
+    notices("a_delayed_replica_said_to_be_fresh_has_the_write", "clock_after");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +226,10 @@ async fn a_dead_replica_leaves_within_a_second_or_so_and_comes_back_as_another_l
     until(&topology, 5, "fresh again", |it| it.node(REPLICA).fresh_as_of() > opened).await;
     assert_ne!(topology.node(REPLICA).generation(), before);
     assert!(topology.node(REPLICA).vouches_for(opened));
+    let later = clock::now();
+    assert!(!topology.node(REPLICA).vouches_for(later));
+    assert!(topology.vouched(REPLICA, later, soon(5)).await);
+    println!("vouched for within {:?}", clock::now().since(later));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,14 +318,31 @@ async fn a_full_server_is_not_a_dead_one() {
     }
     until(&topology, 5, "told", |it| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("connection"))).await;
     let began = clock::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
     while clock::now().since(began) < Duration::from_secs(3) {
         let node = topology.node(PRIMARY);
         assert_ne!(node.health(), Health::Down, "{}", show(&topology));
         assert_eq!(topology.primary(SHARD), Some(PRIMARY));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tick.tick().await;
     }
     drop(crowd);
     until(&topology, 5, "up", |it| it.node(PRIMARY).generation() != 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_the_right_to_see_gets_no_replicas_and_is_told_why() {
+    let primary = Server::primary("").await;
+    let replica = Server::replica_of(&primary).await;
+    primary.execute("revoke pg_monitor from shardway").await;
+    let (topology, _stop) = watching(&[&primary, &replica]).await;
+    until(&topology, 5, "told", |it| it.node(REPLICA).trouble().is_some_and(|it| it.contains("GRANT pg_monitor")))
+        .await;
+    assert_eq!((topology.node(REPLICA).role(), topology.primary(SHARD)), (Role::Replica, Some(PRIMARY)));
+    let eventual = topology.demand(Consistency::Eventual, Floor::default());
+    assert!(matches!(topology.choose_read(SHARD, &eventual, None, 0), Choice::Node(it) if it.node == PRIMARY));
+    primary.execute("grant pg_monitor to shardway").await;
+    until(&topology, 5, "fresh", |it| it.node(REPLICA).fresh_as_of() != Tick::NEVER).await;
+    assert_eq!(topology.node(REPLICA).trouble(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -173,13 +173,12 @@ impl Validator<'_, '_> {
                     whole = false;
                 }
                 let mut taken = None;
-                for (bucket, owner) in (0_u64..).zip(owners.iter_mut()) {
-                    if (*first..=*last).contains(&bucket) {
-                        // An unknown shard's buckets are placed all the same, so as not to be missed below.
-                        let shard = shard.unwrap_or(ShardId(0));
-                        if owner.replace(shard).is_some() && taken.is_none() {
-                            taken = Some(bucket);
-                        }
+                let bound = |bucket: u64| usize::try_from(bucket).unwrap_or(usize::MAX);
+                let run = (*first..=*last).zip(owners.iter_mut().skip(bound(*first)));
+                for (bucket, owner) in run {
+                    // An unknown shard's buckets are placed all the same, so as not to be missed below.
+                    if owner.replace(shard.unwrap_or(ShardId(0))).is_some() && taken.is_none() {
+                        taken = Some(bucket);
                     }
                 }
                 if let Some(bucket) = taken {

@@ -118,6 +118,7 @@ pub struct Frame<'a> {
 ///
 /// # Errors
 /// A type that clients do not send, a length that cannot be, a body beyond `limit` or beyond what its type may have.
+#[inline]
 pub fn head(bytes: &[u8], limit: usize) -> Result<Option<Head>, Violation> {
     // The type is looked at as soon as it is there: nobody waits for the length of nonsense.
     let Some(&kind) = bytes.first() else { return Ok(None) };
@@ -155,6 +156,7 @@ pub fn head(bytes: &[u8], limit: usize) -> Result<Option<Head>, Violation> {
 /// assert_eq!(frame::cut(&bytes[first.bytes.len()..], 1024)?, None);
 /// # Ok::<(), frame::Violation>(())
 /// ```
+#[inline]
 pub fn cut(bytes: &[u8], limit: usize) -> Result<Option<Frame<'_>>, Violation> {
     let Some(head) = head(bytes, limit)? else { return Ok(None) };
     let Some(bytes) = bytes.get(..head.frame()) else { return Ok(None) };
@@ -162,17 +164,18 @@ pub fn cut(bytes: &[u8], limit: usize) -> Result<Option<Frame<'_>>, Violation> {
     Ok(Some(Frame { kind: head.kind, body, bytes }))
 }
 
+#[inline]
 fn body_length(kind: u8, length: i32) -> Result<usize, Violation> {
     usize::try_from(length).ok().and_then(|it| it.checked_sub(4)).ok_or(Violation::Length { kind, length })
 }
 
 /// A set of type bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kinds(u128);
+pub struct Kinds([u64; 2]);
 
 impl Kinds {
     /// The set without any.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self([0; 2]);
     /// What makes up the bulk of a result, which nobody needs to see one by one: rows and COPY data.
     pub const BULK: Self = Self::of(b"Dd");
     /// Everything that is small and may matter to who forwards a reply.
@@ -180,38 +183,43 @@ impl Kinds {
     /// Everything a Postgres server sends.
     pub const SERVER: Self = Self::of(b"RSKENATDCZ123nsItdcGHWVv");
 
-    /// The set of these.
+    /// The set of these, which must be ASCII, as all type bytes are.
     #[must_use]
     pub const fn of(kinds: &[u8]) -> Self {
-        let mut set = 0;
+        let [mut low, mut high] = [0; 2];
         let mut rest = kinds;
         while let [kind, tail @ ..] = rest {
-            set |= Self::bit(*kind);
+            match *kind {
+                0..64 => low |= 1 << *kind,
+                64..128 => high |= 1 << (*kind - 64),
+                128.. => {}
+            }
             rest = tail;
         }
-        Self(set)
+        Self([low, high])
     }
 
     /// The set and these.
     #[must_use]
     pub const fn and(self, kinds: &[u8]) -> Self {
-        Self(self.0 | Self::of(kinds).0)
+        let (Self([low, high]), Self([more_low, more_high])) = (self, Self::of(kinds));
+        Self([low | more_low, high | more_high])
     }
 
     /// The set less these.
     #[must_use]
     pub const fn without(self, kinds: &[u8]) -> Self {
-        Self(self.0 & !Self::of(kinds).0)
+        let (Self([low, high]), Self([less_low, less_high])) = (self, Self::of(kinds));
+        Self([low & !less_low, high & !less_high])
     }
 
     /// Says whether `kind` is in it.
+    #[inline]
     #[must_use]
     pub const fn has(self, kind: u8) -> bool {
-        self.0 & Self::bit(kind) != 0
-    }
-
-    const fn bit(kind: u8) -> u128 {
-        if kind < 128 { 1 << kind } else { 0 }
+        let Self([low, high]) = self;
+        let half = if kind < 64 { low } else { high };
+        kind < 128 && half >> (kind & 63) & 1 != 0
     }
 }
 
@@ -297,49 +305,65 @@ impl Scan {
     #[inline]
     pub fn next<'b>(&mut self, bytes: &'b [u8], at: &mut usize) -> Result<Option<Seen<'b>>, Violation> {
         self.missing = 0;
-        loop {
-            let Some(rest) = bytes.get(*at..) else { return Ok(None) };
+        if self.inside > 0 {
+            let step = self.inside.min(bytes.len().saturating_sub(*at));
+            self.inside -= step;
+            *at += step;
             if self.inside > 0 {
-                let step = self.inside.min(rest.len());
-                self.inside -= step;
-                *at += step;
-                if self.inside > 0 {
-                    return Ok(None);
-                }
-                continue;
-            }
-            let Some(&[kind, a, b, c, d]) = rest.first_chunk::<HEADER>() else {
-                self.missing = HEADER - rest.len();
-                return match rest.first() {
-                    Some(&kind) if !Kinds::SERVER.has(kind) => Err(Violation::UnknownType { kind }),
-                    _ => Ok(None),
-                };
-            };
-            let length = i32::from_be_bytes([a, b, c, d]);
-            let body = body_length(kind, length)?;
-            if self.skip.has(kind) {
-                self.inside = body;
-                *at += HEADER;
-                continue;
-            }
-            Self::plausible(kind, length, body)?;
-            let whole = rest.get(HEADER..).and_then(|it| it.get(..body));
-            if whole.is_none() && self.whole.has(kind) && body <= self.whole_max {
-                self.missing = body + HEADER - rest.len();
                 return Ok(None);
             }
-            if kind == b'Z' && !matches!(whole, Some([b'I' | b'T' | b'E'])) {
-                return Err(Violation::Body { message: "ReadyForQuery", why: "has an unknown status" });
-            }
-            let seen = Seen { kind, start: *at, length: body + HEADER, body: whole };
-            if whole.is_some() {
-                *at += seen.length;
-            } else {
-                self.inside = body;
-                *at += HEADER;
-            }
-            return Ok(Some(seen));
         }
+        // Rows that lie whole in the buffer are this loop and nothing else.
+        let Some(mut rest) = bytes.get(*at..) else { return Ok(None) };
+        while let Some((&[kind, a, b, c, d], body)) = rest.split_first_chunk::<HEADER>() {
+            let length = i32::from_be_bytes([a, b, c, d]);
+            let size = body_length(kind, length)?;
+            if !self.skip.has(kind) {
+                *at = bytes.len() - rest.len();
+                return self.look(kind, length, size, body, at);
+            }
+            let Some(next) = body.get(size..) else {
+                self.inside = size - body.len();
+                *at = bytes.len();
+                return Ok(None);
+            };
+            rest = next;
+        }
+        *at = bytes.len() - rest.len();
+        self.missing = HEADER - rest.len();
+        match rest.first() {
+            Some(&kind) if !Kinds::SERVER.has(kind) => Err(Violation::UnknownType { kind }),
+            _ => Ok(None),
+        }
+    }
+
+    /// A message that is not to be skipped: its header is there, and `rest` behind it. `at` stands at its type byte.
+    #[inline]
+    fn look<'b>(
+        &mut self,
+        kind: u8,
+        length: i32,
+        size: usize,
+        rest: &'b [u8],
+        at: &mut usize,
+    ) -> Result<Option<Seen<'b>>, Violation> {
+        Self::plausible(kind, length, size)?;
+        let body = rest.get(..size);
+        if body.is_none() && self.whole.has(kind) && size <= self.whole_max {
+            self.missing = size - rest.len();
+            return Ok(None);
+        }
+        if kind == b'Z' && !matches!(body, Some([b'I' | b'T' | b'E'])) {
+            return Err(Violation::Body { message: "ReadyForQuery", why: "has an unknown status" });
+        }
+        let seen = Seen { kind, start: *at, length: size + HEADER, body };
+        if body.is_some() {
+            *at += seen.length;
+        } else {
+            self.inside = size;
+            *at += HEADER;
+        }
+        Ok(Some(seen))
     }
 
     /// How much of the body of the message that was begun lies behind the cursor. 0: the next byte is a type byte.
@@ -355,6 +379,7 @@ impl Scan {
     }
 
     /// The lengths that a server may announce. A hostile one must neither make us wait for ever nor hold memory.
+    #[inline]
     fn plausible(kind: u8, length: i32, body: usize) -> Result<(), Violation> {
         let good = match kind {
             b'Z' => body == 1,
@@ -405,16 +430,17 @@ mod tests {
             bytes.extend(length.to_be_bytes());
             assert_eq!(cut(&bytes, 100), Err(Violation::Length { kind: b'Q', length }));
         }
-        for (kind, length, limit) in
-            [(b'Q', 105, 100), (b'B', i32::MAX, 1 << 26), (b'E', 10_005, 10_000), (b'p', 1029, 1024)]
-        {
+        for (kind, length, given, limit) in [
+            (b'Q', 105_i32, 100, 100),
+            (b'B', i32::MAX, 1 << 26, 1 << 26),
+            (b'E', 10_005, 1 << 26, 10_000),
+            (b'E', 105, 100, 100),
+            (b'p', 1029, 1 << 26, 1024),
+        ] {
             let mut bytes = vec![kind];
             bytes.extend(length.to_be_bytes());
-            let body = usize::try_from(length - 4).unwrap();
-            assert_eq!(
-                cut(&bytes, 1 << 26).and(cut(&bytes, limit)),
-                Err(Violation::TooLong { kind, length: body, limit })
-            );
+            let length = usize::try_from(length - 4).unwrap();
+            assert_eq!(cut(&bytes, given), Err(Violation::TooLong { kind, length, limit }));
         }
         assert_eq!(cut(&message(b'S', b"x"), 100), Err(Violation::Length { kind: b'S', length: 5 }));
     }

@@ -662,7 +662,8 @@ mod tests {
 
     #[test]
     fn a_statement_is_renamed_and_nothing_else() {
-        let cases: [(fn(&mut Vec<u8>, &[u8]) -> Result<(), Violation>, bool); 5] = [
+        type Build = fn(&mut Vec<u8>, &[u8]) -> Result<(), Violation>;
+        let cases: [(Build, bool); 5] = [
             (|out, name| parse(out, name, b"SELECT $1", &[20]), true),
             (|out, name| bind(out, b"portal", name, &[1], &[Some(b"\0\0"), None], &[1, 0]), true),
             (|out, name| describe(out, Target::Statement(name)), true),

@@ -24,12 +24,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `count` bytes.
+    #[inline]
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Violation> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(|| self.short())?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Violation> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.short())?;
         self.rest = rest;
@@ -57,14 +59,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes up to the next zero byte, which it swallows.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<&'a [u8], Violation> {
-        let end = memchr::memchr(0, self.rest).ok_or_else(|| self.wrong("has a string without an end"))?;
-        let text = self.take(end)?;
-        self.take(1)?;
+        // Names are short, and calling a search that is fast on long texts costs more than looking.
+        let near = self.rest.iter().take(NEAR).position(|it| *it == 0);
+        let end = near.or_else(|| memchr::memchr(0, self.rest));
+        let end = end.ok_or_else(|| self.wrong("has a string without an end"))?;
+        let (text, rest) = self.rest.split_at_checked(end).ok_or_else(|| self.short())?;
+        self.rest = rest.get(1..).unwrap_or_default();
         Ok(text)
     }
 
     /// Takes a value with its length before it; −1 stands for NULL.
+    #[inline]
     pub(super) fn value(&mut self) -> Result<Option<&'a [u8]>, Violation> {
         match self.i32()? {
             -1 => Ok(None),
@@ -85,3 +92,6 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.wrong("goes on after its end")) }
     }
 }
+
+/// How far a string is searched byte by byte.
+const NEAR: usize = 12;
