@@ -67,9 +67,10 @@ run_rust() {
 # One demo for all drivers, on ports that nobody has.
 start_demo() {
     [ -n "$demo_pid" ] && return 0
+    [ -e "$work/demo.err" ] && return 1 # it was tried
     cargo build --quiet --bin shardway || return 1
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    target/debug/shardway demo --port "$port" --dir "$work/demo" >"$work/demo.out" 2>"$work/demo.err" &
+    target/debug/shardway demo --port "$port" >"$work/demo.out" 2>"$work/demo.err" &
     demo_pid=$!
     until grep -q '^Ctrl-C' "$work/demo.out"; do
         if ! kill -0 "$demo_pid" 2>/dev/null; then
