@@ -4,6 +4,12 @@
 //! statement; a template and the values of one execution give a [`Plan`]. [`Planner`] caches templates by normalized
 //! text.
 
+mod cache;
+mod explain;
+mod key;
+mod route;
+mod utility;
+
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +21,25 @@ use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::schema::Schema;
 use crate::shard_map::Database;
+use crate::sql;
+use crate::sql::Body;
+use crate::sql::Names;
+use crate::sql::Source;
+use crate::sql::model::ParameterUse;
+use crate::sql::model::Query;
+
+pub use crate::sql::Access;
+pub use crate::sql::Command;
+pub use crate::sql::CopyDirection;
+pub use crate::sql::Effects;
+pub use crate::sql::Isolation;
+pub use crate::sql::Modes;
+pub use crate::sql::Pin;
+pub use crate::sql::SetConfig;
+pub use cache::Planner;
+
+use self::key::Values;
+use self::route::Route;
 
 /// What a session said that changes what its texts mean.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,177 +99,19 @@ pub struct Template {
     pub tag: &'static str,
     /// How many `$n` it has (the highest n).
     pub parameters: u16,
-    /// A column list to write out (INSERT without one on a sharded table): the place in the statement in bytes, and the
-    /// text, such as ` ("a", "b")`.
+    /// An INSERT without a column list, into a sharded table: the list that it means by the schema, such as
+    /// ` ("id", "name")`, and the byte of the statement behind which the session puts it.
     pub splice_columns: Option<(usize, String)>,
-    // the route follows, private to this folder
-}
-
-/// What a statement does to data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Proven free of effects: any fresh replica may serve it.
-    Read,
-    /// Reads, but only the primary may serve it (system views, sequences, functions not known to be harmless, …).
-    ReadPrimary,
-    /// Changes or locks rows, or might.
-    Write,
-}
-
-/// What a statement does besides data.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// It refers to now() or its family (also through a column default), whose value is one per transaction.
-    pub uses_now: bool,
-    /// It takes something that stays on its server connection.
-    pub pins: Option<Pin>,
-    /// It may end what pinned (`pg_advisory_unlock…`, DROP of a temporary table, CLOSE, UNLISTEN): look again.
-    pub unpins: bool,
-    /// Settings that it changes by `set_config(name, …, is_local)`: the name where it is a literal.
-    pub set_config: Vec<SetConfig>,
-    /// It cannot run inside a transaction block (VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY, …).
-    pub outside_transaction: bool,
-    /// The schema must be read again after it.
-    pub changes_schema: bool,
-    /// It is COPY … FROM STDIN or COPY … TO STDOUT.
-    pub copy: Option<CopyDirection>,
-}
-
-/// A `set_config(name, value, is_local)` in a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetConfig {
-    /// The setting, lower case.
-    pub name: Arc<str>,
-    /// Until the end of the transaction only.
-    pub local: bool,
-}
-
-/// Which way COPY goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyDirection {
-    /// FROM STDIN.
-    In,
-    /// TO STDOUT.
-    Out,
-}
-
-/// Why a session stays on one server connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// It made a temporary relation of this name.
-    Temporary(Arc<str>),
-    /// It took, or tried to take, session advisory locks.
-    AdvisoryLock,
-    /// It declared a cursor WITH HOLD.
-    HeldCursor(Arc<str>),
-    /// LISTEN.
-    Listen,
-    /// Something whose state the proxy does not follow (LOAD, SET SESSION AUTHORIZATION, …).
-    Other(&'static str),
-}
-
-/// What the session has to do about a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// An empty statement.
-    Empty,
-    /// SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, COPY, EXPLAIN, CALL, LOCK, …: plan and send.
-    Data,
-    /// A change of schema: on all shards in order, or on the planned one.
-    Ddl,
-    /// BEGIN or START TRANSACTION.
-    Begin(Modes),
-    /// COMMIT or END; true: AND CHAIN.
-    Commit(bool),
-    /// ROLLBACK or ABORT; true: AND CHAIN.
-    Rollback(bool),
-    /// SAVEPOINT name (folded as the server folds it).
-    Savepoint(Arc<str>),
-    /// RELEASE name.
-    Release(Arc<str>),
-    /// ROLLBACK TO name.
-    RollbackTo(Arc<str>),
-    /// SET TRANSACTION …
-    SetTransaction(Modes),
-    /// SET CONSTRAINTS …
-    SetConstraints,
-    /// SET [SESSION | LOCAL] name = value, SET TIME ZONE, SET NAMES, SET ROLE, SET SESSION CHARACTERISTICS (name
-    /// `session characteristics`), … The name is lower case, as `SHOW` takes it (`timezone`, `client_encoding`, `role`).
-    Set {
-        /// Which setting.
-        name: Arc<str>,
-        /// SET LOCAL.
-        local: bool,
-        /// The value where it is a single constant (unquoted); `None` for DEFAULT and lists.
-        value: Option<Arc<str>>,
-    },
-    /// RESET name; `None`: ALL.
-    Reset(Option<Arc<str>>),
-    /// SHOW name, lower case (`all` too).
-    Show(Arc<str>),
-    /// DISCARD ALL.
-    DiscardAll,
-    /// DISCARD PLANS, SEQUENCES or TEMP.
-    Discard,
-    /// PREPARE name [(types)] AS body.
-    Prepare {
-        /// Folded as the server folds it.
-        name: Arc<str>,
-        /// The types as written, in bytes of the statement.
-        types: Option<Range<usize>>,
-        /// The body, in bytes of the statement.
-        body: Range<usize>,
-    },
-    /// EXECUTE name [(arguments)].
-    Execute {
-        /// Folded.
-        name: Arc<str>,
-        /// Where the name stands, in bytes of the statement.
-        name_at: Range<usize>,
-        /// Every argument as written, in bytes of the statement.
-        arguments: Vec<Range<usize>>,
-    },
-    /// DEALLOCATE name; `None`: ALL.
-    Deallocate(Option<Arc<str>>),
-    /// DECLARE name … CURSOR: plan and send; inside a transaction unless WITH HOLD.
-    Declare {
-        /// Folded.
-        name: Arc<str>,
-        /// WITH HOLD.
-        hold: bool,
-    },
-    /// FETCH or MOVE: goes where the cursor is.
-    Fetch(Arc<str>),
-    /// CLOSE name; `None`: ALL.
-    Close(Option<Arc<str>>),
-    /// LISTEN channel: goes to the catalog shard and pins.
-    Listen,
-    /// UNLISTEN: goes where LISTEN went.
-    Unlisten,
-    /// NOTIFY: goes to the catalog shard's primary.
-    Notify,
-}
-
-/// Modes of a transaction, as far as they were given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Modes {
-    /// ISOLATION LEVEL.
-    pub isolation: Option<Isolation>,
-    /// READ ONLY (true) or READ WRITE (false).
-    pub read_only: Option<bool>,
-    /// DEFERRABLE (true) or NOT DEFERRABLE (false).
-    pub deferrable: Option<bool>,
-}
-
-/// Isolation levels, as Postgres tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// Each statement sees what was committed before it (also READ UNCOMMITTED).
-    ReadCommitted,
-    /// The transaction sees one moment.
-    RepeatableRead,
-    /// As if one after the other.
-    Serializable,
+    /// How it finds its shards.
+    route: Route,
+    /// How many literals it has, rows that were folded into one left out.
+    literals: u32,
+    /// The folded row: its first literal and how many it has.
+    rows: Option<(u32, u32)>,
+    /// How its `$n` are used.
+    uses: Vec<ParameterUse>,
+    /// The text up to `splice_columns`: another text's offset may differ.
+    prefix: Option<Box<str>>,
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
@@ -280,32 +147,152 @@ pub enum Plan {
     Session,
 }
 
-/// Compiles texts and keeps what it compiled. One per runtime thread.
-#[derive(Debug)]
-pub struct Planner {
-    _todo: (),
+impl World {
+    /// What names mean to this session.
+    fn names(&self) -> Names<'_> {
+        let role = self.view.role.as_ref().unwrap_or(&self.view.user);
+        let temporary = self.view.temporary.as_ref().map_or(&[][..], |(_, names)| names.as_slice());
+        Names::new(&self.schema, &self.view.search_path, role, temporary, &self.database.safe_functions)
+    }
+
+    /// Whether times without an offset are UTC.
+    fn is_utc(&self) -> bool {
+        ["utc", "gmt", "etc/utc", "etc/gmt", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"]
+            .iter()
+            .any(|it| self.view.time_zone.eq_ignore_ascii_case(it))
+    }
+
+    /// Whether the client's bytes are the database's bytes.
+    fn is_utf8(&self) -> bool {
+        ["utf8", "utf-8", "unicode", "sql_ascii"].iter().any(|it| self.view.client_encoding.eq_ignore_ascii_case(it))
+    }
 }
 
-impl Planner {
-    /// A planner that keeps at most `templates_max` templates.
-    #[must_use]
-    pub fn new(_templates_max: usize) -> Self {
-        Self { _todo: () }
+impl Template {
+    /// Compiles one statement; true: for texts that are equal byte for byte only.
+    fn compile(source: &Source<'_>, world: &World) -> Result<(Self, bool), ClientError> {
+        let piece = source.piece;
+        let one_shard = world.database.shards.len() == 1 || world.view.hint.is_some();
+        let statement = match sql::statement(source, world.names()) {
+            Ok(statement) => statement,
+            // With all the data in one place nothing can go wrong: the server judges.
+            Err(error) if one_shard && error.code != crate::error::Code::TooLarge => {
+                return Ok((Self::blind(source, world), false));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut effects = statement.effects;
+        let mut access = statement.access;
+        let mut command = statement.command;
+        let mut exact_only = matches!(command, Command::Prepare { .. } | Command::Execute { .. });
+        let mut splice_columns = None;
+        let mut uses = Vec::new();
+        let route = match &statement.body {
+            Body::Session => {
+                // SET, SHOW and savepoints carry what the text says.
+                exact_only |=
+                    !matches!(command, Command::Empty | Command::Begin(_) | Command::Commit(_) | Command::Rollback(_));
+                Route::Fixed(Plan::Session, String::new())
+            }
+            Body::Query(query) => {
+                let must_be_one = match (&command, query.notes.explained) {
+                    (Command::Declare { .. }, _) => Some("a cursor"),
+                    (_, Some(_)) => Some("EXPLAIN"),
+                    _ => None,
+                };
+                let compiled = route::compile(query, world, must_be_one)?;
+                access = match (compiled.writes, compiled.primary) {
+                    (true, _) if query.notes.explained == Some(false) => Access::ReadPrimary,
+                    (true, _) => Access::Write,
+                    (false, true) => Access::ReadPrimary,
+                    (false, false) => Access::Read,
+                };
+                exact_only |= query.notes.exact_only;
+                self::effects_of(query, &mut effects);
+                if let Command::Declare { .. } = command {
+                    exact_only = true;
+                }
+                splice_columns = compiled.splice.map(|(at, list)| (at.saturating_sub(piece.range.start), list));
+                uses.clone_from(&query.parameters);
+                compiled.route
+            }
+            Body::Utility(utility, query) => {
+                let compiled = utility::compile(utility, query.as_deref(), world, &world.names())?;
+                if let Some(query) = query {
+                    self::effects_of(query, &mut effects);
+                    uses.clone_from(&query.parameters);
+                    exact_only |= query.notes.exact_only;
+                    if access == Access::Read && (query.notes.locks || !query.writes.is_empty()) {
+                        access = Access::Write;
+                    }
+                    if access == Access::Read && route::needs_primary(query) {
+                        access = Access::ReadPrimary;
+                    }
+                }
+                if compiled.temporary {
+                    command = Command::Data;
+                    effects.changes_schema = false;
+                    effects.unpins = true;
+                }
+                compiled.route
+            }
+        };
+        let folded = piece.repeat.map_or(0, |it| {
+            // Literals of the rows behind the first.
+            source
+                .literals
+                .iter()
+                .filter(|at| usize::try_from(at.start).is_ok_and(|at| at >= it.skip.0 && at < it.skip.1))
+                .count()
+        });
+        let literals = u32::try_from(source.literals.len().saturating_sub(folded)).unwrap_or(u32::MAX);
+        let prefix = splice_columns
+            .as_ref()
+            .and_then(|(at, _)| source.text.get(piece.range.start..piece.range.start + at).map(Box::from));
+        let template = Self {
+            command,
+            access,
+            effects,
+            tag: statement.tag,
+            parameters: piece.parameters,
+            splice_columns,
+            route,
+            literals,
+            rows: piece.repeat.map(|it| (it.first, it.width)),
+            uses,
+            prefix,
+        };
+        Ok((template, exact_only))
     }
 
-    /// The world of these, interned: the same `Rc` as long as nothing changed.
-    pub fn world(&mut self, _database: &Arc<Database>, _schema: &Arc<Schema>, _view: &SessionView) -> Rc<World> {
-        unimplemented!()
+    /// What cannot be read goes to the only shard there is.
+    fn blind(source: &Source<'_>, world: &World) -> Self {
+        let shard = world.view.hint.unwrap_or(ShardId(0));
+        Self {
+            command: Command::Data,
+            access: Access::Write,
+            effects: Effects { changes_schema: true, ..Effects::default() },
+            tag: sql::leading_tag(source),
+            parameters: source.piece.parameters,
+            splice_columns: None,
+            route: Route::Fixed(Plan::One(shard), "the database has one shard".to_owned()),
+            literals: u32::try_from(source.literals.len()).unwrap_or(u32::MAX),
+            rows: None,
+            uses: Vec::new(),
+            prefix: None,
+        }
     }
+}
 
-    /// Splits and compiles a whole text (one simple Query, or one Parse). Templates are cached by normalized text, so
-    /// that texts that differ only in literals share one.
-    ///
-    /// # Errors
-    /// The refusal of the first statement that can have no plan, whatever its values.
-    pub fn compile(&mut self, _text: &str, _world: &Rc<World>) -> Result<SmallVec<[Planned; 1]>, ClientError> {
-        unimplemented!()
+fn effects_of(query: &Query, effects: &mut Effects) {
+    let notes = &query.notes;
+    effects.uses_now |= notes.now;
+    if notes.advisory {
+        effects.pins = Some(Pin::AdvisoryLock);
     }
+    effects.unpins |= notes.unlocks;
+    effects.set_config =
+        notes.set_config.iter().map(|(name, local)| SetConfig { name: name.clone(), local: *local }).collect();
 }
 
 impl Planned {
@@ -313,25 +300,90 @@ impl Planned {
     ///
     /// # Errors
     /// A refusal that depends on the values: rows for several shards, a NULL key, a value that is not of the key's type.
-    pub fn plan(&self, _text: &str, _parameters: Option<&Parameters<'_>>, _world: &World) -> Result<Plan, ClientError> {
-        unimplemented!()
+    pub fn plan(&self, text: &str, parameters: Option<&Parameters<'_>>, world: &World) -> Result<Plan, ClientError> {
+        match &self.template.route {
+            Route::Fixed(plan, _) => Ok(plan.clone()),
+            Route::Keys(keys) => {
+                let plan = keys.plan(&self.values(text, parameters, world), world)?;
+                if let Plan::Concat(_) = plan {
+                    self.times(text, parameters)?;
+                }
+                Ok(plan)
+            }
+        }
     }
 
-    /// The only shard on which the statement can be described (its tables are nowhere else); `None`: any will do.
-    #[must_use]
-    pub fn described_on(&self, _world: &World) -> Option<ShardId> {
-        None
+    fn values<'a>(&'a self, text: &'a str, parameters: Option<&'a Parameters<'a>>, world: &World) -> Values<'a> {
+        let template = &*self.template;
+        let count = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
+        Values {
+            text,
+            literals: &self.literals,
+            from: template.rows.map_or(u32::MAX, |(first, width)| first.saturating_add(width)),
+            shift: if template.rows.is_some() { count.saturating_sub(template.literals) } else { 0 },
+            parameters,
+            uses: &template.uses,
+            utc: world.is_utc(),
+            utf8: world.is_utf8(),
+            server_version: world.schema.server_version,
+        }
     }
 
-    /// The plan as `shardway explain` shows it.
-    #[must_use]
-    pub fn explain(&self, _plan: &Plan, _world: &World) -> String {
-        String::new()
+    /// `'now'`, `'today'` and their kind are read by each shard's own clock.
+    fn times(&self, text: &str, parameters: Option<&Parameters<'_>>) -> Result<(), ClientError> {
+        let literals = self.literals.iter().filter_map(|range| {
+            text.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?).map(str::as_bytes)
+        });
+        let values = parameters.map_or(&[][..], |it| it.values);
+        let values = values.iter().filter(|it| !it.binary).filter_map(|it| it.bytes);
+        for raw in literals.chain(values) {
+            let inner = raw.trim_ascii().strip_prefix(b"'").unwrap_or(raw).trim_ascii();
+            let word: Vec<u8> =
+                inner.iter().take_while(|it| it.is_ascii_alphabetic()).take(10).map(u8::to_ascii_lowercase).collect();
+            if matches!(word.as_slice(), b"now" | b"today" | b"tomorrow" | b"yesterday") {
+                return Err(ClientError::unsupported(
+                    "a time such as 'now' or 'today' across shards is not supported",
+                    "Write the time out, or add a condition on the shard key.",
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
-/// What can be planned with by the map alone: its tables exist, of their columns only the keys are known.
+impl Planned {
+    /// The only shard on which the statement can be described (its tables are nowhere else); `None`: any will do.
+    #[must_use]
+    pub fn described_on(&self) -> Option<ShardId> {
+        match &self.template.route {
+            Route::Fixed(Plan::One(shard), _) => Some(*shard),
+            Route::Fixed(..) | Route::Keys(_) => None,
+        }
+    }
+}
+
+/// What can be planned with by the map alone: its tables exist, and any column that a statement names may be theirs.
 #[must_use]
-pub fn assumed_schema(_database: &Database) -> Schema {
-    Schema { assumed: true, ..Schema::default() }
+pub fn assumed_schema(database: &Database) -> Schema {
+    let relation = |name: &crate::ident::TableName| crate::schema::Relation {
+        name: name.clone(),
+        kind: crate::schema::RelationKind::Table,
+        columns: Vec::new(),
+        primary_key: None,
+        unique: Vec::new(),
+        triggers: Vec::new(),
+        has_rules: false,
+        row_security: false,
+        parents: Vec::new(),
+        has_children: false,
+        foreign_keys: Vec::new(),
+        definition: None,
+        persistence: 'p',
+    };
+    Schema {
+        assumed: true,
+        relations: database.tables.keys().map(|name| (name.clone(), Arc::new(relation(name)))).collect(),
+        namespaces: database.tables.keys().map(|name| Arc::clone(&name.schema)).collect(),
+        ..Schema::default()
+    }
 }

@@ -1,14 +1,12 @@
 //! What the program does without serving: check a map, explain a statement, serve beside a demo.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::local_cluster::demo::Serving;
 use crate::plan;
 use crate::plan::Planner;
 use crate::plan::SessionView;
-use crate::schema::Schema;
 use crate::server;
 use crate::server::Settings;
 use crate::server::Stop;
@@ -76,7 +74,10 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> Result<String,
         Ok(statements) => {
             for statement in &statements {
                 match statement.plan(sql, None, &world) {
-                    Ok(plan) => text.push_str(&statement.explain(&plan, &Rc::clone(&world))),
+                    Ok(plan) => {
+                        text.push_str(statement.explain(&plan, &world).trim_end());
+                        text.push('\n');
+                    }
                     Err(error) => text.push_str(&refused(&error)),
                 }
             }

@@ -698,7 +698,7 @@ impl Session {
         let planned = self.compiled(prepared, world)?;
         let home: Option<ShardId> = planned.as_ref().and_then(|planned| match &planned.template.command {
             Command::Fetch(cursor) => self.cursors.get(cursor).copied(),
-            _ => planned.described_on(world),
+            _ => planned.described_on(),
         });
         let access = planned.as_ref().map_or(plan::Access::ReadPrimary, |planned| planned.template.access);
         let access = if access == plan::Access::Read { access } else { plan::Access::ReadPrimary };

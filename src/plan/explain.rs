@@ -1,0 +1,112 @@
+//! Plan → text, for golden cases and `shardway explain`.
+
+use std::fmt::Write as _;
+
+use crate::ident::ShardId;
+use crate::plan::Access;
+use crate::plan::Command;
+use crate::plan::Plan;
+use crate::plan::Planned;
+use crate::plan::World;
+use crate::plan::route::InsertKeys;
+use crate::plan::route::KeyCondition;
+use crate::plan::route::Route;
+
+impl Planned {
+    /// The plan as `shardway explain` shows it.
+    #[must_use]
+    pub fn explain(&self, plan: &Plan, world: &World) -> String {
+        let template = &*self.template;
+        let shard = |id: ShardId| {
+            world.database.shards.get(id.index()).map_or_else(|| format!("#{}", id.0), |it| it.name.to_string())
+        };
+        let role = match template.access {
+            Access::Read => "replica",
+            Access::ReadPrimary | Access::Write => "primary",
+        };
+        let mut text = match plan {
+            Plan::One(id) => format!("single {}, {role}", shard(*id)),
+            Plan::Any => format!("any shard, {role}"),
+            Plan::Concat(shards) => {
+                format!("concat {}, {role}", shards.iter().map(shard).collect::<Vec<_>>().join(" "))
+            }
+            Plan::Everywhere => "everywhere".to_owned(),
+            Plan::Session => format!("session: {}", session(&template.command)),
+        };
+        let why = self.why();
+        if !why.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\nwhy: {why}");
+        }
+        text
+    }
+
+    fn why(&self) -> String {
+        let keys = match &self.template.route {
+            Route::Fixed(_, why) => return why.clone(),
+            Route::Keys(keys) => keys,
+        };
+        let mut reasons = Vec::new();
+        if let Some((_, why)) = &keys.fixed {
+            reasons.push(why.clone());
+        }
+        for insert in &keys.inserts {
+            let how = match &insert.keys {
+                InsertKeys::Rows(rows) if rows.len() == 1 => "the inserted row",
+                InsertKeys::Rows(_) | InsertKeys::Folded { .. } => "every inserted row",
+                InsertKeys::Selected(_) => "the selected rows",
+            };
+            reasons.push(format!("{}.{} of {how}", insert.table, insert.key));
+        }
+        for part in &keys.parts {
+            let column = format!("{}.{}", part.table, part.key);
+            if part.conditions.is_empty() {
+                reasons.push(format!("no condition on {column}"));
+            }
+            for condition in &part.conditions {
+                reasons.push(match condition {
+                    KeyCondition::Is(values) if values.len() == 1 => format!("{column} = a value"),
+                    KeyCondition::Is(values) => format!("{column} is one of {} values", values.len()),
+                    KeyCondition::AnyOf(_) => format!("{column} = ANY of an array"),
+                    KeyCondition::Range(..) => format!("{column} in a range"),
+                    KeyCondition::Nothing => format!("no row of {} can match", part.table),
+                });
+            }
+        }
+        reasons.join("; ")
+    }
+}
+
+fn session(command: &Command) -> String {
+    match command {
+        Command::Empty => "empty".to_owned(),
+        Command::Data => "data".to_owned(),
+        Command::Ddl => "ddl".to_owned(),
+        Command::Begin(_) => "begin".to_owned(),
+        Command::Commit(chain) => format!("commit{}", if *chain { " and chain" } else { "" }),
+        Command::Rollback(chain) => format!("rollback{}", if *chain { " and chain" } else { "" }),
+        Command::Savepoint(name) => format!("savepoint {name}"),
+        Command::Release(name) => format!("release {name}"),
+        Command::RollbackTo(name) => format!("rollback to {name}"),
+        Command::SetTransaction(_) => "set transaction".to_owned(),
+        Command::SetConstraints => "set constraints".to_owned(),
+        Command::Set { name, local, value } => format!(
+            "set {}{name} = {}",
+            if *local { "local " } else { "" },
+            value.as_deref().unwrap_or("(default or list)")
+        ),
+        Command::Reset(name) => format!("reset {}", name.as_deref().unwrap_or("all")),
+        Command::Show(name) => format!("show {name}"),
+        Command::DiscardAll => "discard all".to_owned(),
+        Command::Discard => "discard".to_owned(),
+        Command::Prepare { name, .. } => format!("prepare {name}"),
+        Command::Execute { name, arguments, .. } => format!("execute {name} with {} arguments", arguments.len()),
+        Command::Deallocate(name) => format!("deallocate {}", name.as_deref().unwrap_or("all")),
+        Command::Declare { name, .. } => format!("declare {name}"),
+        Command::Fetch(name) => format!("fetch {name}"),
+        Command::Close(name) => format!("close {}", name.as_deref().unwrap_or("all")),
+        Command::Listen => "listen".to_owned(),
+        Command::Unlisten => "unlisten".to_owned(),
+        Command::Notify => "notify".to_owned(),
+    }
+}

@@ -1,0 +1,1011 @@
+//! Statement × World → [`Route`], once; Route × values → [`Plan`], every time.
+
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::ident::TableName;
+use crate::plan::Plan;
+use crate::plan::World;
+use crate::plan::key::Column;
+use crate::plan::key::Found;
+use crate::plan::key::Stored;
+use crate::plan::key::Values;
+use crate::schema::Relation;
+use crate::schema::RelationKind;
+use crate::shard_map::Database;
+use crate::shard_map::Key;
+use crate::shard_map::Placement;
+use crate::shard_map::function::Bound;
+use crate::sql::facts::Facts;
+use crate::sql::model::BlockId;
+use crate::sql::model::Cell;
+use crate::sql::model::Comparison;
+use crate::sql::model::Condition;
+use crate::sql::model::ConflictTarget;
+use crate::sql::model::LeafId;
+use crate::sql::model::Query;
+use crate::sql::model::Rows;
+use crate::sql::model::Source;
+use crate::sql::model::Value;
+use crate::sql::model::VariableId;
+use crate::sql::model::Write;
+use crate::sql::model::WriteKind;
+use crate::sql::not_mapped;
+
+/// How a compiled statement finds its shards.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Always the same.
+    Fixed(Plan, String),
+    /// By keys.
+    Keys(Box<Keys>),
+}
+
+/// Everything that must lie on one shard, and what to do when it does not.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Where unsharded tables and catalogs in the statement live.
+    pub(crate) fixed: Option<(ShardId, String)>,
+    /// Sharded tables that are read or changed.
+    pub(crate) parts: Vec<Part>,
+    /// Sharded tables that rows are inserted into.
+    pub(crate) inserts: Vec<Insert>,
+    /// When more than one shard is reached.
+    pub(crate) spread: Spread,
+}
+
+/// A sharded table with what is known about its key.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) table: TableName,
+    pub(crate) key: Arc<str>,
+    pub(crate) group: usize,
+    pub(crate) column: Column,
+    pub(crate) conditions: Vec<KeyCondition>,
+}
+
+/// A condition on a shard key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum KeyCondition {
+    Is(Vec<Value>),
+    AnyOf(Value),
+    Range(Comparison, Value),
+    Nothing,
+}
+
+/// Rows for a sharded table.
+#[derive(Debug)]
+pub(crate) struct Insert {
+    pub(crate) table: TableName,
+    pub(crate) key: Arc<str>,
+    pub(crate) group: usize,
+    pub(crate) column: Column,
+    /// The key column is NOT NULL: the server refuses a NULL by itself.
+    pub(crate) not_null: bool,
+    pub(crate) keys: InsertKeys,
+}
+
+/// Where inserted keys come from.
+#[derive(Debug)]
+pub(crate) enum InsertKeys {
+    /// One value a row.
+    Rows(Vec<Value>),
+    /// One value for the first row, further rows by their literals.
+    Folded { value: Value, first: u32, width: u32 },
+    /// A SELECT whose key column satisfies these.
+    Selected(Vec<KeyCondition>),
+}
+
+/// What to do when several shards are reached.
+#[derive(Debug)]
+pub(crate) enum Spread {
+    /// Union of the answers of the shards of this part.
+    Concat(usize),
+    /// Refuse so.
+    Refuse(ClientError),
+}
+
+/// What compiling a query gives besides its route.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) route: Route,
+    /// Replicas may not serve it.
+    pub(crate) primary: bool,
+    pub(crate) writes: bool,
+    /// INSERT without a column list: the list to splice in, behind this byte of the text.
+    pub(crate) splice: Option<(usize, String)>,
+}
+
+const ONE_SHARD: &str = "Add a condition on the shard key so that one shard answers";
+
+/// Compiles a query. `must_be_one`: its answer cannot come from several shards, and why.
+pub(crate) fn compile(query: &Query, world: &World, must_be_one: Option<&str>) -> Result<Compiled, ClientError> {
+    let database = &*world.database;
+    let writes = !query.writes.is_empty() || query.notes.locks;
+    if let Some(shard) = world.view.hint {
+        let route = Route::Fixed(Plan::One(shard), "hint: shardway.shard".to_owned());
+        return Ok(Compiled {
+            route,
+            primary: needs_primary(query),
+            writes: writes || query.notes.unreviewed.is_some(),
+            splice: None,
+        });
+    }
+    if database.shards.len() == 1 {
+        let unknown = query.notes.unreviewed.is_some() || query.notes.refused.is_some() || query.notes.into.is_some();
+        return Ok(Compiled {
+            route: Route::Fixed(Plan::One(ShardId(0)), "the database has one shard".to_owned()),
+            primary: needs_primary(query),
+            writes: writes || unknown,
+            splice: None,
+        });
+    }
+    judge(query)?;
+    let mut compiler = Compiler { query, world, database, fixed: None, reference: false };
+    compiler.compile(must_be_one)
+}
+
+pub(crate) fn needs_primary(query: &Query) -> bool {
+    let notes = &query.notes;
+    notes.primary
+        || notes.catalog.is_some()
+        || notes.acts.is_some()
+        || query.leaves.iter().any(|leaf| match &leaf.source {
+            Source::System(_) | Source::Temporary(_) => true,
+            Source::Table(relation) => relation.persistence == 'u',
+            Source::Derived(_) | Source::Rows => false,
+        })
+}
+
+/// What is refused wherever it would run.
+fn judge(query: &Query) -> Result<(), ClientError> {
+    let notes = &query.notes;
+    if let Some((what, hint)) = &notes.refused {
+        return Err(ClientError::unsupported(what, hint));
+    }
+    if let Some(name) = &notes.unreviewed {
+        return Err(ClientError::new(
+            Code::FunctionNotReviewed,
+            format!("{name} is not known to read only what is on one shard"),
+            "If it reads no tables, declare it in the map under functions: {safe: […]}.",
+        ));
+    }
+    if notes.into.is_some() {
+        return Err(ClientError::unsupported(
+            "SELECT INTO is not supported",
+            "List the new table in the map, create it, and insert into it.",
+        ));
+    }
+    Ok(())
+}
+
+struct Compiler<'a> {
+    query: &'a Query,
+    world: &'a World,
+    database: &'a Database,
+    fixed: Option<(ShardId, String)>,
+    reference: bool,
+}
+
+impl<'a> Compiler<'a> {
+    fn compile(&mut self, must_be_one: Option<&str>) -> Result<Compiled, ClientError> {
+        let query = self.query;
+        let catalog = self.database.catalog;
+        let mut splice = None;
+        let mut inserts = Vec::new();
+        for write in &query.writes {
+            if let Some(insert) = self.write(write, &mut splice)? {
+                inserts.push(insert);
+            }
+        }
+        let inserted: Vec<LeafId> =
+            query.writes.iter().filter(|it| it.kind == WriteKind::Insert).map(|it| it.target).collect();
+        let mut parts: Vec<Part> = Vec::new();
+        let mut places: Vec<(LeafId, usize)> = Vec::new();
+        for (leaf, it) in query.leaves.iter().enumerate() {
+            match &it.source {
+                Source::Derived(_) | Source::Rows => {}
+                Source::System(name) => self.fix(catalog, format!("{name} is a catalog"))?,
+                Source::Temporary(name) => {
+                    let home = self.world.view.temporary.as_ref().map_or(catalog, |(shard, _)| *shard);
+                    self.fix(home, format!("{name} is temporary"))?;
+                }
+                Source::Table(relation) => {
+                    let is_insert = inserted.contains(&leaf);
+                    if let Some(part) = self.table(leaf, relation, is_insert)?
+                        && !is_insert
+                    {
+                        let place = match parts.iter().position(|known| same_part(known, &part)) {
+                            Some(place) => place,
+                            None => {
+                                parts.push(part);
+                                parts.len() - 1
+                            }
+                        };
+                        places.push((leaf, place));
+                    }
+                }
+            }
+        }
+        if let Some(name) = query.notes.acts.as_ref().or(query.notes.catalog.as_ref()) {
+            self.fix(catalog, format!("{name} belongs on the catalog shard"))?;
+        }
+        let writes = !query.writes.is_empty() || query.notes.locks;
+        let primary = needs_primary(query);
+        if parts.is_empty() && inserts.is_empty() {
+            let (plan, why) = match self.fixed.take() {
+                Some((shard, why)) => (Plan::One(shard), why),
+                None if self.reference => (Plan::Any, "reference tables only".to_owned()),
+                None if query.notes.placed || query.notes.volatile.is_some() => {
+                    (Plan::One(catalog), "no tables, but an answer of the server's own".to_owned())
+                }
+                None => (Plan::Any, "no tables".to_owned()),
+            };
+            let plan =
+                if let (Plan::Any, true) = (&plan, writes && self.reference) { Plan::One(catalog) } else { plan };
+            return Ok(Compiled { route: Route::Fixed(plan, why), primary, writes, splice });
+        }
+        for part in &parts {
+            let group = self.group(part.group)?;
+            if group.require_key && part.conditions.is_empty() {
+                return Err(ClientError::new(
+                    Code::KeyRequired,
+                    format!("the statement names no shard key of \"{}\"", part.table),
+                    format!(
+                        "Add a condition such as {}.{} = …: the map asks for it (require_key).",
+                        part.table, part.key
+                    ),
+                ));
+            }
+        }
+        let spread = match self.spread(&parts, &places, must_be_one, writes || !inserts.is_empty()) {
+            Ok(anchor) => Spread::Concat(anchor),
+            Err(error) => Spread::Refuse(error),
+        };
+        let route = Route::Keys(Box::new(Keys { fixed: self.fixed.take(), parts, inserts, spread }));
+        Ok(Compiled { route, primary, writes, splice })
+    }
+
+    fn fix(&mut self, shard: ShardId, why: String) -> Result<(), ClientError> {
+        match &self.fixed {
+            Some((other, before)) if *other != shard => Err(ClientError::unsupported(
+                format!("the statement reaches two shards: {before}, {why}"),
+                "Ask for these in two statements.",
+            )),
+            Some(_) => Ok(()),
+            None => {
+                self.fixed = Some((shard, why));
+                Ok(())
+            }
+        }
+    }
+
+    fn group(&self, place: usize) -> Result<&'a crate::shard_map::Group, ClientError> {
+        self.database.groups.get(place).ok_or_else(|| {
+            ClientError::new(Code::Internal, "a table names a group that is not in the map", "Report this.")
+        })
+    }
+
+    /// Where a table's rows may be; `None`: it is not sharded.
+    fn table(&mut self, leaf: LeafId, relation: &Arc<Relation>, inserted: bool) -> Result<Option<Part>, ClientError> {
+        let name = &relation.name;
+        let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
+        match relation.kind {
+            RelationKind::Foreign => return Err(refused_kind("foreign table", name)),
+            RelationKind::Sequence => return Err(refused_kind("sequence", name)),
+            RelationKind::Table if relation.has_children => {
+                return Err(refused_kind("table with inheritance children", name));
+            }
+            RelationKind::Table | RelationKind::Partitioned | RelationKind::View | RelationKind::MaterializedView => {}
+        }
+        if relation.row_security {
+            return Err(ClientError::unsupported(
+                format!("table \"{name}\" has row-level security, whose policies may read other shards"),
+                "Filter in the statement, or in a view.",
+            ));
+        }
+        match placement {
+            Placement::Unsharded { home } => {
+                self.fix(home, format!("{name} is unsharded"))?;
+                Ok(None)
+            }
+            Placement::Reference => {
+                self.reference = true;
+                Ok(None)
+            }
+            Placement::Sharded { group, key } => {
+                if inserted {
+                    return Ok(None);
+                }
+                let facts = self.query.facts_of(leaf);
+                let column = key_column(relation, &key, self.group(group)?)?;
+                let block = self.query.leaves.get(leaf).map_or(0, |it| it.block);
+                // IS NULL holds for rows that an outer join fills, so it tells nothing about rows that it may fill.
+                let there = self.query.facts_in(block).is_real(leaf);
+                let conditions = self.conditions(&facts, leaf, &key, there);
+                Ok(Some(Part { table: name.clone(), key, group, column, conditions }))
+            }
+        }
+    }
+
+    fn variable(&self, leaf: LeafId, column: &str) -> Option<VariableId> {
+        self.query.variables.iter().position(|it| it.leaf == leaf && &*it.column == column)
+    }
+
+    /// What the facts say about a column.
+    fn conditions(&self, facts: &Facts, leaf: LeafId, key: &str, there: bool) -> Vec<KeyCondition> {
+        match self.variable(leaf, key) {
+            Some(variable) => self.conditions_of(facts, variable, there),
+            None => facts
+                .conditions()
+                .filter(|id| matches!(self.query.conditions.get(*id), Some(Condition::Never)))
+                .map(|_| KeyCondition::Nothing)
+                .take(1)
+                .collect(),
+        }
+    }
+
+    fn conditions_of(&self, facts: &Facts, variable: VariableId, there: bool) -> Vec<KeyCondition> {
+        let mut found = Vec::new();
+        let deterministic = self.query.variables.get(variable).is_none_or(|it| it.deterministic);
+        for id in facts.conditions() {
+            let condition = match self.query.conditions.get(id) {
+                Some(Condition::Is(it, values)) if facts.same(*it, variable) => KeyCondition::Is(values.clone()),
+                Some(Condition::AnyOf(it, value)) if facts.same(*it, variable) => KeyCondition::AnyOf(value.clone()),
+                Some(Condition::Range(it, comparison, value)) if facts.same(*it, variable) => {
+                    KeyCondition::Range(*comparison, value.clone())
+                }
+                // The very column, NOT NULL, of a row that is there.
+                Some(Condition::Null(it)) if *it == variable => match self.query.variables.get(*it) {
+                    Some(column) if column.not_null && there => KeyCondition::Nothing,
+                    _ => continue,
+                },
+                Some(Condition::Never) => KeyCondition::Nothing,
+                _ => continue,
+            };
+            if deterministic && !found.contains(&condition) {
+                found.push(condition);
+            }
+        }
+        found
+    }
+
+    fn is_sharded(&self, leaf: LeafId) -> Option<(usize, Arc<str>)> {
+        let name = self.query.leaves.get(leaf)?.table()?;
+        match self.database.placement(name)? {
+            Placement::Sharded { group, key } => Some((group, key)),
+            Placement::Reference | Placement::Unsharded { .. } => None,
+        }
+    }
+
+    /// Whether the answer is the union of the shards' answers, and which part says which shards; else why not.
+    fn spread(
+        &self,
+        parts: &[Part],
+        places: &[(LeafId, usize)],
+        must_be_one: Option<&str>,
+        writes: bool,
+    ) -> Result<usize, ClientError> {
+        let query = self.query;
+        let hint = match parts.first() {
+            Some(part) => format!("{ONE_SHARD}, such as {}.{} = ….", part.table, part.key),
+            None => format!("{ONE_SHARD}."),
+        };
+        let refuse =
+            |what: String| ClientError::unsupported(format!("{what} across shards is not supported"), hint.clone());
+        if let Some(what) = must_be_one {
+            return Err(refuse(what.to_owned()));
+        }
+        if let Some(write) = query.writes.first() {
+            return Err(refuse(
+                match write.kind {
+                    WriteKind::Insert => "INSERT",
+                    WriteKind::Update => "UPDATE",
+                    WriteKind::Delete => "DELETE",
+                    WriteKind::Merge => "MERGE",
+                }
+                .to_owned(),
+            ));
+        }
+        if query.notes.locks || writes {
+            return Err(refuse("locking rows (FOR UPDATE, FOR SHARE)".to_owned()));
+        }
+        let top = query.top.ok_or_else(|| {
+            let what =
+                query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
+            refuse(what)
+        })?;
+        if let Some(what) = query.blocks.get(top).and_then(|it| it.obstacle.clone()) {
+            return Err(refuse(what));
+        }
+        let notes = &query.notes;
+        if let Some(what) = &notes.volatile {
+            return Err(refuse(format!("volatile function {what}")));
+        }
+        if notes.now {
+            return Err(refuse("now() and its family".to_owned()));
+        }
+        if let Some(what) = &notes.system_column {
+            return Err(refuse(format!("system column \"{what}\"")));
+        }
+        if let Some(what) = &notes.user_type {
+            return Err(refuse(format!("a user-defined type in the answer (\"{what}\")")));
+        }
+        if let Some((_, why)) = &self.fixed {
+            return Err(refuse(format!("a join with what lives on one shard ({why})")));
+        }
+        // A table whose row stands behind every row of the answer.
+        let facts = query.facts_in(top);
+        let anchor = places.iter().find(|(leaf, _)| facts.is_real(*leaf) && self.reached_plainly(*leaf, top));
+        let Some((anchor, anchor_part)) = anchor else {
+            let what = places
+                .iter()
+                .find_map(|(leaf, _)| self.first_obstacle(*leaf))
+                .unwrap_or_else(|| "an outer join that may fill up every sharded table".to_owned());
+            return Err(refuse(what));
+        };
+        let Some((anchor_group, anchor_key)) = self.is_sharded(*anchor) else {
+            return Err(refuse("this query".to_owned()));
+        };
+        let anchor_key = self.variable(*anchor, &anchor_key);
+        for (leaf, _) in places {
+            if leaf == anchor {
+                continue;
+            }
+            let colocated = match self.is_sharded(*leaf) {
+                Some((group, key)) if group == anchor_group => {
+                    let facts = query.facts_of(*leaf);
+                    match (self.variable(*leaf, &key), anchor_key) {
+                        (Some(own), Some(theirs)) => facts.same(own, theirs),
+                        _ => false,
+                    }
+                }
+                _ => false,
+            };
+            if !colocated {
+                let name = |leaf: LeafId| {
+                    query.leaves.get(leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default()
+                };
+                return Err(ClientError::unsupported(
+                    format!(
+                        "\"{}\" and \"{}\" together across shards are not supported: they are not joined on their shard keys",
+                        name(*anchor),
+                        name(*leaf)
+                    ),
+                    hint,
+                ));
+            }
+        }
+        Ok(*anchor_part)
+    }
+
+    /// Whether a leaf's block is `top` or a plain derived table in it.
+    fn reached_plainly(&self, leaf: LeafId, top: BlockId) -> bool {
+        let mut block = match self.query.leaves.get(leaf) {
+            Some(it) => it.block,
+            None => return false,
+        };
+        loop {
+            let Some(it) = self.query.blocks.get(block) else { return false };
+            if it.obstacle.is_some() {
+                return false;
+            }
+            if block == top {
+                return true;
+            }
+            match (it.host, it.parent) {
+                (Some(_), Some(parent)) => block = parent,
+                _ => return false,
+            }
+        }
+    }
+
+    fn first_obstacle(&self, leaf: LeafId) -> Option<String> {
+        let mut block = self.query.leaves.get(leaf)?.block;
+        loop {
+            let it = self.query.blocks.get(block)?;
+            if let Some(what) = &it.obstacle {
+                return Some(what.clone());
+            }
+            if it.host.is_none() && it.parent.is_some() {
+                return Some("a subquery over all of a sharded table".to_owned());
+            }
+            block = it.parent?;
+        }
+    }
+
+    /// Checks a write, and gives what an INSERT into a sharded table needs.
+    fn write(&mut self, write: &Write, splice: &mut Option<(usize, String)>) -> Result<Option<Insert>, ClientError> {
+        let Some(leaf) = self.query.leaves.get(write.target) else { return Ok(None) };
+        let relation = match &leaf.source {
+            Source::Table(relation) => relation.clone(),
+            Source::System(_) | Source::Temporary(_) | Source::Derived(_) | Source::Rows => return Ok(None),
+        };
+        let name = &relation.name;
+        let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
+        let trusted = self.database.trusted_triggers.contains(name);
+        if relation.has_rules {
+            return Err(unfit(name, "has a rewrite rule"));
+        }
+        if !trusted {
+            if matches!(placement, Placement::Sharded { .. }) && relation.triggers.iter().any(|it| it.before_row) {
+                return Err(unfit(name, "has a BEFORE ROW trigger, which can change the shard key"));
+            }
+            if let Some(trigger) = relation.triggers.first() {
+                return Err(ClientError::new(
+                    Code::FunctionNotReviewed,
+                    format!(
+                        "trigger \"{}\" of table \"{name}\" is not known to read only what is on one shard",
+                        trigger.name
+                    ),
+                    "If it reads no tables of other shards, vouch for it in the map: {key: …, triggers: safe}.",
+                ));
+            }
+        }
+        let (group, key) = match placement {
+            Placement::Unsharded { .. } => return Ok(None),
+            Placement::Reference => {
+                return Err(ClientError::unsupported(
+                    format!("writing to reference table \"{name}\" is not supported yet"),
+                    "Write it on every shard by yourself until then.",
+                ));
+            }
+            Placement::Sharded { group, key } => (group, key),
+        };
+        let column = key_column(&relation, &key, self.group(group)?)?;
+        if let Some((_, value)) = write.assigned.iter().find(|(column, _)| *column == key) {
+            self.assigns_key(write, &key, value.as_ref(), name)?;
+        }
+        if write.kind != WriteKind::Insert {
+            return Ok(None);
+        }
+        self.conflict(write, &relation, &key)?;
+        let known = relation.column(&key).and_then(|place| relation.columns.get(place));
+        let not_null = known.is_some_and(|it| it.not_null);
+        if let Some(at) = write.splice_at
+            && !relation.columns.is_empty()
+        {
+            let width = match &write.rows {
+                Rows::Values(rows) => rows.first().map(Vec::len),
+                Rows::Folded { row, .. } => Some(row.len()),
+                Rows::Query { outputs, .. } => Some(outputs.len()),
+                Rows::Defaults | Rows::None => None,
+            };
+            if let Some(width) = width.filter(|it| *it <= relation.columns.len()) {
+                let names: Vec<String> = relation
+                    .columns
+                    .iter()
+                    .take(width)
+                    .map(|it| format!("\"{}\"", it.name.replace('"', "\"\"")))
+                    .collect();
+                *splice = Some((at, format!(" ({})", names.join(", "))));
+            }
+        }
+        self.sequences(write, &relation)?;
+        let place = write.columns.iter().position(|it| *it == key);
+        if place.is_none() && write.columns.is_empty() && !matches!(write.rows, Rows::Defaults) {
+            return Err(ClientError::unsupported(
+                format!("INSERT into \"{name}\" without a column list needs the schema"),
+                format!("Name the columns, \"{key}\" among them."),
+            ));
+        }
+        let computed = || {
+            ClientError::unsupported(
+                format!("the shard key \"{key}\" of an inserted row is computed by the server"),
+                format!("Give \"{key}\" as a constant or parameter."),
+            )
+        };
+        let cell = |row: &[Cell]| -> Result<Value, ClientError> {
+            match place.map(|place| row.get(place)) {
+                Some(Some(Cell::Value(value))) => Ok(value.clone()),
+                Some(Some(Cell::Other)) => Err(computed()),
+                Some(Some(Cell::Default) | None) | None => self.default_key(&relation, &key),
+            }
+        };
+        let keys = match &write.rows {
+            Rows::None => return Ok(None),
+            Rows::Defaults => InsertKeys::Rows(vec![self.default_key(&relation, &key)?]),
+            Rows::Values(rows) => {
+                let mut keys = Vec::with_capacity(rows.len());
+                for row in rows {
+                    keys.push(cell(row)?);
+                }
+                InsertKeys::Rows(keys)
+            }
+            Rows::Folded { row, first, width } => {
+                InsertKeys::Folded { value: cell(row)?, first: *first, width: *width }
+            }
+            Rows::Query { blocks, outputs } => match place.map(|place| outputs.get(place)) {
+                None => InsertKeys::Rows(vec![self.default_key(&relation, &key)?]),
+                Some(None) => return Err(computed()),
+                Some(Some(output)) => match &output.value {
+                    Some(value) if blocks.len() == 1 => InsertKeys::Rows(vec![value.clone()]),
+                    _ => {
+                        let [block] = blocks.as_slice() else { return Err(computed()) };
+                        let variable = output.variables.first().copied().flatten().ok_or_else(computed)?;
+                        let same_type = self
+                            .query
+                            .variables
+                            .get(variable)
+                            .is_some_and(|it| it.oid == 0 || column.oid == 0 || it.oid == column.oid);
+                        let facts = self.query.facts_in(*block);
+                        let conditions = self.conditions_of(&facts, variable, false);
+                        if !same_type || conditions.is_empty() {
+                            return Err(ClientError::unsupported(
+                                format!(
+                                    "INSERT … SELECT into \"{name}\" whose rows' shard is not proven is not supported"
+                                ),
+                                format!("Restrict the selected \"{key}\" to one value."),
+                            ));
+                        }
+                        InsertKeys::Selected(conditions)
+                    }
+                },
+            },
+        };
+        Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys }))
+    }
+
+    /// A constant default of the key column.
+    fn default_key(&self, relation: &Relation, key: &str) -> Result<Value, ClientError> {
+        let missing = || {
+            ClientError::new(
+                Code::ShardKeyMissing,
+                format!("insert into \"{}\" gives no value for its shard key", relation.name),
+                format!("Name \"{key}\" in the column list and give it a value."),
+            )
+        };
+        let column = relation.column(key).and_then(|place| relation.columns.get(place)).ok_or_else(missing)?;
+        match &column.default {
+            // The server refuses the NULL where the column is NOT NULL.
+            None if column.not_null && column.identity.is_none() => Ok(Value::Null),
+            None => Err(missing()),
+            Some(text) => {
+                let literal = text.split("::").next().unwrap_or_default();
+                let plain = !literal.is_empty() && literal.bytes().all(|byte| byte.is_ascii_digit());
+                let quoted = literal.len() >= 2
+                    && literal.starts_with('\'')
+                    && literal.ends_with('\'')
+                    && !literal.get(1..literal.len() - 1).unwrap_or("'").contains('\'');
+                if plain || quoted { Ok(Value::Fixed(literal.into())) } else { Err(missing()) }
+            }
+        }
+    }
+
+    /// Columns that would draw from one shard's sequence.
+    fn sequences(&self, write: &Write, relation: &Relation) -> Result<(), ClientError> {
+        for column in relation.columns.iter().filter(|it| it.uses_sequence || it.identity.is_some()) {
+            let place = write.columns.iter().position(|it| *it == column.name);
+            let drawn = match (&write.rows, place) {
+                (Rows::Defaults, _) | (_, None) => true,
+                (Rows::Values(rows), Some(place)) => {
+                    rows.iter().any(|row| matches!(row.get(place), Some(Cell::Default) | None))
+                }
+                (Rows::Folded { row, .. }, Some(place)) => matches!(row.get(place), Some(Cell::Default) | None),
+                (Rows::Query { .. } | Rows::None, Some(_)) => false,
+            };
+            if drawn {
+                return Err(ClientError::unsupported(
+                    format!(
+                        "INSERT that leaves \"{}\" of sharded table \"{}\" to a sequence is not supported: every shard counts by itself",
+                        column.name, relation.name
+                    ),
+                    format!("Give \"{}\" from the application, or make it a uuid.", column.name),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// ON CONFLICT looks at one shard: every constraint that it watches must contain the key.
+    fn conflict(&self, write: &Write, relation: &Relation, key: &str) -> Result<(), ClientError> {
+        let Some(conflict) = &write.conflict else { return Ok(()) };
+        let contains = |columns: &[Option<usize>]| {
+            columns.iter().flatten().any(|place| relation.columns.get(*place).is_some_and(|it| &*it.name == key))
+        };
+        let fits = match &conflict.target {
+            ConflictTarget::Any => relation.unique.iter().all(|it| contains(&it.columns)),
+            ConflictTarget::Columns(columns) => columns.iter().any(|it| &**it == key),
+            ConflictTarget::Constraint(name) => {
+                relation.unique.iter().find(|it| it.name == *name).is_some_and(|it| contains(&it.columns))
+            }
+            ConflictTarget::Other => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(ClientError::unsupported(
+            format!("ON CONFLICT on \"{}\" by a constraint without the shard key is not supported", relation.name),
+            format!("Name a unique constraint that contains \"{key}\": no other is unique across shards."),
+        ))
+    }
+
+    fn assigns_key(
+        &self,
+        write: &Write,
+        key: &str,
+        value: Option<&Value>,
+        name: &TableName,
+    ) -> Result<(), ClientError> {
+        if write.kind == WriteKind::Update
+            && let Some(value) = value
+            && let Some(variable) = self.variable(write.target, key)
+        {
+            let facts = self.query.facts_of(write.target);
+            let conditions = self.conditions_of(&facts, variable, false);
+            if conditions
+                .iter()
+                .any(|it| matches!(it, KeyCondition::Is(values) if values.as_slice() == [value.clone()]))
+            {
+                return Ok(());
+            }
+        }
+        Err(ClientError::unsupported(
+            format!("changing the shard key \"{key}\" of \"{name}\" is not supported"),
+            "Delete the row and insert it again.",
+        ))
+    }
+}
+
+fn same_part(a: &Part, b: &Part) -> bool {
+    a.group == b.group && a.column == b.column && a.conditions == b.conditions
+}
+
+fn refused_kind(kind: &str, name: &TableName) -> ClientError {
+    ClientError::unsupported(format!("{kind} \"{name}\" is not supported"), "Use a plain or partitioned table.")
+}
+
+fn unfit(name: &TableName, why: &str) -> ClientError {
+    ClientError::new(
+        Code::TableUnfit,
+        format!("table \"{name}\" {why}"),
+        "Remove it, or vouch for triggers in the map: {key: …, triggers: safe}.",
+    )
+}
+
+/// The key column as conversion needs it.
+fn key_column(relation: &Relation, key: &str, group: &crate::shard_map::Group) -> Result<Column, ClientError> {
+    let known = relation.column(key).and_then(|place| relation.columns.get(place));
+    let column = Column {
+        key_type: group.key_type,
+        oid: known.map_or(0, |it| it.type_oid),
+        modifier: known.map_or(-1, |it| it.type_modifier),
+    };
+    if known.is_none() && !relation.columns.is_empty() {
+        return Err(unfit(&relation.name, &format!("has no column \"{key}\", which the map names as its shard key")));
+    }
+    if column.own_type().is_none() {
+        return Err(unfit(&relation.name, &format!("has a shard key \"{key}\" of another type than the map says")));
+    }
+    Ok(column)
+}
+
+impl Keys {
+    /// Where one execution goes.
+    pub(crate) fn plan(&self, values: &Values<'_>, world: &World) -> Result<Plan, ClientError> {
+        let database = &*world.database;
+        // One table, one key: the usual case.
+        let mut place: Option<ShardId> = self.fixed.as_ref().map(|(shard, _)| *shard);
+        let mut conflict = false;
+        let mut spread = false;
+        for part in &self.parts {
+            let Some(group) = database.groups.get(part.group) else { continue };
+            if let [KeyCondition::Is(wanted)] = part.conditions.as_slice()
+                && let [value] = wanted.as_slice()
+                && let Found::Key(key) = values.compared(value, part.column)
+            {
+                match (group.function.shard(&key), place) {
+                    (None, _) => {}
+                    (Some(shard), None) => place = Some(shard),
+                    (Some(shard), Some(other)) => conflict |= shard != other,
+                }
+                continue;
+            }
+            let shards = part.shards(values, database);
+            match (shards.only(), place) {
+                (Some(shard), None) => place = Some(shard),
+                (Some(shard), Some(other)) => conflict |= shard != other,
+                (None, _) => spread |= !shards.is_empty(),
+            }
+        }
+        for insert in &self.inserts {
+            match insert.shard(values, database)? {
+                None => {}
+                Some(shard) => match place {
+                    None => place = Some(shard),
+                    Some(other) => conflict |= shard != other,
+                },
+            }
+        }
+        if !spread && !conflict {
+            let shard = place.or_else(|| {
+                let group = self.parts.first().map(|it| it.group).or_else(|| self.inserts.first().map(|it| it.group));
+                database.groups.get(group?)?.function.shards().first()
+            });
+            return Ok(Plan::One(shard.unwrap_or(database.catalog)));
+        }
+        match &self.spread {
+            Spread::Refuse(error) => Err(error.clone()),
+            Spread::Concat(anchor) => {
+                let shards = self.parts.get(*anchor).map(|part| part.shards(values, database)).unwrap_or_default();
+                match (shards.only(), shards.first()) {
+                    (Some(shard), _) => Ok(Plan::One(shard)),
+                    (None, Some(_)) => Ok(Plan::Concat(shards)),
+                    (None, None) => {
+                        let group = self.parts.get(*anchor).and_then(|it| database.groups.get(it.group));
+                        Ok(Plan::One(group.and_then(|it| it.function.shards().first()).unwrap_or(database.catalog)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    /// The shards that may hold rows that matter.
+    pub(crate) fn shards(&self, values: &Values<'_>, database: &Database) -> ShardSet {
+        narrowed(&self.conditions, self.group, self.column, values, database)
+    }
+}
+
+fn narrowed(
+    conditions: &[KeyCondition],
+    group: usize,
+    column: Column,
+    values: &Values<'_>,
+    database: &Database,
+) -> ShardSet {
+    let Some(group) = database.groups.get(group) else { return ShardSet::all(database.shards.len()) };
+    let function = &group.function;
+    let mut shards = function.shards();
+    let mut exact: Option<Vec<Key>> = None;
+    let mut low = Bound::Open;
+    let mut high = Bound::Open;
+    for condition in conditions {
+        match condition {
+            KeyCondition::Nothing => return ShardSet::none(),
+            KeyCondition::Is(wanted) => {
+                let mut keys = Vec::with_capacity(wanted.len());
+                let mut known = true;
+                for value in wanted {
+                    match values.compared(value, column) {
+                        Found::Key(key) => keys.push(key),
+                        Found::Nothing => {}
+                        Found::Unknown => known = false,
+                    }
+                }
+                if known {
+                    meet(&mut exact, keys);
+                }
+            }
+            KeyCondition::AnyOf(value) => {
+                if let Some(keys) = values.any_of(value, column) {
+                    meet(&mut exact, keys);
+                }
+            }
+            KeyCondition::Range(comparison, value) => bound(*comparison, values, value, column, &mut low, &mut high),
+        }
+    }
+    if let Some(keys) = exact {
+        let hit: ShardSet = keys.iter().filter_map(|key| function.shard(key)).collect();
+        shards.intersect(&hit);
+    }
+    if low != Bound::Open || high != Bound::Open {
+        shards.intersect(&function.shards_between(&low, &high));
+    }
+    shards
+}
+
+/// Keeps the keys that satisfy both.
+fn meet(exact: &mut Option<Vec<Key>>, keys: Vec<Key>) {
+    match exact {
+        None => *exact = Some(keys),
+        Some(before) => before.retain(|key| keys.contains(key)),
+    }
+}
+
+fn bound(
+    comparison: Comparison,
+    values: &Values<'_>,
+    value: &Value,
+    column: Column,
+    low: &mut Bound,
+    high: &mut Bound,
+) {
+    // Text ranges follow a collation that only the server knows; fractions and nulls are left alone.
+    if matches!(column.key_type, crate::shard_map::KeyType::Text) {
+        return;
+    }
+    let Found::Key(key) = values.compared(value, column) else { return };
+    let (slot, new) = match comparison {
+        Comparison::Less => (high, Bound::Excluding(key)),
+        Comparison::LessOrEqual => (high, Bound::Including(key)),
+        Comparison::Greater => (low, Bound::Excluding(key)),
+        Comparison::GreaterOrEqual => (low, Bound::Including(key)),
+    };
+    // The first bound found stays; another one would only narrow further.
+    if *slot == Bound::Open {
+        *slot = new;
+    }
+}
+
+impl Insert {
+    /// The shard that all rows belong to; `None`: any, for the server refuses them anyhow.
+    fn shard(&self, values: &Values<'_>, database: &Database) -> Result<Option<ShardId>, ClientError> {
+        let Some(group) = database.groups.get(self.group) else { return Ok(None) };
+        let mut place: Option<ShardId> = None;
+        let mut add = |stored: Stored| -> Result<(), ClientError> {
+            let key = match stored {
+                Stored::Key(key) => key,
+                Stored::Invalid => return Ok(()),
+                Stored::Null if self.not_null => return Ok(()),
+                Stored::Null => {
+                    return Err(ClientError::new(
+                        Code::ShardKeyNull,
+                        format!("null value for the shard key \"{}\" of \"{}\"", self.key, self.table),
+                        "Give every row a key: a row without one belongs to no shard.",
+                    ));
+                }
+                Stored::Unknown => {
+                    return Err(ClientError::unsupported(
+                        format!(
+                            "the shard key \"{}\" of \"{}\" is given in a form that shardway cannot compute",
+                            self.key, self.table
+                        ),
+                        "Give it as a plain literal or parameter of the column's own type.",
+                    ));
+                }
+            };
+            let shard = group.function.shard(&key).ok_or_else(|| {
+                ClientError::new(
+                    Code::NoShardForKey,
+                    format!("no shard takes this \"{}\" of \"{}\"", self.key, self.table),
+                    "Add the value or range to the map's group, or give it an `other` shard.",
+                )
+            })?;
+            match place {
+                None => place = Some(shard),
+                Some(other) if other != shard => {
+                    return Err(ClientError::unsupported(
+                        format!("multi-row INSERT into \"{}\" that spans shards is not supported yet", self.table),
+                        format!("Insert rows of one \"{}\" at a time.", self.key),
+                    ));
+                }
+                Some(_) => {}
+            }
+            Ok(())
+        };
+        match &self.keys {
+            InsertKeys::Rows(rows) => {
+                for value in rows {
+                    add(values.stored(value, self.column))?;
+                }
+            }
+            InsertKeys::Folded { value, first, width } => {
+                let rows = 1 + values.shift.checked_div(*width).unwrap_or(0);
+                for row in 0..rows {
+                    // Within its row a literal stands `row` rows later; `from` is moved so that none but they shift.
+                    let at = Values { from: *first, shift: row * width, ..*values };
+                    add(at.stored(value, self.column))?;
+                }
+            }
+            InsertKeys::Selected(conditions) => {
+                let shards = narrowed(conditions, self.group, self.column, values, database);
+                match (shards.only(), shards.is_empty()) {
+                    (Some(shard), _) => place = Some(shard),
+                    (None, true) => {}
+                    (None, false) => {
+                        return Err(ClientError::unsupported(
+                            format!("INSERT … SELECT into \"{}\" whose rows span shards is not supported", self.table),
+                            format!("Restrict the selected \"{}\" to one value.", self.key),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(place)
+    }
+}

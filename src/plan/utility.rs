@@ -1,0 +1,406 @@
+//! DDL and other utility statements: which shards they are for.
+
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::ident::ShardId;
+use crate::ident::TableName;
+use crate::plan::Plan;
+use crate::plan::World;
+use crate::plan::route;
+use crate::plan::route::Route;
+use crate::schema::RelationKind;
+use crate::shard_map::Placement;
+use crate::sql::Constraints;
+use crate::sql::CreateTable;
+use crate::sql::Names;
+use crate::sql::Relation;
+use crate::sql::Utility;
+use crate::sql::model::Query;
+use crate::sql::not_mapped;
+
+/// What a utility statement comes to.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) route: Route,
+    /// It is about a temporary relation: data to the session, not a change of the schema.
+    pub(crate) temporary: bool,
+}
+
+/// Where a relation is.
+enum Place {
+    Everywhere,
+    Home(ShardId),
+    Temporary,
+}
+
+fn fixed(plan: Plan, why: impl Into<String>) -> Result<Compiled, ClientError> {
+    Ok(Compiled { route: Route::Fixed(plan, why.into()), temporary: false })
+}
+
+/// Plans a utility statement; `query` is the one inside it, if there is one.
+pub(crate) fn compile(
+    utility: &Utility,
+    query: Option<&Query>,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<Compiled, ClientError> {
+    let database = &*world.database;
+    if let Some(shard) = world.view.hint {
+        return fixed(Plan::One(shard), "hint: shardway.shard");
+    }
+    if database.shards.len() == 1 {
+        return fixed(Plan::One(ShardId(0)), "the database has one shard");
+    }
+    match utility {
+        Utility::Code(what) => Err(ClientError::unsupported(
+            format!("{what} is not supported: its code may reach rows of any shard"),
+            "Send its statements one by one, or connect to the server itself.",
+        )),
+        Utility::Everywhere => fixed(Plan::Everywhere, "the same on every shard"),
+        Utility::CreateTable(table) => create_table(table, query, world, names),
+        Utility::CreateView { stored, temporary, .. } => {
+            if temporary.is_some() {
+                return one_of_query(query, world, "a temporary view");
+            }
+            let compiled = query.map(|query| homes(query, world)).transpose()?.flatten();
+            match (compiled, stored) {
+                (Some(home), _) => fixed(Plan::One(home), "it shows unsharded tables"),
+                (None, false) => fixed(Plan::Everywhere, "the same on every shard"),
+                (None, true) => Err(ClientError::unsupported(
+                    "a materialized view over sharded or reference tables is not supported",
+                    "Use a plain view, or a table that is in the map.",
+                )),
+            }
+        }
+        Utility::CreateIndex { table, unique } => {
+            if let Some(columns) = unique
+                && let Some((name, key)) = sharded(table, world, names)
+                && !columns.iter().flatten().any(|it| *it == key)
+            {
+                return Err(without_key(&name, &key));
+            }
+            about(std::slice::from_ref(table), world, names, false)
+        }
+        Utility::AlterTable { table, adds, others } => {
+            if let Some((name, key)) = sharded(table, world, names) {
+                constraints(adds, &name, Some(&key), world, names)?;
+            } else if let Relation::Known(relation) = names.find(table) {
+                constraints(adds, &relation.name, None, world, names)?;
+            }
+            let mut all = vec![table.clone()];
+            all.extend(others.iter().cloned());
+            about(&all, world, names, false)
+        }
+        Utility::About(tables) => about(tables, world, names, false),
+        Utility::Drop(tables) => about(tables, world, names, true),
+        Utility::Truncate(tables) => home(tables, world, names, "TRUNCATE of tables that are on several shards"),
+        Utility::Lock(tables) => home(tables, world, names, "LOCK of tables that are on several shards"),
+        Utility::Copy { table, direction, writes } => {
+            if direction.is_none() {
+                return Err(ClientError::unsupported(
+                    "COPY with a file or program on the server is not supported",
+                    "Use COPY … FROM STDIN or TO STDOUT.",
+                ));
+            }
+            let what = if *writes { "COPY into a sharded or reference table" } else { "COPY from a sharded table" };
+            if !*writes
+                && let Relation::Known(relation) = names.find(table)
+                && database.placement(&relation.name) == Some(Placement::Reference)
+            {
+                return fixed(Plan::Any, "reference tables only");
+            }
+            home(std::slice::from_ref(table), world, names, what)
+        }
+        Utility::CopyQuery { direction, .. } => {
+            if direction.is_none() {
+                return Err(ClientError::unsupported(
+                    "COPY with a file or program on the server is not supported",
+                    "Use COPY … TO STDOUT.",
+                ));
+            }
+            one_of_query(query, world, "COPY of a query")
+        }
+    }
+}
+
+fn one_of_query(query: Option<&Query>, world: &World, what: &str) -> Result<Compiled, ClientError> {
+    let Some(query) = query else { return fixed(Plan::One(world.database.catalog), "no tables") };
+    let compiled = route::compile(query, world, Some(what))?;
+    Ok(Compiled { route: compiled.route, temporary: false })
+}
+
+/// The one home of a view's unsharded tables; `None`: it shows sharded and reference tables.
+fn homes(query: &Query, world: &World) -> Result<Option<ShardId>, ClientError> {
+    let mut home = None;
+    let mut elsewhere = false;
+    for name in query.leaves.iter().filter_map(crate::sql::model::Leaf::table) {
+        match world.database.placement(name).ok_or_else(|| not_mapped(name))? {
+            Placement::Unsharded { home: shard } => {
+                elsewhere |= home.is_some_and(|it| it != shard);
+                home = Some(shard);
+            }
+            Placement::Sharded { .. } | Placement::Reference => elsewhere = true,
+        }
+    }
+    if home.is_some() && elsewhere {
+        return Err(ClientError::unsupported(
+            "a view over unsharded and other tables is not supported",
+            "Make one view for each.",
+        ));
+    }
+    Ok(home)
+}
+
+fn create_table(
+    table: &CreateTable,
+    query: Option<&Query>,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<Compiled, ClientError> {
+    if table.temporary {
+        return match query {
+            Some(_) => one_of_query(query, world, "CREATE TEMPORARY TABLE AS"),
+            None => {
+                let shard = world.view.temporary.as_ref().map_or(world.database.catalog, |(shard, _)| *shard);
+                fixed(Plan::One(shard), "temporary")
+            }
+        };
+    }
+    let name = match table.name.as_slice() {
+        [name] => {
+            let schema = names.creation_schema_name().unwrap_or_else(|| "public".into());
+            TableName { schema, name: name.clone() }
+        }
+        [.., schema, name] => TableName { schema: schema.clone(), name: name.clone() },
+        [] => return Err(not_mapped(&TableName::new("public", ""))),
+    };
+    let placement = world.database.placement(&name).ok_or_else(|| {
+        ClientError::new(
+            Code::TableNotMapped,
+            format!("table \"{name}\" is not in the shard map"),
+            "List it in the map first (in a group, under reference or under unsharded), then create it.",
+        )
+    })?;
+    if query.is_some() {
+        return Err(ClientError::unsupported(
+            "CREATE TABLE AS is not supported",
+            "Create the table, then insert into it.",
+        ));
+    }
+    for parent in &table.parents {
+        let same = match names.find(parent) {
+            Relation::Known(relation) => same_kind(world.database.placement(&relation.name).as_ref(), &placement),
+            Relation::Missing(parent) => same_kind(world.database.placement(&parent).as_ref(), &placement),
+            Relation::Temporary(_) | Relation::System(_) => false,
+        };
+        if !same {
+            return Err(ClientError::unsupported(
+                format!("table \"{name}\" and its parent are placed differently"),
+                "Place a partition as its table is placed.",
+            ));
+        }
+    }
+    let key = match &placement {
+        Placement::Sharded { key, .. } => Some(key.clone()),
+        Placement::Reference | Placement::Unsharded { .. } => None,
+    };
+    constraints(&table.constraints, &name, key.as_ref(), world, names)?;
+    match placement {
+        Placement::Unsharded { home } => fixed(Plan::One(home), format!("{name} is unsharded")),
+        Placement::Sharded { .. } | Placement::Reference => {
+            fixed(Plan::Everywhere, format!("{name} is on every shard"))
+        }
+    }
+}
+
+fn same_kind(a: Option<&Placement>, b: &Placement) -> bool {
+    match (a, b) {
+        (Some(Placement::Sharded { group: x, key: k }), Placement::Sharded { group: y, key: l }) => x == y && k == l,
+        (Some(a), b) => a == b,
+        (None, _) => false,
+    }
+}
+
+fn without_key(name: &TableName, key: &str) -> ClientError {
+    ClientError::unsupported(
+        format!(
+            "a unique constraint on \"{name}\" without the shard key is not supported: it would hold within a shard only"
+        ),
+        format!("Add \"{key}\" to its columns."),
+    )
+}
+
+/// Checks what a table promises: that a shard alone can keep it.
+fn constraints(
+    found: &Constraints,
+    name: &TableName,
+    key: Option<&Arc<str>>,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<(), ClientError> {
+    if let Some(key) = key {
+        if found.unique.iter().any(|columns| !columns.contains(key)) {
+            return Err(without_key(name, key));
+        }
+        if found.exclude {
+            return Err(ClientError::unsupported(
+                format!("an exclusion constraint on sharded table \"{name}\" is not supported"),
+                "It would hold within a shard only.",
+            ));
+        }
+    }
+    let own = world.database.placement(name);
+    for (columns, other, theirs) in &found.foreign {
+        let other = match names.find(other) {
+            Relation::Known(relation) => relation.name.clone(),
+            Relation::Missing(name) => name,
+            Relation::Temporary(_) | Relation::System(_) => continue,
+        };
+        let fits = match (&own, world.database.placement(&other)) {
+            (Some(Placement::Unsharded { home }), Some(Placement::Unsharded { home: theirs })) => *home == theirs,
+            (Some(Placement::Unsharded { .. }), Some(Placement::Reference)) => true,
+            (Some(Placement::Reference), Some(Placement::Reference)) => true,
+            (Some(Placement::Sharded { .. }), Some(Placement::Reference)) => true,
+            (
+                Some(Placement::Sharded { group, key }),
+                Some(Placement::Sharded { group: their_group, key: their_key }),
+            ) => {
+                let place = columns.iter().position(|it| it == key);
+                let matched = match (place, theirs.is_empty()) {
+                    (Some(place), false) => theirs.get(place) == Some(&their_key),
+                    // The other table's primary key: of one column, or known from the schema.
+                    (Some(place), true) => primary_key(&other, names)
+                        .map_or(columns.len() == 1, |keys| keys.get(place) == Some(&their_key)),
+                    (None, _) => false,
+                };
+                *group == their_group && matched
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(ClientError::unsupported(
+                format!("a foreign key from \"{name}\" to \"{other}\" leaves its shard"),
+                "Refer to a table of the same group by the shard key, or to a reference table.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn primary_key(name: &TableName, names: &Names<'_>) -> Option<Vec<Arc<str>>> {
+    let relation = names.schema.relation(name)?;
+    let places = relation.primary_key.as_ref()?;
+    places.iter().map(|place| relation.columns.get(*place).map(|it| it.name.clone())).collect()
+}
+
+/// The sharded table of that name, and its key.
+fn sharded(parts: &[Arc<str>], world: &World, names: &Names<'_>) -> Option<(TableName, Arc<str>)> {
+    let name = match names.find(parts) {
+        Relation::Known(relation) => relation.name.clone(),
+        Relation::Missing(name) => name,
+        Relation::Temporary(_) | Relation::System(_) => return None,
+    };
+    match world.database.placement(&name)? {
+        Placement::Sharded { key, .. } => Some((name, key)),
+        Placement::Reference | Placement::Unsharded { .. } => None,
+    }
+}
+
+fn place(parts: &[Arc<str>], world: &World, names: &Names<'_>, missing_ok: bool) -> Result<Place, ClientError> {
+    let name = match names.find(parts) {
+        Relation::Temporary(_) => return Ok(Place::Temporary),
+        Relation::System(_) => return Ok(Place::Everywhere),
+        Relation::Missing(name) => name,
+        Relation::Known(relation) => {
+            if world.database.tables.contains_key(&relation.name) {
+                relation.name.clone()
+            } else if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {
+                return view_place(&relation, world);
+            } else if let Some(parent) = relation.parents.iter().find(|it| world.database.tables.contains_key(*it)) {
+                // A partition of a mapped table stands wherever that stands.
+                parent.clone()
+            } else {
+                relation.name.clone()
+            }
+        }
+    };
+    match world.database.placement(&name) {
+        Some(Placement::Unsharded { home }) => Ok(Place::Home(home)),
+        Some(Placement::Sharded { .. } | Placement::Reference) => Ok(Place::Everywhere),
+        None if missing_ok => match index_home(&name, world) {
+            Some(home) => Ok(Place::Home(home)),
+            None if names.schema.relation(&name).is_some() => Err(not_mapped(&name)),
+            None => Ok(Place::Everywhere),
+        },
+        None => Err(not_mapped(&name)),
+    }
+}
+
+/// A view stands where the tables that it shows stand.
+fn view_place(relation: &crate::schema::Relation, world: &World) -> Result<Place, ClientError> {
+    let Some(definition) = &relation.definition else { return Ok(Place::Everywhere) };
+    let names = Names::new(&world.schema, "", "", &[], &world.database.safe_functions);
+    let Ok(query) = crate::sql::view_query(definition, names) else { return Ok(Place::Everywhere) };
+    Ok(homes(&query, world)?.map_or(Place::Everywhere, Place::Home))
+}
+
+/// Where an index of that name stands, when it is a unique index of an unsharded table.
+fn index_home(name: &TableName, world: &World) -> Option<ShardId> {
+    world
+        .schema
+        .relations
+        .values()
+        .filter(|it| it.name.schema == name.schema && it.unique.iter().any(|index| index.name == name.name))
+        .find_map(|it| match world.database.placement(&it.name) {
+            Some(Placement::Unsharded { home }) => Some(home),
+            _ => None,
+        })
+}
+
+fn about(
+    tables: &[Vec<Arc<str>>],
+    world: &World,
+    names: &Names<'_>,
+    missing_ok: bool,
+) -> Result<Compiled, ClientError> {
+    let mut home: Option<ShardId> = None;
+    let mut everywhere = false;
+    let mut temporary = false;
+    for table in tables {
+        match place(table, world, names, missing_ok)? {
+            Place::Everywhere => everywhere = true,
+            Place::Temporary => temporary = true,
+            Place::Home(shard) => match home {
+                Some(other) if other != shard => everywhere = true,
+                _ => home = Some(shard),
+            },
+        }
+    }
+    match (home, everywhere, temporary) {
+        (Some(home), false, false) => fixed(Plan::One(home), "unsharded"),
+        (None, _, false) => fixed(Plan::Everywhere, "on every shard"),
+        (None, false, true) => {
+            let shard = world.view.temporary.as_ref().map_or(world.database.catalog, |(shard, _)| *shard);
+            Ok(Compiled { route: Route::Fixed(Plan::One(shard), "temporary".to_owned()), temporary: true })
+        }
+        _ => Err(ClientError::unsupported(
+            "one statement about tables that are placed differently is not supported",
+            "Name them in one statement each.",
+        )),
+    }
+}
+
+/// For statements that only one shard can carry out.
+fn home(tables: &[Vec<Arc<str>>], world: &World, names: &Names<'_>, what: &str) -> Result<Compiled, ClientError> {
+    match about(tables, world, names, false)? {
+        Compiled { route: Route::Fixed(Plan::One(shard), why), temporary } => {
+            Ok(Compiled { route: Route::Fixed(Plan::One(shard), why), temporary })
+        }
+        _ => Err(ClientError::unsupported(
+            format!("{what} is not supported"),
+            "Use statements that name one shard key each.",
+        )),
+    }
+}

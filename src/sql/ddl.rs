@@ -1,0 +1,798 @@
+//! Statements that change the schema, and other utility statements: which relations they are about.
+//!
+//! Read by keywords, without a syntax tree: only names, constraints and a few options decide where they go.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::sql::cursor::Cursor;
+use crate::sql::cursor::Parts;
+use crate::sql::lex::Kind;
+use crate::sql::session::unreadable;
+use crate::sql::statement::CopyDirection;
+
+/// What a utility statement is about.
+#[derive(Debug)]
+pub enum Utility {
+    /// CREATE TABLE
+    CreateTable(CreateTable),
+    /// CREATE [UNIQUE] INDEX
+    CreateIndex {
+        /// On which table.
+        table: Vec<Arc<str>>,
+        /// The columns of a unique one; `None` inside: an expression.
+        unique: Option<Vec<Option<Arc<str>>>>,
+    },
+    /// CREATE VIEW, CREATE MATERIALIZED VIEW: where its query begins.
+    CreateView {
+        /// Its rows are stored.
+        stored: bool,
+        /// Its query.
+        query: Range<usize>,
+        /// TEMPORARY, by this name.
+        temporary: Option<Arc<str>>,
+    },
+    /// ALTER TABLE, with the constraints that it adds.
+    AlterTable {
+        /// Which.
+        table: Vec<Arc<str>>,
+        /// What it adds.
+        adds: Constraints,
+        /// ATTACH PARTITION, INHERIT: other relations that it names.
+        others: Vec<Vec<Arc<str>>>,
+    },
+    /// Something about these relations (DROP TABLE, COMMENT ON TABLE, VACUUM t, …).
+    About(Vec<Vec<Arc<str>>>),
+    /// The same, for relations that may be missing (DROP … IF EXISTS).
+    Drop(Vec<Vec<Arc<str>>>),
+    /// Something on every shard alike (types, functions, schemas, …).
+    Everywhere,
+    /// TRUNCATE
+    Truncate(Vec<Vec<Arc<str>>>),
+    /// LOCK
+    Lock(Vec<Vec<Arc<str>>>),
+    /// COPY t FROM or TO.
+    Copy {
+        /// Which.
+        table: Vec<Arc<str>>,
+        /// FROM STDIN, TO STDOUT; `None`: a file or program on the server.
+        direction: Option<CopyDirection>,
+        /// FROM.
+        writes: bool,
+    },
+    /// COPY (query) TO STDOUT.
+    CopyQuery {
+        /// The query.
+        query: Range<usize>,
+        /// TO STDOUT.
+        direction: Option<CopyDirection>,
+    },
+    /// Code that may do anything: DO, CALL.
+    Code(&'static str),
+}
+
+/// CREATE TABLE, as far as placing goes.
+#[derive(Debug, Default)]
+pub struct CreateTable {
+    /// Its name.
+    pub name: Vec<Arc<str>>,
+    /// TEMPORARY.
+    pub temporary: bool,
+    /// Its constraints.
+    pub constraints: Constraints,
+    /// CREATE TABLE … AS: the query.
+    pub query: Option<Range<usize>>,
+    /// PARTITION OF, INHERITS.
+    pub parents: Vec<Vec<Arc<str>>>,
+}
+
+/// Keys of a table.
+#[derive(Debug, Default)]
+pub struct Constraints {
+    /// PRIMARY KEY, UNIQUE: the columns.
+    pub unique: Vec<Vec<Arc<str>>>,
+    /// EXCLUDE.
+    pub exclude: bool,
+    /// FOREIGN KEY: own columns, other table, its columns (none: its primary key).
+    pub foreign: Vec<Foreign>,
+}
+
+/// A foreign key as written: own columns, the other table, its columns (empty: its primary key).
+pub type Foreign = (Vec<Arc<str>>, Vec<Arc<str>>, Vec<Arc<str>>);
+
+/// A utility statement with what the session must know.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) utility: Utility,
+    pub(crate) tag: &'static str,
+    pub(crate) outside_transaction: bool,
+    pub(crate) changes_schema: bool,
+}
+
+type Outcome = Option<Result<Read, ClientError>>;
+
+fn ddl(utility: Utility, tag: &'static str) -> Outcome {
+    Some(Ok(Read { utility, tag, outside_transaction: false, changes_schema: true }))
+}
+
+fn other(utility: Utility, tag: &'static str) -> Outcome {
+    Some(Ok(Read { utility, tag, outside_transaction: false, changes_schema: false }))
+}
+
+fn refuse(what: &str, hint: &str) -> Outcome {
+    Some(Err(ClientError::unsupported(format!("{what} is not supported"), hint)))
+}
+
+const DIRECT: &str = "Run it on each server itself.";
+
+/// Reads a utility statement; `None`: it is none of these.
+pub(crate) fn read(cursor: &mut Cursor<'_>) -> Outcome {
+    let first = cursor.peek()?;
+    let word = cursor.raw(first).to_ascii_lowercase();
+    let start = cursor.place();
+    cursor.bump();
+    let found = match word.as_str() {
+        "create" => create(cursor),
+        "alter" => alter(cursor),
+        "drop" => drop_statement(cursor),
+        "comment" => comment(cursor),
+        "grant" | "revoke" => grant(cursor, if word == "grant" { "GRANT" } else { "REVOKE" }),
+        "truncate" => {
+            cursor.take("table");
+            match cursor.relations() {
+                Some(names) => other(Utility::Truncate(names), "TRUNCATE TABLE"),
+                None => Some(Err(unreadable("TRUNCATE"))),
+            }
+        }
+        "lock" => {
+            cursor.take("table");
+            match cursor.relations() {
+                Some(names) => other(Utility::Lock(names), "LOCK TABLE"),
+                None => Some(Err(unreadable("LOCK"))),
+            }
+        }
+        "copy" => copy(cursor),
+        "vacuum" => maintain(cursor, "VACUUM", true),
+        "analyze" | "analyse" => maintain(cursor, "ANALYZE", false),
+        "cluster" => maintain(cursor, "CLUSTER", true),
+        "reindex" => reindex(cursor),
+        "refresh" => {
+            if !cursor.take_all(&["materialized", "view"]) {
+                return Some(Err(unreadable("REFRESH")));
+            }
+            cursor.take("concurrently");
+            match cursor.qualified() {
+                Some(name) => other(Utility::About(vec![name]), "REFRESH MATERIALIZED VIEW"),
+                None => Some(Err(unreadable("REFRESH"))),
+            }
+        }
+        "do" => other(Utility::Code("DO"), "DO"),
+        "call" => other(Utility::Code("CALL"), "CALL"),
+        "load" => {
+            refuse("LOAD", "Put the library into shared_preload_libraries or session_preload_libraries of the servers.")
+        }
+        "checkpoint" => refuse("CHECKPOINT", DIRECT),
+        "import" => refuse("IMPORT FOREIGN SCHEMA", DIRECT),
+        "reassign" => ddl(Utility::Everywhere, "REASSIGN OWNED"),
+        "security" => ddl(Utility::Everywhere, "SECURITY LABEL"),
+        _ => {
+            cursor.rewind(start);
+            None
+        }
+    };
+    found
+}
+
+fn create(cursor: &mut Cursor<'_>) -> Outcome {
+    let replace = cursor.take_all(&["or", "replace"]);
+    let _ = replace;
+    let temporary = cursor.take_any(&["temporary", "temp"])
+        || cursor.take_all(&["local", "temporary"])
+        || cursor.take_all(&["local", "temp"])
+        || cursor.take_all(&["global", "temporary"])
+        || cursor.take_all(&["global", "temp"]);
+    cursor.take("unlogged");
+    if cursor.take("table") {
+        return match create_table(cursor, temporary) {
+            Some(table) => {
+                let tag = if table.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
+                ddl(Utility::CreateTable(table), tag)
+            }
+            None => Some(Err(unreadable("CREATE TABLE"))),
+        };
+    }
+    let unique = cursor.is("unique") && cursor.is_at(1, "index");
+    if unique {
+        cursor.bump();
+    }
+    if cursor.take("index") {
+        let concurrently = cursor.take("concurrently");
+        return match create_index(cursor, unique) {
+            Some(utility) => {
+                Some(Ok(Read { utility, tag: "CREATE INDEX", outside_transaction: concurrently, changes_schema: true }))
+            }
+            None => Some(Err(unreadable("CREATE INDEX"))),
+        };
+    }
+    cursor.take("recursive");
+    let stored = cursor.is("materialized");
+    if cursor.take_all(&["materialized", "view"]) || cursor.take("view") {
+        cursor.take_all(&["if", "not", "exists"]);
+        let name = cursor.qualified();
+        if !cursor.seek(&["as"]) {
+            return Some(Err(unreadable("CREATE VIEW")));
+        }
+        cursor.bump();
+        let query = cursor.rest();
+        let temporary = name.filter(|_| temporary).and_then(|it| it.last().cloned());
+        let tag = if stored { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
+        return ddl(Utility::CreateView { stored, query, temporary }, tag);
+    }
+    if cursor.take("sequence") {
+        if temporary {
+            return refuse("CREATE TEMPORARY SEQUENCE", "Number rows in the application.");
+        }
+        return ddl(Utility::Everywhere, "CREATE SEQUENCE");
+    }
+    if cursor.is("trigger") || cursor.is_at(1, "trigger") {
+        cursor.take("constraint");
+        cursor.bump();
+        return about_on(cursor, "CREATE TRIGGER");
+    }
+    for (word, tag) in [("rule", "CREATE RULE"), ("policy", "CREATE POLICY")] {
+        if cursor.take(word) {
+            if word == "rule" {
+                // ON event TO table
+                return if cursor.seek(&["to"]) {
+                    cursor.bump();
+                    match cursor.relation() {
+                        Some(name) => ddl(Utility::About(vec![name]), tag),
+                        None => Some(Err(unreadable(tag))),
+                    }
+                } else {
+                    Some(Err(unreadable(tag)))
+                };
+            }
+            return about_on(cursor, tag);
+        }
+    }
+    if cursor.take("statistics") {
+        return if cursor.seek(&["from"]) {
+            cursor.bump();
+            match cursor.relation() {
+                Some(name) => ddl(Utility::About(vec![name]), "CREATE STATISTICS"),
+                None => Some(Err(unreadable("CREATE STATISTICS"))),
+            }
+        } else {
+            Some(Err(unreadable("CREATE STATISTICS")))
+        };
+    }
+    if cursor.take("foreign") && cursor.is("table") {
+        return refuse("CREATE FOREIGN TABLE", DIRECT);
+    }
+    for (words, what) in [
+        (&["database"][..], "CREATE DATABASE"),
+        (&["tablespace"], "CREATE TABLESPACE"),
+        (&["publication"], "CREATE PUBLICATION"),
+        (&["subscription"], "CREATE SUBSCRIPTION"),
+        (&["event"], "CREATE EVENT TRIGGER"),
+        (&["server"], "CREATE SERVER"),
+    ] {
+        if cursor.take_all(words) {
+            return refuse(what, DIRECT);
+        }
+    }
+    everywhere(cursor, CREATED, "CREATE")
+}
+
+type Kinds = &'static [(&'static [&'static str], &'static str)];
+
+const CREATED: Kinds = &[
+    (&["access", "method"], "CREATE ACCESS METHOD"),
+    (&["aggregate"], "CREATE AGGREGATE"),
+    (&["cast"], "CREATE CAST"),
+    (&["collation"], "CREATE COLLATION"),
+    (&["conversion"], "CREATE CONVERSION"),
+    (&["default", "conversion"], "CREATE CONVERSION"),
+    (&["domain"], "CREATE DOMAIN"),
+    (&["extension"], "CREATE EXTENSION"),
+    (&["function"], "CREATE FUNCTION"),
+    (&["group"], "CREATE ROLE"),
+    (&["language"], "CREATE LANGUAGE"),
+    (&["operator"], "CREATE OPERATOR"),
+    (&["procedure"], "CREATE PROCEDURE"),
+    (&["role"], "CREATE ROLE"),
+    (&["schema"], "CREATE SCHEMA"),
+    (&["text", "search"], "CREATE TEXT SEARCH CONFIGURATION"),
+    (&["transform"], "CREATE TRANSFORM"),
+    (&["type"], "CREATE TYPE"),
+    (&["user"], "CREATE ROLE"),
+];
+
+const ALTERED: Kinds = &[
+    (&["aggregate"], "ALTER AGGREGATE"),
+    (&["collation"], "ALTER COLLATION"),
+    (&["conversion"], "ALTER CONVERSION"),
+    (&["default", "privileges"], "ALTER DEFAULT PRIVILEGES"),
+    (&["domain"], "ALTER DOMAIN"),
+    (&["extension"], "ALTER EXTENSION"),
+    (&["function"], "ALTER FUNCTION"),
+    (&["group"], "ALTER ROLE"),
+    (&["language"], "ALTER LANGUAGE"),
+    (&["operator"], "ALTER OPERATOR"),
+    (&["procedure"], "ALTER PROCEDURE"),
+    (&["role"], "ALTER ROLE"),
+    (&["routine"], "ALTER ROUTINE"),
+    (&["schema"], "ALTER SCHEMA"),
+    (&["sequence"], "ALTER SEQUENCE"),
+    (&["statistics"], "ALTER STATISTICS"),
+    (&["text", "search"], "ALTER TEXT SEARCH CONFIGURATION"),
+    (&["type"], "ALTER TYPE"),
+    (&["user"], "ALTER ROLE"),
+];
+
+const DROPPED: Kinds = &[
+    (&["access", "method"], "DROP ACCESS METHOD"),
+    (&["aggregate"], "DROP AGGREGATE"),
+    (&["cast"], "DROP CAST"),
+    (&["collation"], "DROP COLLATION"),
+    (&["conversion"], "DROP CONVERSION"),
+    (&["domain"], "DROP DOMAIN"),
+    (&["extension"], "DROP EXTENSION"),
+    (&["function"], "DROP FUNCTION"),
+    (&["group"], "DROP ROLE"),
+    (&["language"], "DROP LANGUAGE"),
+    (&["operator"], "DROP OPERATOR"),
+    (&["owned"], "DROP OWNED"),
+    (&["procedure"], "DROP PROCEDURE"),
+    (&["role"], "DROP ROLE"),
+    (&["routine"], "DROP ROUTINE"),
+    (&["schema"], "DROP SCHEMA"),
+    (&["sequence"], "DROP SEQUENCE"),
+    (&["statistics"], "DROP STATISTICS"),
+    (&["text", "search"], "DROP TEXT SEARCH CONFIGURATION"),
+    (&["transform"], "DROP TRANSFORM"),
+    (&["type"], "DROP TYPE"),
+    (&["user"], "DROP ROLE"),
+];
+
+fn everywhere(cursor: &mut Cursor<'_>, kinds: Kinds, verb: &str) -> Outcome {
+    for (words, tag) in kinds {
+        if cursor.take_all(words) {
+            if *tag == "CREATE SCHEMA" && (cursor.seek(&["create", "grant"])) {
+                return refuse("CREATE SCHEMA with elements", "Create the schema first, then what is in it.");
+            }
+            return ddl(Utility::Everywhere, tag);
+        }
+    }
+    let what = cursor.peek().map(|it| cursor.raw(it).to_ascii_uppercase()).unwrap_or_default();
+    refuse(format!("{verb} {what}").trim_end(), DIRECT)
+}
+
+/// What stands behind ON.
+fn about_on(cursor: &mut Cursor<'_>, tag: &'static str) -> Outcome {
+    if cursor.seek(&["on"]) {
+        cursor.bump();
+        if let Some(name) = cursor.relation() {
+            return ddl(Utility::About(vec![name]), tag);
+        }
+    }
+    Some(Err(unreadable(tag)))
+}
+
+/// A list of column names in parentheses.
+fn columns(cursor: &mut Cursor<'_>) -> Option<Vec<Arc<str>>> {
+    cursor.take_kind(Kind::Open)?;
+    let mut names = vec![cursor.name()?];
+    while cursor.take_kind(Kind::Comma).is_some() {
+        names.push(cursor.name()?);
+    }
+    cursor.take_kind(Kind::Close)?;
+    Some(names)
+}
+
+fn create_table(cursor: &mut Cursor<'_>, temporary: bool) -> Option<CreateTable> {
+    cursor.take_all(&["if", "not", "exists"]);
+    let name = cursor.qualified()?;
+    let mut table = CreateTable { name, temporary, ..CreateTable::default() };
+    if table.name.first().is_some_and(|it| &**it == "pg_temp") && table.name.len() == 2 {
+        table.temporary = true;
+    }
+    if cursor.take_all(&["partition", "of"]) {
+        table.parents.push(cursor.qualified()?);
+    } else if cursor.take("of") {
+        cursor.qualified()?;
+    }
+    if cursor.is_kind(Kind::Open) {
+        // Either definitions, or the column names of CREATE TABLE … AS.
+        let place = cursor.place();
+        if elements(cursor, &mut table).is_none() {
+            cursor.rewind(place);
+            cursor.parenthesized()?;
+        }
+    }
+    if cursor.take("inherits") {
+        cursor.take_kind(Kind::Open)?;
+        table.parents.extend(cursor.relations()?);
+        cursor.take_kind(Kind::Close)?;
+    }
+    if cursor.seek(&["as"]) {
+        cursor.bump();
+        if cursor.is("execute") {
+            return None;
+        }
+        let mut query = cursor.rest();
+        // WITH [NO] DATA belongs to CREATE, not to the query.
+        let mut end = cursor.clone();
+        while end.seek(&["with"]) {
+            let start = end.peek()?.start;
+            end.bump();
+            let data = end.take_all(&["no", "data"]) || end.take("data");
+            if data && end.at_end() {
+                query.end = start;
+            }
+        }
+        table.query = Some(query);
+    }
+    Some(table)
+}
+
+fn elements(cursor: &mut Cursor<'_>, table: &mut CreateTable) -> Option<()> {
+    cursor.take_kind(Kind::Open)?;
+    if cursor.take_kind(Kind::Close).is_some() {
+        return Some(());
+    }
+    loop {
+        element(cursor, &mut table.constraints)?;
+        if cursor.take_kind(Kind::Comma).is_some() {
+            continue;
+        }
+        cursor.take_kind(Kind::Close)?;
+        return Some(());
+    }
+}
+
+/// One column or table constraint; stops before the comma or parenthesis behind it.
+fn element(cursor: &mut Cursor<'_>, constraints: &mut Constraints) -> Option<()> {
+    if cursor.take("constraint") {
+        cursor.name()?;
+    }
+    if cursor.take("like") {
+        cursor.qualified()?;
+    } else if cursor.take_all(&["primary", "key"]) || cursor.is("unique") {
+        cursor.take("unique");
+        if cursor.take("nulls") {
+            cursor.take("not");
+            cursor.take("distinct");
+        }
+        if cursor.take_all(&["using", "index"]) {
+            cursor.name()?;
+        } else {
+            constraints.unique.push(columns(cursor)?);
+        }
+    } else if cursor.is("exclude")
+        && (cursor.is_at(1, "using") || cursor.peek_at(1).is_some_and(|it| it.kind == Kind::Open))
+    {
+        constraints.exclude = true;
+    } else if cursor.take_all(&["foreign", "key"]) {
+        let own = columns(cursor)?;
+        if !cursor.take("references") {
+            return None;
+        }
+        references(cursor, own, constraints)?;
+    } else if cursor.is("check") && cursor.peek_at(1).is_some_and(|it| it.kind == Kind::Open) {
+    } else {
+        let name = cursor.name()?;
+        column(cursor, &name, constraints)?;
+    }
+    // The rest of the element.
+    skip(cursor, |_| false);
+    Some(())
+}
+
+fn references(cursor: &mut Cursor<'_>, own: Vec<Arc<str>>, constraints: &mut Constraints) -> Option<()> {
+    let table = cursor.qualified()?;
+    let theirs = if cursor.is_kind(Kind::Open) { columns(cursor)? } else { Vec::new() };
+    constraints.foreign.push((own, table, theirs));
+    Some(())
+}
+
+/// A column's definition behind its name.
+fn column(cursor: &mut Cursor<'_>, name: &Arc<str>, constraints: &mut Constraints) -> Option<()> {
+    loop {
+        skip(cursor, |it| it.is("primary") || it.is("unique") || it.is("references"));
+        if cursor.take_all(&["primary", "key"]) || cursor.take("unique") {
+            constraints.unique.push(vec![name.clone()]);
+        } else if cursor.take("references") {
+            references(cursor, vec![name.clone()], constraints)?;
+        } else if cursor.take("primary") {
+        } else {
+            return Some(());
+        }
+    }
+}
+
+/// Moves to a comma or closing parenthesis outside parentheses, or to where `stop` says so.
+fn skip(cursor: &mut Cursor<'_>, stop: impl Fn(&Cursor<'_>) -> bool) {
+    let mut depth = 0_usize;
+    while let Some(lexeme) = cursor.peek() {
+        match lexeme.kind {
+            Kind::Open | Kind::OpenBracket => depth += 1,
+            Kind::Comma if depth == 0 => return,
+            Kind::Close | Kind::CloseBracket => {
+                if depth == 0 {
+                    return;
+                }
+                depth -= 1;
+            }
+            _ if depth == 0 && stop(cursor) => return,
+            _ => {}
+        }
+        cursor.bump();
+    }
+}
+
+fn create_index(cursor: &mut Cursor<'_>, unique: bool) -> Option<Utility> {
+    if !cursor.seek(&["on"]) {
+        return None;
+    }
+    cursor.bump();
+    let table = cursor.relation()?;
+    if cursor.take("using") {
+        cursor.name()?;
+    }
+    if !unique {
+        return Some(Utility::CreateIndex { table, unique: None });
+    }
+    cursor.take_kind(Kind::Open)?;
+    let mut columns = Vec::new();
+    loop {
+        let name = if cursor.is_kind(Kind::Open) { None } else { cursor.name() };
+        let call = cursor.is_kind(Kind::Open);
+        columns.push(name.filter(|_| !call));
+        skip(cursor, |_| false);
+        if cursor.take_kind(Kind::Comma).is_some() {
+            continue;
+        }
+        cursor.take_kind(Kind::Close)?;
+        return Some(Utility::CreateIndex { table, unique: Some(columns) });
+    }
+}
+
+fn alter(cursor: &mut Cursor<'_>) -> Outcome {
+    if cursor.take("table") || cursor.take_all(&["foreign", "table"]) {
+        if cursor.take_all(&["all", "in", "tablespace"]) {
+            return refuse("ALTER TABLE ALL IN TABLESPACE", DIRECT);
+        }
+        return match alter_table(cursor) {
+            Some(utility) => ddl(utility, "ALTER TABLE"),
+            None => Some(Err(unreadable("ALTER TABLE"))),
+        };
+    }
+    for (words, tag) in [(&["materialized", "view"][..], "ALTER MATERIALIZED VIEW"), (&["view"], "ALTER VIEW")] {
+        if cursor.take_all(words) {
+            cursor.take_all(&["if", "exists"]);
+            return match cursor.qualified() {
+                Some(name) => ddl(Utility::About(vec![name]), tag),
+                None => Some(Err(unreadable(tag))),
+            };
+        }
+    }
+    if cursor.take("index") {
+        cursor.take_all(&["if", "exists"]);
+        return match cursor.qualified() {
+            Some(name) => ddl(Utility::Drop(vec![name]), "ALTER INDEX"),
+            None => Some(Err(unreadable("ALTER INDEX"))),
+        };
+    }
+    for (words, tag) in [(&["trigger"][..], "ALTER TRIGGER"), (&["rule"], "ALTER RULE"), (&["policy"], "ALTER POLICY")]
+    {
+        if cursor.take_all(words) {
+            return about_on(cursor, tag);
+        }
+    }
+    everywhere(cursor, ALTERED, "ALTER")
+}
+
+fn alter_table(cursor: &mut Cursor<'_>) -> Option<Utility> {
+    cursor.take_all(&["if", "exists"]);
+    let table = cursor.relation()?;
+    let mut adds = Constraints::default();
+    let mut others = Vec::new();
+    loop {
+        if cursor.take("add") {
+            let constraint =
+                ["constraint", "primary", "unique", "foreign", "exclude", "check"].iter().any(|it| cursor.is(it));
+            if !constraint {
+                cursor.take("column");
+                cursor.take_all(&["if", "not", "exists"]);
+            }
+            element(cursor, &mut adds)?;
+        } else if cursor.take_all(&["attach", "partition"])
+            || cursor.take_all(&["detach", "partition"])
+            || cursor.take("inherit")
+            || cursor.take_all(&["no", "inherit"])
+        {
+            others.push(cursor.qualified()?);
+        }
+        skip(cursor, |_| false);
+        if cursor.take_kind(Kind::Comma).is_none() {
+            return Some(Utility::AlterTable { table, adds, others });
+        }
+    }
+}
+
+fn drop_statement(cursor: &mut Cursor<'_>) -> Outcome {
+    for (words, tag) in [
+        (&["table"][..], "DROP TABLE"),
+        (&["view"], "DROP VIEW"),
+        (&["materialized", "view"], "DROP MATERIALIZED VIEW"),
+        (&["foreign", "table"], "DROP FOREIGN TABLE"),
+        (&["index"], "DROP INDEX"),
+    ] {
+        if cursor.take_all(words) {
+            let concurrently = cursor.take("concurrently");
+            cursor.take_all(&["if", "exists"]);
+            return match cursor.relations() {
+                Some(names) => Some(Ok(Read {
+                    utility: Utility::Drop(names),
+                    tag,
+                    outside_transaction: concurrently,
+                    changes_schema: true,
+                })),
+                None => Some(Err(unreadable(tag))),
+            };
+        }
+    }
+    for (words, tag) in [(&["trigger"][..], "DROP TRIGGER"), (&["rule"], "DROP RULE"), (&["policy"], "DROP POLICY")] {
+        if cursor.take_all(words) {
+            return about_on(cursor, tag);
+        }
+    }
+    everywhere(cursor, DROPPED, "DROP")
+}
+
+fn comment(cursor: &mut Cursor<'_>) -> Outcome {
+    if !cursor.take("on") {
+        return Some(Err(unreadable("COMMENT")));
+    }
+    for words in [&["table"][..], &["view"], &["materialized", "view"]] {
+        if cursor.take_all(words) {
+            return match cursor.qualified() {
+                Some(name) => ddl(Utility::About(vec![name]), "COMMENT"),
+                None => Some(Err(unreadable("COMMENT"))),
+            };
+        }
+    }
+    if cursor.take("column") {
+        return match cursor.qualified() {
+            Some(mut name) if name.len() > 1 => {
+                name.pop();
+                ddl(Utility::About(vec![name]), "COMMENT")
+            }
+            _ => Some(Err(unreadable("COMMENT"))),
+        };
+    }
+    for word in ["constraint", "trigger", "rule", "policy"] {
+        if cursor.take(word) {
+            if cursor.seek(&["on"]) && !cursor.is_at(1, "domain") {
+                return about_on(cursor, "COMMENT");
+            }
+            return ddl(Utility::Everywhere, "COMMENT");
+        }
+    }
+    if cursor.take("index") {
+        return match cursor.qualified() {
+            Some(name) => ddl(Utility::Drop(vec![name]), "COMMENT"),
+            None => Some(Err(unreadable("COMMENT"))),
+        };
+    }
+    if cursor.is("database") || cursor.is("tablespace") {
+        return refuse("COMMENT ON DATABASE", DIRECT);
+    }
+    ddl(Utility::Everywhere, "COMMENT")
+}
+
+fn grant(cursor: &mut Cursor<'_>, tag: &'static str) -> Outcome {
+    if !cursor.seek(&["on"]) {
+        return ddl(Utility::Everywhere, tag); // membership in roles
+    }
+    cursor.bump();
+    if cursor.is("all")
+        || cursor.is("database")
+        || cursor.is("tablespace")
+        || cursor.is("foreign")
+        || cursor.is("parameter")
+        || cursor.is("large")
+    {
+        return if cursor.is("all") || cursor.is("database") {
+            ddl(Utility::Everywhere, tag)
+        } else {
+            refuse(tag, DIRECT)
+        };
+    }
+    for word in ["schema", "function", "procedure", "routine", "sequence", "type", "domain", "language"] {
+        if cursor.is(word) && !cursor.is_at(1, "to") && !cursor.is_at(1, "from") {
+            return ddl(Utility::Everywhere, tag);
+        }
+    }
+    cursor.take("table");
+    match cursor.relations() {
+        Some(names) => ddl(Utility::About(names), tag),
+        None => Some(Err(unreadable(tag))),
+    }
+}
+
+fn maintain(cursor: &mut Cursor<'_>, tag: &'static str, outside: bool) -> Outcome {
+    if cursor.is_kind(Kind::Open) {
+        cursor.parenthesized();
+    }
+    while cursor.take_any(&["full", "freeze", "verbose", "analyze", "analyse"]) {}
+    if tag == "CLUSTER" && cursor.is_at(1, "on") {
+        return Some(Err(unreadable(tag)));
+    }
+    let mut names: Vec<Parts> = Vec::new();
+    while !cursor.at_end() {
+        let Some(name) = cursor.relation() else { return Some(Err(unreadable(tag))) };
+        names.push(name);
+        if cursor.is_kind(Kind::Open) {
+            cursor.parenthesized();
+        }
+        if tag == "CLUSTER" && cursor.take("using") {
+            cursor.name();
+        }
+        if cursor.take_kind(Kind::Comma).is_none() {
+            break;
+        }
+    }
+    let utility = if names.is_empty() { Utility::Everywhere } else { Utility::About(names) };
+    Some(Ok(Read { utility, tag, outside_transaction: outside, changes_schema: false }))
+}
+
+fn reindex(cursor: &mut Cursor<'_>) -> Outcome {
+    if cursor.is_kind(Kind::Open) {
+        cursor.parenthesized();
+    }
+    let table = cursor.is("table");
+    let index = cursor.is("index");
+    cursor.bump();
+    let concurrently = cursor.take("concurrently");
+    let utility = match (table, index, cursor.qualified()) {
+        (true, _, Some(name)) => Utility::About(vec![name]),
+        (_, true, Some(name)) => Utility::Drop(vec![name]),
+        (false, false, _) => Utility::Everywhere,
+        _ => return Some(Err(unreadable("REINDEX"))),
+    };
+    let outside = concurrently || (!table && !index);
+    Some(Ok(Read { utility, tag: "REINDEX", outside_transaction: outside, changes_schema: false }))
+}
+
+fn copy(cursor: &mut Cursor<'_>) -> Outcome {
+    cursor.take("binary");
+    if cursor.is_kind(Kind::Open) {
+        let Some(query) = cursor.parenthesized() else { return Some(Err(unreadable("COPY"))) };
+        if !cursor.take("to") {
+            return Some(Err(unreadable("COPY")));
+        }
+        let direction = cursor.take("stdout").then_some(CopyDirection::Out);
+        return other(Utility::CopyQuery { query, direction }, "COPY");
+    }
+    let Some(table) = cursor.qualified() else { return Some(Err(unreadable("COPY"))) };
+    if cursor.is_kind(Kind::Open) {
+        cursor.parenthesized();
+    }
+    let writes = cursor.is("from");
+    if !cursor.take_any(&["from", "to"]) {
+        return Some(Err(unreadable("COPY")));
+    }
+    let direction = match (writes, cursor.take("stdin"), cursor.take("stdout")) {
+        (true, true, false) => Some(CopyDirection::In),
+        (false, false, true) => Some(CopyDirection::Out),
+        // The server takes either word for either way.
+        (true, false, true) => Some(CopyDirection::In),
+        (false, true, false) => Some(CopyDirection::Out),
+        _ => None,
+    };
+    other(Utility::Copy { table, direction, writes }, "COPY")
+}

@@ -1,0 +1,284 @@
+//! Lexemes → sqlparser's syntax tree, which does not leave `sql`.
+//!
+//! The parser gets our own lexemes, not the text: what it takes for a literal or a name is what Postgres's scanner
+//! takes for one, and every span is a byte of the text. It is never asked to print, and trees are never cloned.
+
+use std::ops::Range;
+
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::parser::ParserOptions;
+use sqlparser::tokenizer::Location;
+use sqlparser::tokenizer::Span;
+use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::TokenWithSpan;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::sql::lex;
+use crate::sql::lex::Kind;
+use crate::sql::lex::Lexeme;
+
+/// The most text that is given to the parser, folded rows not counted.
+pub const PARSED_MAX: usize = 128 * 1024;
+/// Deeper parentheses are refused.
+pub const DEPTH_MAX: usize = 200;
+/// Above either, the parser runs on a stack of its own.
+const INLINE_MAX: usize = 1500;
+const INLINE_DEPTH: usize = 6;
+const STACK: usize = 64 * 1024 * 1024;
+
+/// Runs `work` where deep trees fit: here, or on a thread with a large stack.
+pub(crate) fn on_a_big_stack<T: Send>(lexemes: &[Lexeme], text: &str, work: impl FnOnce() -> T + Send) -> Option<T> {
+    let _ = text;
+    if lexemes.len() <= INLINE_MAX / 8 && depth(lexemes) <= INLINE_DEPTH {
+        return Some(work());
+    }
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok().and_then(|it| it.join().ok())
+    })
+}
+
+/// How deep parentheses, brackets and CASE are nested.
+pub(crate) fn depth(lexemes: &[Lexeme]) -> usize {
+    let mut depth = 0_usize;
+    let mut deepest = 0;
+    for lexeme in lexemes {
+        match lexeme.kind {
+            Kind::Open | Kind::OpenBracket => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            Kind::Close | Kind::CloseBracket => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Refuses what is too large or too deep to be read safely.
+///
+/// # Errors
+/// [`Code::TooLarge`].
+pub(crate) fn check(lexemes: &[Lexeme]) -> Result<(), ClientError> {
+    let bytes: usize = lexemes.iter().map(|it| it.end - it.start).sum();
+    let strings: usize = lexemes
+        .iter()
+        .filter(|it| matches!(it.kind, Kind::String | Kind::UnicodeString | Kind::Bits))
+        .map(|it| it.end - it.start)
+        .sum();
+    let hint = "Send long lists as an array parameter (= ANY ($1)), or in several statements.";
+    if bytes - strings > PARSED_MAX {
+        return Err(ClientError::new(Code::TooLarge, "the statement is too long to be analysed", hint));
+    }
+    if depth(lexemes) > DEPTH_MAX {
+        return Err(ClientError::new(Code::TooLarge, "the statement is nested too deeply to be analysed", hint));
+    }
+    Ok(())
+}
+
+/// What had to be taken out of a statement before the parser could read it.
+#[derive(Debug, Default)]
+pub(crate) struct Removed {
+    /// `OVERRIDING … VALUE`.
+    pub(crate) overriding: bool,
+    /// ON CONFLICT with expressions, operator classes or a WHERE.
+    pub(crate) conflict: bool,
+}
+
+/// Parses one statement.
+pub(crate) fn parse(text: &str, lexemes: &[Lexeme]) -> Option<(ast::Statement, Removed)> {
+    let mut removed = Removed::default();
+    let tokens = tokens(text, lexemes, &mut removed)?;
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(DEPTH_MAX * 3)
+        .with_options(ParserOptions::new().with_unescape(false))
+        .with_tokens_with_locations(tokens);
+    let statement = parser.parse_statement().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some((statement, removed))
+}
+
+/// Parses an expression (a default, a policy).
+pub(crate) fn parse_expression(text: &str, lexemes: &[Lexeme]) -> Option<ast::Expr> {
+    let tokens = tokens(text, lexemes, &mut Removed::default())?;
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_options(ParserOptions::new().with_unescape(false))
+        .with_tokens_with_locations(tokens);
+    let expression = parser.parse_expr().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(expression)
+}
+
+/// The bytes of the text under a span.
+pub(crate) fn bytes_of(span: Span) -> Range<usize> {
+    let at = |location: Location| usize::try_from(location.column).unwrap_or(1).saturating_sub(1);
+    at(span.start)..at(span.end)
+}
+
+fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<TokenWithSpan>> {
+    let raw = |lexeme: &Lexeme| text.get(lexeme.start..lexeme.end).unwrap_or_default();
+    let is = |place: usize, word: &str| {
+        lexemes.get(place).is_some_and(|it| it.kind == Kind::Word && raw(it).eq_ignore_ascii_case(word))
+    };
+    let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len() + 4);
+    let mut place = 0;
+    while let Some(lexeme) = lexemes.get(place) {
+        let span = Span { start: location(lexeme.start), end: location(lexeme.end) };
+        let mut put = |token| tokens.push(TokenWithSpan { token, span });
+        place += 1;
+        if lexeme.kind != Kind::Word {
+            put(token(lexeme.kind, raw(lexeme))?);
+            continue;
+        }
+        let before = place.checked_sub(2);
+        let after = |word: &str| before.is_some_and(|before| is(before, word));
+        if is(place - 1, "table") && before.is_none_or(|it| starts_query(text, lexemes, it)) {
+            // TABLE t is SELECT * FROM t.
+            put(Token::make_word("select", None));
+            put(Token::Mul);
+            put(Token::make_word("from", None));
+        } else if is(place - 1, "only")
+            && before.is_some_and(|it| {
+                ["from", "join", "update", "using", "into"].iter().any(|word| is(it, word))
+                    || lexemes.get(it).is_some_and(|l| l.kind == Kind::Comma)
+            })
+            && lexemes.get(place).is_some_and(|it| matches!(it.kind, Kind::Word | Kind::Quoted | Kind::Open))
+        {
+            // ONLY t, ONLY (t): the same table, and children are looked at apart.
+            if lexemes.get(place).is_some_and(|it| it.kind == Kind::Open) {
+                return None;
+            }
+        } else if is(place - 1, "overriding") && (is(place, "system") || is(place, "user")) && is(place + 1, "value") {
+            removed.overriding = true;
+            place += 2;
+        } else if is(place - 1, "conflict")
+            && after("on")
+            && lexemes.get(place).is_some_and(|it| it.kind == Kind::Open)
+            && !plain_list(lexemes, place)
+        {
+            removed.conflict = true;
+            put(Token::make_word("conflict", None));
+            let mut depth = 0_usize;
+            while let Some(it) = lexemes.get(place) {
+                match it.kind {
+                    Kind::Open => depth += 1,
+                    Kind::Close => depth = depth.saturating_sub(1),
+                    Kind::Word if depth == 0 && is(place, "do") => break,
+                    _ => {}
+                }
+                place += 1;
+            }
+        } else {
+            put(Token::make_word(&lex::fold(raw(lexeme)), None));
+        }
+    }
+    Some(tokens)
+}
+
+/// Whether a query may begin behind this lexeme.
+fn starts_query(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
+    let Some(lexeme) = lexemes.get(place) else { return true };
+    let raw = text.get(lexeme.start..lexeme.end).unwrap_or_default();
+    match lexeme.kind {
+        Kind::Open => true,
+        Kind::Word => ["union", "all", "except", "intersect", "distinct"].iter().any(|it| raw.eq_ignore_ascii_case(it)),
+        _ => false,
+    }
+}
+
+/// Whether the parentheses that open here hold nothing but names and commas, and DO follows.
+fn plain_list(lexemes: &[Lexeme], place: usize) -> bool {
+    let mut at = place + 1;
+    let mut name = true;
+    while let Some(lexeme) = lexemes.get(at) {
+        match lexeme.kind {
+            Kind::Word | Kind::Quoted if name => name = false,
+            Kind::Comma if !name => name = true,
+            Kind::Close if !name => {
+                return lexemes.get(at + 1).is_some_and(|it| it.kind == Kind::Word && it.end - it.start == 2);
+            }
+            _ => return false,
+        }
+        at += 1;
+    }
+    false
+}
+
+fn location(byte: usize) -> Location {
+    Location { line: 1, column: u64::try_from(byte).unwrap_or(0) + 1 }
+}
+
+fn token(kind: Kind, raw: &str) -> Option<Token> {
+    Some(match kind {
+        Kind::Quoted => Token::make_word(&lex::unquote(raw), Some('"')),
+        Kind::Integer | Kind::Number => Token::Number(raw.to_owned(), false),
+        Kind::String => Token::SingleQuotedString(String::new()),
+        Kind::UnicodeString => Token::UnicodeStringLiteral(String::new()),
+        Kind::Bits => Token::HexStringLiteral(String::new()),
+        Kind::Parameter => Token::Placeholder(raw.to_owned()),
+        Kind::Open => Token::LParen,
+        Kind::Close => Token::RParen,
+        Kind::OpenBracket => Token::LBracket,
+        Kind::CloseBracket => Token::RBracket,
+        Kind::Comma => Token::Comma,
+        Kind::Semicolon => Token::SemiColon,
+        Kind::Dot => Token::Period,
+        Kind::Colon => Token::Colon,
+        Kind::Cast => Token::DoubleColon,
+        Kind::Assign => Token::Assignment,
+        Kind::Operator => operator(raw),
+        Kind::UnicodeQuoted | Kind::DotDot | Kind::Hint | Kind::End | Kind::Word => return None,
+    })
+}
+
+fn operator(raw: &str) -> Token {
+    match raw {
+        "=" => Token::Eq,
+        "<>" | "!=" => Token::Neq,
+        "<" => Token::Lt,
+        ">" => Token::Gt,
+        "<=" => Token::LtEq,
+        ">=" => Token::GtEq,
+        "+" => Token::Plus,
+        "-" => Token::Minus,
+        "*" => Token::Mul,
+        "/" => Token::Div,
+        "%" => Token::Mod,
+        "^" => Token::Caret,
+        "||" => Token::StringConcat,
+        "=>" => Token::RArrow,
+        "->" => Token::Arrow,
+        "->>" => Token::LongArrow,
+        "#>" => Token::HashArrow,
+        "#>>" => Token::HashLongArrow,
+        "@>" => Token::AtArrow,
+        "<@" => Token::ArrowAt,
+        "@@" => Token::AtAt,
+        "@?" => Token::AtQuestion,
+        "?" => Token::Question,
+        "?|" => Token::QuestionPipe,
+        "?&" => Token::QuestionAnd,
+        "#-" => Token::HashMinus,
+        "&&" => Token::Overlap,
+        "~" => Token::Tilde,
+        "~*" => Token::TildeAsterisk,
+        "!~" => Token::ExclamationMarkTilde,
+        "!~*" => Token::ExclamationMarkTildeAsterisk,
+        "~~" => Token::DoubleTilde,
+        "~~*" => Token::DoubleTildeAsterisk,
+        "!~~" => Token::ExclamationMarkDoubleTilde,
+        "!~~*" => Token::ExclamationMarkDoubleTildeAsterisk,
+        "&" => Token::Ampersand,
+        "|" => Token::Pipe,
+        "#" => Token::Sharp,
+        "<<" => Token::ShiftLeft,
+        ">>" => Token::ShiftRight,
+        "|/" => Token::PGSquareRoot,
+        "||/" => Token::PGCubeRoot,
+        "@" => Token::AtSign,
+        "^@" => Token::CaretAt,
+        other => Token::CustomBinaryOperator(other.to_owned()),
+    }
+}

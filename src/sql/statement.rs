@@ -1,0 +1,171 @@
+//! What a statement is and does, as the session sees it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a statement does to data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Proven free of effects: any fresh replica may serve it.
+    Read,
+    /// Reads, but only the primary may serve it (system views, sequences, functions not known to be harmless, …).
+    ReadPrimary,
+    /// Changes or locks rows, or might.
+    Write,
+}
+
+/// What a statement does besides data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It refers to now() or its family (also through a column default), whose value is one per transaction.
+    pub uses_now: bool,
+    /// It takes something that stays on its server connection.
+    pub pins: Option<Pin>,
+    /// It may end what pinned (`pg_advisory_unlock…`, DROP of a temporary table, CLOSE, UNLISTEN): look again.
+    pub unpins: bool,
+    /// Settings that it changes by `set_config(name, …, is_local)`: the name where it is a literal.
+    pub set_config: Vec<SetConfig>,
+    /// It cannot run inside a transaction block (VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY, …).
+    pub outside_transaction: bool,
+    /// The schema must be read again after it.
+    pub changes_schema: bool,
+    /// It is COPY … FROM STDIN or COPY … TO STDOUT.
+    pub copy: Option<CopyDirection>,
+}
+
+/// A `set_config(name, value, is_local)` in a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetConfig {
+    /// The setting, lower case.
+    pub name: Arc<str>,
+    /// Until the end of the transaction only.
+    pub local: bool,
+}
+
+/// Which way COPY goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyDirection {
+    /// FROM STDIN.
+    In,
+    /// TO STDOUT.
+    Out,
+}
+
+/// Why a session stays on one server connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// It made a temporary relation of this name.
+    Temporary(Arc<str>),
+    /// It took, or tried to take, session advisory locks.
+    AdvisoryLock,
+    /// It declared a cursor WITH HOLD.
+    HeldCursor(Arc<str>),
+    /// LISTEN.
+    Listen,
+    /// Something whose state the proxy does not follow (LOAD, SET SESSION AUTHORIZATION, …).
+    Other(&'static str),
+}
+
+/// What the session has to do about a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// An empty statement.
+    Empty,
+    /// SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, COPY, EXPLAIN, CALL, LOCK, …: plan and send.
+    Data,
+    /// A change of schema: on all shards in order, or on the planned one.
+    Ddl,
+    /// BEGIN or START TRANSACTION.
+    Begin(Modes),
+    /// COMMIT or END; true: AND CHAIN.
+    Commit(bool),
+    /// ROLLBACK or ABORT; true: AND CHAIN.
+    Rollback(bool),
+    /// SAVEPOINT name (folded as the server folds it).
+    Savepoint(Arc<str>),
+    /// RELEASE name.
+    Release(Arc<str>),
+    /// ROLLBACK TO name.
+    RollbackTo(Arc<str>),
+    /// SET TRANSACTION …
+    SetTransaction(Modes),
+    /// SET CONSTRAINTS …
+    SetConstraints,
+    /// SET [SESSION | LOCAL] name = value, SET TIME ZONE, SET NAMES, SET ROLE, SET SESSION CHARACTERISTICS (name
+    /// `session characteristics`), … The name is lower case, as `SHOW` takes it (`timezone`, `client_encoding`, `role`).
+    Set {
+        /// Which setting.
+        name: Arc<str>,
+        /// SET LOCAL.
+        local: bool,
+        /// The value where it is a single constant (unquoted); `None` for DEFAULT and lists.
+        value: Option<Arc<str>>,
+    },
+    /// RESET name; `None`: ALL.
+    Reset(Option<Arc<str>>),
+    /// SHOW name, lower case (`all` too).
+    Show(Arc<str>),
+    /// DISCARD ALL.
+    DiscardAll,
+    /// DISCARD PLANS, SEQUENCES or TEMP.
+    Discard,
+    /// PREPARE name [(types)] AS body.
+    Prepare {
+        /// Folded as the server folds it.
+        name: Arc<str>,
+        /// The types as written, in bytes of the statement.
+        types: Option<Range<usize>>,
+        /// The body, in bytes of the statement.
+        body: Range<usize>,
+    },
+    /// EXECUTE name [(arguments)].
+    Execute {
+        /// Folded.
+        name: Arc<str>,
+        /// Where the name stands, in bytes of the statement.
+        name_at: Range<usize>,
+        /// Every argument as written, in bytes of the statement.
+        arguments: Vec<Range<usize>>,
+    },
+    /// DEALLOCATE name; `None`: ALL.
+    Deallocate(Option<Arc<str>>),
+    /// DECLARE name … CURSOR: plan and send; inside a transaction unless WITH HOLD.
+    Declare {
+        /// Folded.
+        name: Arc<str>,
+        /// WITH HOLD.
+        hold: bool,
+    },
+    /// FETCH or MOVE: goes where the cursor is.
+    Fetch(Arc<str>),
+    /// CLOSE name; `None`: ALL.
+    Close(Option<Arc<str>>),
+    /// LISTEN channel: goes to the catalog shard and pins.
+    Listen,
+    /// UNLISTEN: goes where LISTEN went.
+    Unlisten,
+    /// NOTIFY: goes to the catalog shard's primary.
+    Notify,
+}
+
+/// Modes of a transaction, as far as they were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    /// ISOLATION LEVEL.
+    pub isolation: Option<Isolation>,
+    /// READ ONLY (true) or READ WRITE (false).
+    pub read_only: Option<bool>,
+    /// DEFERRABLE (true) or NOT DEFERRABLE (false).
+    pub deferrable: Option<bool>,
+}
+
+/// Isolation levels, as Postgres tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each statement sees what was committed before it (also READ UNCOMMITTED).
+    ReadCommitted,
+    /// The transaction sees one moment.
+    RepeatableRead,
+    /// As if one after the other.
+    Serializable,
+}
