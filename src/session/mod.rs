@@ -356,7 +356,12 @@ impl Session {
             self.adopt(epoch);
         }
         if let Some(world) = &self.world {
-            return Ok(Rc::clone(world));
+            // The schema may have changed behind the proxy; a transaction goes on with the one it began with.
+            let stale = !self.transaction.is_open()
+                && self.access.service.schema.current().is_some_and(|now| !Arc::ptr_eq(&now, &world.schema));
+            if !stale {
+                return Ok(Rc::clone(world));
+            }
         }
         let schema = self.access.service.schema.required()?;
         let database = &self.access.service.database;
