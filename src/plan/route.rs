@@ -166,7 +166,11 @@ fn judge(query: &Query) -> Result<(), ClientError> {
     if let Some((what, hint)) = &notes.refused {
         return Err(ClientError::unsupported(what, hint));
     }
-    if let Some(name) = &notes.unreviewed {
+    let beside_tables = |_: &&String| {
+        !query.writes.is_empty()
+            || query.leaves.iter().any(|leaf| matches!(leaf.source, Source::Table(_) | Source::Temporary(_)))
+    };
+    if let Some(name) = notes.unreviewed.as_ref().or(notes.unlisted.as_ref().filter(beside_tables)) {
         return Err(ClientError::new(
             Code::FunctionNotReviewed,
             format!("{name} is not known to read only what is on one shard"),
