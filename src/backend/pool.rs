@@ -133,7 +133,8 @@ impl Drop for Slot {
         let Some(pool) = self.pool.take() else { return };
         let mut pool = pool;
         // Somebody may be waiting for exactly this: hand the right on rather than giving it up.
-        while pool.waiting.load(Ordering::Acquire) > 0 && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
+        while pool.waiting.load(Ordering::Acquire) > 0
+            && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
         {
             let Some(waiter) = pool.next_waiter() else { break };
             match waiter.0.send(Grant::Open(Self { pool: Some(Arc::clone(&pool)) })) {
@@ -311,7 +312,13 @@ impl WorkerPools {
             mailboxes.push(sender);
             mailboxes.len() - 1
         };
-        let this = Rc::new(Self { pools, worker, local: RefCell::default(), buffers: RefCell::default(), outboxes: RefCell::default() });
+        let this = Rc::new(Self {
+            pools,
+            worker,
+            local: RefCell::default(),
+            buffers: RefCell::default(),
+            outboxes: RefCell::default(),
+        });
         let reader = Rc::clone(&this);
         tasks::local("pool letters", async move {
             while let Some(letter) = letters.recv().await {
@@ -442,15 +449,7 @@ impl WorkerPools {
             .map_err(|error| CheckoutError::of(error, key))?;
         let greeting: Greeting = Arc::new(opened.parameters);
         *locked(&shared.greeting) = Some(greeting);
-        Ok(Connection::new(
-            opened.stream,
-            opened.pid,
-            opened.key,
-            &opened.leftover,
-            clock::now(),
-            self.worker,
-            slot,
-        ))
+        Ok(Connection::new(opened.stream, opened.pid, opened.key, &opened.leftover, clock::now(), self.worker, slot))
     }
 
     fn ask_others(&self, shared: &Arc<Shared>) {
@@ -496,7 +495,10 @@ impl WorkerPools {
             let mailbox = locked(&self.pools.mailboxes).get(connection.home).cloned();
             match mailbox.map(|mailbox| mailbox.try_send(Letter::Home(connection))) {
                 None | Some(Ok(())) => return,
-                Some(Err(mpsc::error::TrySendError::Full(Letter::Home(back)) | mpsc::error::TrySendError::Closed(Letter::Home(back)))) => {
+                Some(Err(
+                    mpsc::error::TrySendError::Full(Letter::Home(back))
+                    | mpsc::error::TrySendError::Closed(Letter::Home(back)),
+                )) => {
                     connection = back;
                 }
                 Some(Err(_)) => return,

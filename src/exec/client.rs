@@ -69,7 +69,7 @@ impl Client {
     ///
     /// # Errors
     /// When the stream breaks the protocol.
-    pub fn next(&mut self) -> Result<Option<Message>, ClientError> {
+    pub fn message(&mut self) -> Result<Option<Message>, ClientError> {
         let Some(&[kind, a, b, c, d]) = self.inbox.get(self.at..self.filled).and_then(<[u8]>::first_chunk::<5>) else {
             return Ok(None);
         };

@@ -211,7 +211,11 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
         }
         place += 1;
     }
-    if last { run.send(crew).await? } else { run.settle(crew) }
+    if last {
+        run.send(crew).await?
+    } else {
+        run.settle(crew)
+    }
     Ok(outcome)
 }
 
@@ -264,7 +268,7 @@ async fn answer(
         let (first, last) = (turn == 0, turn + 1 == owing.len());
         loop {
             let next = match crew.links.get_mut(link) {
-                Some(link) => link.connection.next(),
+                Some(link) => link.connection.piece(),
                 None => return Ok(()),
             };
             let piece = match next {
@@ -307,7 +311,8 @@ async fn answer(
                 // A server connection's settings are the proxy's affair; the session tells the client of its own.
                 b'S' => {}
                 b'E' => {
-                    let bytes = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
+                    let bytes =
+                        crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
                     if is_fatal(&bytes) {
                         run.send(crew).await?;
                         return Err(lost(link, item, crew, Some(bytes)));
@@ -408,8 +413,7 @@ async fn answer(
                 b'T' | b'n' | b't' => {
                     if shown && first {
                         if owing.len() > 1 && kind == b'T' {
-                            described =
-                                crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
+                            described = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
                         }
                         run.add(crew, link, range);
                     } else if shown && kind == b'T' {
@@ -607,7 +611,7 @@ fn pass_notices(link: usize, crew: &mut Crew<'_>) {
         if !(l.connection.begins_with(b'N') || l.connection.begins_with(b'S') || l.connection.begins_with(b'A')) {
             return;
         }
-        match l.connection.next() {
+        match l.connection.piece() {
             Ok(Some(Piece::Message(_, range))) => {
                 let bytes = l.connection.bytes(range).to_vec();
                 crew.client.push(&bytes);
@@ -620,7 +624,7 @@ fn pass_notices(link: usize, crew: &mut Crew<'_>) {
 /// Waits for the Sync with which a client ends a COPY in the extended protocol, and passes it on.
 async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
     loop {
-        while let Some(message) = crew.client.next().map_err(Lost::Violation)? {
+        while let Some(message) = crew.client.message().map_err(Lost::Violation)? {
             match message.kind {
                 b'S' => {
                     if let Some(l) = crew.links.get_mut(link) {
@@ -717,10 +721,7 @@ pub fn fields(message: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 /// The SQLSTATE of an ErrorResponse; `XX000` where it has none.
 #[must_use]
 pub fn sqlstate(message: &[u8]) -> [u8; 5] {
-    fields(message)
-        .find(|(kind, _)| *kind == b'C')
-        .and_then(|(_, value)| value.try_into().ok())
-        .unwrap_or(*b"XX000")
+    fields(message).find(|(kind, _)| *kind == b'C').and_then(|(_, value)| value.try_into().ok()).unwrap_or(*b"XX000")
 }
 
 fn is_fatal(message: &[u8]) -> bool {

@@ -724,7 +724,7 @@ fn offset(zone: &str) -> Option<i64> {
 
 /// `timestamptz(p)` rounds to the nearest, half away from zero.
 fn rounded_time(micros: i64, modifier: i32) -> Option<i64> {
-    if modifier < 0 || modifier >= 6 || micros == i64::MAX || micros == i64::MIN {
+    if !(0..6).contains(&modifier) || micros == i64::MAX || micros == i64::MIN {
         return Some(micros);
     }
     let scale = 10_i64.pow(u32::try_from(6 - modifier).ok()?);

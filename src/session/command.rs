@@ -21,18 +21,17 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Command;
 use crate::plan::Effects;
-use crate::plan::Isolation;
 use crate::plan::Modes;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Pin;
-use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::prepared::Prepared;
+use crate::session::simple::Order;
 use crate::session::simple::Place;
 use crate::session::simple::messages;
 use crate::session::simple::only_error;
@@ -89,7 +88,8 @@ impl Session {
             Command::Close(name) => self.close_cursor(sql, name.as_deref()).await,
             Command::Unlisten => self.unlisten(sql).await,
             Command::Data | Command::Ddl | Command::Declare { .. } | Command::Listen | Command::Notify => {
-                Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.").into())
+                Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.")
+                    .into())
             }
         }
     }
@@ -122,11 +122,8 @@ impl Session {
                     link.say_query("BEGIN");
                     link.begun = true;
                 }
-                let joined: SmallVec<[u8; 8]> = (0_u8..)
-                    .zip(&self.links)
-                    .filter(|(_, link)| link.begun)
-                    .map(|(at, _)| at)
-                    .collect();
+                let joined: SmallVec<[u8; 8]> =
+                    (0_u8..).zip(&self.links).filter(|(_, link)| link.begun).map(|(at, _)| at).collect();
                 for at in joined {
                     let links = SmallVec::from_slice(&[at]);
                     self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
@@ -160,7 +157,12 @@ impl Session {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
             }
-            self.items.push(Item::Owed { expect: Expect::Query, links: SmallVec::from_slice(&[*at]), show, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: SmallVec::from_slice(&[*at]),
+                show,
+                prepares: 0,
+            });
         }
         self.fly(0, false).await
     }
@@ -444,7 +446,10 @@ impl Session {
         if let Some(value) = value {
             state::check_server(name, value)?;
         }
-        if matches!(name, "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable") {
+        if matches!(
+            name,
+            "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
+        ) {
             return Err(ClientError::unsupported(
                 format_args!("SET {name}"),
                 "Use SET TRANSACTION for the open transaction; log in as the other user instead of changing the session's.",
@@ -452,10 +457,9 @@ impl Session {
             .into());
         }
         let names: Vec<String> = match name {
-            "session characteristics" => ["isolation", "read_only", "deferrable"]
-                .iter()
-                .map(|it| format!("default_transaction_{it}"))
-                .collect(),
+            "session characteristics" => {
+                ["isolation", "read_only", "deferrable"].iter().map(|it| format!("default_transaction_{it}")).collect()
+            }
             _ => vec![name.to_owned()],
         };
         let tag = self.try_setting(sql, &names, local).await?;
@@ -467,10 +471,8 @@ impl Session {
     pub(super) async fn try_setting(&mut self, sql: &str, names: &[String], local: bool) -> Result<String, Trouble> {
         let at = self.scratch().await?;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
-        let read: Vec<String> = names
-            .iter()
-            .map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name)))
-            .collect();
+        let read: Vec<String> =
+            names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
         let ask = format!("SELECT {}", read.join(", "));
         if let Some(link) = self.links.get_mut(usize::from(at)) {
             link.say_query(sql);
@@ -597,7 +599,8 @@ impl Session {
                 link.pinned = pinned;
             }
             let outcome = result?;
-            let values = messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
+            let values =
+                messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
         self.release_idle();
@@ -623,7 +626,7 @@ impl Session {
             Some(value) => settings.with(name, value),
             None => settings.without(name),
         };
-        state::check_own(name, value.unwrap_or(default_of(name)), &self.access.service.database, &self.user)?;
+        state::check_own(name, value.unwrap_or_else(|| default_of(name)), &self.access.service.database, &self.user)?;
         if local {
             if self.transaction.is_open() {
                 self.transaction.local = Arc::new(changed(&self.transaction.local));
@@ -816,8 +819,15 @@ impl Session {
         let shard = self.cursors.get(name).copied().ok_or_else(|| {
             ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
         })?;
-        self.send(sql, &ShardSet::one(shard), plan::Access::ReadPrimary, &Command::Data, &Effects::default(), Place::Among, 0)
-            .await?;
+        let order = Order {
+            sql,
+            access: plan::Access::ReadPrimary,
+            command: &Command::Data,
+            effects: &Effects::default(),
+            place: Place::Among,
+            offset: 0,
+        };
+        self.send(&order, &ShardSet::one(shard)).await?;
         Ok(())
     }
 
@@ -963,38 +973,36 @@ impl Session {
         let at = self.describing_link(&prepared, &world).await?;
         let prepared = Rc::new(prepared);
         self.prefix(at);
-        let place = u8::try_from(at).unwrap_or(u8::MAX);
-        if self.prepare_on(at, &prepared) {
-            let outcome = self.fly(0, false).await?;
-            if outcome.failed.is_some() {
-                return Err(Trouble::Failed);
-            }
-        } else {
-            let _ = place;
-            self.fly(0, false).await?;
+        self.prepare_on(at, &prepared);
+        if self.fly(0, false).await?.failed.is_some() {
+            return Err(Trouble::Failed);
         }
         self.prepared.insert(name.into(), prepared);
         self.complete("PREPARE");
         Ok(())
     }
 
-    /// Says SQL's PREPARE on a link that lacks the statement. True: it was said.
-    fn prepare_on(&mut self, at: usize, prepared: &Prepared) -> bool {
-        let Some(link) = self.links.get_mut(at) else { return false };
+    /// Says SQL's PREPARE on a link that lacks the statement.
+    fn prepare_on(&mut self, at: usize, prepared: &Prepared) {
+        let Some(link) = self.links.get_mut(at) else { return };
         let number = prepared.number.number;
         if link.connection.has_prepared(number) {
-            return false;
+            return;
         }
         let types = prepared.written_types.as_deref().unwrap_or("");
         link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
         let evicted = link.connection.note_prepared(number);
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        self.items.push(Item::Owed { expect: Expect::Query, links: links.clone(), show: Show::Nobody, prepares: number });
+        self.items.push(Item::Owed {
+            expect: Expect::Query,
+            links: links.clone(),
+            show: Show::Nobody,
+            prepares: number,
+        });
         if let (Some(evicted), Some(link)) = (evicted, self.links.get_mut(at)) {
             link.say_query(&format!("DEALLOCATE {}", say::statement_name(evicted)));
             self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
         }
-        true
     }
 
     async fn execute_sql(
@@ -1018,8 +1026,10 @@ impl Session {
             return Ok(());
         };
         let values: Vec<Option<String>> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
-        let values: Vec<Parameter<'_>> =
-            values.iter().map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) }).collect();
+        let values: Vec<Parameter<'_>> = values
+            .iter()
+            .map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) })
+            .collect();
         let parameters = Parameters { types: &prepared.types, values: &values };
         let plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
         let template = &planned.template;
@@ -1098,7 +1108,8 @@ impl Session {
         }
         if shards.len() <= 1 {
             let offset = super::simple::characters(text, statement.range.start);
-            let shown = self.send(sql, &shards, plan::Access::Write, &Command::Ddl, effects, place, offset).await?;
+            let (access, command) = (plan::Access::Write, &Command::Ddl);
+            let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
             self.took_effect(&Command::Ddl, effects, &shards).await?;
             return Ok(shown);
         }
@@ -1197,9 +1208,7 @@ impl Session {
 pub(super) fn cells(message: &[u8]) -> Vec<Option<String>> {
     reply::DataRow::read(message.get(5..).unwrap_or_default())
         .map(|row| {
-            row.cells()
-                .map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned))
-                .collect()
+            row.cells().map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned)).collect()
         })
         .unwrap_or_default()
 }
@@ -1322,16 +1331,6 @@ fn with_detail(message: &[u8], detail: &str) -> Vec<u8> {
     out
 }
 
-/// A transaction's isolation as SHOW spells it.
-#[must_use]
-pub fn isolation_name(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::ReadCommitted => "read committed",
-        Isolation::RepeatableRead => "repeatable read",
-        Isolation::Serializable => "serializable",
-    }
-}
-
 /// Where one statement goes and what of it is said, for the extended protocol's INSERT without a column list.
 #[must_use]
 pub fn text_for_servers(planned: &Planned, text: &str) -> String {
@@ -1339,12 +1338,6 @@ pub fn text_for_servers(planned: &Planned, text: &str) -> String {
         Some((at, columns)) => splice(text, planned.range.start + at, columns),
         None => text.to_owned(),
     }
-}
-
-/// Whether a plan reaches servers at all.
-#[must_use]
-pub fn reaches_servers(plan: &Plan) -> bool {
-    !matches!(plan, Plan::Session)
 }
 
 #[cfg(test)]

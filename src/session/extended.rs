@@ -148,7 +148,8 @@ impl Session {
             None => self.worker.registry.fresh(),
         };
         let local = planned.as_ref().is_none_or(|planned| is_local(&planned.template.command));
-        let prepared = Rc::new(Prepared { text, types, written_types: None, number, compiled: (world.id, planned).into() });
+        let prepared =
+            Rc::new(Prepared { text, types, written_types: None, number, compiled: (world.id, planned).into() });
         match &named {
             Some(name) => {
                 self.prepared.insert(name.clone(), Rc::clone(&prepared));
@@ -702,9 +703,11 @@ impl Session {
         });
         let access = planned.as_ref().map_or(plan::Access::ReadPrimary, |planned| planned.template.access);
         let access = if access == plan::Access::Read { access } else { plan::Access::ReadPrimary };
-        if let Some(at) = self.links.iter().position(|link| {
-            (link.begun || link.unsynced || link.pinned) && home.is_none_or(|home| link.shard == home)
-        }) {
+        if let Some(at) = self
+            .links
+            .iter()
+            .position(|link| (link.begun || link.unsynced || link.pinned) && home.is_none_or(|home| link.shard == home))
+        {
             return Ok(at);
         }
         let shard = match home {

@@ -177,7 +177,7 @@ impl Session {
     /// Serves the client until it leaves.
     pub async fn serve(mut self) {
         let end = loop {
-            match self.client.next() {
+            match self.client.message() {
                 Ok(Some(message)) => {
                     // One box a burst: what waits for the next one stays small.
                     match Box::pin(self.burst(message)).await {
@@ -215,7 +215,7 @@ impl Session {
         loop {
             while let Some(message) = next.take() {
                 self.message(message).await?;
-                next = self.client.next().map_err(End::Fatal)?;
+                next = self.client.message().map_err(End::Fatal)?;
             }
             // A batch that is not finished keeps its place here, with what it has gathered.
             if !self.within_batch() {
@@ -224,7 +224,7 @@ impl Session {
             }
             match self.client.read(&self.worker.pools).await {
                 Ok(0) | Err(_) => return Err(End::Gone),
-                Ok(_) => next = self.client.next().map_err(End::Fatal)?,
+                Ok(_) => next = self.client.message().map_err(End::Fatal)?,
             }
         }
     }
@@ -280,7 +280,7 @@ impl Session {
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
                     let Some(link) = self.links.get_mut(at) else { continue };
-                    while let Ok(Some(piece)) = link.connection.next() {
+                    while let Ok(Some(piece)) = link.connection.piece() {
                         if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
                             self.client.push(link.connection.bytes(range));
                         }
@@ -444,9 +444,7 @@ impl Session {
         let limit = exec::limit(self.map.timeouts.statement);
         let access_to = Rc::clone(&self.access);
         let fresh = self.freshness(shard);
-        let joining = async {
-            if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await }
-        };
+        let joining = async { if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await } };
         let mut link = match limit {
             None => joining.await?,
             Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
@@ -495,7 +493,12 @@ impl Session {
         }
         if self.transaction.is_open() && !link.begun {
             link.say_query(&self.transaction.opening());
-            self.items.push(Item::Owed { expect: Expect::Query, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
             link.begun = true;
             link.marks = self
                 .transaction
@@ -597,12 +600,7 @@ impl Session {
     /// Carries out what has been put together in `items`; then no item is left.
     async fn fly(&mut self, offset: u32, last: bool) -> Result<Outcome, Trouble> {
         let mut items = std::mem::take(&mut self.items);
-        let mut crew = Crew {
-            links: &mut self.links,
-            client: &mut self.client,
-            pools: &self.worker.pools,
-            offset,
-        };
+        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
         let flying = flight::run(&items, &mut crew, last);
         let result = match exec::limit(self.map.timeouts.statement) {
             None => flying.await,
@@ -699,7 +697,8 @@ impl Session {
             return;
         }
         let link = self.links.remove(place);
-        self.ticket.remove(link.connection.pid);
+        // It is closed either way, so a cancel request on its way can hit nobody.
+        let _ = self.ticket.remove(link.connection.pid);
         if link.begun {
             self.transaction.failed = true;
             self.transaction.lost = true;

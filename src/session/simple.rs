@@ -25,6 +25,23 @@ use crate::session::transaction::Kind;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
 
+/// What is sent to servers as a Query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    /// The text.
+    pub(super) sql: &'a str,
+    /// What it does to data.
+    pub(super) access: plan::Access,
+    /// What it is.
+    pub(super) command: &'a Command,
+    /// What else it does.
+    pub(super) effects: &'a Effects,
+    /// Whether it stands alone.
+    pub(super) place: Place,
+    /// Where it stands in the client's text, in characters.
+    pub(super) offset: u32,
+}
+
 /// Whether a statement stands alone in its Query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -108,7 +125,15 @@ impl Session {
                 if let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
-                    return self.send(text, &shards, access, &Command::Data, &effects, Place::Alone, 0).await;
+                    let order = Order {
+                        sql: text,
+                        access,
+                        command: &Command::Data,
+                        effects: &effects,
+                        place: Place::Alone,
+                        offset: 0,
+                    };
+                    return self.send(&order, &shards).await;
                 }
                 self.several(text, all).await
             }
@@ -150,7 +175,15 @@ impl Session {
                 let shards = ShardSet::one(self.any_shard());
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
                 let offset = characters(text, statement.range.start);
-                self.send(sql, &shards, plan::Access::ReadPrimary, &Command::Data, &Effects::default(), place, offset).await
+                let order = Order {
+                    sql,
+                    access: plan::Access::ReadPrimary,
+                    command: &Command::Data,
+                    effects: &Effects::default(),
+                    place,
+                    offset,
+                };
+                self.send(&order, &shards).await
             }
             _ => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
@@ -162,7 +195,8 @@ impl Session {
 
     /// Whether the transaction is in a state for that command.
     pub(super) fn fit_for(&self, command: &Command) -> Result<(), ClientError> {
-        let ends = matches!(command, Command::Rollback(_) | Command::Commit(_) | Command::RollbackTo(_) | Command::Empty);
+        let ends =
+            matches!(command, Command::Rollback(_) | Command::Commit(_) | Command::RollbackTo(_) | Command::Empty);
         if self.transaction.is_open() && self.transaction.failed && !ends {
             return Err(ClientError::new(
                 Code::TransactionAborted,
@@ -201,23 +235,16 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let shown = self.send(sql, &shards, template.access, &template.command, &template.effects, place, offset).await?;
+        let (access, command, effects) = (template.access, &template.command, &template.effects);
+        let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
     }
 
     /// Sends a text to shards as a Query, and forwards the answer. Fails with [`Trouble::Failed`] when a server raised
     /// an error (which has gone through).
-    pub(super) async fn send(
-        &mut self,
-        sql: &str,
-        shards: &ShardSet,
-        access: plan::Access,
-        command: &Command,
-        effects: &Effects,
-        place: Place,
-        offset: u32,
-    ) -> Result<bool, Trouble> {
+    pub(super) async fn send(&mut self, order: &Order<'_>, shards: &ShardSet) -> Result<bool, Trouble> {
+        let &Order { sql, access, command, effects, place, offset } = order;
         self.admit(shards, access, effects)?;
         let links: SmallVec<[u8; 8]> = match shards.only() {
             Some(shard) => {
@@ -295,12 +322,8 @@ impl Session {
         say::parse(&mut link.out, "", sql, types);
         link.say_sync();
         let mut links = vec![link];
-        let items = [Item::Owed {
-            expect: Expect::Sync,
-            links: SmallVec::from_slice(&[0]),
-            show: Show::Caller,
-            prepares: 0,
-        }];
+        let items =
+            [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
         let mut crew = crate::exec::flight::Crew {
             links: &mut links,
             client: &mut self.client,

@@ -130,7 +130,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the server breaks the protocol: the connection is of no more use.
-    pub fn next(&mut self) -> io::Result<Option<Piece>> {
+    pub fn piece(&mut self) -> io::Result<Option<Piece>> {
         let start = self.at;
         let mut begun = 0_u32;
         // A run of rows is one piece, however many.
@@ -149,7 +149,7 @@ impl Connection {
                 return Err(broken("a message length out of range"));
             }
             if matches!(kind, b'D' | b'd') {
-                if length + 1 <= self.filled - self.at {
+                if length < self.filled - self.at {
                     self.at += length + 1;
                 } else if self.at > start {
                     break;
