@@ -1,3 +1,125 @@
 //! Arguments → settings → `server::run`, and nothing else.
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use shardway::local_cluster::demo;
+use shardway::local_cluster::dev;
+use shardway::server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A sharding reverse proxy for the Postgres servers that you already have.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve clients by a shard map.
+    Serve {
+        /// The map's file.
+        #[arg(long, default_value = "shard-map.yaml")]
+        map: PathBuf,
+        /// Worker threads [default: one a core].
+        #[arg(long)]
+        workers: Option<usize>,
+    },
+    /// Tell what is wrong with a shard map: exit 0 clean or warnings only, 1 an error, 2 usage.
+    Check {
+        /// The map's file.
+        #[arg(default_value = "shard-map.yaml")]
+        map: PathBuf,
+        /// Also look whether the servers are as the map says.
+        #[arg(long)]
+        connect: bool,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Print a JSON Schema of the map's format, for editors.
+    Schema,
+    /// Tell where a statement would go, without any server.
+    Explain {
+        /// The map's file.
+        #[arg(long, default_value = "shard-map.yaml")]
+        map: PathBuf,
+        /// The database of the map [default: the first].
+        #[arg(long)]
+        database: Option<String>,
+        /// The statement.
+        sql: String,
+    },
+    /// Start a sharded sample shop on this machine; Ctrl-C removes it.
+    Demo(demo::DemoOptions),
+    /// Start bare servers for tests and benchmarks.
+    #[command(hide = true)]
+    DevCluster(dev::DevClusterOptions),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Serve { map, workers } => {
+            server::log::start(&map);
+            match server::run(&server::Settings { map, workers }, &server::Stop::default()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string()),
+            }
+        }
+        Command::Check { map, connect, format } => {
+            let format = match format {
+                Format::Text => shardway::shard_map::cli::Format::Text,
+                Format::Json => shardway::shard_map::cli::Format::Json,
+            };
+            say(server::offline::check(&map, connect, format))
+        }
+        Command::Schema => say((shardway::shard_map::cli::json_schema(), 0)),
+        Command::Explain { map, database, sql } => match server::offline::explain(&map, database.as_deref(), &sql) {
+            Ok(text) => say((text, 0)),
+            Err(error) => fail(&error),
+        },
+        Command::Demo(options) => {
+            server::log::start_for_demo();
+            asynchronous(demo::demo(options, server::offline::serve_beside))
+        }
+        Command::DevCluster(options) => asynchronous(async {
+            match dev::dev_cluster(options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string()),
+            }
+        }),
+    }
+}
+
+fn asynchronous(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn say((text, code): (String, u8)) -> ExitCode {
+    // A closed pipe (`shardway schema | head`) is nobody's mistake.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(code)
+}
+
+fn fail(error: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "shardway: {error}");
+    ExitCode::FAILURE
+}

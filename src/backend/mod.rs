@@ -1,1 +1,12 @@
-//! To come.
+//! One database server, seen from here: a connection, and the pool that lends it.
+
+pub mod connection;
+pub mod pool;
+pub mod settings;
+
+pub use connection::Connection;
+pub use connection::Piece;
+pub use pool::CheckoutError;
+pub use pool::PoolKey;
+pub use pool::Pools;
+pub use settings::Settings;

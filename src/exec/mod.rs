@@ -1,1 +1,290 @@
-//! To come.
+//! Plan → rows: chooses nodes, takes connections from pools, says what has to be said before a statement, and carries
+//! flights out.
+//!
+//! [`Service`] is one database being served; [`Access`] is one user's way to its nodes; [`flight::run`] does the work.
+
+pub mod client;
+pub mod flight;
+pub mod link;
+pub mod say;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::backend::CheckoutError;
+use crate::backend::PoolKey;
+use crate::backend::pool::Pool;
+use crate::backend::pool::Recipe;
+use crate::backend::pool::WorkerPools;
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::link::Link;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::net::ClientTls;
+use crate::shard_map::Consistency;
+use crate::shard_map::Database;
+use crate::shard_map::ServerLogin;
+use crate::shard_map::ShardMap;
+use crate::topology::Chosen;
+use crate::topology::Floor;
+use crate::topology::SchemaHandle;
+use crate::topology::Topology;
+
+/// One database being served: what the map says of it, and what is known of its servers.
+#[derive(Debug)]
+pub struct Service {
+    /// The map's part.
+    pub database: Arc<Database>,
+    /// Roles, health, freshness.
+    pub topology: Arc<Topology>,
+    /// What exists, as the catalog shard says, and what of it is not as the map says.
+    pub schema: Arc<SchemaHandle>,
+    /// TLS toward its servers.
+    pub tls: ClientTls,
+}
+
+/// The map in force with everything live about it. Replaced whole; a transaction keeps the one it began with.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The map.
+    pub map: Arc<ShardMap>,
+    /// Its databases.
+    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+}
+
+/// The deployment in force, and a number that changes whenever it or any schema does.
+#[derive(Debug)]
+pub struct Current {
+    deployment: ArcSwap<Deployment>,
+    epoch: AtomicU64,
+}
+
+impl Current {
+    /// Starts with one.
+    #[must_use]
+    pub fn new(deployment: Deployment) -> Self {
+        Self { deployment: ArcSwap::from_pointee(deployment), epoch: AtomicU64::new(1) }
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub fn load(&self) -> Arc<Deployment> {
+        self.deployment.load_full()
+    }
+
+    /// Changes whenever a session has to look again.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Puts another in force.
+    pub fn swap(&self, deployment: Deployment) {
+        self.deployment.store(Arc::new(deployment));
+        self.bump();
+    }
+
+    /// Has every session look again (a schema changed).
+    pub fn bump(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// One user's way to the nodes of one service.
+#[derive(Debug)]
+pub struct Access {
+    /// The service.
+    pub service: Arc<Service>,
+    map: Arc<ShardMap>,
+    login: ServerLogin,
+    workers: Rc<WorkerPools>,
+    pools: RefCell<Vec<Vec<Option<Rc<Pool>>>>>,
+    random: RefCell<u32>,
+}
+
+/// How new a read must be, and what the session has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Freshness {
+    /// The level in force.
+    pub consistency: Consistency,
+    /// What the session has seen of the shard.
+    pub floor: Floor,
+}
+
+impl Access {
+    /// A way for whoever logs in to the servers as `login`.
+    #[must_use]
+    pub fn new(service: Arc<Service>, map: Arc<ShardMap>, login: ServerLogin, workers: Rc<WorkerPools>) -> Self {
+        let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
+        let seed = u32::try_from(clock::now().0 & 0xffff_ffff).unwrap_or(1) | 1;
+        Self { service, map, login, workers, pools: RefCell::new(pools), random: RefCell::new(seed) }
+    }
+
+    /// The pool of one node.
+    pub fn pool(&self, node: NodeId) -> Rc<Pool> {
+        let (shard, place) = (node.shard.index(), usize::from(node.node));
+        if let Some(Some(pool)) = self.pools.borrow().get(shard).and_then(|nodes| nodes.get(place)) {
+            return Rc::clone(pool);
+        }
+        let database = &self.service.database;
+        let at = database.node(node);
+        let key = PoolKey {
+            host: Arc::clone(&at.host),
+            port: at.port,
+            database: Arc::clone(&database.server_name),
+            user: Arc::clone(&self.login.user),
+        };
+        let pool = self.workers.pool(&key, self.map.version, || {
+            Arc::new(Recipe {
+                version: self.map.version,
+                login: self.login.clone(),
+                tls: self.service.tls.clone(),
+                limits: self.map.pool.clone(),
+                connect: self.map.timeouts.connect,
+            })
+        });
+        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
+            *slot = Some(Rc::clone(&pool));
+        }
+        pool
+    }
+
+    fn random(&self) -> u32 {
+        let mut state = self.random.borrow_mut();
+        // xorshift: a spread between two nodes needs no more.
+        *state ^= *state << 13;
+        *state ^= *state >> 17;
+        *state ^= *state << 5;
+        *state
+    }
+
+    /// A link to the shard's primary. Waits a little for one to appear.
+    ///
+    /// # Errors
+    /// No primary, or no connection in time.
+    pub async fn primary(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let node = match self.service.topology.primary(shard) {
+            Some(node) => node,
+            None => self.wait_primary(shard).await?,
+        };
+        self.link(node, false).await
+    }
+
+    async fn wait_primary(&self, shard: ShardId) -> Result<NodeId, ClientError> {
+        let wait = self.service.database.failover.wait;
+        match self.service.topology.wait_primary(shard, clock::now().plus(wait)).await {
+            Some(node) => Ok(node),
+            None => Err(ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("shard \"{}\" has no reachable primary", self.service.database.shard(shard).name),
+                "SHOW NODES in the console tells what was seen of its nodes. Try again when the failover is over.",
+            )),
+        }
+    }
+
+    /// A link that may serve a read of this freshness.
+    ///
+    /// # Errors
+    /// No node, or no connection in time.
+    pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
+        let topology = &self.service.topology;
+        let database = &self.service.database;
+        let replicas = database.shard(shard).nodes.len() > 1;
+        if !replicas || !database.reads.from_replicas || fresh.consistency == Consistency::Strong {
+            return self.primary(shard).await;
+        }
+        let demand = topology.demand(fresh.consistency, fresh.floor);
+        let deadline = demand.now.plus(database.failover.wait);
+        let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
+        let Some(chosen) = chosen else { return self.primary(shard).await };
+        let replica = topology.primary(shard) != Some(chosen.node);
+        match self.link(chosen.node, replica).await {
+            // A replica that just died must not fail a read that the primary can serve; and what is known of a replica
+            // does not hold for a connection that is younger than the question.
+            Err(error) if replica && error.code == Code::ShardUnavailable => self.primary(shard).await,
+            Ok(link)
+                if replica
+                    && fresh.consistency != Consistency::Eventual
+                    && !topology.node(chosen.node).vouches_for(link.connection.opened) =>
+            {
+                self.release(link);
+                self.primary(shard).await
+            }
+            Ok(mut link) => {
+                link.chosen = Some(chosen);
+                Ok(link)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, ClientError> {
+        let topology = &self.service.topology;
+        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
+        // What is known of the node is noted before it is used: if it restarts in between, that is another life.
+        let chosen = shared.then(|| Chosen { node, generation: topology.node(node).generation() });
+        let pool = self.pool(node);
+        let connection = match self.workers.take_idle(&pool) {
+            Some(connection) => connection,
+            None => match self.workers.checkout(&pool).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(self.explain(node, error)),
+            },
+        };
+        Ok(Link::new(node, connection, replica, topology.node(node).serve(), chosen))
+    }
+
+    fn explain(&self, node: NodeId, error: CheckoutError) -> ClientError {
+        let name = &self.service.database.node(node).name;
+        match error {
+            CheckoutError::Exhausted(wait) => ClientError::new(
+                Code::PoolExhausted,
+                format_args!("no connection to \"{name}\" became free within {wait:?}"),
+                "All connections of the pool are in use: raise pool.size in the shard map, or hold transactions \
+                 for a shorter time.",
+            ),
+            CheckoutError::Unreachable { reason, .. } => ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("cannot reach node \"{name}\": {reason}"),
+                "SHOW NODES in the console tells what was seen of it.",
+            ),
+            CheckoutError::Refused(said) => ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("node \"{name}\" refused the login of \"{}\": {said}", self.login.user),
+                "Look at the user's `server:` entry in the shard map and at the server's pg_hba.conf.",
+            ),
+        }
+    }
+
+    /// Gives a link back when it is clean, otherwise closes it. Buffers go back either way.
+    pub fn release(&self, mut link: Link) {
+        let mut out = std::mem::take(&mut link.out);
+        let clean = out.is_empty() && link.is_clean();
+        out.clear();
+        self.workers.keep_outbox(out);
+        if clean {
+            self.workers.give_back(link.connection);
+        }
+    }
+
+    /// The name of a node.
+    #[must_use]
+    pub fn node_name(&self, node: NodeId) -> &str {
+        &self.service.database.node(node).name
+    }
+}
+
+/// A statement's limit as a duration to wait at most; `None`: no limit.
+#[must_use]
+pub fn limit(span: Duration) -> Option<Duration> {
+    (!span.is_zero()).then_some(span)
+}

@@ -352,3 +352,40 @@ impl Planned {
         Ok(())
     }
 }
+
+impl Planned {
+    /// The only shard on which the statement can be described (its tables are nowhere else); `None`: any will do.
+    #[must_use]
+    pub fn described_on(&self) -> Option<ShardId> {
+        match &self.template.route {
+            Route::Fixed(Plan::One(shard), _) => Some(*shard),
+            Route::Fixed(..) | Route::Keys(_) => None,
+        }
+    }
+}
+
+/// What can be planned with by the map alone: its tables exist, and any column that a statement names may be theirs.
+#[must_use]
+pub fn assumed_schema(database: &Database) -> Schema {
+    let relation = |name: &crate::ident::TableName| crate::schema::Relation {
+        name: name.clone(),
+        kind: crate::schema::RelationKind::Table,
+        columns: Vec::new(),
+        primary_key: None,
+        unique: Vec::new(),
+        triggers: Vec::new(),
+        has_rules: false,
+        row_security: false,
+        parents: Vec::new(),
+        has_children: false,
+        foreign_keys: Vec::new(),
+        definition: None,
+        persistence: 'p',
+    };
+    Schema {
+        assumed: true,
+        relations: database.tables.keys().map(|name| (name.clone(), Arc::new(relation(name)))).collect(),
+        namespaces: database.tables.keys().map(|name| Arc::clone(&name.schema)).collect(),
+        ..Schema::default()
+    }
+}

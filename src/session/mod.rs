@@ -1,1 +1,798 @@
-//! To come.
+//! One client: what it said, and what it is owed.
+//!
+//! [`Session::serve`] is the loop to read first. `simple` answers Query, `extended` the messages of the extended
+//! protocol, `command` what the proxy itself has to do (transactions, settings, cursors); `transaction` and `state` hold
+//! what was said before.
+
+pub mod cancel;
+pub mod command;
+pub mod extended;
+pub mod login;
+pub mod prepared;
+pub mod simple;
+pub mod start;
+pub mod state;
+pub mod transaction;
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::backend::Settings;
+use crate::backend::pool::WorkerPools;
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec;
+use crate::exec::Access;
+use crate::exec::Current;
+use crate::exec::Freshness;
+use crate::exec::client::Client;
+use crate::exec::client::Message;
+use crate::exec::flight;
+use crate::exec::flight::Crew;
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Lost;
+use crate::exec::flight::Outcome;
+use crate::exec::flight::Show;
+use crate::exec::link::Link;
+use crate::exec::say;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Effects;
+use crate::plan::Isolation;
+use crate::plan::Pin;
+use crate::plan::Plan;
+use crate::plan::Planner;
+use crate::plan::SetConfig;
+use crate::plan::Template;
+use crate::plan::World;
+use crate::session::cancel::Cancels;
+use crate::session::cancel::Ticket;
+use crate::session::extended::Portal;
+use crate::session::prepared::Prepared;
+use crate::session::prepared::Registry;
+use crate::session::state::State;
+use crate::session::transaction::Kind;
+use crate::session::transaction::Transaction;
+use crate::shard_map::ShardMap;
+use crate::shard_map::User;
+use crate::topology::Floor;
+use crate::wire::postgres::backend as reply;
+use crate::wire::postgres::backend::Severity;
+
+/// What all sessions of one thread share.
+#[derive(Debug)]
+pub struct Worker {
+    /// The deployment in force.
+    pub current: Arc<Current>,
+    /// This thread's side of the pools.
+    pub pools: Rc<WorkerPools>,
+    /// This thread's compiled statements.
+    pub planner: RefCell<Planner>,
+    /// Prepared statements of all threads, by text.
+    pub registry: Arc<Registry>,
+    /// Cancel keys of all threads.
+    pub cancels: Arc<Cancels>,
+    /// What login found out, by database, user and settings.
+    pub facts: RefCell<HashMap<start::FactsKey, start::Facts>>,
+    /// Wakes idle sessions when the proxy stops.
+    pub stopping: Notify,
+    /// Whether the proxy stops: sessions end between transactions.
+    pub draining: Cell<bool>,
+}
+
+/// Why a session stops doing what it was doing.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The client is told, and goes on.
+    Refused(ClientError),
+    /// A server's own ErrorResponse takes the place of a refusal: the whole message.
+    Told(Vec<u8>),
+    /// The client has been told already (a server's error went through).
+    Failed,
+    /// The same, and also that it may go on.
+    Shown,
+    /// The session ends.
+    End(End),
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye or hung up.
+    Gone,
+    /// The client is told, and the connection closed.
+    Fatal(ClientError),
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        tracing::debug!(%error, "a client's connection broke");
+        Self::End(End::Gone)
+    }
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    worker: Rc<Worker>,
+    client: Client,
+    user: Arc<User>,
+    database_name: Arc<str>,
+    map: Arc<ShardMap>,
+    access: Rc<Access>,
+    epoch: u64,
+    world: Option<Rc<World>>,
+    state: State,
+    transaction: Transaction,
+    links: Vec<Link>,
+    items: Vec<Item>,
+    prepared: HashMap<Box<str>, Rc<Prepared>>,
+    unnamed: Option<Rc<Prepared>>,
+    deferred: Option<extended::Deferred>,
+    portals: HashMap<Box<str>, Portal>,
+    cursors: HashMap<Arc<str>, ShardId>,
+    /// After an error in the extended protocol everything is skipped until Sync.
+    skipping: bool,
+    /// Whether the batch between two Syncs has written, and where.
+    batch_writer: Option<ShardId>,
+    floors: Vec<Floor>,
+    turn: u16,
+    ticket: Ticket,
+    /// Whether pins may have ended and are to be looked at when no transaction is open.
+    pins_suspect: bool,
+    next_link: u32,
+    /// Parses that a flight will confirm: the item, and the name (none: the unnamed statement).
+    registering: Vec<(usize, Option<Box<str>>)>,
+    /// Statements that the flight executes, for what they leave behind.
+    executed: Vec<(Rc<Template>, ShardId)>,
+    /// Settings that statements changed by set_config, to be read back.
+    readback: Vec<(ShardId, SetConfig)>,
+    /// Whether anything of the batch since the last Sync has been sent.
+    batch_flown: bool,
+    /// Whether the open transaction changed the schema.
+    schema_changed: bool,
+}
+
+impl Session {
+    /// Serves the client until it leaves.
+    pub async fn serve(mut self) {
+        let end = loop {
+            match self.client.message() {
+                Ok(Some(message)) => {
+                    // One box a burst: what waits for the next one stays small.
+                    match Box::pin(self.burst(message)).await {
+                        Ok(()) => self.client.relax(),
+                        Err(end) => break end,
+                    }
+                }
+                Ok(None) => {
+                    if let Err(end) = self.idle().await {
+                        break end;
+                    }
+                }
+                Err(violation) => break End::Fatal(violation),
+            }
+        };
+        if let End::Fatal(error) = end {
+            reply::error(self.client.out(), Severity::Fatal, &error);
+            // The client may be gone; then there is nobody to tell.
+            let _ = self.client.flush().await;
+        }
+        self.leave();
+    }
+
+    /// Gives back what may be reused; everything else closes as it is dropped.
+    fn leave(&mut self) {
+        for mut link in self.links.drain(..) {
+            link.pinned = link.pinned || link.begun;
+            self.access.release(link);
+        }
+    }
+
+    /// Answers everything that has arrived.
+    async fn burst(&mut self, first: Message) -> Result<(), End> {
+        let mut next = Some(first);
+        loop {
+            while let Some(message) = next.take() {
+                self.message(message).await?;
+                next = self.client.message().map_err(End::Fatal)?;
+            }
+            // A batch that is not finished keeps its place here, with what it has gathered.
+            if !self.within_batch() {
+                self.client.flush().await.map_err(|_| End::Gone)?;
+                return Ok(());
+            }
+            match self.client.read(&self.worker.pools).await {
+                Ok(0) | Err(_) => return Err(End::Gone),
+                Ok(_) => next = self.client.message().map_err(End::Fatal)?,
+            }
+        }
+    }
+
+    /// Waits for the client; meanwhile passes on what pinned servers send unasked (notifications).
+    async fn idle(&mut self) -> Result<(), End> {
+        let worker = Rc::clone(&self.worker);
+        let mut stop = pin!(worker.stopping.notified());
+        let limit = match self.transaction.kind {
+            Kind::None => None,
+            _ => exec::limit(self.map.timeouts.idle_in_transaction),
+        };
+        let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
+        loop {
+            if worker.draining.get() && !self.transaction.is_open() {
+                return Err(End::Fatal(ClientError::new(
+                    Code::ShuttingDown,
+                    "terminating connection: the proxy is stopping",
+                    "Connect again.",
+                )));
+            }
+            enum Event {
+                Stopping,
+                Client(io::Result<usize>),
+                Server(usize, io::Result<usize>),
+                TooLong,
+            }
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(result) = self.client.poll_read(cx, &self.worker.pools) {
+                    return Poll::Ready(Event::Client(result));
+                }
+                for (at, link) in self.links.iter_mut().enumerate() {
+                    if link.pinned
+                        && let Poll::Ready(result) = link.connection.poll_fill(cx)
+                    {
+                        return Poll::Ready(Event::Server(at, result));
+                    }
+                }
+                if stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stopping);
+                }
+                if let Some(sleep) = &mut sleep
+                    && sleep.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::TooLong);
+                }
+                Poll::Pending
+            })
+            .await;
+            match event {
+                Event::Stopping => stop.set(worker.stopping.notified()),
+                Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
+                Event::Client(Ok(_)) => return Ok(()),
+                Event::Server(at, Ok(count)) if count > 0 => {
+                    let Some(link) = self.links.get_mut(at) else { continue };
+                    while let Ok(Some(piece)) = link.connection.piece() {
+                        if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
+                            self.client.push(link.connection.bytes(range));
+                        }
+                    }
+                    self.client.flush().await.map_err(|_| End::Gone)?;
+                }
+                Event::Server(at, _) => {
+                    self.lose(at);
+                    return Err(End::Fatal(ClientError::new(
+                        Code::ConnectionLost,
+                        "the server connection that this session was tied to is lost",
+                        "What was kept there (temporary tables, locks, LISTEN) is gone: connect again.",
+                    )));
+                }
+                Event::TooLong => {
+                    return Err(End::Fatal(ClientError::new(
+                        Code::TimedOut,
+                        "terminating connection due to idle-in-transaction timeout",
+                        "End transactions soon, or raise timeouts.idle_in_transaction in the shard map.",
+                    )));
+                }
+            }
+        }
+    }
+
+    async fn message(&mut self, message: Message) -> Result<(), End> {
+        match message.kind {
+            b'Q' => self.simple(&message).await,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.extended(&message).await,
+            b'X' => Err(End::Gone),
+            // What is left of a COPY that the server broke off.
+            b'd' | b'c' | b'f' => Ok(()),
+            b'F' => {
+                if self.skipping {
+                    return Ok(());
+                }
+                self.refuse(ClientError::unsupported(
+                    "the function-call message is not supported",
+                    "Call the function in a SELECT: the message is obsolete and names functions by number.",
+                ));
+                self.ready().await
+            }
+            other => Err(End::Fatal(ClientError::new(
+                Code::ProtocolViolation,
+                format_args!("message type \"{}\" has no place here", char::from(other)),
+                "The session is closed: what follows cannot be read safely.",
+            ))),
+        }
+    }
+
+    /// Tells the client of an error of the proxy's own; an open transaction has failed.
+    fn refuse(&mut self, error: ClientError) {
+        if error.code == Code::Internal {
+            tracing::error!(%error, "an invariant is broken");
+        }
+        reply::error(self.client.out(), Severity::Error, &error);
+        self.transaction.failed = self.transaction.is_open();
+    }
+
+    /// Says ReadyForQuery, and sends everything.
+    async fn ready(&mut self) -> Result<(), End> {
+        let status = self.transaction.status();
+        reply::ready(self.client.out(), status);
+        self.client.flush().await.map_err(|_| End::Gone)
+    }
+
+    // ── the world ──
+
+    /// The world that statements are compiled in now. Between transactions a new map or schema is taken up here.
+    fn world(&mut self) -> Result<Rc<World>, ClientError> {
+        let epoch = self.worker.current.epoch();
+        if epoch != self.epoch && !self.transaction.is_open() && self.links.is_empty() {
+            self.adopt(epoch);
+        }
+        if let Some(world) = &self.world {
+            return Ok(Rc::clone(world));
+        }
+        let schema = self.access.service.schema.required()?;
+        let database = &self.access.service.database;
+        let view = self.state.view(&self.transaction.local, database);
+        let world = self.worker.planner.borrow_mut().world(database, &schema, &view);
+        self.world = Some(Rc::clone(&world));
+        Ok(world)
+    }
+
+    /// Takes up the deployment in force.
+    fn adopt(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.world = None;
+        let deployment = self.worker.current.load();
+        let Some(service) = deployment.services.get(&self.database_name) else {
+            // A removed database lives on for who is in it.
+            return;
+        };
+        if Arc::ptr_eq(service, &self.access.service) && Arc::ptr_eq(&deployment.map, &self.map) {
+            return;
+        }
+        let user = deployment.map.users.get(&self.user.name).unwrap_or(&self.user);
+        self.user = Arc::clone(user);
+        self.map = Arc::clone(&deployment.map);
+        let login = start::server_login(&self.user);
+        let old: Vec<Arc<str>> = self.access.service.database.shards.iter().map(|s| Arc::clone(&s.name)).collect();
+        let new: Vec<Arc<str>> = service.database.shards.iter().map(|s| Arc::clone(&s.name)).collect();
+        let nodes_differ = self.access.service.database.shards != service.database.shards;
+        if old != new || nodes_differ {
+            // What was seen was seen on nodes that may be numbered otherwise now: nothing older than this moment.
+            let now = clock::now();
+            self.floors = vec![Floor::default(); new.len()];
+            for floor in &mut self.floors {
+                floor.wrote(now);
+            }
+        }
+        self.access = Rc::new(Access::new(
+            Arc::clone(service),
+            Arc::clone(&deployment.map),
+            login,
+            Rc::clone(&self.worker.pools),
+        ));
+    }
+
+    /// Settings changed: what texts mean may have changed with them.
+    fn settings_changed(&mut self) {
+        self.world = None;
+    }
+
+    fn freshness(&self, shard: ShardId) -> Freshness {
+        let database = &self.access.service.database;
+        Freshness {
+            consistency: self.state.consistency(&self.transaction.local, &self.user, database),
+            floor: self.floors.get(shard.index()).copied().unwrap_or_default(),
+        }
+    }
+
+    // ── links ──
+
+    /// Whether messages of a batch have been taken in that are not answered yet.
+    fn within_batch(&self) -> bool {
+        self.deferred.is_some()
+            || !self.items.is_empty()
+            || self.links.iter().any(|link| link.unsynced || !link.out.is_empty())
+    }
+
+    /// The place of a link that this statement can use, if one is held.
+    fn held(&self, shard: ShardId, access: plan::Access) -> Option<usize> {
+        self.links.iter().position(|link| {
+            link.shard == shard && (link.begun || link.pinned || access == plan::Access::Read || !link.replica)
+        })
+    }
+
+    /// A link to that shard, fit for `access`.
+    async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, ClientError> {
+        if let Some(place) = self.held(shard, access) {
+            return Ok(place);
+        }
+        let reads = match self.transaction.kind {
+            Kind::Explicit => self.transaction.modes.read_only == Some(true) && access != plan::Access::Write,
+            Kind::Implicit => false,
+            Kind::None => access == plan::Access::Read,
+        };
+        let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
+        let limit = exec::limit(self.map.timeouts.statement);
+        let access_to = Rc::clone(&self.access);
+        let fresh = self.freshness(shard);
+        let joining = async { if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await } };
+        let mut link = match limit {
+            None => joining.await?,
+            Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
+                ClientError::new(
+                    Code::TimedOut,
+                    "canceling statement due to the proxy's statement timeout",
+                    "Raise timeouts.statement in the shard map, or find out why no server connection is free.",
+                )
+            })??,
+        };
+        self.ticket.add(self.access.service.database.node(link.node), &self.access.service.tls, &link.connection);
+        self.next_link = self.next_link.wrapping_add(1);
+        link.id = self.next_link;
+        self.links.push(link);
+        Ok(self.links.len() - 1)
+    }
+
+    /// Links to all of `shards`; replicas only or primaries only.
+    async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, ClientError> {
+        let mut places: SmallVec<[usize; 8]> = SmallVec::new();
+        for shard in shards.iter() {
+            places.push(self.join(shard, access).await?);
+        }
+        let mixed = places.iter().any(|at| self.links.get(*at).is_some_and(|link| link.replica))
+            && places.iter().any(|at| self.links.get(*at).is_some_and(|link| !link.replica));
+        if mixed && places.len() > 1 {
+            for (place, shard) in places.iter_mut().zip(shards.iter()) {
+                if self.links.get(*place).is_some_and(|link| link.replica && !link.begun && !link.pinned) {
+                    *place = self.join(shard, plan::Access::ReadPrimary).await?;
+                }
+            }
+        }
+        Ok(places.into_iter().map(|at| u8::try_from(at).unwrap_or(u8::MAX)).collect())
+    }
+
+    /// What is said on a link before the statement itself: settings that differ, BEGIN, savepoints.
+    fn prefix(&mut self, place: usize) {
+        let wanted = Arc::clone(&self.state.settings);
+        let Some(link) = self.links.get_mut(place) else { return };
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
+        if !Arc::ptr_eq(&link.connection.settings, &wanted) {
+            let difference = link.connection.settings.difference(&wanted);
+            let count = say::settings(&mut link.out, &difference);
+            setter_items(&mut self.items, &links, count);
+            link.connection.settings = wanted;
+        }
+        if self.transaction.is_open() && !link.begun {
+            link.say_query(&self.transaction.opening());
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
+            link.begun = true;
+            link.marks = self
+                .transaction
+                .savepoints
+                .iter()
+                .map(|_| (Arc::clone(&link.connection.settings), Arc::default()))
+                .collect();
+        }
+        if !Arc::ptr_eq(&link.local, &self.transaction.local) {
+            let statements = link.local.difference(&self.transaction.local).local_statements();
+            for statement in &statements {
+                say::setter(&mut link.out, statement);
+            }
+            setter_items(&mut self.items, &links, statements.len());
+            link.local = Arc::clone(&self.transaction.local);
+        }
+    }
+
+    /// Whether the open transaction (or batch) may do this on that shard; notes it when so.
+    fn admit(&mut self, shards: &ShardSet, access: plan::Access, effects: &Effects) -> Result<(), ClientError> {
+        if access == plan::Access::Write
+            && let Some(shard) = shards.only()
+        {
+            let writer = if self.transaction.is_open() { &mut self.transaction.writer } else { &mut self.batch_writer };
+            match writer {
+                Some(before) if *before != shard => {
+                    let database = &self.access.service.database;
+                    return Err(ClientError::new(
+                        Code::SecondWritingShard,
+                        format_args!(
+                            "transaction writes shard \"{}\" and would write shard \"{}\" too",
+                            database.shard(*before).name,
+                            database.shard(shard).name
+                        ),
+                        "One transaction may write one shard: split it, or give its rows one shard key. Statements of \
+                         one simple Query and of one pipeline up to Sync are one transaction.",
+                    ));
+                }
+                _ => *writer = Some(shard),
+            }
+        }
+        if !self.transaction.is_open() {
+            return Ok(());
+        }
+        self.transaction.started = true;
+        if effects.uses_now
+            && let Some(shard) = shards.first()
+        {
+            match self.transaction.clock {
+                Some(before) if before != shard || shards.len() > 1 => {
+                    return Err(ClientError::unsupported(
+                        "now() on a second shard of one transaction",
+                        "A transaction has one now(); read it once and pass it as a parameter, or use \
+                         clock_timestamp().",
+                    ));
+                }
+                _ => self.transaction.clock = Some(shard),
+            }
+        }
+        let frozen = match self.transaction.modes.isolation {
+            Some(Isolation::ReadCommitted) => false,
+            Some(Isolation::RepeatableRead | Isolation::Serializable) => true,
+            None => self
+                .state
+                .value("default_transaction_isolation", &Settings::default())
+                .is_some_and(|level| level.contains("repeatable") || level.contains("serializable")),
+        };
+        let joined = self.links.iter().filter(|link| link.begun).map(|link| link.shard);
+        if frozen && joined.chain(shards.iter()).collect::<ShardSet>().len() > 1 {
+            return Err(ClientError::unsupported(
+                "REPEATABLE READ and SERIALIZABLE across shards",
+                "Use READ COMMITTED, or keep the transaction on one shard.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The shard for what any shard can answer: one that has joined, else each in turn.
+    fn any_shard(&mut self) -> ShardId {
+        if let Some(link) = self.links.iter().find(|link| link.begun || link.unsynced || link.pinned) {
+            return link.shard;
+        }
+        let count = self.access.service.database.shards.len().max(1);
+        self.turn = self.turn.wrapping_add(1);
+        ShardId(u16::try_from(usize::from(self.turn) % count).unwrap_or(0))
+    }
+
+    /// The shards of a plan that goes to servers.
+    fn shards(&mut self, plan: &Plan) -> ShardSet {
+        match plan {
+            Plan::One(shard) => ShardSet::one(*shard),
+            Plan::Any => ShardSet::one(self.any_shard()),
+            Plan::Concat(shards) => shards.clone(),
+            Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
+            Plan::Session => ShardSet::none(),
+        }
+    }
+
+    /// Carries out what has been put together in `items`; then no item is left.
+    async fn fly(&mut self, offset: u32, last: bool) -> Result<Outcome, Trouble> {
+        let mut items = std::mem::take(&mut self.items);
+        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
+        let flying = flight::run(&items, &mut crew, last);
+        let result = match exec::limit(self.map.timeouts.statement) {
+            None => flying.await,
+            Some(limit) => match tokio::time::timeout(limit, flying).await {
+                Ok(result) => result,
+                Err(_) => {
+                    self.items.clear();
+                    return Err(self.timed_out());
+                }
+            },
+        };
+        let result = match result {
+            Ok(outcome) => Ok(outcome),
+            Err(lost) => Err(self.trouble(lost, &items)),
+        };
+        items.clear();
+        self.items = items;
+        let outcome = result?;
+        self.after(outcome.failed.is_some());
+        Ok(outcome)
+    }
+
+    /// The statement ran into the proxy's own limit: its connections are closed, which cancels it.
+    fn timed_out(&mut self) -> Trouble {
+        for place in (0..self.links.len()).rev() {
+            if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
+                self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
+                self.lose(place);
+            }
+        }
+        Trouble::Refused(ClientError::new(
+            Code::TimedOut,
+            "canceling statement due to the proxy's statement timeout",
+            "Raise timeouts.statement in the shard map, or make the statement faster.",
+        ))
+    }
+
+    /// A flight could not be finished.
+    fn trouble(&mut self, lost: Lost, items: &[Item]) -> Trouble {
+        match lost {
+            Lost::Client(error) => error.into(),
+            Lost::Violation(error) if error.code == Code::ProtocolViolation => Trouble::End(End::Fatal(error)),
+            Lost::Violation(error) => {
+                self.drop_busy();
+                Trouble::Refused(error)
+            }
+            Lost::Server { link, item, last_words, within_row } => {
+                let (name, wrote) = match self.links.get(link) {
+                    Some(held) => (self.access.node_name(held.node).to_owned(), held.wrote),
+                    None => (String::new(), false),
+                };
+                if let Some(words) = &last_words {
+                    let said = flight::fields(words)
+                        .find(|(kind, _)| *kind == b'M')
+                        .map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+                    tracing::warn!(node = name, said, "a server closed a connection");
+                }
+                let own = matches!(items.get(item), Some(Item::Owed { show: Show::Nobody, .. }));
+                let open = self.transaction.is_open();
+                self.lose(link);
+                self.drop_busy();
+                if within_row {
+                    return Trouble::End(End::Gone);
+                }
+                let error = if open || own || !wrote {
+                    ClientError::new(
+                        Code::NotDone,
+                        format_args!("the connection to node \"{name}\" was lost; nothing of this was done"),
+                        "Run the transaction again.",
+                    )
+                } else {
+                    ClientError::new(
+                        Code::OutcomeUnknown,
+                        format_args!("the connection to node \"{name}\" was lost before the write was acknowledged"),
+                        "Look whether it was done before running it again.",
+                    )
+                };
+                let said = last_words.as_deref().and_then(|words| {
+                    flight::fields(words)
+                        .find(|(kind, _)| *kind == b'M')
+                        .map(|(_, text)| String::from_utf8_lossy(text).into_owned())
+                });
+                Trouble::Refused(match said {
+                    Some(said) => error.with_detail(format!("The server said: {said}.")),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// A link's connection is lost, and with it the transaction that it was part of.
+    fn lose(&mut self, place: usize) {
+        if place >= self.links.len() {
+            return;
+        }
+        let link = self.links.remove(place);
+        // It is closed either way, so a cancel request on its way can hit nobody.
+        let _ = self.ticket.remove(link.connection.pid);
+        if link.begun {
+            self.transaction.failed = true;
+            self.transaction.lost = true;
+        }
+        if link.pinned {
+            self.state.pins.retain(|(shard, _)| *shard != link.shard);
+            self.world = None;
+        }
+        self.cursors.retain(|_, shard| *shard != link.shard);
+    }
+
+    /// Closes every link that owes an answer nobody will wait for.
+    fn drop_busy(&mut self) {
+        for place in (0..self.links.len()).rev() {
+            if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || !link.out.is_empty()) {
+                self.lose(place);
+            }
+        }
+    }
+
+    /// Takes stock after a flight: transactions that ended, what was seen, links that go back.
+    fn after(&mut self, failed: bool) {
+        let mut now = None;
+        for link in &mut self.links {
+            if link.due > 0 {
+                continue;
+            }
+            if link.status == b'E' {
+                self.transaction.failed = true;
+            }
+            if !link.unsynced && !link.begun && link.status == b'I' {
+                if link.wrote && !failed {
+                    note_write(&mut self.floors, link, &mut now);
+                }
+                link.ended(!failed);
+            }
+            if let Some(chosen) = link.chosen {
+                let now = *now.get_or_insert_with(clock::now);
+                if let Some(floor) = self.floors.get_mut(link.shard.index()) {
+                    floor.read(chosen, now);
+                }
+            }
+        }
+        if failed && self.transaction.is_open() {
+            self.transaction.failed = true;
+        }
+        self.release_idle();
+    }
+
+    /// Gives back every link that nothing holds.
+    fn release_idle(&mut self) {
+        let mut place = 0;
+        while let Some(link) = self.links.get(place) {
+            let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
+            let wanted = link.begun || link.pinned || link.unsynced || awaited || !link.out.is_empty();
+            let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
+            if wanted && !broken {
+                place += 1;
+                continue;
+            }
+            if broken && (link.begun || link.pinned) {
+                self.lose(place);
+                continue;
+            }
+            let link = self.links.swap_remove(place);
+            // A cancel request on its way might hit whoever has the connection next.
+            if self.ticket.remove(link.connection.pid) {
+                self.access.release(link);
+            }
+        }
+    }
+
+    /// Pins what a statement left on its connection.
+    fn pin(&mut self, place: usize, pin: &Pin) {
+        let Some(link) = self.links.get_mut(place) else { return };
+        link.pinned = true;
+        self.state.pins.push((link.shard, pin.clone()));
+        self.world = None;
+    }
+}
+
+fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) {
+    if link.chosen.is_some()
+        && let Some(floor) = floors.get_mut(link.shard.index())
+    {
+        floor.wrote(*now.get_or_insert_with(clock::now));
+    }
+}
+
+/// What `count` setters owe.
+fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
+    for _ in 0..count {
+        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
+            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares: 0 });
+        }
+    }
+}

@@ -1,1 +1,3 @@
-//! To come.
+//! Bytes ⇄ messages. No sockets, no routing, no waiting: everything here takes bytes and gives bytes.
+
+pub mod postgres;

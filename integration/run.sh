@@ -1,0 +1,126 @@
+#!/bin/bash
+# Integration tests on real servers: `integration/run.sh NAME...` or `all`; without arguments it lists the names.
+#
+# A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc), readme, or docker.
+# Drivers share one demo, started here on free ports and stopped at the end. Each test is a line "ok NAME" or
+# "FAIL NAME: why"; the last line counts.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+drivers='psql psycopg asyncpg node jdbc'
+rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
+passed=0 failed=0
+work=$(mktemp -d)
+demo_pid=
+
+finish() {
+    if [ -n "$demo_pid" ]; then kill -TERM "$demo_pid" 2>/dev/null; wait "$demo_pid"; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Counts the lines of one program; one that ends badly without a FAIL line has failed as a whole.
+count() {
+    local name=$1 status=$2 good bad
+    good=$(grep -c '^ok ' "$work/out")
+    bad=$(grep -c '^FAIL ' "$work/out")
+    if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || { [ "$good" -eq 0 ] && ! grep -q '^skipped ' "$work/out"; }; }; then
+        echo "FAIL $name: ended with $status after $good tests"
+        bad=1
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
+}
+
+run_program() {
+    local name=$1
+    shift
+    echo "-- $name"
+    "$@" 2>&1 | tee "$work/out"
+    count "$name" "${PIPESTATUS[0]}"
+}
+
+run_rust() {
+    echo "-- $1"
+    local status
+    if grep -q SHARDWAY_TEST_PORT "integration/$1.rs"; then
+        start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
+        export SHARDWAY_TEST_PORT=$port
+    fi
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --no-fail-fast --color never --status-level pass --test "$1" >"$work/rust" 2>&1
+        status=$?
+        # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and "FAIL …" once more in the summary.
+        sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" >"$work/out"
+        sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
+            sort -u >>"$work/out"
+    else
+        cargo test --no-fail-fast --test "$1" >"$work/rust" 2>&1
+        status=$?
+        sed -n 's/^test \(.*\) \.\.\. ok$/ok \1/p; s/^test \(.*\) \.\.\. FAILED$/FAIL \1/p' "$work/rust" >"$work/out"
+    fi
+    cat "$work/out"
+    [ "$status" -eq 0 ] || sed 's/^/    | /' "$work/rust"
+    count "$1" "$status"
+}
+
+# One demo for all drivers, on ports that nobody has.
+start_demo() {
+    [ -n "$demo_pid" ] && return 0
+    [ -e "$work/demo.err" ] && return 1 # it was tried
+    cargo build --quiet --bin shardway || return 1
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    target/debug/shardway demo --port "$port" >"$work/demo.out" 2>"$work/demo.err" &
+    demo_pid=$!
+    until grep -q '^Ctrl-C' "$work/demo.out"; do
+        if ! kill -0 "$demo_pid" 2>/dev/null; then
+            cat "$work/demo.out" "$work/demo.err"
+            demo_pid=
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# Each driver works on customers of its own, far from those of the demo and of other drivers.
+run_driver() {
+    ./.ci/setup test || { echo "FAIL $1: its packages are missing"; failed=$((failed + 1)); return; }
+    start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
+    local here=integration/drivers python=target/drivers/venv/bin/python
+    case $1 in
+    psql) run_program psql python3 $here/psql.py "$port" 1000000 ;;
+    psycopg) run_program psycopg $python $here/psycopg_driver.py "$port" 2000000 ;;
+    asyncpg) run_program asyncpg $python $here/asyncpg_driver.py "$port" 3000000 ;;
+    node) NODE_PATH=target/drivers/node/node_modules run_program node node $here/node.js "$port" 4000000 ;;
+    jdbc)
+        mkdir -p target/drivers/java
+        if javac -d target/drivers/java -cp /usr/share/java/postgresql.jar $here/Jdbc.java; then
+            run_program jdbc java -cp target/drivers/java:/usr/share/java/postgresql.jar Jdbc "$port" 5000000
+        else
+            echo "FAIL jdbc: does not compile"
+            failed=$((failed + 1))
+        fi
+        ;;
+    esac
+}
+
+run() {
+    case " $drivers " in *" $1 "*) run_driver "$1"; return ;; esac
+    case $1 in
+    drivers) for name in $drivers; do run "$name"; done ;;
+    readme) run_program readme python3 integration/readme ;;
+    docker) run_program docker integration/docker/run ;;
+    all) for name in $rust $drivers readme docker; do run "$name"; done ;;
+    *)
+        if [ -e "integration/$1.rs" ]; then run_rust "$1"; else echo "FAIL $1: no such test"; failed=$((failed + 1)); fi
+        ;;
+    esac
+}
+
+if [ $# -eq 0 ]; then
+    echo "usage: integration/run.sh all | NAME..., where NAME is one of:" $rust drivers $drivers readme docker
+    exit 2
+fi
+for name in "$@"; do run "$name"; done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,390 @@
+//! The console: SHOW and RELOAD, in simple and extended protocol.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::client::Client;
+use crate::server;
+use crate::server::Process;
+use crate::session::Worker;
+use crate::session::login::LoggedIn;
+use crate::shard_map::live::Outcome;
+use crate::topology::Role;
+use crate::wire::postgres::backend as reply;
+use crate::wire::postgres::backend::Column;
+use crate::wire::postgres::backend::Severity;
+use crate::wire::postgres::frontend;
+use crate::wire::postgres::frontend::Target;
+
+/// What a command answers.
+#[derive(Debug, Default)]
+struct Answer {
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<Option<String>>>,
+    tag: String,
+}
+
+/// The commands, for SHOW HELP.
+const COMMANDS: [(&str, &str); 6] = [
+    ("SHOW HELP", "this list"),
+    ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
+    ("SHOW NODES", "role, position, freshness and health of every server"),
+    ("SHOW POOLS", "server connections per node, database and user"),
+    ("SHOW VERSION", "the version of this program"),
+    ("RELOAD", "read the map's file again"),
+];
+
+/// Serves one operator until they leave.
+pub async fn serve(arrival: LoggedIn, process: Arc<Process>, worker: Rc<Worker>) {
+    let limit = process.live.current().limits.message;
+    let mut client = Client::new(arrival.stream, &arrival.leftover, limit);
+    for (name, value) in [
+        ("server_version", concat!("15.0 (shardway ", env!("CARGO_PKG_VERSION"), ")")),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ] {
+        reply::parameter_status(client.out(), name, value).expect("names and values hold no zero byte");
+    }
+    let ticket = worker.cancels.ticket();
+    reply::key_data(client.out(), ticket.pid, &ticket.key.to_be_bytes()).expect("a key of four bytes fits");
+    reply::ready(client.out(), b'I');
+    let mut console = Console { client, process, worker, statements: Vec::new(), portals: Vec::new(), skipping: false };
+    if let Err(Some(error)) = console.run().await {
+        reply::error(console.client.out(), Severity::Fatal, &error);
+        // The operator may be gone.
+        let _ = console.client.flush().await;
+    }
+}
+
+struct Console {
+    client: Client,
+    process: Arc<Process>,
+    worker: Rc<Worker>,
+    statements: Vec<(String, String)>,
+    portals: Vec<(String, String)>,
+    skipping: bool,
+}
+
+/// How many statements and portals one operator may keep.
+const KEPT_MAX: usize = 100;
+
+impl Console {
+    async fn run(&mut self) -> Result<(), Option<ClientError>> {
+        loop {
+            self.client.flush().await.map_err(|_| None)?;
+            while let Some(message) = self.client.message().map_err(Some)? {
+                let body = self.client.bytes(message.body()).to_vec();
+                match message.kind {
+                    b'X' => return Err(None),
+                    b'Q' => {
+                        let text = frontend::Query::read(&body).map_err(|violation| Some(violation.into()))?.text;
+                        let text = String::from_utf8_lossy(text).into_owned();
+                        self.query(&text).await;
+                        reply::ready(self.client.out(), b'I');
+                    }
+                    b'S' => {
+                        self.skipping = false;
+                        reply::ready(self.client.out(), b'I');
+                    }
+                    _ if self.skipping => {}
+                    b'H' => {}
+                    kind => {
+                        if let Err(error) = self.extended(kind, &body).await? {
+                            self.skipping = true;
+                            reply::error(self.client.out(), Severity::Error, &error);
+                        }
+                    }
+                }
+                self.client.flush().await.map_err(|_| None)?;
+            }
+            if self.client.read(&self.worker.pools).await.map_err(|_| None)? == 0 {
+                return Err(None);
+            }
+        }
+    }
+
+    async fn query(&mut self, text: &str) {
+        let commands: Vec<&str> = text.split(';').map(str::trim).filter(|it| !it.is_empty()).collect();
+        if commands.is_empty() {
+            reply::empty_query(self.client.out());
+        }
+        for command in commands {
+            match self.answer(command).await {
+                Ok(answer) => {
+                    let out = self.client.out();
+                    if !answer.columns.is_empty() {
+                        describe(out, &answer);
+                    }
+                    rows(out, &answer);
+                }
+                Err(error) => {
+                    reply::error(self.client.out(), Severity::Error, &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn extended(&mut self, kind: u8, body: &[u8]) -> Result<Result<(), ClientError>, Option<ClientError>> {
+        let fatal = |violation: crate::wire::postgres::frame::Violation| Some(ClientError::from(violation));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match kind {
+            b'P' => {
+                let view = frontend::Parse::read(body).map_err(fatal)?;
+                let (name, command) = (text(view.name), text(view.text));
+                self.statements.retain(|(known, _)| *known != name);
+                if self.statements.len() >= KEPT_MAX {
+                    self.statements.remove(0);
+                }
+                self.statements.push((name, command));
+                reply::parse_complete(self.client.out());
+            }
+            b'B' => {
+                let view = frontend::Bind::read(body).map_err(fatal)?;
+                let (portal, name) = (text(view.portal), text(view.statement));
+                let Some(command) = find(&self.statements, &name) else { return Ok(Err(missing(&name))) };
+                self.portals.retain(|(known, _)| *known != portal);
+                if self.portals.len() >= KEPT_MAX {
+                    self.portals.remove(0);
+                }
+                self.portals.push((portal, command));
+                reply::bind_complete(self.client.out());
+            }
+            b'D' => {
+                let (command, statement) = match Target::read(body).map_err(fatal)? {
+                    Target::Statement(name) => (find(&self.statements, &text(name)), true),
+                    Target::Portal(name) => (find(&self.portals, &text(name)), false),
+                };
+                let Some(command) = command else { return Ok(Err(missing(""))) };
+                // Describing must not do anything.
+                let answer = match verb(&command) {
+                    Verb::Show => match self.answer(&command).await {
+                        Ok(answer) => answer,
+                        Err(error) => return Ok(Err(error)),
+                    },
+                    Verb::Other => Answer::default(),
+                };
+                let out = self.client.out();
+                if statement {
+                    reply::parameter_description(out, &[]).map_err(fatal)?;
+                }
+                if answer.columns.is_empty() {
+                    reply::no_data(out);
+                } else {
+                    describe(out, &answer);
+                }
+            }
+            b'E' => {
+                let view = frontend::Execute::read(body).map_err(fatal)?;
+                let name = text(view.portal);
+                let Some(command) = find(&self.portals, &name) else { return Ok(Err(missing(&name))) };
+                if command.trim().trim_end_matches(';').is_empty() {
+                    reply::empty_query(self.client.out());
+                    return Ok(Ok(()));
+                }
+                match self.answer(&command).await {
+                    Ok(answer) => rows(self.client.out(), &answer),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            b'C' => reply::close_complete(self.client.out()),
+            _ => {
+                return Err(Some(ClientError::new(
+                    Code::ProtocolViolation,
+                    "a message that has no place in the console",
+                    "The console takes queries and the extended protocol.",
+                )));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn answer(&self, command: &str) -> Result<Answer, ClientError> {
+        let words: Vec<String> =
+            command.trim().trim_end_matches(';').split_whitespace().map(str::to_ascii_uppercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["SHOW", "HELP"] => Ok(Answer {
+                columns: vec!["command", "meaning"],
+                rows: COMMANDS.iter().map(|(a, b)| vec![Some((*a).to_owned()), Some((*b).to_owned())]).collect(),
+                tag: "SHOW".to_owned(),
+            }),
+            ["SHOW", "VERSION"] => Ok(Answer {
+                columns: vec!["version"],
+                rows: vec![vec![Some(concat!("shardway ", env!("CARGO_PKG_VERSION")).to_owned())]],
+                tag: "SHOW".to_owned(),
+            }),
+            ["SHOW", "MAP"] => Ok(self.map()),
+            ["SHOW", "NODES"] => Ok(self.nodes()),
+            ["SHOW", "POOLS"] => Ok(self.pools()),
+            ["RELOAD"] => match server::reload(&self.process).await {
+                Outcome::Swapped { .. } | Outcome::Unchanged => {
+                    Ok(Answer { tag: "RELOAD".to_owned(), ..Answer::default() })
+                }
+                Outcome::Rejected { text } => Err(ClientError::new(
+                    Code::InvalidSetting,
+                    "the map's file was rejected; nothing changed",
+                    "Mend the file: the detail says where and how.",
+                )
+                .with_detail(text)),
+            },
+            // What drivers say of their own accord when they connect.
+            ["SET", ..] => Ok(Answer { tag: "SET".to_owned(), ..Answer::default() }),
+            ["BEGIN" | "COMMIT" | "ROLLBACK", ..] => {
+                Ok(Answer { tag: words.first().copied().unwrap_or_default().to_owned(), ..Answer::default() })
+            }
+            ["SELECT", "1"] => Ok(Answer {
+                columns: vec!["?column?"],
+                rows: vec![vec![Some("1".to_owned())]],
+                tag: "SELECT 1".to_owned(),
+            }),
+            _ => Err(ClientError::new(
+                Code::ConsoleSyntax,
+                format_args!("\"{}\" is no command of the console", command.trim()),
+                "SHOW HELP lists them. Tables are in the databases of the map.",
+            )),
+        }
+    }
+
+    fn map(&self) -> Answer {
+        let deployment = self.process.current.load();
+        let mut rows = vec![
+            pair("version", deployment.map.version.to_string()),
+            pair("file", self.process.live.path().display().to_string()),
+        ];
+        for (name, service) in &deployment.services {
+            let database = &service.database;
+            let shards: Vec<&str> = database.shards.iter().map(|shard| &*shard.name).collect();
+            rows.push(pair(&format!("database {name}"), format!("shards {}", shards.join(", "))));
+            for group in &database.groups {
+                rows.push(pair(
+                    &format!("database {name} group {}", group.name),
+                    crate::shard_map::diff::fingerprint(database, group),
+                ));
+            }
+            for finding in &service.schema.state().findings {
+                rows.push(pair(&format!("database {name} finding"), finding.to_string()));
+            }
+        }
+        rows.push(vec![Some("rejected".to_owned()), self.process.live.rejected().map(|text| text.to_string())]);
+        Answer { columns: vec!["item", "value"], rows, tag: "SHOW".to_owned() }
+    }
+
+    fn nodes(&self) -> Answer {
+        let deployment = self.process.current.load();
+        let now = clock::now();
+        let mut rows = Vec::new();
+        for (name, service) in &deployment.services {
+            for (id, state) in service.topology.nodes() {
+                let node = state.node();
+                let fresh = state.fresh_as_of();
+                let fresh_ms = (state.role() == Role::Replica && fresh != clock::Tick::NEVER)
+                    .then(|| now.since(fresh).as_millis().to_string());
+                rows.push(vec![
+                    Some(name.to_string()),
+                    Some(service.database.shard(id.shard).name.to_string()),
+                    Some(node.name.to_string()),
+                    Some(format!("{}:{}", node.host, node.port)),
+                    Some(state.role().name().to_owned()),
+                    Some(state.health().name().to_owned()),
+                    Some(state.position_text()),
+                    fresh_ms,
+                    Some(state.in_use().to_string()),
+                    Some(state.served().to_string()),
+                    state.trouble(),
+                ]);
+            }
+        }
+        Answer {
+            columns: vec![
+                "database",
+                "shard",
+                "node",
+                "address",
+                "role",
+                "health",
+                "position",
+                "fresh_ms_ago",
+                "in_use",
+                "served",
+                "trouble",
+            ],
+            rows,
+            tag: "SHOW".to_owned(),
+        }
+    }
+
+    fn pools(&self) -> Answer {
+        let rows = self
+            .process
+            .pools
+            .all()
+            .iter()
+            .map(|pool| {
+                let counts = pool.counts();
+                vec![
+                    Some(format!("{}:{}", pool.key.host, pool.key.port)),
+                    Some(pool.key.database.to_string()),
+                    Some(pool.key.user.to_string()),
+                    Some(counts.size.to_string()),
+                    Some(counts.open.to_string()),
+                    Some(counts.active.to_string()),
+                    Some(counts.waiting.to_string()),
+                    Some(counts.lent.to_string()),
+                ]
+            })
+            .collect();
+        Answer {
+            columns: vec!["node", "database", "user", "size", "open", "active", "waiting", "lent"],
+            rows,
+            tag: "SHOW".to_owned(),
+        }
+    }
+}
+
+enum Verb {
+    Show,
+    Other,
+}
+
+fn verb(command: &str) -> Verb {
+    match command.split_whitespace().next().map(str::to_ascii_uppercase).as_deref() {
+        Some("SHOW" | "SELECT") => Verb::Show,
+        _ => Verb::Other,
+    }
+}
+
+fn pair(item: &str, value: String) -> Vec<Option<String>> {
+    vec![Some(item.to_owned()), Some(value)]
+}
+
+fn find(all: &[(String, String)], name: &str) -> Option<String> {
+    all.iter().find(|(known, _)| known == name).map(|(_, command)| command.clone())
+}
+
+fn missing(name: &str) -> ClientError {
+    ClientError::new(
+        Code::NoStatement,
+        format_args!("prepared statement or portal \"{name}\" does not exist"),
+        "Prepare it first.",
+    )
+}
+
+fn describe(out: &mut Vec<u8>, answer: &Answer) {
+    let columns: Vec<Column<'_>> = answer.columns.iter().map(|name| Column::text(name)).collect();
+    reply::row_description(out, &columns).expect("names of columns hold no zero byte and are few");
+}
+
+fn rows(out: &mut Vec<u8>, answer: &Answer) {
+    for row in &answer.rows {
+        reply::data_row(out, row).expect("a row has as many cells as there are columns");
+    }
+    reply::command_complete(out, &answer.tag).expect("tags hold no zero byte");
+}

@@ -1,0 +1,589 @@
+//! Pools of server connections: bounded per node, database and user; first come, first served; no thread is woken for
+//! a connection that the own thread has.
+//!
+//! Every worker thread keeps the idle connections that its own reactor watches. What is shared is small: how many are
+//! open, and who waits. A worker without an idle connection opens one while the bound allows, and otherwise queues; a
+//! connection given back anywhere goes to the one who waited longest, on whatever thread, and later home again.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use crate::backend::connection::Connection;
+use crate::backend::connection::login;
+use crate::clock;
+use crate::net;
+use crate::shard_map::PoolLimits;
+use crate::shard_map::ServerLogin;
+use crate::tasks;
+
+/// What a pool is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolKey {
+    /// Host name or address.
+    pub host: Arc<str>,
+    /// TCP port.
+    pub port: u16,
+    /// The database's name on the server.
+    pub database: Arc<str>,
+    /// The role that logs in.
+    pub user: Arc<str>,
+}
+
+/// How a pool opens connections; replaced when the map changes it.
+#[derive(Debug)]
+pub struct Recipe {
+    /// The version of the map that says so: an older one never takes the place of a newer.
+    pub version: u64,
+    /// The role and its password.
+    pub login: ServerLogin,
+    /// TLS toward the server.
+    pub tls: net::ClientTls,
+    /// Bounds.
+    pub limits: PoolLimits,
+    /// How long opening may take.
+    pub connect: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// All are lent and none came back in time.
+    #[error("no server connection became free within {0:?}")]
+    Exhausted(Duration),
+    /// The server cannot be reached, or did not answer in time.
+    #[error("cannot reach {node}: {reason}")]
+    Unreachable {
+        /// Which.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server answered with an error of its own.
+    #[error("the server refused the login: {0}")]
+    Refused(login::ServerError),
+}
+
+/// Counts of one pool, for SHOW POOLS.
+#[derive(Clone, Debug, Default)]
+pub struct PoolCounts {
+    /// Connections open, idle or lent or being opened.
+    pub open: usize,
+    /// Of these, lent or being opened.
+    pub active: usize,
+    /// Clients that wait.
+    pub waiting: usize,
+    /// The bound.
+    pub size: usize,
+    /// How often one was lent.
+    pub lent: u64,
+}
+
+/// What all threads share about one pool.
+#[derive(Debug)]
+pub struct Shared {
+    /// What it is for.
+    pub key: PoolKey,
+    recipe: Mutex<Arc<Recipe>>,
+    /// The recipe's, to be read without the lock.
+    version: AtomicU64,
+    size: AtomicUsize,
+    open: AtomicUsize,
+    idle: AtomicUsize,
+    waiting: AtomicUsize,
+    lent: AtomicU64,
+    waiters: Mutex<VecDeque<Waiter>>,
+    /// Set when the map no longer has it: what is lent finishes, nothing is kept.
+    retired: AtomicBool,
+    /// Connections older than this moment are closed instead of kept (`RECONNECT`, a new primary).
+    opened_before: AtomicU64,
+    /// The ParameterStatus of a fresh login here.
+    greeting: Mutex<Option<Greeting>>,
+}
+
+/// What a server says of itself at login: names and values of its reported settings.
+pub type Greeting = Arc<Vec<(String, String)>>;
+
+#[derive(Debug)]
+struct Waiter(oneshot::Sender<Grant>);
+
+#[derive(Debug)]
+enum Grant {
+    Connection(Box<Connection>),
+    Open(Slot),
+}
+
+/// The right to have one connection open; given back on drop, to whoever waits.
+#[derive(Debug)]
+pub struct Slot {
+    pool: Option<Arc<Shared>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.take() else { return };
+        let mut pool = pool;
+        // Somebody may be waiting for exactly this: hand the right on rather than giving it up.
+        while pool.waiting.load(Ordering::Acquire) > 0
+            && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
+        {
+            let Some(waiter) = pool.next_waiter() else { break };
+            match waiter.0.send(Grant::Open(Self { pool: Some(Arc::clone(&pool)) })) {
+                Ok(()) => return,
+                Err(Grant::Open(mut unwanted)) => {
+                    // The waiter gave up; take the right back without dropping it, which would recurse.
+                    if let Some(back) = unwanted.pool.take() {
+                        pool = back;
+                    }
+                }
+                Err(Grant::Connection(_)) => {}
+            }
+        }
+        pool.open.fetch_sub(1, Ordering::SeqCst);
+        // Who queued between the look above and this found nothing to take, and nobody else would tell them.
+        pool.hand_on_slots();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn next_waiter(&self) -> Option<Waiter> {
+        let mut waiters = locked(&self.waiters);
+        let waiter = waiters.pop_front();
+        self.waiting.store(waiters.len(), Ordering::Release);
+        waiter
+    }
+
+    fn enqueue(&self) -> oneshot::Receiver<Grant> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = locked(&self.waiters);
+        waiters.retain(|waiter| !waiter.0.is_closed());
+        waiters.push_back(Waiter(sender));
+        // Before it is looked whether something is free; who frees something looks for waiters afterwards.
+        self.waiting.store(waiters.len(), Ordering::SeqCst);
+        receiver
+    }
+
+    fn take_slot(self: &Arc<Self>) -> Option<Slot> {
+        let size = self.size.load(Ordering::Relaxed);
+        self.open
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < size).then_some(open + 1))
+            .is_ok()
+            .then(|| Slot { pool: Some(Arc::clone(self)) })
+    }
+
+    /// Gives what may be opened to those who wait.
+    fn hand_on_slots(self: &Arc<Self>) {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            let Some(slot) = self.take_slot() else { return };
+            // On drop it goes to the one who waited longest.
+            drop(slot);
+        }
+    }
+
+    /// Takes up how connections are opened from now on, unless that is known better already.
+    fn take_up(self: &Arc<Self>, recipe: Arc<Recipe>) {
+        let mut current = locked(&self.recipe);
+        if recipe.version <= current.version {
+            return;
+        }
+        self.size.store(recipe.limits.size, Ordering::Relaxed);
+        self.version.store(recipe.version, Ordering::Release);
+        *current = recipe;
+        drop(current);
+        self.hand_on_slots();
+    }
+
+    /// What a server said at the last fresh login here.
+    #[must_use]
+    pub fn greeting(&self) -> Option<Greeting> {
+        locked(&self.greeting).clone()
+    }
+
+    /// Counts for SHOW POOLS.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        let open = self.open.load(Ordering::Relaxed);
+        PoolCounts {
+            open,
+            active: open.saturating_sub(self.idle.load(Ordering::Relaxed)),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            size: self.size.load(Ordering::Relaxed),
+            lent: self.lent.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether a connection is still wanted; its age is looked at by [`WorkerPools::tidy`] only.
+    fn keeps(&self, connection: &Connection) -> bool {
+        !self.retired.load(Ordering::Relaxed)
+            && connection.opened.0 >= self.opened_before.load(Ordering::Relaxed)
+            && self.open.load(Ordering::Relaxed) <= self.size.load(Ordering::Relaxed)
+    }
+}
+
+/// All pools of the process.
+#[derive(Debug, Default)]
+pub struct Pools {
+    all: Mutex<HashMap<PoolKey, Arc<Shared>>>,
+    mailboxes: Mutex<Vec<mpsc::Sender<Letter>>>,
+}
+
+/// What one worker tells another about a pool.
+#[derive(Debug)]
+enum Letter {
+    /// A connection comes home.
+    Home(Box<Connection>),
+    /// Somebody waits while you may have an idle one.
+    Wanted(Arc<Shared>),
+}
+
+impl Pools {
+    /// The pool of that key, made or brought up to date with `recipe`.
+    pub fn pool(&self, key: &PoolKey, recipe: Arc<Recipe>) -> Arc<Shared> {
+        let mut all = locked(&self.all);
+        let pool = all.entry(key.clone()).or_insert_with(|| {
+            Arc::new(Shared {
+                key: key.clone(),
+                size: AtomicUsize::new(recipe.limits.size),
+                version: AtomicU64::new(recipe.version),
+                recipe: Mutex::new(Arc::clone(&recipe)),
+                open: AtomicUsize::new(0),
+                idle: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
+                lent: AtomicU64::new(0),
+                waiters: Mutex::default(),
+                retired: AtomicBool::new(false),
+                opened_before: AtomicU64::new(0),
+                greeting: Mutex::default(),
+            })
+        });
+        pool.take_up(recipe);
+        Arc::clone(pool)
+    }
+
+    /// Every pool, in order of key.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Shared>> {
+        let mut all: Vec<_> = locked(&self.all).values().cloned().collect();
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        all
+    }
+
+    /// Retires every pool that `keep` does not want: nothing of it is kept, what is lent finishes.
+    pub fn retire(&self, keep: impl Fn(&PoolKey) -> bool) {
+        locked(&self.all).retain(|key, pool| {
+            let kept = keep(key);
+            pool.retired.store(!kept, Ordering::Relaxed);
+            kept
+        });
+    }
+
+    /// Has every connection to a node closed when it comes back: its role changed, or an operator said so.
+    pub fn reconnect(&self, host: &str, port: u16) {
+        for pool in locked(&self.all).values().filter(|pool| &*pool.key.host == host && pool.key.port == port) {
+            pool.opened_before.store(clock::now().0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One worker's side of all pools.
+#[derive(Debug)]
+pub struct WorkerPools {
+    pools: Arc<Pools>,
+    /// This worker's number.
+    pub worker: usize,
+    local: RefCell<HashMap<PoolKey, Rc<Pool>>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    outboxes: RefCell<Vec<Vec<u8>>>,
+}
+
+/// One pool, as one worker sees it.
+#[derive(Debug)]
+pub struct Pool {
+    /// What the threads share.
+    pub shared: Arc<Shared>,
+    idle: RefCell<Vec<Connection>>,
+}
+
+/// How many buffers a worker keeps for later.
+const BUFFERS_KEPT: usize = 64;
+
+/// The largest buffer for building messages that is kept, in bytes.
+const OUTBOX_KEPT: usize = 64 << 10;
+
+/// How many letters may wait for a worker; beyond it a connection stays where it is.
+const LETTERS_MAX: usize = 1024;
+
+impl WorkerPools {
+    /// This worker's side; starts the task that reads its letters. Call on the worker's own thread.
+    #[must_use]
+    pub fn start(pools: Arc<Pools>) -> Rc<Self> {
+        let (sender, mut letters) = mpsc::channel(LETTERS_MAX);
+        let worker = {
+            let mut mailboxes = locked(&pools.mailboxes);
+            mailboxes.push(sender);
+            mailboxes.len() - 1
+        };
+        let this = Rc::new(Self {
+            pools,
+            worker,
+            local: RefCell::default(),
+            buffers: RefCell::default(),
+            outboxes: RefCell::default(),
+        });
+        let reader = Rc::clone(&this);
+        tasks::local("pool letters", async move {
+            while let Some(letter) = letters.recv().await {
+                match letter {
+                    Letter::Home(connection) => reader.give_back(*connection),
+                    Letter::Wanted(shared) => reader.serve_waiters(&shared),
+                }
+            }
+        });
+        this
+    }
+
+    /// A buffer to read into.
+    #[must_use]
+    pub fn buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for later.
+    pub fn keep_buffer(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < BUFFERS_KEPT {
+            buffers.push(buffer);
+        }
+    }
+
+    /// An empty buffer to build messages in.
+    #[must_use]
+    pub fn outbox(&self) -> Vec<u8> {
+        self.outboxes.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps an empty buffer for later, unless it grew large.
+    pub fn keep_outbox(&self, outbox: Vec<u8>) {
+        let mut outboxes = self.outboxes.borrow_mut();
+        if outboxes.len() < BUFFERS_KEPT && outbox.capacity() <= OUTBOX_KEPT {
+            outboxes.push(outbox);
+        }
+    }
+
+    /// This worker's side of one pool, as the map of `version` has it.
+    pub fn pool(&self, key: &PoolKey, version: u64, recipe: impl FnOnce() -> Arc<Recipe>) -> Rc<Pool> {
+        let known = self.local.borrow().get(key).cloned();
+        if let Some(pool) = &known
+            && !pool.shared.retired.load(Ordering::Relaxed)
+            && pool.shared.version.load(Ordering::Acquire) >= version
+        {
+            return Rc::clone(pool);
+        }
+        let shared = self.pools.pool(key, recipe());
+        match known {
+            Some(pool) if Arc::ptr_eq(&pool.shared, &shared) => pool,
+            former => {
+                if let Some(former) = former {
+                    // Idle sessions may keep it for long; its connections are wanted by nobody.
+                    let unwanted = former.idle.take().len();
+                    former.shared.idle.fetch_sub(unwanted, Ordering::Relaxed);
+                }
+                let pool = Rc::new(Pool { shared, idle: RefCell::default() });
+                self.local.borrow_mut().insert(key.clone(), Rc::clone(&pool));
+                pool
+            }
+        }
+    }
+
+    /// An idle connection of this worker, if one is there and nobody waits. The fast path: no await, no lock.
+    #[must_use]
+    pub fn take_idle(&self, pool: &Pool) -> Option<Connection> {
+        if pool.shared.waiting.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let mut connection = self.pop_quiet(pool)?;
+        self.hand_out(pool, &mut connection);
+        Some(connection)
+    }
+
+    fn pop_quiet(&self, pool: &Pool) -> Option<Connection> {
+        loop {
+            let mut connection = pool.idle.borrow_mut().pop()?;
+            pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
+            // What the server hung up on, or sent something on unasked, is of no use.
+            if connection.is_quiet() && connection.opened.0 >= pool.shared.opened_before.load(Ordering::Relaxed) {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn hand_out(&self, pool: &Pool, connection: &mut Connection) {
+        pool.shared.lent.fetch_add(1, Ordering::Relaxed);
+        connection.used = false;
+        connection.lend(self.buffer());
+    }
+
+    /// A connection: an idle one, a new one, or, when the bound is reached, the first that comes back.
+    ///
+    /// Cancel-safe: gives up its place in the queue, nothing more.
+    ///
+    /// # Errors
+    /// See [`CheckoutError`].
+    pub async fn checkout(&self, pool: &Pool) -> Result<Connection, CheckoutError> {
+        if let Some(connection) = self.take_idle(pool) {
+            return Ok(connection);
+        }
+        let shared = &pool.shared;
+        let wait = locked(&shared.recipe).limits.wait;
+        let slot = if shared.waiting.load(Ordering::Acquire) == 0 { shared.take_slot() } else { None };
+        let mut connection = match slot {
+            Some(slot) => self.open(shared, slot).await?,
+            None => {
+                let receiver = shared.enqueue();
+                // Between the look and the queueing one may have come back, here or elsewhere.
+                self.serve_waiters(shared);
+                if let Some(slot) = shared.take_slot() {
+                    drop(slot);
+                }
+                self.ask_others(shared);
+                match tokio::time::timeout(wait, receiver).await {
+                    Ok(Ok(Grant::Connection(connection))) => *connection,
+                    Ok(Ok(Grant::Open(slot))) => self.open(shared, slot).await?,
+                    Ok(Err(_)) | Err(_) => return Err(CheckoutError::Exhausted(wait)),
+                }
+            }
+        };
+        self.hand_out(pool, &mut connection);
+        Ok(connection)
+    }
+
+    async fn open(&self, shared: &Arc<Shared>, slot: Slot) -> Result<Connection, CheckoutError> {
+        let recipe = Arc::clone(&locked(&shared.recipe));
+        let key = &shared.key;
+        let login = login::Login {
+            user: &recipe.login.user,
+            password: recipe.login.password.as_ref(),
+            database: &key.database,
+            parameters: &[],
+        };
+        let deadline = clock::now().plus(recipe.connect);
+        let opened = login::open(&key.host, key.port, &recipe.tls, &login, deadline)
+            .await
+            .map_err(|error| CheckoutError::of(error, key))?;
+        let greeting: Greeting = Arc::new(opened.parameters);
+        *locked(&shared.greeting) = Some(greeting);
+        Ok(Connection::new(opened.stream, opened.pid, opened.key, &opened.leftover, clock::now(), self.worker, slot))
+    }
+
+    fn ask_others(&self, shared: &Arc<Shared>) {
+        if shared.idle.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for (worker, mailbox) in locked(&self.pools.mailboxes).iter().enumerate() {
+            if worker != self.worker {
+                // A full mailbox is being read; its reader will give back what it holds soon enough.
+                let _ = mailbox.try_send(Letter::Wanted(Arc::clone(shared)));
+            }
+        }
+    }
+
+    fn serve_waiters(&self, shared: &Arc<Shared>) {
+        let local = self.local.borrow().get(&shared.key).cloned();
+        let Some(pool) = local else { return };
+        while shared.waiting.load(Ordering::Acquire) > 0 {
+            let Some(connection) = self.pop_quiet(&pool) else { return };
+            self.give_back(connection);
+        }
+    }
+
+    /// Gives back a connection that is clean and idle. Whatever is not must be dropped instead.
+    pub fn give_back(&self, mut connection: Connection) {
+        if let Some(buffer) = connection.reclaim() {
+            self.keep_buffer(buffer);
+        }
+        let Some(shared) = connection.slot.pool.clone() else { return };
+        if !connection.is_quiet() || !shared.keeps(&connection) {
+            return;
+        }
+        let mut connection = Box::new(connection);
+        while shared.waiting.load(Ordering::Acquire) > 0 {
+            let Some(waiter) = shared.next_waiter() else { break };
+            match waiter.0.send(Grant::Connection(connection)) {
+                Ok(()) => return,
+                Err(Grant::Connection(back)) => connection = back,
+                Err(Grant::Open(_)) => return,
+            }
+        }
+        if connection.home != self.worker {
+            let mailbox = locked(&self.pools.mailboxes).get(connection.home).cloned();
+            match mailbox.map(|mailbox| mailbox.try_send(Letter::Home(connection))) {
+                None | Some(Ok(())) => return,
+                Some(Err(
+                    mpsc::error::TrySendError::Full(Letter::Home(back))
+                    | mpsc::error::TrySendError::Closed(Letter::Home(back)),
+                )) => {
+                    connection = back;
+                }
+                Some(Err(_)) => return,
+            }
+        }
+        let local = self.local.borrow().get(&shared.key).cloned();
+        let pool = local.unwrap_or_else(|| {
+            let pool = Rc::new(Pool { shared: Arc::clone(&shared), idle: RefCell::default() });
+            self.local.borrow_mut().insert(shared.key.clone(), Rc::clone(&pool));
+            pool
+        });
+        pool.idle.borrow_mut().push(*connection);
+        shared.idle.fetch_add(1, Ordering::SeqCst);
+        if shared.waiting.load(Ordering::SeqCst) > 0 {
+            // They queued while this one was on its way here, and did not see it.
+            self.serve_waiters(&shared);
+        }
+    }
+
+    /// Closes idle connections that are too old, unwanted or dead. Call about once a second.
+    pub fn tidy(&self) {
+        let now = clock::now();
+        let pools: Vec<_> = self.local.borrow().values().cloned().collect();
+        for pool in pools {
+            let lifetime = locked(&pool.shared.recipe).limits.lifetime;
+            pool.idle.borrow_mut().retain_mut(|connection| {
+                let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
+                let keep = young && connection.is_quiet() && pool.shared.keeps(connection);
+                if !keep {
+                    pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
+                }
+                keep
+            });
+        }
+        self.local
+            .borrow_mut()
+            .retain(|_, pool| !pool.shared.retired.load(Ordering::Relaxed) || !pool.idle.borrow().is_empty());
+    }
+}
+
+impl CheckoutError {
+    fn of(error: login::OpenError, key: &PoolKey) -> Self {
+        match error {
+            login::OpenError::Refused(said) | login::OpenError::Server(said) => Self::Refused(said),
+            other => Self::Unreachable { node: format!("{}:{}", key.host, key.port), reason: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The client's socket, as execution sees it: messages cut from what arrives, answers gathered into few sends.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use crate::backend::pool::WorkerPools;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::net::Stream;
+
+/// Where a buffer begins to be grown from.
+const BUFFER: usize = 64 << 10;
+
+/// What may be gathered before it is sent.
+const GATHER_MAX: usize = 64 << 10;
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: Stream,
+    inbox: Vec<u8>,
+    filled: usize,
+    at: usize,
+    out: Vec<u8>,
+    /// The longest message that is taken, in bytes.
+    message_max: usize,
+}
+
+/// One message of a client: its type, and where its body stands in [`Client::bytes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The type byte.
+    pub kind: u8,
+    /// The whole of it, header included.
+    pub whole: Range<usize>,
+}
+
+impl Message {
+    /// Where the body stands.
+    #[must_use]
+    pub fn body(&self) -> Range<usize> {
+        self.whole.start + 5..self.whole.end
+    }
+}
+
+impl Client {
+    /// Takes over a stream that has logged in, and what it sent too early.
+    #[must_use]
+    pub fn new(stream: Stream, leftover: &[u8], message_max: usize) -> Self {
+        Self { stream, inbox: leftover.to_vec(), filled: leftover.len(), at: 0, out: Vec::new(), message_max }
+    }
+
+    /// The bytes that a [`Message`] points into; valid until the next read.
+    #[must_use]
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.inbox.get(range).unwrap_or_default()
+    }
+
+    /// The next whole message, if it has arrived. It counts as handled.
+    ///
+    /// # Errors
+    /// When the stream breaks the protocol.
+    pub fn message(&mut self) -> Result<Option<Message>, ClientError> {
+        let Some(&[kind, a, b, c, d]) = self.inbox.get(self.at..self.filled).and_then(<[u8]>::first_chunk::<5>) else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if !matches!(
+            kind,
+            b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' | b'F' | b'X' | b'd' | b'c' | b'f' | b'p'
+        ) {
+            return Err(ClientError::new(
+                Code::ProtocolViolation,
+                format_args!("invalid frontend message type {kind}"),
+                "The session is closed: what follows cannot be read safely.",
+            ));
+        }
+        if length < 4 {
+            return Err(ClientError::new(
+                Code::ProtocolViolation,
+                "invalid message length",
+                "The session is closed: what follows cannot be read safely.",
+            ));
+        }
+        if length > self.message_max {
+            return Err(ClientError::new(
+                Code::ProtocolViolation,
+                format_args!("message of {length} bytes is beyond the limit of {} bytes", self.message_max),
+                "Raise limits.message in the shard map, or send less at once.",
+            ));
+        }
+        let end = self.at + 1 + length;
+        if end > self.filled {
+            return Ok(None);
+        }
+        let whole = self.at..end;
+        self.at = end;
+        Ok(Some(Message { kind, whole }))
+    }
+
+    /// Whether the bytes that have come end with a whole message, and none is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.at == self.filled
+    }
+
+    /// The bytes that have come and are not handled; COPY data is taken from here.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.inbox.get(self.at..self.filled).unwrap_or_default()
+    }
+
+    /// Counts `count` bytes as handled.
+    pub fn consume(&mut self, count: usize) {
+        self.at = (self.at + count).min(self.filled);
+    }
+
+    /// Reads more; holds no buffer while nothing comes. 0: the client hung up. [`Message`]s given out before are void.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, pools: &WorkerPools) -> Poll<io::Result<usize>> {
+        if self.inbox.is_empty() {
+            self.inbox = pools.buffer();
+            self.inbox.resize(BUFFER, 0);
+        }
+        if self.at == self.filled {
+            self.at = 0;
+            self.filled = 0;
+        } else if self.filled == self.inbox.len() {
+            if self.at > 0 {
+                self.inbox.copy_within(self.at..self.filled, 0);
+                self.filled -= self.at;
+                self.at = 0;
+            } else {
+                let wanted = self.inbox.len() * 2;
+                self.inbox.resize(wanted, 0);
+            }
+        }
+        let mut space = ReadBuf::new(self.inbox.get_mut(self.filled..).unwrap_or_default());
+        match Pin::new(&mut self.stream).poll_read(cx, &mut space) {
+            Poll::Ready(Ok(())) => {
+                let count = space.filled().len();
+                self.filled += count;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                if self.filled == 0 {
+                    self.rest(pools);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives the read buffer back while nothing is in it.
+    fn rest(&mut self, pools: &WorkerPools) {
+        let inbox = std::mem::take(&mut self.inbox);
+        if inbox.capacity() == BUFFER {
+            pools.keep_buffer(inbox);
+        }
+    }
+
+    /// Reads more. 0: the client hung up.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn read(&mut self, pools: &WorkerPools) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx, pools)).await
+    }
+
+    /// Adds to what is to be sent.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// What is to be sent, for builders that append.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Drops what was gathered since [`Self::mark`] and not sent.
+    pub fn truncate(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+
+    /// How much has been gathered.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether enough was gathered that it should be sent before more is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= GATHER_MAX
+    }
+
+    /// Sends what was gathered and then `tail`, which is not copied where possible.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn send_with(&mut self, tail: &[u8]) -> io::Result<()> {
+        let rest: &[u8] = if self.out.is_empty() {
+            tail
+        } else {
+            self.out.extend_from_slice(tail);
+            &[]
+        };
+        let mut sent = 0;
+        let stream = &mut self.stream;
+        let bytes: &[u8] = if self.out.is_empty() { rest } else { &self.out };
+        poll_fn(|cx| {
+            while sent < bytes.len() {
+                let count = ready!(Pin::new(&mut *stream).poll_write(cx, bytes.get(sent..).unwrap_or_default()))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                sent += count;
+            }
+            Pin::new(&mut *stream).poll_flush(cx)
+        })
+        .await?;
+        self.out.clear();
+        if self.out.capacity() > GATHER_MAX * 2 {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Sends what was gathered.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() { Ok(()) } else { self.send_with(&[]).await }
+    }
+
+    /// Gives memory back before a long wait.
+    pub fn relax(&mut self) {
+        if self.out.is_empty() && self.out.capacity() > 0 {
+            self.out = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,798 @@
+//! One flight: what is said to servers at once, and what they owe in answer, in order.
+//!
+//! A flight is a list of items. An item is an answer that one or several servers owe (they get the same messages, and
+//! the client sees one answer), or bytes of the proxy's own that take their place between. Rows are forwarded as they
+//! stand in the read buffer; nothing but the end of each answer is looked for.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::task::Context;
+use std::task::Poll;
+
+use smallvec::SmallVec;
+
+use crate::backend::Piece;
+use crate::backend::pool::WorkerPools;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::client::Client;
+use crate::exec::link::Link;
+use crate::exec::say;
+
+/// Which answer is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// ParseComplete.
+    Parse,
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// Rows or COPY, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete.
+    Close,
+    /// ReadyForQuery.
+    Sync,
+    /// Everything up to ReadyForQuery, which is shown only as far as [`Show`] says.
+    Query,
+}
+
+/// Who gets to see an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The client.
+    Client,
+    /// The client, but without the ReadyForQuery at its end (one statement of several).
+    ClientWithoutReady,
+    /// Nobody: the proxy said it for itself. Errors are shown all the same.
+    Nobody,
+    /// The caller, in [`Outcome::collected`]; errors too.
+    Caller,
+}
+
+/// One item of a flight.
+#[derive(Debug)]
+pub enum Item {
+    /// Bytes of the proxy's own.
+    Local(Cow<'static, [u8]>),
+    /// What servers owe.
+    Owed {
+        /// Which answer.
+        expect: Expect,
+        /// By whom: places in the list of links.
+        links: SmallVec<[u8; 8]>,
+        /// Who sees it.
+        show: Show,
+        /// The prepared statement that exists on the links once this is answered (0: none).
+        prepares: u64,
+    },
+}
+
+/// What a flight is run with.
+pub struct Crew<'a> {
+    /// All links of the session.
+    pub links: &'a mut Vec<Link>,
+    /// The client.
+    pub client: &'a mut Client,
+    /// Buffers.
+    pub pools: &'a WorkerPools,
+    /// Added to the position of errors, in characters: where the statement stands in the client's text.
+    pub offset: u32,
+}
+
+/// How a flight ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The SQLSTATE of the first error that a server raised, with the link and the item it came at.
+    pub failed: Option<Failure>,
+    /// The last CommandComplete's tag.
+    pub tag: Option<Vec<u8>>,
+    /// Messages of items shown to the caller, whole, in order.
+    pub collected: Vec<u8>,
+    /// Rows that went to the client.
+    pub rows: u64,
+    /// Whether the client has been told that it may go on (ReadyForQuery).
+    pub ready_shown: bool,
+}
+
+/// A server's error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which link.
+    pub link: usize,
+    /// Which item.
+    pub item: usize,
+    /// Its five characters.
+    pub sqlstate: [u8; 5],
+}
+
+/// Why a flight could not be finished.
+#[derive(Debug)]
+pub enum Lost {
+    /// A server connection broke: which link, at which item, and the server's last words if it said any.
+    Server {
+        /// Which link.
+        link: usize,
+        /// Which item it owed.
+        item: usize,
+        /// Its FATAL message, whole.
+        last_words: Option<Vec<u8>>,
+        /// Whether the client has got a part of a row, so that nothing more can be said to it.
+        within_row: bool,
+    },
+    /// The client's connection broke.
+    Client(io::Error),
+    /// The client broke the protocol.
+    Violation(ClientError),
+}
+
+/// What has been handled of one link's buffer and still goes to the client.
+#[derive(Debug, Default)]
+struct Run {
+    link: usize,
+    range: Range<usize>,
+}
+
+impl Run {
+    fn add(&mut self, crew: &mut Crew<'_>, link: usize, range: Range<usize>) {
+        if !self.range.is_empty() && self.link == link && self.range.end == range.start {
+            self.range.end = range.end;
+            return;
+        }
+        self.settle(crew);
+        self.link = link;
+        self.range = range;
+    }
+
+    /// Copies what is left to the client's gathered bytes.
+    fn settle(&mut self, crew: &mut Crew<'_>) {
+        if !self.range.is_empty()
+            && let Some(link) = crew.links.get(self.link)
+        {
+            crew.client.push(link.connection.bytes(self.range.clone()));
+        }
+        self.range = 0..0;
+    }
+
+    /// Sends everything to the client, what is left in place.
+    async fn send(&mut self, crew: &mut Crew<'_>) -> Result<(), Lost> {
+        let range = std::mem::take(&mut self.range);
+        match crew.links.get(self.link) {
+            Some(link) if !range.is_empty() => crew.client.send_with(link.connection.bytes(range)).await,
+            _ => crew.client.flush().await,
+        }
+        .map_err(Lost::Client)
+    }
+}
+
+/// Says what is to be said and takes in what is owed, in order. The client's answer is complete, but its last part may
+/// still be gathered in `client` unless `last` is true.
+///
+/// After an error of a server (in [`Outcome::failed`]) the rest of the flight has been skipped; if the flight holds a
+/// `Sync` or `Query` owed, all its links are ready again, otherwise they skip until a Sync.
+///
+/// # Errors
+/// See [`Lost`]. What happened on the other links is then unknown.
+pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outcome, Lost> {
+    let mut outcome = Outcome::default();
+    let mut run = Run::default();
+    let mut place = 0;
+    while let Some(item) = items.get(place) {
+        match item {
+            Item::Local(bytes) => {
+                run.settle(crew);
+                crew.client.push(bytes);
+            }
+            Item::Owed { expect, links, show, .. } => {
+                let before = outcome.failed.is_some();
+                answer(place, *expect, links, *show, crew, &mut run, &mut outcome).await?;
+                if outcome.failed.is_some() && !before {
+                    skip(items, place, *expect, crew, &mut run).await?;
+                    // What ends the flight still ends it: go on with the Sync, past everything else.
+                    let sync = items
+                        .iter()
+                        .enumerate()
+                        .skip(place + 1)
+                        .find(|(_, item)| matches!(item, Item::Owed { expect: Expect::Sync, .. }));
+                    match sync {
+                        Some((at, _)) if *expect != Expect::Query => {
+                            place = at;
+                            continue;
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+        place += 1;
+    }
+    if last {
+        run.send(crew).await?
+    } else {
+        run.settle(crew)
+    }
+    Ok(outcome)
+}
+
+/// Takes back what the items after a failure would have made true.
+async fn skip(
+    items: &[Item],
+    failed_at: usize,
+    expect: Expect,
+    crew: &mut Crew<'_>,
+    run: &mut Run,
+) -> Result<(), Lost> {
+    for item in items.iter().skip(failed_at) {
+        if let Item::Owed { links, prepares, .. } = item
+            && *prepares != 0
+        {
+            for link in links {
+                if let Some(link) = crew.links.get_mut(usize::from(*link)) {
+                    link.connection.forget_prepared(*prepares);
+                    if link.connection.unnamed == *prepares {
+                        link.connection.unnamed = 0;
+                    }
+                }
+            }
+        }
+    }
+    // Links other than the failed one still answer what they were asked; none of it is for the client.
+    let has_sync = items.iter().skip(failed_at).any(|item| matches!(item, Item::Owed { expect: Expect::Sync, .. }));
+    if expect == Expect::Query || has_sync {
+        run.settle(crew);
+    }
+    Ok(())
+}
+
+/// Takes in one answer from every link that owes it.
+async fn answer(
+    item: usize,
+    expect: Expect,
+    owing: &[u8],
+    show: Show,
+    crew: &mut Crew<'_>,
+    run: &mut Run,
+    outcome: &mut Outcome,
+) -> Result<(), Lost> {
+    let mut described: Option<Vec<u8>> = None;
+    let mut summed: Option<Vec<u8>> = None;
+    let shown = matches!(show, Show::Client | Show::ClientWithoutReady);
+    let skipping = outcome.failed.is_some();
+    for (turn, link) in owing.iter().enumerate() {
+        let link = usize::from(*link);
+        let (first, last) = (turn == 0, turn + 1 == owing.len());
+        loop {
+            let next = match crew.links.get_mut(link) {
+                Some(link) => link.connection.piece(),
+                None => return Ok(()),
+            };
+            let piece = match next {
+                Ok(Some(piece)) => piece,
+                Ok(None) => {
+                    run.send(crew).await?;
+                    wait(link, item, crew).await?;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a server connection is of no more use");
+                    run.send(crew).await?;
+                    return Err(lost(link, item, crew, None));
+                }
+            };
+            let (kind, range) = match piece {
+                Piece::Rows(range, rows) => {
+                    let discard = outcome.failed.is_some();
+                    if shown && !discard {
+                        outcome.rows += u64::from(rows);
+                        run.add(crew, link, range);
+                        if crew.links.get(link).is_some_and(|link| link.connection.is_within_row()) {
+                            run.send(crew).await?;
+                        }
+                    } else if show == Show::Caller && !discard {
+                        collect(outcome, crew, link, range);
+                    }
+                    continue;
+                }
+                Piece::Message(kind, range) => (kind, range),
+            };
+            match kind {
+                b'N' | b'A' => {
+                    if shown || kind == b'A' {
+                        run.add(crew, link, range);
+                    } else if show == Show::Caller {
+                        collect(outcome, crew, link, range);
+                    }
+                }
+                // A server connection's settings are the proxy's affair; the session tells the client of its own.
+                b'S' => {}
+                b'E' => {
+                    let bytes =
+                        crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
+                    if is_fatal(&bytes) {
+                        run.send(crew).await?;
+                        return Err(lost(link, item, crew, Some(bytes)));
+                    }
+                    if outcome.failed.is_none() {
+                        outcome.failed = Some(Failure { link, item, sqlstate: sqlstate(&bytes) });
+                        if show == Show::Caller {
+                            outcome.collected.extend_from_slice(&bytes);
+                        } else {
+                            run.settle(crew);
+                            crew.client.push(&moved_position(bytes, crew.offset));
+                        }
+                    }
+                    match expect {
+                        // ReadyForQuery still follows.
+                        Expect::Query | Expect::Sync => {}
+                        // Nothing more comes until a Sync.
+                        _ => return Ok(()),
+                    }
+                }
+                b'Z' => {
+                    let status = crew
+                        .links
+                        .get(link)
+                        .and_then(|l| l.connection.bytes(range.clone()).get(5).copied())
+                        .unwrap_or(b'I');
+                    let owed_more = match crew.links.get_mut(link) {
+                        Some(link) => {
+                            link.status = status;
+                            link.due = link.due.saturating_sub(1);
+                            link.due
+                        }
+                        None => 0,
+                    };
+                    match expect {
+                        Expect::Query => {
+                            if last && show == Show::Client {
+                                outcome.ready_shown = true;
+                                run.add(crew, link, range);
+                            }
+                            break;
+                        }
+                        Expect::Sync => {
+                            // After an error, answers to earlier messages of the flight may come before.
+                            if skipping && owed_more > 0 {
+                                continue;
+                            }
+                            if last && show == Show::Client {
+                                outcome.ready_shown = true;
+                                run.add(crew, link, range);
+                            }
+                            break;
+                        }
+                        // A Query of the proxy's own went before, in the same flight.
+                        _ => continue,
+                    }
+                }
+                _ if skipping => {}
+                b'C' => {
+                    let tag = tag(crew, link, range.clone());
+                    match show {
+                        Show::Client | Show::ClientWithoutReady if owing.len() == 1 => {
+                            outcome.tag = Some(tag);
+                            run.add(crew, link, range);
+                        }
+                        Show::Caller => {
+                            outcome.tag = Some(tag);
+                            collect(outcome, crew, link, range);
+                        }
+                        Show::Client | Show::ClientWithoutReady => {
+                            let total = summed.map_or_else(|| tag.clone(), |sum| add_tags(&sum, &tag));
+                            summed = Some(total.clone());
+                            if last {
+                                run.settle(crew);
+                                say::message(crew.client.out(), b'C', |out| {
+                                    out.extend_from_slice(&total);
+                                    out.push(0);
+                                });
+                                outcome.tag = Some(total);
+                            }
+                        }
+                        Show::Nobody => {}
+                    }
+                    if expect == Expect::Execute {
+                        break;
+                    }
+                }
+                b'I' | b's' => {
+                    if shown && last {
+                        run.add(crew, link, range);
+                    } else if show == Show::Caller {
+                        collect(outcome, crew, link, range);
+                    }
+                    if expect == Expect::Execute {
+                        break;
+                    }
+                }
+                b'T' | b'n' | b't' => {
+                    if shown && first {
+                        if owing.len() > 1 && kind == b'T' {
+                            described = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
+                        }
+                        run.add(crew, link, range);
+                    } else if shown && kind == b'T' {
+                        let other = crew.links.get(link).map(|l| l.connection.bytes(range.clone())).unwrap_or_default();
+                        if let Some(ours) = &described
+                            && !same_columns(ours, other)
+                        {
+                            return Err(Lost::Violation(ClientError::unsupported(
+                                "shards describe the columns of this answer differently",
+                                "Bring the schemas of the shards together; SHOW MAP names the difference.",
+                            )));
+                        }
+                    } else if show == Show::Caller {
+                        collect(outcome, crew, link, range);
+                    }
+                    if kind != b't' && matches!(expect, Expect::DescribePortal | Expect::DescribeStatement) {
+                        break;
+                    }
+                }
+                b'1' | b'2' | b'3' => {
+                    if shown && first {
+                        run.add(crew, link, range);
+                    }
+                    if matches!(expect, Expect::Parse | Expect::Bind | Expect::Close) {
+                        break;
+                    }
+                }
+                b'G' => {
+                    run.add(crew, link, range);
+                    run.send(crew).await?;
+                    // In the extended protocol the Sync behind Execute is eaten by the server while it copies.
+                    if expect == Expect::Execute
+                        && let Some(l) = crew.links.get_mut(link)
+                    {
+                        l.sync_eaten = l.due > 0;
+                    }
+                    copy_in(link, item, crew).await?;
+                }
+                b'H' | b'c' => {
+                    if shown {
+                        run.add(crew, link, range);
+                    }
+                }
+                _ => {
+                    tracing::warn!(kind = %char::from(kind), "a server sent a message that fits nowhere");
+                    run.send(crew).await?;
+                    return Err(lost(link, item, crew, None));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits for more from one link, while what is still to be said to any link is sent.
+async fn wait(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
+    if crew.links.get(link).is_some_and(|l| l.sync_eaten) {
+        next_sync(link, item, crew).await?;
+    }
+    let result = poll_fn(|cx| {
+        if let Err((at, error)) = send_all(cx, crew.links) {
+            return Poll::Ready(Err((at, error)));
+        }
+        match crew.links.get_mut(link) {
+            Some(l) => l.connection.poll_fill(cx).map_err(|error| (link, error)),
+            None => Poll::Ready(Ok(0)),
+        }
+    })
+    .await;
+    match result {
+        Ok(0) => Err(lost(link, item, crew, None)),
+        Ok(_) => Ok(()),
+        Err((at, error)) => {
+            tracing::debug!(%error, "a server connection broke");
+            Err(lost(at, item, crew, None))
+        }
+    }
+}
+
+/// Sends what can be sent now.
+fn send_all(cx: &mut Context<'_>, links: &mut [Link]) -> Result<(), (usize, io::Error)> {
+    for (at, link) in links.iter_mut().enumerate() {
+        if link.out.is_empty() {
+            continue;
+        }
+        while link.sent < link.out.len() {
+            match link.connection.poll_send(cx, link.out.get(link.sent..).unwrap_or_default()) {
+                Poll::Ready(Ok(0)) => return Err((at, io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => link.sent += count,
+                Poll::Ready(Err(error)) => return Err((at, error)),
+                Poll::Pending => break,
+            }
+        }
+        if link.sent == link.out.len() {
+            match link.connection.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    link.out.clear();
+                    link.sent = 0;
+                }
+                Poll::Ready(Err(error)) => return Err((at, error)),
+                Poll::Pending => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Carries the client's COPY data to a server until the client ends it, or the server breaks off.
+async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
+    let mut left = 0_usize;
+    loop {
+        // Pass on what has come.
+        loop {
+            let unread = crew.client.unread();
+            let Some(l) = crew.links.get_mut(link) else { return Ok(()) };
+            if left > 0 {
+                let part = left.min(unread.len());
+                if part == 0 {
+                    break;
+                }
+                l.out.extend_from_slice(unread.get(..part).unwrap_or_default());
+                crew.client.consume(part);
+                left -= part;
+                continue;
+            }
+            let Some(&[kind, a, b, c, d]) = unread.first_chunk::<5>() else { break };
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            if !(4..=(1 << 30)).contains(&length) {
+                return Err(violation("invalid message length"));
+            }
+            match kind {
+                b'd' => left = length + 1,
+                b'c' | b'f' => {
+                    if unread.len() < length + 1 {
+                        if length > 64 << 10 {
+                            return Err(violation("a CopyFail message is too long"));
+                        }
+                        break;
+                    }
+                    l.out.extend_from_slice(unread.get(..length + 1).unwrap_or_default());
+                    crew.client.consume(length + 1);
+                    return Ok(());
+                }
+                // The server ignores these while it copies.
+                b'H' | b'S' => crew.client.consume(length + 1),
+                _ => return Err(violation("a message that has no place in COPY")),
+            }
+        }
+        // Send it, and meanwhile take in more from the client unless too much is waiting for the server.
+        enum Event {
+            Client(usize),
+            Server,
+        }
+        let event = poll_fn(|cx| {
+            if let Err((at, error)) = send_all(cx, crew.links) {
+                return Poll::Ready(Err(Err((at, error))));
+            }
+            if let Some(l) = crew.links.get_mut(link) {
+                match l.connection.poll_fill(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Err((link, io::ErrorKind::UnexpectedEof.into())))),
+                    Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Event::Server)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Err((link, error)))),
+                    Poll::Pending => {}
+                }
+                if !l.out.is_empty() {
+                    return Poll::Pending;
+                }
+            }
+            crew.client.poll_read(cx, crew.pools).map_ok(Event::Client).map_err(Ok)
+        })
+        .await;
+        match event {
+            Ok(Event::Client(0)) => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
+            Ok(Event::Client(_)) => {}
+            // An error, or a notice: the caller looks at it, and comes back for more data only if COPY goes on.
+            Ok(Event::Server) => {
+                let over = crew.links.get(link).is_some_and(|l| l.connection.begins_with(b'E'));
+                if over {
+                    return Ok(());
+                }
+                pass_notices(link, crew);
+            }
+            Err(Err((at, error))) => {
+                tracing::debug!(%error, "a server connection broke during COPY");
+                return Err(lost(at, item, crew, None));
+            }
+            Err(Ok(error)) => return Err(Lost::Client(error)),
+        }
+    }
+}
+
+/// Notices that come while COPY data is on its way.
+fn pass_notices(link: usize, crew: &mut Crew<'_>) {
+    while let Some(l) = crew.links.get_mut(link) {
+        if !(l.connection.begins_with(b'N') || l.connection.begins_with(b'S') || l.connection.begins_with(b'A')) {
+            return;
+        }
+        match l.connection.piece() {
+            Ok(Some(Piece::Message(_, range))) => {
+                let bytes = l.connection.bytes(range).to_vec();
+                crew.client.push(&bytes);
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Waits for the Sync with which a client ends a COPY in the extended protocol, and passes it on.
+async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
+    loop {
+        while let Some(message) = crew.client.message().map_err(Lost::Violation)? {
+            match message.kind {
+                b'S' => {
+                    if let Some(l) = crew.links.get_mut(link) {
+                        say::sync(&mut l.out);
+                        l.sync_eaten = false;
+                    }
+                    return Ok(());
+                }
+                b'd' | b'c' | b'f' | b'H' => {}
+                b'X' => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
+                _ => return Err(violation("a message before the Sync that ends COPY")),
+            }
+        }
+        enum Event {
+            Client(usize),
+            Server(usize),
+        }
+        let event = poll_fn(|cx| {
+            if let Err((at, error)) = send_all(cx, crew.links) {
+                return Poll::Ready(Err(Err((at, error))));
+            }
+            if let Some(l) = crew.links.get_mut(link)
+                && let Poll::Ready(result) = l.connection.poll_fill(cx)
+            {
+                return Poll::Ready(result.map(Event::Server).map_err(|error| Err((link, error))));
+            }
+            crew.client.poll_read(cx, crew.pools).map_ok(Event::Client).map_err(Ok)
+        })
+        .await;
+        match event {
+            Ok(Event::Client(0)) => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
+            Ok(Event::Client(_)) => {}
+            Ok(Event::Server(0)) => return Err(lost(link, item, crew, None)),
+            Ok(Event::Server(_)) => return Ok(()),
+            Err(Err((at, _))) => return Err(lost(at, item, crew, None)),
+            Err(Ok(error)) => return Err(Lost::Client(error)),
+        }
+    }
+}
+
+fn violation(what: &str) -> Lost {
+    Lost::Violation(ClientError::new(
+        Code::ProtocolViolation,
+        what,
+        "The session is closed: what follows cannot be read safely.",
+    ))
+}
+
+fn lost(link: usize, item: usize, crew: &Crew<'_>, last_words: Option<Vec<u8>>) -> Lost {
+    let within_row = crew.links.get(link).is_some_and(|l| l.connection.is_within_row());
+    Lost::Server { link, item, last_words, within_row }
+}
+
+fn collect(outcome: &mut Outcome, crew: &Crew<'_>, link: usize, range: Range<usize>) {
+    if let Some(link) = crew.links.get(link) {
+        outcome.collected.extend_from_slice(link.connection.bytes(range));
+    }
+}
+
+fn tag(crew: &Crew<'_>, link: usize, range: Range<usize>) -> Vec<u8> {
+    let bytes = crew.links.get(link).map(|l| l.connection.bytes(range)).unwrap_or_default();
+    bytes.get(5..bytes.len().saturating_sub(1)).unwrap_or_default().to_vec()
+}
+
+/// Adds up the row counts at the end of two tags of the same command.
+#[must_use]
+pub fn add_tags(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let split = |tag: &[u8]| -> Option<(Vec<u8>, u64)> {
+        let text = std::str::from_utf8(tag).ok()?;
+        let (head, count) = text.rsplit_once(' ')?;
+        Some((head.as_bytes().to_vec(), count.parse().ok()?))
+    };
+    match (split(a), split(b)) {
+        (Some((head, one)), Some((_, two))) => {
+            let mut sum = head;
+            sum.push(b' ');
+            sum.extend_from_slice((one + two).to_string().as_bytes());
+            sum
+        }
+        _ => a.to_vec(),
+    }
+}
+
+/// The fields of an ErrorResponse or NoticeResponse: (type, value).
+pub fn fields(message: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    message
+        .get(5..)
+        .unwrap_or_default()
+        .split(|byte| *byte == 0)
+        .take_while(|field| !field.is_empty())
+        .filter_map(|field| field.split_first().map(|(kind, value)| (*kind, value)))
+}
+
+/// The SQLSTATE of an ErrorResponse; `XX000` where it has none.
+#[must_use]
+pub fn sqlstate(message: &[u8]) -> [u8; 5] {
+    fields(message).find(|(kind, _)| *kind == b'C').and_then(|(_, value)| value.try_into().ok()).unwrap_or(*b"XX000")
+}
+
+fn is_fatal(message: &[u8]) -> bool {
+    fields(message).any(|(kind, value)| kind == b'V' && (value == b"FATAL" || value == b"PANIC"))
+}
+
+/// The message with its position moved by `offset` characters.
+fn moved_position(message: Vec<u8>, offset: u32) -> Vec<u8> {
+    if offset == 0 {
+        return message;
+    }
+    let mut moved = Vec::with_capacity(message.len() + 4);
+    say::message(&mut moved, message.first().copied().unwrap_or(b'E'), |out| {
+        for (kind, value) in fields(&message) {
+            out.push(kind);
+            let position = std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
+            match position {
+                Some(position) if kind == b'P' => {
+                    out.extend_from_slice(position.saturating_add(offset).to_string().as_bytes());
+                }
+                _ => out.extend_from_slice(value),
+            }
+            out.push(0);
+        }
+        out.push(0);
+    });
+    moved
+}
+
+/// Whether two RowDescriptions agree in everything a client decodes by: count, names, types, formats. Table numbers may
+/// differ.
+fn same_columns(a: &[u8], b: &[u8]) -> bool {
+    let columns = |message: &[u8]| -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+        let count = u16::from_be_bytes(*message.get(5..)?.first_chunk::<2>()?);
+        let mut at = 7;
+        let mut all = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            let rest = message.get(at..)?;
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let name = rest.get(..end)?.to_vec();
+            // Six bytes of table and column number, then type, size, modifier and format.
+            let shape = rest.get(end + 7..end + 19)?.to_vec();
+            at += end + 19;
+            all.push((name, shape));
+        }
+        Some(all)
+    };
+    match (columns(a), columns(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_add_up() {
+        assert_eq!(add_tags(b"SELECT 3", b"SELECT 4"), b"SELECT 7");
+        assert_eq!(add_tags(b"INSERT 0 1", b"INSERT 0 2"), b"INSERT 0 3");
+        assert_eq!(add_tags(b"BEGIN", b"BEGIN"), b"BEGIN");
+    }
+
+    #[test]
+    fn a_position_moves_and_the_rest_stays() {
+        let mut message = Vec::new();
+        say::message(&mut message, b'E', |out| out.extend_from_slice(b"SERROR\0C42601\0P3\0\0"));
+        let moved = moved_position(message.clone(), 10);
+        assert_eq!(fields(&moved).collect::<Vec<_>>(), [(b'S', &b"ERROR"[..]), (b'C', b"42601"), (b'P', b"13")]);
+        assert_eq!(moved_position(message.clone(), 0), message);
+        assert_eq!(sqlstate(&message), *b"42601");
+    }
+}

@@ -1,0 +1,124 @@
+//! A server connection while a session holds it.
+
+use std::sync::Arc;
+
+use crate::backend::Connection;
+use crate::backend::Settings;
+use crate::exec::say;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::topology::Chosen;
+use crate::topology::Serving;
+
+/// What a session holds of one server: the connection, and what it knows of its state.
+///
+/// Dropping a link closes the connection, for only what is clean and idle may return to a pool.
+#[derive(Debug)]
+pub struct Link {
+    /// The session's own number for it.
+    pub id: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// The node.
+    pub node: NodeId,
+    /// The connection.
+    pub connection: Connection,
+    /// Whether the node was a replica when chosen.
+    pub replica: bool,
+    /// The session's transaction has begun on it.
+    pub begun: bool,
+    /// It may have changed rows in the open transaction.
+    pub wrote: bool,
+    /// It stays with the session when the transaction ends.
+    pub pinned: bool,
+    /// Extended-protocol messages were said since the last Sync.
+    pub unsynced: bool,
+    /// How many ReadyForQuery are owed.
+    pub due: u32,
+    /// What the last ReadyForQuery said.
+    pub status: u8,
+    /// A Sync was eaten by COPY FROM STDIN: the client's next one belongs here.
+    pub sync_eaten: bool,
+    /// The session-level settings that remain if the open transaction is rolled back.
+    pub committed: Arc<Settings>,
+    /// What SET LOCAL did in the open transaction.
+    pub local: Arc<Settings>,
+    /// Settings (session, local) when each savepoint was made.
+    pub marks: Vec<(Arc<Settings>, Arc<Settings>)>,
+    /// What is still to be said.
+    pub out: Vec<u8>,
+    /// How much of `out` has been sent.
+    pub sent: usize,
+    /// Counts as load on the node.
+    pub load: Serving,
+    /// Which life of which node this is, where the shard has replicas: for the session's floor.
+    pub chosen: Option<Chosen>,
+}
+
+impl Link {
+    /// A fresh link over a clean connection.
+    #[must_use]
+    pub fn new(node: NodeId, connection: Connection, replica: bool, load: Serving, chosen: Option<Chosen>) -> Self {
+        let committed = Arc::clone(&connection.settings);
+        Self {
+            id: 0,
+            shard: node.shard,
+            node,
+            connection,
+            replica,
+            begun: false,
+            wrote: false,
+            pinned: false,
+            unsynced: false,
+            due: 0,
+            status: b'I',
+            sync_eaten: false,
+            committed,
+            local: Arc::default(),
+            marks: Vec::new(),
+            out: Vec::new(),
+            sent: 0,
+            load,
+            chosen,
+        }
+    }
+
+    /// Whether the connection may go back to its pool.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.due == 0
+            && self.status == b'I'
+            && !self.unsynced
+            && !self.begun
+            && !self.pinned
+            && !self.sync_eaten
+            && self.out.is_empty()
+            && !self.connection.is_within_row()
+    }
+
+    /// Says Query.
+    pub fn say_query(&mut self, text: &str) {
+        say::query(&mut self.out, text);
+        self.due += 1;
+    }
+
+    /// Says Sync.
+    pub fn say_sync(&mut self) {
+        say::sync(&mut self.out);
+        self.due += 1;
+        self.unsynced = false;
+    }
+
+    /// The transaction on it has ended; settings made in it stay or go.
+    pub fn ended(&mut self, committed: bool) {
+        if committed {
+            self.committed = Arc::clone(&self.connection.settings);
+        } else {
+            self.connection.settings = Arc::clone(&self.committed);
+        }
+        self.local = Arc::default();
+        self.marks.clear();
+        self.begun = false;
+        self.wrote = false;
+    }
+}

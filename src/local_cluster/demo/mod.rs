@@ -1,0 +1,322 @@
+//! `shardway demo`: a cluster, a proxy before it, a shop loaded through the proxy, and something to try.
+//!
+//! The proxy itself is handed in, so that nothing here depends on how it is built.
+
+mod progress;
+mod shop;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::AtEnd;
+use super::Cluster;
+use super::ClusterError;
+use super::ClusterSpec;
+use super::MadeAs;
+use super::Ports;
+use super::client::Client;
+use super::client::SqlError;
+use super::hold_port;
+use super::process::until;
+use super::signals::Signals;
+use progress::Progress;
+
+/// The proxy's port, unless the options name another.
+const PORT: u16 = 6432;
+/// The proxy's HTTP port, when `--port` is the usual one.
+const HTTP_PORT: u16 = 6480;
+/// The first node's port, when `--port` is the usual one.
+const NODE_PORTS: u16 = 6501;
+/// The shop's user, its database, and the console's.
+const USER: &str = "demo";
+const DATABASE: &str = "shop";
+const CONSOLE: &str = "shardway";
+/// The map's file name in the cluster's folder.
+const MAP_FILE: &str = "shard-map.yaml";
+/// How long the proxy may take to answer, and to end.
+const PROXY_MAX: Duration = Duration::from_secs(60);
+/// How many transactions are on their way before their answers are read.
+const TRANSACTIONS_AHEAD: u64 = 25;
+
+/// Starts a sharded sample shop on this machine and a proxy before it; Ctrl-C removes everything.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoOptions {
+    /// The folder for map and servers; a temporary one without.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// The port for Postgres clients. With another than the usual one, the servers take any free ports.
+    #[arg(long, default_value_t = PORT)]
+    pub port: u16,
+    /// The port for MySQL clients.
+    #[arg(long, hide = true)]
+    pub mysql_port: Option<u16>,
+    /// The port for /healthz and /readyz [default: 6480 when --port is the usual one, else none].
+    #[arg(long)]
+    pub http_port: Option<u16>,
+    /// The first of the servers' consecutive ports [default: 6501 when --port is the usual one, else any free ones].
+    #[arg(long)]
+    pub node_ports: Option<u16>,
+    /// How many shards.
+    #[arg(long, default_value_t = 2)]
+    pub shards: usize,
+    /// How many replicas each shard has.
+    #[arg(long, default_value_t = 1)]
+    pub replicas: usize,
+    /// Keep the folder at the end; a start with the same --dir goes on with its rows and its map.
+    #[arg(long, requires = "dir")]
+    pub keep: bool,
+}
+
+impl DemoOptions {
+    fn http_port(&self) -> Option<u16> {
+        self.http_port.or_else(|| (self.port == PORT).then_some(HTTP_PORT))
+    }
+
+    fn node_ports(&self) -> Ports {
+        match self.node_ports {
+            Some(first) => Ports::From(first),
+            None if self.port == PORT => Ports::From(NODE_PORTS),
+            None => Ports::Free,
+        }
+    }
+}
+
+/// A proxy that was started for the demo.
+pub struct Serving {
+    /// Comes when the proxy has ended: asked to, or with the reason.
+    pub ended: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    /// Asks the proxy to end, without waiting for clients.
+    pub stop: Box<dyn FnOnce() + Send>,
+}
+
+/// Why the demo cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("cannot write or print ({0})")]
+    Io(#[from] io::Error),
+    #[error("--mysql-port: MySQL is not built yet")]
+    Mysql,
+    #[error("the kept map {} does not listen on 127.0.0.1:{port}: give --port as it was then", path.display())]
+    OtherPort { path: PathBuf, port: u16 },
+    #[error("the proxy ended: {0}")]
+    ProxyEnded(String),
+    #[error("the proxy did not answer on port {port} within {} s: {error}", PROXY_MAX.as_secs())]
+    ProxySilent { port: u16, error: String },
+    #[error("through the proxy, {statement}: {error}")]
+    Statement { statement: String, error: SqlError },
+}
+
+/// Runs the demo until SIGINT, SIGTERM, or a failure, and removes everything. `serve` starts a proxy with a map.
+pub async fn demo(options: DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> ExitCode {
+    match run(&options, serve).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell when standard error is gone.
+            let _ = writeln!(io::stderr(), "shardway demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> Result<(), DemoError> {
+    if options.mysql_port.is_some() {
+        return Err(DemoError::Mysql);
+    }
+    let mut signals = Signals::listen()?;
+    let cluster = {
+        // Held until the servers run, so that a taken port is found before anything is made.
+        let _ports: Vec<_> =
+            [Some(options.port), options.http_port()].into_iter().flatten().map(hold_port).collect::<Result<_, _>>()?;
+        let progress =
+            Progress::step(&format!("starting {} Postgres servers", options.shards * (1 + options.replicas)));
+        let spec = ClusterSpec {
+            dir: options.dir.clone(),
+            shards: options.shards,
+            replicas: options.replicas,
+            ports: options.node_ports(),
+            database: DATABASE.to_owned(),
+            user: USER.to_owned(),
+            at_end: if options.keep { AtEnd::Keep } else { AtEnd::Remove },
+            ..ClusterSpec::default()
+        };
+        let cluster = tokio::select! {
+            cluster = Cluster::start(spec) => cluster?,
+            () = signals.any() => return Ok(()),
+        };
+        progress.done();
+        cluster
+    };
+    let map = write_map(&cluster, options)?;
+
+    let Serving { mut ended, stop } = serve(&map);
+    let mut running = true;
+    let outcome = tokio::select! {
+        outcome = show(&cluster, options, &map) => outcome,
+        outcome = &mut ended => { running = false; proxy_ended(outcome) }
+        () = signals.any() => Ok(()),
+    };
+    if running {
+        stop();
+        // The proxy goes before its servers, or it would spend its last moments in reporting them dead.
+        if timeout(PROXY_MAX, ended).await.is_err() {
+            tracing::warn!("the proxy did not end in time");
+        }
+    }
+    let progress = Progress::step("stopping");
+    cluster.stop().await?;
+    progress.done();
+    outcome
+}
+
+fn proxy_ended(outcome: Result<(), String>) -> Result<(), DemoError> {
+    Err(DemoError::ProxyEnded(outcome.err().unwrap_or_else(|| "without a reason".to_owned())))
+}
+
+/// Writes the map, unless the folder is a kept one that has its own.
+fn write_map(cluster: &Cluster, options: &DemoOptions) -> Result<PathBuf, DemoError> {
+    let path = cluster.dir().join(MAP_FILE);
+    if cluster.resumed() && path.exists() {
+        let listens = fs::read_to_string(&path)?.contains(&format!("127.0.0.1:{}", options.port));
+        return if listens { Ok(path) } else { Err(DemoError::OtherPort { path, port: options.port }) };
+    }
+    fs::write(&path, cluster.map_yaml(options.port, options.http_port()))?;
+    Ok(path)
+}
+
+/// Loads the shop, says what there is, and waits for ever.
+async fn show(cluster: &Cluster, options: &DemoOptions, map: &Path) -> Result<(), DemoError> {
+    let progress = Progress::step("starting the proxy");
+    let mut client = connect(options.port).await?;
+    progress.done();
+    let primary = cluster.primaries().next().map(|node| node.value(DATABASE, "SELECT to_regclass('settings')"));
+    let loaded = match primary {
+        Some(answer) => answer.await?.is_some(),
+        None => false,
+    };
+    if !loaded {
+        load(cluster, &mut client).await?;
+    }
+    drop(client);
+    let mut out = io::stdout().lock();
+    out.write_all(welcome(cluster, options, map).as_bytes())?;
+    out.flush()?;
+    drop(out);
+    std::future::pending().await
+}
+
+/// Waits until the proxy answers a statement.
+async fn connect(port: u16) -> Result<Client, DemoError> {
+    let mut last = Err(SqlError::Connection(io::ErrorKind::TimedOut.into()));
+    let answers = until(PROXY_MAX, async || {
+        last = async {
+            let mut client = Client::connect(port, USER, DATABASE).await?;
+            client.query("SELECT 1").await?;
+            Ok(client)
+        }
+        .await;
+        last.is_ok()
+    });
+    answers.await;
+    last.map_err(|error| DemoError::ProxySilent { port, error: error.to_string() })
+}
+
+/// Makes the tables and their rows: all through the proxy, but for the rows of the reference table.
+async fn load(cluster: &Cluster, client: &mut Client) -> Result<(), DemoError> {
+    let failed = |statement: &str| {
+        let statement = statement.to_owned();
+        move |error| DemoError::Statement { statement, error }
+    };
+    let progress = Progress::step("creating the shop's tables");
+    for table in shop::TABLES {
+        client.query(table).await.map_err(failed(table))?;
+    }
+    progress.done();
+    // Until writes of reference tables exist, each shard gets its copy past the proxy; the demo says so.
+    for node in cluster.primaries() {
+        node.value(DATABASE, &shop::countries()).await?;
+    }
+    let (copy, rows) = shop::SETTINGS;
+    client.copy_in(copy, rows).await.map_err(failed(copy))?;
+
+    for (name, insert) in shop::INSERTS {
+        client.prepare(name, insert).await.map_err(failed(insert))?;
+    }
+    let progress = Progress::counted("loading customers and their orders", shop::CUSTOMERS);
+    let mut next = 1;
+    while next <= shop::CUSTOMERS {
+        let batch = next..shop::CUSTOMERS.min(next + TRANSACTIONS_AHEAD - 1) + 1;
+        next = batch.end;
+        let inserts = failed("pipelined inserts");
+        for customer in batch.clone() {
+            for (statement, values) in shop::rows_of(customer) {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                client.add(statement, &values).map_err(failed(statement))?;
+            }
+            client.end_transaction();
+        }
+        let answers = async {
+            client.send().await?;
+            for _ in batch.clone() {
+                client.until_ready().await?;
+            }
+            Ok(())
+        };
+        answers.await.map_err(inserts)?;
+        progress.at(batch.end - 1);
+    }
+    progress.done();
+    Ok(())
+}
+
+/// What the demo prints when it is ready. Each command works when it is pasted.
+fn welcome(cluster: &Cluster, options: &DemoOptions, map: &Path) -> String {
+    let url = |database| format!("postgres://{USER}@127.0.0.1:{}/{database}", options.port);
+    let (shop, console) = (url(DATABASE), url(CONSOLE));
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("shardway"));
+    let (program, map) = (program.display(), map.display());
+    let mut text = format!("\nshardway demo is ready\n\n  shop     {shop}\n  console  {console}\n");
+    // Writing to a String cannot fail.
+    if let Some(port) = options.http_port() {
+        let _ = writeln!(text, "  http     http://127.0.0.1:{port}/healthz");
+    }
+    let _ = writeln!(text, "  map      {map}  (edits take effect)");
+    for node in cluster.nodes() {
+        let role = if node.made_as() == MadeAs::Primary { "primary" } else { "replica" };
+        let _ = writeln!(text, "  {:<8} 127.0.0.1:{}  {role}", node.name(), node.port());
+    }
+    let _ = write!(
+        text,
+        "\nThe rows went through the proxy, but for those of \"countries\": until writes of reference tables exist,\n\
+         they were put on every shard directly.\n\nTry, in another terminal:\n\n"
+    );
+    let statements = [
+        "SELECT * FROM customers WHERE id = 7",
+        "SELECT o.id, o.status, i.product, i.quantity FROM orders o JOIN order_items i ON i.customer_id = o.customer_id AND i.order_id = o.id WHERE o.customer_id = 7",
+        "SELECT inet_server_port(), pg_is_in_recovery(), name FROM customers WHERE id = 7",
+        "UPDATE customers SET email = 'new@example.com' WHERE id = 7 RETURNING inet_server_port(), pg_is_in_recovery(), email",
+        "SELECT id, name FROM customers WHERE id IN (1, 2, 3, 4)",
+    ];
+    for statement in statements {
+        let _ = writeln!(text, "  psql {shop} -c \"{statement}\"");
+    }
+    for statement in ["SHOW NODES", "SHOW MAP"] {
+        let _ = writeln!(text, "  psql {console} -c \"{statement}\"");
+    }
+    let _ = writeln!(text, "  {program} explain --map {map} \"SELECT * FROM orders WHERE customer_id = 7\"");
+    let _ = writeln!(text, "  {program} check {map} --connect");
+    let ending = if options.keep { "stops everything; the folder stays" } else { "stops and removes everything" };
+    let _ = writeln!(text, "\nCtrl-C {ending}.");
+    text
+}

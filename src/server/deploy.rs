@@ -1,0 +1,151 @@
+//! A valid map → its databases, live: monitors run, schemas are read, placement is what the shards recorded.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::backend::connection::login;
+use crate::clock;
+use crate::exec::Deployment;
+use crate::exec::Service;
+use crate::shard_map::ShardMap;
+use crate::tasks;
+use crate::topology::SchemaHandle;
+use crate::topology::Topology;
+use crate::topology::control;
+use crate::topology::placement;
+use crate::topology::placement::PlacementError;
+
+/// The databases of a deployment by name.
+pub(super) type Services = BTreeMap<Arc<str>, Arc<Service>>;
+
+/// How long nodes may take to be heard, beyond the time to connect.
+const HEARD: Duration = Duration::from_secs(2);
+
+/// Rounds of taking in what shards recorded.
+const ROUNDS_MAX: usize = 64;
+
+/// Makes the databases of `map` live. What did not change since `before` goes on as it is.
+///
+/// # Errors
+/// Why the map cannot be served, for people.
+pub(super) async fn start(
+    map: &ShardMap,
+    before: Option<&Deployment>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(ShardMap, Services), String> {
+    let mut map = map.clone();
+    let names: Vec<Arc<str>> = map.databases.keys().cloned().collect();
+    for name in &names {
+        map = settle_placement(map, name, before).await?;
+    }
+    let mut services = Services::new();
+    for (name, database) in &map.databases {
+        let former = before.and_then(|deployment| deployment.services.get(name));
+        if let Some(former) = former
+            && former.database == *database
+        {
+            services.insert(Arc::clone(name), Arc::clone(former));
+            continue;
+        }
+        let login = control::login(&map, database)
+            .ok_or_else(|| format!("nobody may log in to database \"{name}\": give it `control:` or a user"))?;
+        let topology =
+            Topology::after(former.map(|it| &*it.topology), Arc::clone(database), login.clone(), &map.timeouts);
+        tasks::shared("topology", Arc::clone(&topology).run(stopping.clone()));
+        let deadline = clock::now().plus(map.timeouts.connect + HEARD);
+        if !topology.heard(deadline).await {
+            tracing::warn!(database = %name, "not every node has answered yet");
+        }
+        let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
+        tasks::shared("schema", Arc::clone(&schema).run(stopping.clone()));
+        if !schema.ready(deadline.plus(HEARD)).await {
+            tracing::warn!(database = %name, "the schema cannot be read yet; statements wait for it");
+        }
+        let tls = login::tls(&database.tls).map_err(|error| format!("databases.{name}.tls: {error}"))?;
+        let service = Service { database: Arc::clone(database), topology, schema, tls };
+        services.insert(Arc::clone(name), Arc::new(service));
+    }
+    Ok((map, services))
+}
+
+/// Compares where the map says that rows are with what the shards recorded; groups without a placement of their own take
+/// the recorded one.
+async fn settle_placement(map: ShardMap, name: &str, before: Option<&Deployment>) -> Result<ShardMap, String> {
+    let mut map = map;
+    for _ in 0..ROUNDS_MAX {
+        let Some(database) = map.databases.get(name).cloned() else { return Ok(map) };
+        let unchanged = before
+            .and_then(|deployment| deployment.services.get(name))
+            .is_some_and(|former| former.database == database);
+        if unchanged {
+            return Ok(map);
+        }
+        let login = control::login(&map, &database)
+            .ok_or_else(|| format!("nobody may log in to database \"{name}\": give it `control:` or a user"))?;
+        let stopping = watch::channel(false);
+        let former = before.and_then(|deployment| deployment.services.get(name));
+        let topology = Topology::after(former.map(|it| &*it.topology), Arc::clone(&database), login, &map.timeouts);
+        tasks::shared("topology", Arc::clone(&topology).run(stopping.1));
+        topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;
+        let fingerprints: Vec<(Arc<str>, String)> = database
+            .groups
+            .iter()
+            .map(|group| (Arc::clone(&group.name), crate::shard_map::diff::fingerprint(&database, group)))
+            .collect();
+        match placement::reconcile(&topology, &fingerprints).await {
+            Ok(recorded) => {
+                for it in recorded {
+                    tracing::info!(database = name, shard = %it.shard, group = %it.group, "placement recorded");
+                }
+                return Ok(map);
+            }
+            Err(PlacementError::Differs(differences)) => {
+                let refused = || {
+                    let error = PlacementError::Differs(differences.clone());
+                    format!("{error}\n{}", error.hint())
+                };
+                let mut moved = false;
+                let mut added: Vec<(Arc<str>, String)> = Vec::new();
+                for difference in &differences {
+                    if difference.now.is_none() {
+                        return Err(refused());
+                    }
+                    let taken = map
+                        .with_recorded(name, &difference.group, &difference.recorded)
+                        .map_err(|refusal| refusal.to_string())?;
+                    moved |= taken.fingerprint(name, &difference.group) != map.fingerprint(name, &difference.group);
+                    map = taken;
+                    added.push((
+                        Arc::clone(&difference.group),
+                        map.fingerprint(name, &difference.group).unwrap_or_default(),
+                    ));
+                }
+                if !moved {
+                    // What differs was added since, and moves no row: the record is brought up to date.
+                    placement::record(&topology, &added).await.map_err(|error| format!("{error}\n{}", error.hint()))?;
+                }
+            }
+            Err(error) => return Err(format!("{error}\n{}", error.hint())),
+        }
+    }
+    Err("the shards' records of placement do not settle".to_owned())
+}
+
+/// Host, port and database of every pool that may be kept.
+pub(super) fn pool_keys(services: &Services) -> BTreeSet<(Arc<str>, u16, Arc<str>)> {
+    services
+        .values()
+        .flat_map(|service| {
+            let database = Arc::clone(&service.database.server_name);
+            service
+                .database
+                .nodes()
+                .map(move |(_, node)| (Arc::clone(&node.host), node.port, Arc::clone(&database)))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}

@@ -1,0 +1,124 @@
+//! What the program does without serving: check a map, explain a statement, serve beside a demo.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::local_cluster::demo::Serving;
+use crate::plan;
+use crate::plan::Planner;
+use crate::plan::SessionView;
+use crate::server;
+use crate::server::Settings;
+use crate::server::Stop;
+use crate::shard_map::ShardMap;
+use crate::shard_map::cli;
+use crate::shard_map::cli::Format;
+use crate::shard_map::live::ProcessEnvironment;
+use crate::shard_map::mistake;
+use crate::topology::connect_check;
+use crate::topology::fit;
+
+/// `shardway check`: what to print, and the exit code.
+#[must_use]
+pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
+    let (mut text, mut code) = cli::check(path, format, &ProcessEnvironment);
+    if !connect || code != 0 {
+        return (text, code);
+    }
+    let found = read(path).and_then(|map| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
+        Ok(runtime.block_on(connect_check::check_connect(&map)))
+    });
+    match found {
+        Ok(findings) => {
+            for finding in &findings {
+                text.push_str(&format!("{finding}\n"));
+            }
+            if findings.iter().any(|finding| finding.severity == fit::Severity::Error) {
+                code = 1;
+            }
+        }
+        Err(error) => {
+            text.push_str(&format!("{error}\n"));
+            code = 1;
+        }
+    }
+    (text, code)
+}
+
+/// `shardway explain`: where a statement would go, by the map alone.
+///
+/// # Errors
+/// A map that cannot be read, or a database that it does not have.
+pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> Result<String, String> {
+    let map = read(path)?;
+    let database = match database {
+        Some(name) => map.databases.get(name).ok_or_else(|| format!("the map has no database \"{name}\""))?,
+        None => map.databases.values().next().ok_or("the map has no database")?,
+    };
+    let schema = Arc::new(plan::assumed_schema(database));
+    let view = SessionView {
+        user: "app".into(),
+        role: None,
+        search_path: "\"$user\", public".into(),
+        time_zone: "UTC".into(),
+        date_style: "ISO, MDY".into(),
+        client_encoding: "UTF8".into(),
+        temporary: None,
+        hint: None,
+    };
+    let mut planner = Planner::new(16);
+    let world = planner.world(database, &schema, &view);
+    let mut text = String::new();
+    match planner.compile(sql, &world) {
+        Ok(statements) => {
+            for statement in &statements {
+                match statement.plan(sql, None, &world) {
+                    Ok(plan) => {
+                        text.push_str(statement.explain(&plan, &world).trim_end());
+                        text.push('\n');
+                    }
+                    Err(error) => text.push_str(&refused(&error)),
+                }
+            }
+        }
+        Err(error) => text.push_str(&refused(&error)),
+    }
+    Ok(text)
+}
+
+fn refused(error: &crate::error::ClientError) -> String {
+    format!("refused {}: {}\nhint: {}\n", error.code.sqlstate(), error.message, error.hint)
+}
+
+fn read(path: &Path) -> Result<ShardMap, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    ShardMap::parse(&path.display().to_string(), &text, &ProcessEnvironment)
+        .map(|(map, _)| map)
+        .map_err(|mistakes| mistake::render(&mistakes))
+}
+
+/// Serves a map on a thread of its own, beside the demo's servers.
+#[must_use]
+pub fn serve_beside(path: &Path) -> Serving {
+    let stop = Stop::default();
+    let settings = Settings { map: path.to_owned(), workers: None };
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().name("proxy".to_owned()).spawn({
+        let stop = stop.clone();
+        move || {
+            // Nobody may be waiting for the end any more.
+            let _ = sender.send(server::run(&settings, &stop).map_err(|error| error.to_string()));
+        }
+    });
+    Serving {
+        ended: Box::pin(async move {
+            if let Err(error) = started {
+                return Err(error.to_string());
+            }
+            ended.await.unwrap_or_else(|_| Err("the proxy's thread broke".to_owned()))
+        }),
+        stop: Box::new(move || stop.stop()),
+    }
+}

@@ -1,0 +1,232 @@
+//! One thread that serves clients: a current-thread runtime, its sessions, its share of the server connections.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::admin;
+use crate::backend::pool::WorkerPools;
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::net::Stream;
+use crate::plan::Planner;
+use crate::server::Process;
+use crate::session::Session;
+use crate::session::Worker;
+use crate::session::login;
+use crate::session::login::Arrival;
+use crate::session::login::Entrance;
+use crate::shard_map::UserAuth;
+use crate::tasks;
+use crate::wire::postgres::backend as reply;
+use crate::wire::postgres::backend::Severity;
+
+/// What the accepting thread knows of a worker.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    clients: Arc<AtomicUsize>,
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Serve(std::net::TcpStream),
+    Drain,
+    Stop,
+}
+
+/// Clients that may wait for a worker's attention.
+const ORDERS_MAX: usize = 1024;
+
+/// Templates that a worker keeps.
+const TEMPLATES_MAX: usize = 10_000;
+
+/// The name of the console's database.
+const CONSOLE: &str = "shardway";
+
+impl Handle {
+    pub(super) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn take(&self, stream: TcpStream) {
+        match stream.into_std() {
+            Ok(stream) => {
+                self.clients.fetch_add(1, Ordering::Relaxed);
+                if self.orders.send(Order::Serve(stream)).await.is_err() {
+                    self.clients.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot hand a client to a worker"),
+        }
+    }
+
+    pub(super) fn drain(&self) {
+        // A full queue is full of clients who are turned away anyway.
+        let _ = self.orders.try_send(Order::Drain);
+    }
+
+    pub(super) fn stop(&self) {
+        let _ = self.orders.try_send(Order::Stop);
+    }
+}
+
+/// Starts `count` workers.
+pub(super) fn start_all(process: &Arc<Process>, count: usize) -> io::Result<Vec<Handle>> {
+    (0..count.max(1))
+        .map(|number| {
+            let (orders, queue) = mpsc::channel(ORDERS_MAX);
+            let clients = Arc::new(AtomicUsize::new(0));
+            let handle = Handle { clients: Arc::clone(&clients), orders };
+            let process = Arc::clone(process);
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        tracing::error!(%error, "a worker cannot start");
+                        return;
+                    }
+                };
+                LocalSet::new().block_on(&runtime, work(process, clients, queue));
+            })?;
+            Ok(handle)
+        })
+        .collect()
+}
+
+async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc::Receiver<Order>) {
+    let pools = WorkerPools::start(Arc::clone(&process.pools));
+    let worker = Rc::new(Worker {
+        current: Arc::clone(&process.current),
+        pools: Rc::clone(&pools),
+        planner: RefCell::new(Planner::new(TEMPLATES_MAX)),
+        registry: Arc::clone(&process.registry),
+        cancels: Arc::clone(&process.cancels),
+        facts: RefCell::new(HashMap::new()),
+        stopping: Notify::new(),
+        draining: Cell::new(false),
+    });
+    tasks::local("pool upkeep", async move {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            every.tick().await;
+            pools.tidy();
+        }
+    });
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Serve(stream) => {
+                let (process, worker, clients) = (Arc::clone(&process), Rc::clone(&worker), Arc::clone(&clients));
+                tasks::local("session", async move {
+                    let _present = Present::new(&process, clients);
+                    meet(stream, &process, worker).await;
+                });
+            }
+            Order::Drain => {
+                worker.draining.set(true);
+                worker.stopping.notify_waiters();
+            }
+            Order::Stop => return,
+        }
+    }
+}
+
+/// Counts a client while it is there.
+struct Present {
+    process: Arc<Process>,
+    clients: Arc<AtomicUsize>,
+}
+
+impl Present {
+    fn new(process: &Arc<Process>, clients: Arc<AtomicUsize>) -> Self {
+        process.clients.fetch_add(1, Ordering::AcqRel);
+        Self { process: Arc::clone(process), clients }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.process.clients.fetch_sub(1, Ordering::AcqRel);
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// From a new connection to the end of its session.
+async fn meet(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<Worker>) {
+    let Some(served) = Box::pin(admit(stream, process, worker)).await else { return };
+    match served {
+        Served::Session(session) => session.serve().await,
+        Served::Console(console) => Box::pin(console).await,
+    }
+}
+
+enum Served {
+    Session(Box<Session>),
+    Console(std::pin::Pin<Box<dyn Future<Output = ()>>>),
+}
+
+async fn admit(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<Worker>) -> Option<Served> {
+    let stream = match TcpStream::from_std(stream).and_then(Stream::tcp) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a client went away before it was met");
+            return None;
+        }
+    };
+    let deployment = process.current.load();
+    let map = &deployment.map;
+    let tls = process.tls.load();
+    let users = |user: &str, database: &str| -> Option<UserAuth> {
+        let found = if database == CONSOLE { map.admins.get(user) } else { map.users.get(user) };
+        found.map(|user| user.auth.clone())
+    };
+    let entrance = Entrance {
+        tls: (**tls).as_ref(),
+        tls_required: map.listen.tls.as_ref().is_some_and(|tls| tls.require),
+        verifiers: &process.verifiers,
+        users: &users,
+        deadline: clock::now().plus(map.timeouts.login),
+    };
+    match login::login(stream, &entrance).await {
+        Ok(Arrival::Cancel { pid, key }) => {
+            worker.cancels.cancel(pid, &key, map.timeouts.connect).await;
+            None
+        }
+        Ok(Arrival::Client(mut arrival)) => {
+            if process.clients.load(Ordering::Acquire) > map.limits.clients {
+                let mut message = Vec::new();
+                let error = ClientError::new(
+                    Code::TooManyClients,
+                    "sorry, too many clients already",
+                    "Raise limits.clients in the shard map, or close connections.",
+                );
+                reply::error(&mut message, Severity::Fatal, &error);
+                // The client may be gone: it is turned away either way.
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut arrival.stream, &message).await;
+                return None;
+            }
+            if arrival.database == CONSOLE {
+                let process = Arc::clone(process);
+                return Some(Served::Console(Box::pin(admin::console::serve(arrival, process, worker))));
+            }
+            Session::start(worker, &deployment, arrival).await.map(|session| Served::Session(Box::new(session)))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a login came to nothing");
+            None
+        }
+    }
+}

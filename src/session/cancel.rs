@@ -1,0 +1,157 @@
+//! Cancel keys: which server connections a client's cancel request is for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use subtle::ConstantTimeEq;
+
+use crate::backend::Connection;
+use crate::backend::connection::login;
+use crate::clock;
+use crate::net::ClientTls;
+use crate::shard_map::Node;
+use crate::tasks;
+
+/// How long a cancel request of the proxy's own may take.
+const CANCEL: Duration = Duration::from_secs(3);
+
+/// All sessions' cancel keys.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    slots: Mutex<HashMap<u32, (u32, Arc<Slot>)>>,
+}
+
+/// What one session runs now.
+#[derive(Debug, Default)]
+struct Slot(Mutex<Running>);
+
+#[derive(Debug, Default)]
+struct Running {
+    targets: Vec<Target>,
+    /// Server processes that a cancel request is on its way to: their connections are not reused.
+    hit: Vec<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Target {
+    host: Arc<str>,
+    port: u16,
+    tls: ClientTls,
+    pid: u32,
+    key: Vec<u8>,
+}
+
+/// A session's own entry; taken out when it is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    cancels: Arc<Cancels>,
+    /// What BackendKeyData tells the client.
+    pub pid: u32,
+    /// What BackendKeyData tells the client.
+    pub key: u32,
+    slot: Arc<Slot>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cancels {
+    /// An entry with a number and a key of its own.
+    #[must_use]
+    pub fn ticket(self: &Arc<Self>) -> Ticket {
+        let slot = Arc::new(Slot::default());
+        let key = rand::random::<u32>();
+        let mut slots = locked(&self.slots);
+        let pid = loop {
+            let pid = rand::random::<u32>() >> 1;
+            if pid != 0 && !slots.contains_key(&pid) {
+                break pid;
+            }
+        };
+        slots.insert(pid, (key, Arc::clone(&slot)));
+        Ticket { cancels: Arc::clone(self), pid, key, slot }
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        locked(&self.slots).len()
+    }
+
+    /// Carries out a cancel request; a wrong key does nothing, as on a server.
+    pub async fn cancel(&self, pid: u32, key: &[u8], connect: Duration) {
+        let found = locked(&self.slots).get(&pid).cloned();
+        let Some((right, slot)) = found else { return };
+        if !bool::from(right.to_be_bytes().ct_eq(key)) {
+            return;
+        }
+        slot.cancel_all(connect).await;
+    }
+}
+
+impl Slot {
+    async fn cancel_all(&self, connect: Duration) {
+        let targets = {
+            let mut running = locked(&self.0);
+            let targets = running.targets.clone();
+            running.hit.extend(targets.iter().map(|target| target.pid));
+            targets
+        };
+        for target in targets {
+            send(&target, connect).await;
+        }
+    }
+}
+
+async fn send(target: &Target, connect: Duration) {
+    let deadline = clock::now().plus(connect);
+    let asked = login::cancel(&target.host, target.port, &target.tls, target.pid, &target.key, deadline).await;
+    if let Err(error) = asked {
+        tracing::warn!(host = %target.host, port = target.port, %error, "a cancel request did not get through");
+    }
+}
+
+impl Ticket {
+    /// Notes a connection that the session holds.
+    pub fn add(&self, node: &Node, tls: &ClientTls, connection: &Connection) {
+        locked(&self.slot.0).targets.push(Target {
+            host: Arc::clone(&node.host),
+            port: node.port,
+            tls: tls.clone(),
+            pid: connection.pid,
+            key: connection.key.clone(),
+        });
+    }
+
+    /// The session lets go of a connection. False: a cancel request was sent to it and may strike late, so that it must
+    /// be closed.
+    #[must_use = "a connection that may be cancelled late must not be reused"]
+    pub fn remove(&self, pid: u32) -> bool {
+        let mut running = locked(&self.slot.0);
+        running.targets.retain(|target| target.pid != pid);
+        let hit = running.hit.contains(&pid);
+        running.hit.retain(|it| *it != pid);
+        !hit
+    }
+
+    /// Cancels what runs on the connection to that server process, without waiting for it.
+    pub fn cancel_now(&self, pid: Option<u32>) {
+        let target = locked(&self.slot.0).targets.iter().find(|target| Some(target.pid) == pid).cloned();
+        if let Some(target) = target {
+            tasks::local("cancel", async move {
+                send(&target, CANCEL).await;
+            });
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        locked(&self.cancels.slots).remove(&self.pid);
+    }
+}

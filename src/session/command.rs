@@ -1,0 +1,1365 @@
+//! What the proxy does itself: transactions, settings, SQL's prepared statements, cursors, DDL, pins.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::backend::Settings;
+use crate::backend::settings;
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::flight;
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Outcome;
+use crate::exec::flight::Show;
+use crate::exec::say;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Command;
+use crate::plan::Effects;
+use crate::plan::Modes;
+use crate::plan::Parameter;
+use crate::plan::Parameters;
+use crate::plan::Pin;
+use crate::plan::Planned;
+use crate::plan::World;
+use crate::session::End;
+use crate::session::Session;
+use crate::session::Trouble;
+use crate::session::prepared::Prepared;
+use crate::session::simple::Order;
+use crate::session::simple::Place;
+use crate::session::simple::messages;
+use crate::session::simple::only_error;
+use crate::session::simple::splice;
+use crate::session::state;
+use crate::session::transaction::Kind;
+use crate::session::transaction::Transaction;
+use crate::wire::postgres::backend as reply;
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Commit,
+    Rollback,
+}
+
+impl Session {
+    /// Carries out a command of the session's own and gathers its answer, without ReadyForQuery.
+    pub(super) async fn command(&mut self, sql: &str, command: &Command) -> Result<(), Trouble> {
+        match command {
+            Command::Empty => {
+                reply::empty_query(self.client.out());
+                Ok(())
+            }
+            Command::Begin(modes) => self.begin(modes),
+            Command::Commit(chain) => self.end(Ending::Commit, *chain).await,
+            Command::Rollback(chain) => self.end(Ending::Rollback, *chain).await,
+            Command::Savepoint(name) => self.savepoint(name).await,
+            Command::Release(name) => self.release_savepoint(name).await,
+            Command::RollbackTo(name) => self.rollback_to(name).await,
+            Command::SetTransaction(modes) => self.set_transaction(sql, modes).await,
+            Command::SetConstraints => self.set_constraints(sql).await,
+            Command::Set { name, local, value } => self.set(sql, name, *local, value.as_deref()).await,
+            Command::Reset(Some(name)) => self.reset(sql, name).await,
+            Command::Reset(None) => {
+                self.reset_all().await?;
+                self.complete("RESET");
+                Ok(())
+            }
+            Command::Show(name) => self.show(name),
+            Command::DiscardAll => self.discard_all().await,
+            Command::Discard => self.discard(sql).await,
+            Command::Prepare { name, types, body } => {
+                let part = |range: &std::ops::Range<usize>| sql.get(range.clone()).unwrap_or_default();
+                self.prepare_sql(name, types.as_ref().map(part), part(body)).await
+            }
+            Command::Execute { name, name_at, arguments } => {
+                let arguments: Vec<&str> =
+                    arguments.iter().map(|range| sql.get(range.clone()).unwrap_or_default()).collect();
+                self.execute_sql(sql, name, name_at.clone(), &arguments).await
+            }
+            Command::Deallocate(name) => self.deallocate(name.as_deref()),
+            Command::Fetch(name) => self.fetch(sql, name).await,
+            Command::Close(name) => self.close_cursor(sql, name.as_deref()).await,
+            Command::Unlisten => self.unlisten(sql).await,
+            Command::Data | Command::Ddl | Command::Declare { .. } | Command::Listen | Command::Notify => {
+                Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.")
+                    .into())
+            }
+        }
+    }
+
+    /// CommandComplete.
+    fn complete(&mut self, tag: &str) {
+        reply::command_complete(self.client.out(), tag).expect("tags of the proxy's own hold no zero byte");
+    }
+
+    fn warn(&mut self, sqlstate: &str, message: &str) {
+        reply::notice(self.client.out(), reply::Severity::Warning, sqlstate, message, None);
+    }
+
+    // ── transactions ──
+
+    fn begin(&mut self, modes: &Modes) -> Result<(), Trouble> {
+        match self.transaction.kind {
+            Kind::Explicit => self.warn("25001", "there is already a transaction in progress"),
+            // The statements before it in the same Query become part of the transaction, as on one server.
+            Kind::Implicit => self.transaction.kind = Kind::Explicit,
+            Kind::None => {
+                self.transaction = Transaction {
+                    kind: Kind::Explicit,
+                    settings_before: Arc::clone(&self.state.settings),
+                    writer: self.batch_writer.take(),
+                    ..Transaction::default()
+                };
+                // What this batch has said already without a BEGIN joins in, as it does on one server.
+                for link in self.links.iter_mut().filter(|link| link.unsynced) {
+                    link.say_query("BEGIN");
+                    link.begun = true;
+                }
+                let joined: SmallVec<[u8; 8]> =
+                    (0_u8..).zip(&self.links).filter(|(_, link)| link.begun).map(|(at, _)| at).collect();
+                for at in joined {
+                    let links = SmallVec::from_slice(&[at]);
+                    self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
+                }
+            }
+        }
+        self.transaction.add_modes(modes);
+        self.items_or_complete("BEGIN");
+        Ok(())
+    }
+
+    /// Gathers a CommandComplete, behind what the flight still owes if there is one.
+    fn items_or_complete(&mut self, tag: &str) {
+        if self.items.is_empty() {
+            self.complete(tag);
+        } else {
+            let mut bytes = Vec::new();
+            reply::command_complete(&mut bytes, tag).expect("tags of the proxy's own hold no zero byte");
+            self.items.push(Item::Local(bytes.into()));
+        }
+    }
+
+    /// The places of the links that take part in the transaction.
+    fn begun(&self) -> SmallVec<[u8; 8]> {
+        (0_u8..).zip(&self.links).filter(|(_, link)| link.begun).map(|(at, _)| at).collect()
+    }
+
+    /// Says `sql` on links, each alone, for the proxy's own ends.
+    async fn own(&mut self, links: &[u8], sql: &str, show: Show) -> Result<Outcome, Trouble> {
+        for at in links {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.say_query(sql);
+            }
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: SmallVec::from_slice(&[*at]),
+                show,
+                prepares: 0,
+            });
+        }
+        self.fly(0, false).await
+    }
+
+    async fn end(&mut self, ending: Ending, chain: bool) -> Result<(), Trouble> {
+        if self.transaction.kind != Kind::Explicit {
+            let implicit = self.transaction.kind == Kind::Implicit;
+            if chain {
+                return Err(ClientError::new(
+                    Code::NoTransaction,
+                    format_args!("{} AND CHAIN can only be used in transaction blocks", word(ending)),
+                    "BEGIN first.",
+                )
+                .into());
+            }
+            self.warn("25P01", "there is no transaction in progress");
+            if implicit {
+                self.finish(ending).await?;
+            }
+            self.complete(word(ending));
+            return Ok(());
+        }
+        let modes = self.transaction.modes.clone();
+        let done = self.finish(ending).await;
+        if chain {
+            self.transaction.kind = Kind::Explicit;
+            self.transaction.settings_before = Arc::clone(&self.state.settings);
+            self.transaction.modes = modes;
+        }
+        let done = done?;
+        self.complete(word(done));
+        Ok(())
+    }
+
+    /// Ends the transaction around the statements of one Query.
+    pub(super) async fn end_implicit(&mut self, commit: bool) -> Result<(), Trouble> {
+        self.finish(if commit { Ending::Commit } else { Ending::Rollback }).await.map(|_| ())
+    }
+
+    /// Ends the open transaction on all servers that joined; tells how it ended.
+    async fn finish(&mut self, ending: Ending) -> Result<Ending, Trouble> {
+        let ending = if self.transaction.failed { Ending::Rollback } else { ending };
+        let before = Arc::clone(&self.transaction.settings_before);
+        let mut begun = self.begun();
+        // Whatever comes of it: the client's transaction is over.
+        let schema_changed = std::mem::take(&mut self.schema_changed);
+        let writer = self.transaction.writer;
+        self.transaction = Transaction::default();
+        self.portals.clear();
+        self.settings_changed();
+        let held: Vec<Arc<str>> = self
+            .state
+            .pins
+            .iter()
+            .filter_map(|(_, pin)| match pin {
+                Pin::HeldCursor(name) => Some(Arc::clone(name)),
+                _ => None,
+            })
+            .collect();
+        self.cursors.retain(|name, _| held.contains(name));
+        if !self.state.pins.is_empty() {
+            self.pins_suspect = true;
+        }
+        if ending == Ending::Rollback {
+            self.state.settings = before;
+            let result = self.own(&begun, "ROLLBACK", Show::Nobody).await;
+            self.ended(false);
+            result?;
+            self.report();
+            return Ok(Ending::Rollback);
+        }
+        // The one that wrote goes first: only when it has committed is anything done.
+        begun.sort_by_key(|at| self.links.get(usize::from(*at)).map(|link| Some(link.shard) != writer));
+        if let Some((first, others)) = begun.split_first() {
+            let others: SmallVec<[u8; 8]> = SmallVec::from_slice(others);
+            let wrote = self.links.get(usize::from(*first)).is_some_and(|link| link.wrote);
+            let result = self.own(&[*first], "COMMIT", Show::Caller).await;
+            let outcome = match result {
+                Ok(outcome) => outcome,
+                Err(Trouble::Refused(error)) => {
+                    // The connection broke between COMMIT and its answer.
+                    self.state.settings = before;
+                    self.drop_begun();
+                    self.report();
+                    return Err(if wrote { unknown(&error).into() } else { Trouble::Refused(error) });
+                }
+                Err(other) => return Err(other),
+            };
+            for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
+                self.client.push(notice);
+            }
+            let committed = outcome.failed.is_none() && outcome.tag.as_deref() == Some(b"COMMIT");
+            if !committed {
+                self.state.settings = before;
+                self.own(&others, "ROLLBACK", Show::Nobody).await?;
+                self.ended(false);
+                self.report();
+                return match outcome.failed {
+                    Some(_) => Err(Trouble::Told(only_error(&outcome.collected))),
+                    None => Ok(Ending::Rollback),
+                };
+            }
+            // Nothing was written there, so nothing depends on the answers.
+            let rest = self.own(&others, "COMMIT", Show::Nobody).await;
+            self.ended(true);
+            if let Err(Trouble::End(end)) = rest {
+                return Err(Trouble::End(end));
+            }
+        }
+        self.report();
+        if schema_changed {
+            self.schema_has_changed().await;
+        }
+        Ok(Ending::Commit)
+    }
+
+    fn ended(&mut self, committed: bool) {
+        let now = clock::now();
+        for link in self.links.iter_mut().filter(|link| link.begun) {
+            if link.wrote
+                && committed
+                && let Some(floor) = self.floors.get_mut(link.shard.index())
+            {
+                floor.wrote(now);
+            }
+            link.ended(committed);
+        }
+        self.release_idle();
+    }
+
+    fn drop_begun(&mut self) {
+        for place in (0..self.links.len()).rev() {
+            if self.links.get(place).is_some_and(|link| link.begun) {
+                self.lose(place);
+            }
+        }
+        self.transaction = Transaction::default();
+    }
+
+    async fn savepoint(&mut self, name: &Arc<str>) -> Result<(), Trouble> {
+        self.within_block("SAVEPOINT")?;
+        let begun = self.begun();
+        let outcome = self.own(&begun, &format!("SAVEPOINT {}", settings::identifier(name)), Show::Nobody).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Failed);
+        }
+        self.transaction.mark(Arc::clone(name), Arc::clone(&self.state.settings), &mut self.links);
+        self.complete("SAVEPOINT");
+        Ok(())
+    }
+
+    async fn release_savepoint(&mut self, name: &str) -> Result<(), Trouble> {
+        self.within_block("RELEASE SAVEPOINT")?;
+        let place = self.transaction.savepoint(name).ok_or_else(|| no_savepoint(name))?;
+        let begun = self.begun();
+        let outcome =
+            self.own(&begun, &format!("RELEASE SAVEPOINT {}", settings::identifier(name)), Show::Nobody).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Failed);
+        }
+        self.transaction.savepoints.truncate(place);
+        for link in self.links.iter_mut().filter(|link| link.begun) {
+            link.marks.truncate(place);
+        }
+        self.complete("RELEASE");
+        Ok(())
+    }
+
+    async fn rollback_to(&mut self, name: &str) -> Result<(), Trouble> {
+        self.within_block("ROLLBACK TO SAVEPOINT")?;
+        let place = self.transaction.savepoint(name).ok_or_else(|| no_savepoint(name))?;
+        if self.transaction.lost {
+            return Err(ClientError::new(
+                Code::NotDone,
+                "the transaction's server connection was lost, and its savepoints with it",
+                "ROLLBACK, and run the transaction again.",
+            )
+            .into());
+        }
+        let begun = self.begun();
+        let outcome =
+            self.own(&begun, &format!("ROLLBACK TO SAVEPOINT {}", settings::identifier(name)), Show::Nobody).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Failed);
+        }
+        if let Some(savepoint) = self.transaction.savepoints.get(place).cloned() {
+            self.state.settings = savepoint.settings;
+            self.transaction.local = savepoint.local;
+            self.transaction.writer = savepoint.writer;
+        }
+        self.transaction.savepoints.truncate(place + 1);
+        for link in self.links.iter_mut().filter(|link| link.begun) {
+            if let Some((settings, local)) = link.marks.get(place).cloned() {
+                link.connection.settings = settings;
+                link.local = local;
+            }
+            link.marks.truncate(place + 1);
+        }
+        self.transaction.failed = false;
+        self.settings_changed();
+        self.report();
+        self.complete("ROLLBACK");
+        Ok(())
+    }
+
+    fn within_block(&self, what: &str) -> Result<(), ClientError> {
+        if self.transaction.is_open() {
+            return Ok(());
+        }
+        Err(ClientError::new(
+            Code::NoTransaction,
+            format_args!("{what} can only be used in transaction blocks"),
+            "BEGIN first.",
+        ))
+    }
+
+    async fn set_transaction(&mut self, sql: &str, modes: &Modes) -> Result<(), Trouble> {
+        if !self.transaction.is_open() {
+            self.warn("25P01", "SET TRANSACTION can only be used in transaction blocks");
+            self.complete("SET");
+            return Ok(());
+        }
+        let begun = self.begun();
+        if begun.is_empty() {
+            self.transaction.add_modes(modes);
+            self.complete("SET");
+            return Ok(());
+        }
+        // Whether it still may be said, the servers know.
+        let outcome = self.own(&begun, sql, Show::Caller).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        self.transaction.add_modes(modes);
+        self.complete("SET");
+        Ok(())
+    }
+
+    async fn set_constraints(&mut self, sql: &str) -> Result<(), Trouble> {
+        if !self.transaction.is_open() {
+            self.warn("25P01", "SET CONSTRAINTS can only be used in transaction blocks");
+            self.complete("SET CONSTRAINTS");
+            return Ok(());
+        }
+        let mut begun = self.begun();
+        if begun.is_empty() {
+            let catalog = self.access.service.database.catalog;
+            let at = self.join(catalog, plan::Access::ReadPrimary).await?;
+            self.prefix(at);
+            begun.push(u8::try_from(at).unwrap_or(u8::MAX));
+        }
+        let outcome = self.own(&begun, sql, Show::Caller).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        self.transaction.constraints.push(sql.to_owned());
+        self.complete("SET CONSTRAINTS");
+        Ok(())
+    }
+
+    // ── settings ──
+
+    /// A link on which settings may be tried, brought up to date.
+    async fn scratch(&mut self) -> Result<u8, Trouble> {
+        let held = self.links.iter().position(|link| link.begun || link.pinned);
+        let at = match held {
+            Some(at) => at,
+            None => {
+                let catalog = self.access.service.database.catalog;
+                self.join(catalog, plan::Access::ReadPrimary).await?
+            }
+        };
+        self.prefix(at);
+        Ok(u8::try_from(at).unwrap_or(u8::MAX))
+    }
+
+    async fn set(&mut self, sql: &str, name: &str, local: bool, value: Option<&str>) -> Result<(), Trouble> {
+        if name.starts_with(settings::OWN) {
+            return self.set_own(name, local, value);
+        }
+        if let Some(value) = value {
+            state::check_server(name, value)?;
+        }
+        if matches!(
+            name,
+            "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
+        ) {
+            return Err(ClientError::unsupported(
+                format_args!("SET {name}"),
+                "Use SET TRANSACTION for the open transaction; log in as the other user instead of changing the session's.",
+            )
+            .into());
+        }
+        let names: Vec<String> = match name {
+            "session characteristics" => {
+                ["isolation", "read_only", "deferrable"].iter().map(|it| format!("default_transaction_{it}")).collect()
+            }
+            _ => vec![name.to_owned()],
+        };
+        let tag = self.try_setting(sql, &names, local).await?;
+        self.complete(&tag);
+        Ok(())
+    }
+
+    /// Runs a statement that sets `names` on a server, reads back what it came to, and makes that the session's.
+    pub(super) async fn try_setting(&mut self, sql: &str, names: &[String], local: bool) -> Result<String, Trouble> {
+        let at = self.scratch().await?;
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
+        let read: Vec<String> =
+            names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
+        let ask = format!("SELECT {}", read.join(", "));
+        if let Some(link) = self.links.get_mut(usize::from(at)) {
+            link.say_query(sql);
+            link.say_query(&ask);
+        }
+        for _ in 0..2 {
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: links.clone(),
+                show: Show::Caller,
+                prepares: 0,
+            });
+        }
+        // The link must still be here when the answer is in: its settings have to be noted.
+        let pinned = self.links.get(usize::from(at)).is_some_and(|link| link.pinned);
+        if let Some(link) = self.links.get_mut(usize::from(at)) {
+            link.pinned = true;
+        }
+        let outcome = self.fly(0, false).await;
+        if let Some(link) = self.links.get_mut(usize::from(at)) {
+            link.pinned = pinned;
+        }
+        let outcome = outcome?;
+        for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
+            self.client.push(notice);
+        }
+        if outcome.failed.is_some() {
+            // The question after the failed statement is not asked; the connection still owes its answer.
+            if let Some(link) = self.links.get_mut(usize::from(at))
+                && link.due > 0
+            {
+                self.settle_due(at).await?;
+            }
+            self.release_idle();
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        let mut tag = String::from("SET");
+        let mut values: Vec<Option<String>> = Vec::new();
+        for message in messages(&outcome.collected) {
+            match message.first() {
+                Some(b'D') => values = cells(message),
+                Some(b'C') if message.get(5..).is_some_and(|body| body.starts_with(b"RESET")) => {
+                    "RESET".clone_into(&mut tag);
+                }
+                _ => {}
+            }
+        }
+        let named: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), local)).collect();
+        self.note_settings(usize::from(at), &named, values)?;
+        Ok(tag)
+    }
+
+    /// Makes what was read back from a link the session's settings: (name, until the end of the transaction only).
+    fn note_settings(
+        &mut self,
+        at: usize,
+        names: &[(String, bool)],
+        values: Vec<Option<String>>,
+    ) -> Result<(), Trouble> {
+        let open = self.transaction.is_open();
+        let mut refused = None;
+        if let Some(link) = self.links.get_mut(at) {
+            for ((name, local), value) in names.iter().zip(values) {
+                let Some(value) = value else { continue };
+                // A setting may be refused by what it came to, however it was written.
+                if let Err(error) = state::check_server(name, &value) {
+                    refused = Some(error);
+                    break;
+                }
+                if *local {
+                    if open {
+                        self.transaction.local = Arc::new(self.transaction.local.with(name, &value));
+                        link.local = Arc::clone(&self.transaction.local);
+                    }
+                } else {
+                    link.connection.settings = Arc::new(link.connection.settings.with(name, &value));
+                    self.state.settings = Arc::new(self.state.settings.with(name, &value));
+                    if self.transaction.local.value(name).is_some() {
+                        self.transaction.local = Arc::new(self.transaction.local.without(name));
+                        link.local = Arc::new(link.local.without(name));
+                    }
+                }
+            }
+            if link.connection.settings == self.state.settings {
+                link.connection.settings = Arc::clone(&self.state.settings);
+            }
+            if !link.begun {
+                link.committed = Arc::clone(&link.connection.settings);
+            }
+        }
+        if let Some(error) = refused {
+            // The connection has it all the same: it is closed rather than reused.
+            self.lose(at);
+            return Err(error.into());
+        }
+        self.settings_changed();
+        self.report();
+        self.release_idle();
+        Ok(())
+    }
+
+    /// Reads back what statements changed by set_config.
+    pub(super) async fn read_back(&mut self) -> Result<(), Trouble> {
+        if self.readback.is_empty() {
+            return Ok(());
+        }
+        let changed = std::mem::take(&mut self.readback);
+        for (shard, set) in changed {
+            if set.name.starts_with(settings::OWN) {
+                return Err(ClientError::unsupported(
+                    "set_config() of a setting under shardway.",
+                    "Use SET: these settings are the proxy's.",
+                )
+                .into());
+            }
+            let Some(at) = self.links.iter().position(|link| link.shard == shard && !link.unsynced) else { continue };
+            let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
+            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
+            if let Some(link) = self.links.get_mut(at) {
+                link.pinned = true;
+            }
+            let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
+            if let Some(link) = self.links.get_mut(at) {
+                link.pinned = pinned;
+            }
+            let outcome = result?;
+            let values =
+                messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
+            self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
+        }
+        self.release_idle();
+        Ok(())
+    }
+
+    /// Takes in answers that a link owes and nobody wants.
+    async fn settle_due(&mut self, at: u8) -> Result<(), Trouble> {
+        let due = self.links.get(usize::from(at)).map_or(0, |link| link.due);
+        for _ in 0..due {
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: SmallVec::from_slice(&[at]),
+                show: Show::Caller,
+                prepares: 0,
+            });
+        }
+        self.fly(0, false).await.map(|_| ())
+    }
+
+    fn set_own(&mut self, name: &str, local: bool, value: Option<&str>) -> Result<(), Trouble> {
+        let changed = |settings: &Settings| match value {
+            Some(value) => settings.with(name, value),
+            None => settings.without(name),
+        };
+        state::check_own(name, value.unwrap_or_else(|| default_of(name)), &self.access.service.database, &self.user)?;
+        if local {
+            if self.transaction.is_open() {
+                self.transaction.local = Arc::new(changed(&self.transaction.local));
+            } else {
+                self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+            }
+        } else {
+            self.state.settings = Arc::new(changed(&self.state.settings));
+            self.transaction.local = Arc::new(self.transaction.local.without(name));
+        }
+        self.settings_changed();
+        self.complete("SET");
+        Ok(())
+    }
+
+    async fn reset(&mut self, sql: &str, name: &str) -> Result<(), Trouble> {
+        if name.starts_with(settings::OWN) {
+            state::check_own(name, default_of(name), &self.access.service.database, &self.user)?;
+            self.state.settings = Arc::new(self.state.settings.without(name));
+            self.transaction.local = Arc::new(self.transaction.local.without(name));
+            self.settings_changed();
+            self.complete("RESET");
+            return Ok(());
+        }
+        let tag = match self.state.startup.value(name).cloned() {
+            // RESET goes back to what login said.
+            Some(value) => {
+                let said = format!(
+                    "SELECT pg_catalog.set_config({}, {}, false)",
+                    settings::literal(name),
+                    settings::literal(&value)
+                );
+                self.try_setting(&said, &[name.to_owned()], false).await?;
+                "RESET".to_owned()
+            }
+            None => {
+                self.try_setting(sql, &[name.to_owned()], false).await?;
+                self.state.settings = Arc::new(self.state.settings.without(name));
+                self.settings_changed();
+                "RESET".to_owned()
+            }
+        };
+        self.complete(&tag);
+        Ok(())
+    }
+
+    async fn reset_all(&mut self) -> Result<(), Trouble> {
+        self.state.settings = Arc::clone(&self.state.startup);
+        self.transaction.local = Arc::default();
+        // What SET LOCAL did on servers that joined is undone there by setting the same again.
+        for place in 0..self.links.len() {
+            let Some(link) = self.links.get_mut(place) else { continue };
+            if link.begun && !link.local.is_empty() {
+                let names: Vec<Arc<str>> = link.local.iter().map(|(name, _)| Arc::clone(name)).collect();
+                let mut have = (*link.connection.settings).clone();
+                for name in &names {
+                    have = have.with(name, "");
+                }
+                link.connection.settings = Arc::new(have);
+                link.local = Arc::default();
+            }
+        }
+        self.settings_changed();
+        self.report();
+        Ok(())
+    }
+
+    /// Tells the client of every reported setting that is not what it was last told.
+    pub(super) fn report(&mut self) {
+        let mut news = Vec::new();
+        for (name, told) in &mut self.state.reported {
+            let lower = name.to_ascii_lowercase();
+            let now = self
+                .transaction
+                .local
+                .value(&lower)
+                .or_else(|| self.state.settings.value(&lower))
+                .or_else(|| self.state.defaults.get(lower.as_str()));
+            if let Some(now) = now
+                && **now != **told
+            {
+                (**now).clone_into(told);
+                news.push((name.clone(), Arc::clone(now)));
+            }
+        }
+        news.sort();
+        for (name, value) in news {
+            // A name or value with a zero byte cannot have come from a server.
+            let _ = reply::parameter_status(self.client.out(), &name, &value);
+        }
+    }
+
+    /// SHOW of one of the proxy's own settings.
+    fn show(&mut self, name: &str) -> Result<(), Trouble> {
+        let value = self.own_value(name)?;
+        let out = self.client.out();
+        reply::row_description(out, &[reply::Column::text(name)]).map_err(ClientError::from)?;
+        reply::data_row(out, &[Some(value.as_bytes())]).map_err(ClientError::from)?;
+        self.complete("SHOW");
+        Ok(())
+    }
+
+    /// The value of one of the proxy's own settings.
+    pub(super) fn own_value(&self, name: &str) -> Result<String, ClientError> {
+        let set = self.state.value(name, &self.transaction.local).map(|value| value.to_string());
+        match name {
+            "shardway.consistency" | "shardway.snapshot" | "shardway.strategy" => {
+                Ok(set.unwrap_or_else(|| default_of(name).to_owned()))
+            }
+            "shardway.shard" => Ok(set.unwrap_or_default()),
+            _ => {
+                state::check_own(name, "", &self.access.service.database, &self.user)?;
+                Ok(set.unwrap_or_default())
+            }
+        }
+    }
+
+    // ── DISCARD, LISTEN, cursors ──
+
+    async fn discard_all(&mut self) -> Result<(), Trouble> {
+        if self.transaction.is_open() {
+            return Err(ClientError::new(
+                Code::InTransaction,
+                "DISCARD ALL cannot run inside a transaction block",
+                "End the transaction first.",
+            )
+            .into());
+        }
+        self.prepared.clear();
+        self.unnamed = None;
+        self.portals.clear();
+        self.cursors.clear();
+        let pinned: SmallVec<[u8; 8]> =
+            (0_u8..).zip(&self.links).filter(|(_, link)| link.pinned).map(|(at, _)| at).collect();
+        if !pinned.is_empty() {
+            let outcome = self.own(&pinned, "DISCARD ALL", Show::Caller).await?;
+            if outcome.failed.is_some() {
+                return Err(Trouble::Told(only_error(&outcome.collected)));
+            }
+            for link in self.links.iter_mut().filter(|link| link.pinned) {
+                link.pinned = false;
+                link.connection.settings = Arc::default();
+                link.committed = Arc::default();
+                link.connection.forget_all_prepared();
+            }
+            self.state.pins.clear();
+            self.release_idle();
+        }
+        self.reset_all().await?;
+        self.complete("DISCARD ALL");
+        Ok(())
+    }
+
+    async fn discard(&mut self, sql: &str) -> Result<(), Trouble> {
+        let pinned: SmallVec<[u8; 8]> =
+            (0_u8..).zip(&self.links).filter(|(_, link)| link.pinned || link.begun).map(|(at, _)| at).collect();
+        let outcome = self.own(&pinned, sql, Show::Caller).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        self.pins_suspect = true;
+        let upper = sql.to_ascii_uppercase();
+        let what = ["PLANS", "SEQUENCES", "TEMPORARY", "TEMP"].iter().find(|what| upper.contains(**what));
+        let tag = match what {
+            Some(&"PLANS") => "DISCARD PLANS",
+            Some(&"SEQUENCES") => "DISCARD SEQUENCES",
+            _ => "DISCARD TEMP",
+        };
+        self.complete(tag);
+        Ok(())
+    }
+
+    async fn unlisten(&mut self, sql: &str) -> Result<(), Trouble> {
+        let listening: SmallVec<[u8; 8]> = (0_u8..)
+            .zip(&self.links)
+            .filter(|(_, link)| link.pinned)
+            .filter(|(_, link)| self.state.pins.iter().any(|(shard, pin)| *shard == link.shard && *pin == Pin::Listen))
+            .map(|(at, _)| at)
+            .collect();
+        let outcome = self.own(&listening, sql, Show::Caller).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        self.pins_suspect = true;
+        self.complete("UNLISTEN");
+        Ok(())
+    }
+
+    async fn fetch(&mut self, sql: &str, name: &str) -> Result<(), Trouble> {
+        let shard = self.cursors.get(name).copied().ok_or_else(|| {
+            ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
+        })?;
+        let order = Order {
+            sql,
+            access: plan::Access::ReadPrimary,
+            command: &Command::Data,
+            effects: &Effects::default(),
+            place: Place::Among,
+            offset: 0,
+        };
+        self.send(&order, &ShardSet::one(shard)).await?;
+        Ok(())
+    }
+
+    async fn close_cursor(&mut self, sql: &str, name: Option<&str>) -> Result<(), Trouble> {
+        match name {
+            Some(name) => {
+                self.fetch(sql, name).await?;
+                self.cursors.remove(name);
+            }
+            None => {
+                let held: SmallVec<[u8; 8]> =
+                    (0_u8..).zip(&self.links).filter(|(_, link)| link.pinned || link.begun).map(|(at, _)| at).collect();
+                let outcome = self.own(&held, sql, Show::Caller).await?;
+                if outcome.failed.is_some() {
+                    return Err(Trouble::Told(only_error(&outcome.collected)));
+                }
+                self.cursors.clear();
+                self.complete("CLOSE CURSOR ALL");
+            }
+        }
+        self.pins_suspect |= !self.state.pins.is_empty();
+        Ok(())
+    }
+
+    /// What a statement that succeeded leaves behind.
+    pub(super) async fn took_effect(
+        &mut self,
+        command: &Command,
+        effects: &Effects,
+        shards: &ShardSet,
+    ) -> Result<(), Trouble> {
+        if let Command::Declare { name, .. } = command
+            && let Some(shard) = shards.only()
+        {
+            self.cursors.insert(Arc::clone(name), shard);
+        }
+        if effects.unpins && !self.state.pins.is_empty() {
+            self.pins_suspect = true;
+        }
+        if effects.changes_schema {
+            if self.transaction.is_open() {
+                self.schema_changed = true;
+            } else {
+                self.schema_has_changed().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The link that a statement with pins or settings ran on stays until that has been noted: the shard's link is held
+    /// before the statement is sent.
+    pub(super) fn hold_for(&mut self, effects: &Effects, command: &Command, place: usize) {
+        let pin = match (&effects.pins, command) {
+            (Some(pin), _) => Some(pin.clone()),
+            (None, Command::Listen) => Some(Pin::Listen),
+            (None, Command::Declare { name, hold: true }) => Some(Pin::HeldCursor(Arc::clone(name))),
+            _ => None,
+        };
+        if let Some(pin) = pin {
+            self.pin(place, &pin);
+            self.pins_suspect = true;
+        }
+        if let Some(link) = self.links.get(place) {
+            let shard = link.shard;
+            self.readback.extend(effects.set_config.iter().map(|set| (shard, set.clone())));
+        }
+    }
+
+    /// Looks whether what pinned the session is still there, and lets go of connections that hold nothing.
+    pub(super) async fn look_at_pins(&mut self) -> Result<(), End> {
+        const QUESTION: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace \
+             OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
+             EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' \
+             AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()), \
+             EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
+             EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
+        self.pins_suspect = false;
+        let pinned: Vec<ShardId> = self.links.iter().filter(|link| link.pinned).map(|link| link.shard).collect();
+        for shard in pinned {
+            let Some(at) = self.links.iter().position(|link| link.pinned && link.shard == shard) else { continue };
+            let place = u8::try_from(at).unwrap_or(u8::MAX);
+            let outcome = match self.own(&[place], QUESTION, Show::Caller).await {
+                Ok(outcome) => outcome,
+                Err(Trouble::End(end)) => return Err(end),
+                Err(_) => continue,
+            };
+            let cells: Vec<bool> = messages(&outcome.collected)
+                .filter(|message| message.first() == Some(&b'D'))
+                .filter_map(|message| reply::DataRow::read(message.get(5..).unwrap_or_default()).ok())
+                .flat_map(|row| row.cells().map(|cell| cell == Some(b"t")).collect::<Vec<_>>())
+                .collect();
+            let &[temporary, locks, cursors, listening] = cells.as_slice() else { continue };
+            self.state.pins.retain(|(of, pin)| {
+                *of != shard
+                    || match pin {
+                        Pin::Temporary(_) => temporary,
+                        Pin::AdvisoryLock => locks,
+                        Pin::HeldCursor(_) => cursors,
+                        Pin::Listen => listening,
+                        Pin::Other(_) => true,
+                    }
+            });
+            self.settings_changed();
+            if !self.state.pins.iter().any(|(of, _)| *of == shard)
+                && let Some(link) = self.links.get_mut(at)
+            {
+                link.pinned = false;
+            }
+        }
+        self.release_idle();
+        Ok(())
+    }
+
+    // ── SQL's prepared statements ──
+
+    async fn prepare_sql(&mut self, name: &str, types: Option<&str>, body: &str) -> Result<(), Trouble> {
+        if self.prepared.contains_key(name) {
+            return Err(ClientError::new(
+                Code::DuplicateStatement,
+                format_args!("prepared statement \"{name}\" already exists"),
+                "DEALLOCATE it first, or choose another name.",
+            )
+            .into());
+        }
+        let world = self.world()?;
+        let compiled = self.worker.planner.borrow_mut().compile(body, &world);
+        let planned = match compiled {
+            Ok(statements) => match <[Planned; 1]>::try_from(statements.into_vec()) {
+                Ok([planned]) => Rc::new(planned),
+                Err(_) => {
+                    return Err(ClientError::unsupported("PREPARE of this statement", "Prepare one statement.").into());
+                }
+            },
+            Err(error) => return Err(self.verified(error, body, &[], &world).await),
+        };
+        let written_types: Option<Arc<str>> = types.map(Into::into);
+        let text: Arc<str> = body.into();
+        let number = self.worker.registry.number(&text, &[], written_types.as_ref(), world.schema.digest);
+        let oids = types.map(type_oids).unwrap_or_default();
+        let prepared =
+            Prepared { text, types: oids, written_types, number, compiled: (world.id, Some(planned)).into() };
+        // The server says now what is wrong with it.
+        let at = self.describing_link(&prepared, &world).await?;
+        let prepared = Rc::new(prepared);
+        self.prefix(at);
+        self.prepare_on(at, &prepared);
+        if self.fly(0, false).await?.failed.is_some() {
+            return Err(Trouble::Failed);
+        }
+        self.prepared.insert(name.into(), prepared);
+        self.complete("PREPARE");
+        Ok(())
+    }
+
+    /// Says SQL's PREPARE on a link that lacks the statement.
+    fn prepare_on(&mut self, at: usize, prepared: &Prepared) {
+        let Some(link) = self.links.get_mut(at) else { return };
+        let number = prepared.number.number;
+        if link.connection.has_prepared(number) {
+            return;
+        }
+        let types = prepared.written_types.as_deref().unwrap_or("");
+        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
+        let evicted = link.connection.note_prepared(number);
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        self.items.push(Item::Owed {
+            expect: Expect::Query,
+            links: links.clone(),
+            show: Show::Nobody,
+            prepares: number,
+        });
+        if let (Some(evicted), Some(link)) = (evicted, self.links.get_mut(at)) {
+            link.say_query(&format!("DEALLOCATE {}", say::statement_name(evicted)));
+            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
+        }
+    }
+
+    async fn execute_sql(
+        &mut self,
+        sql: &str,
+        name: &str,
+        name_at: std::ops::Range<usize>,
+        arguments: &[&str],
+    ) -> Result<(), Trouble> {
+        let prepared = self.prepared.get(name).cloned().ok_or_else(|| no_statement(name))?;
+        if prepared.written_types.is_none() && !prepared.types.is_empty() {
+            return Err(ClientError::unsupported(
+                "EXECUTE of a statement that was prepared by a Parse message with parameter types",
+                "Execute it by Bind and Execute messages, or PREPARE it in SQL.",
+            )
+            .into());
+        }
+        let world = self.world()?;
+        let Some(planned) = self.compiled(&prepared, &world)? else {
+            reply::empty_query(self.client.out());
+            return Ok(());
+        };
+        let values: Vec<Option<String>> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
+        let values: Vec<Parameter<'_>> = values
+            .iter()
+            .map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) })
+            .collect();
+        let parameters = Parameters { types: &prepared.types, values: &values };
+        let plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
+        let template = &planned.template;
+        self.fit_for(&template.command)?;
+        if template.command != Command::Data {
+            return Err(ClientError::unsupported("EXECUTE of a command of the session", "Say it directly.").into());
+        }
+        let shards = self.shards(&plan);
+        self.admit(&shards, template.access, &template.effects)?;
+        let places = match shards.only() {
+            Some(shard) => {
+                let at = self.join(shard, template.access).await?;
+                SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)])
+            }
+            None => self.join_all(&shards, template.access).await?,
+        };
+        let before = sql.get(..name_at.start).unwrap_or_default();
+        let after = sql.get(name_at.end..).unwrap_or_default();
+        let said = format!("{before}{}{after}", say::statement_name(prepared.number.number));
+        for at in &places {
+            let at = usize::from(*at);
+            self.prefix(at);
+            self.prepare_on(at, &prepared);
+            if let Some(link) = self.links.get_mut(at) {
+                link.say_query(&said);
+                link.wrote |= template.access == plan::Access::Write;
+            }
+        }
+        self.items.push(Item::Owed {
+            expect: Expect::Query,
+            links: places,
+            show: Show::ClientWithoutReady,
+            prepares: 0,
+        });
+        let outcome = self.fly(0, false).await?;
+        if outcome.failed.is_some() { Err(Trouble::Failed) } else { Ok(()) }
+    }
+
+    fn deallocate(&mut self, name: Option<&str>) -> Result<(), Trouble> {
+        match name {
+            Some(name) => {
+                self.prepared.remove(name).ok_or_else(|| no_statement(name))?;
+                self.items_or_complete("DEALLOCATE");
+            }
+            None => {
+                self.prepared.clear();
+                self.items_or_complete("DEALLOCATE ALL");
+            }
+        }
+        Ok(())
+    }
+
+    // ── DDL ──
+
+    /// A change of the schema: where it belongs, or on all shards in order.
+    pub(super) async fn ddl(
+        &mut self,
+        text: &str,
+        statement: &Planned,
+        place: Place,
+        world: &Rc<World>,
+    ) -> Result<bool, Trouble> {
+        let sql = text.get(statement.range.clone()).unwrap_or_default();
+        let plan = match statement.plan(text, None, world) {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.verified(error, sql, &[], world).await),
+        };
+        let effects = &statement.template.effects;
+        let shards = self.shards(&plan);
+        if self.transaction.kind == Kind::Explicit && world.database.shards.len() > 1 {
+            return Err(ClientError::unsupported(
+                "DDL inside a transaction block",
+                "Run it outside: each shard commits it by itself, in order.",
+            )
+            .into());
+        }
+        if shards.len() <= 1 {
+            let offset = super::simple::characters(text, statement.range.start);
+            let (access, command) = (plan::Access::Write, &Command::Ddl);
+            let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
+            self.took_effect(&Command::Ddl, effects, &shards).await?;
+            return Ok(shown);
+        }
+        if self.transaction.is_open() {
+            // The statements before it are done; DDL commits by itself.
+            self.end_implicit(true).await?;
+        }
+        let mut done: Vec<ShardId> = Vec::new();
+        let mut tag = None;
+        for shard in shards.iter() {
+            let result = self.ddl_on(shard, sql, effects).await;
+            let trouble = match result {
+                Ok(outcome) if outcome.failed.is_none() => {
+                    if done.is_empty() {
+                        for notice in messages(&outcome.collected).filter(|it| it.first() == Some(&b'N')) {
+                            self.client.push(notice);
+                        }
+                        tag = outcome.tag;
+                    }
+                    done.push(shard);
+                    continue;
+                }
+                Ok(outcome) => Trouble::Told(only_error(&outcome.collected)),
+                Err(trouble) => trouble,
+            };
+            if done.is_empty() {
+                return Err(trouble);
+            }
+            let name = |shard: &ShardId| world.database.shard(*shard).name.to_string();
+            let untouched: Vec<String> =
+                shards.iter().filter(|it| !done.contains(it) && *it != shard).map(|it| name(&it)).collect();
+            let report = format!(
+                "Done on: {}. Failed on: {}. Untouched: {}.",
+                done.iter().map(name).collect::<Vec<_>>().join(", "),
+                name(&shard),
+                if untouched.is_empty() { "none".to_owned() } else { untouched.join(", ") }
+            );
+            self.schema_has_changed().await;
+            return Err(match trouble {
+                Trouble::Refused(error) => Trouble::Refused(error.with_detail(report)),
+                Trouble::Told(message) => Trouble::Told(with_detail(&message, &report)),
+                other => other,
+            });
+        }
+        self.schema_has_changed().await;
+        let tag = tag.unwrap_or_default();
+        say::message(self.client.out(), b'C', |out| {
+            out.extend_from_slice(&tag);
+            out.push(0);
+        });
+        Ok(false)
+    }
+
+    async fn ddl_on(&mut self, shard: ShardId, sql: &str, effects: &Effects) -> Result<Outcome, Trouble> {
+        let at = self.join(shard, plan::Access::Write).await?;
+        let place = u8::try_from(at).unwrap_or(u8::MAX);
+        self.prefix(at);
+        if effects.outside_transaction && !self.items.is_empty() {
+            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
+            if let Some(link) = self.links.get_mut(at) {
+                link.say_sync();
+                link.pinned = true;
+            }
+            self.items.push(Item::Owed {
+                expect: Expect::Sync,
+                links: SmallVec::from_slice(&[place]),
+                show: Show::Nobody,
+                prepares: 0,
+            });
+            let outcome = self.fly(0, false).await;
+            if let Some(link) = self.links.get_mut(at) {
+                link.pinned = pinned;
+            }
+            if outcome?.failed.is_some() {
+                return Err(Trouble::Failed);
+            }
+        }
+        if let Some(link) = self.links.get_mut(at) {
+            link.wrote = true;
+        }
+        self.own(&[place], sql, Show::Caller).await
+    }
+
+    /// The schema changed through this session: read it again before anybody plans by the old one.
+    pub(super) async fn schema_has_changed(&mut self) {
+        let service = Arc::clone(&self.access.service);
+        if let Err(error) = service.schema.refresh_now().await {
+            tracing::warn!(%error, "the schema could not be read again after DDL; it will be tried again");
+        }
+        self.worker.current.bump();
+        self.world = None;
+    }
+}
+
+/// The cells of a DataRow message as text.
+pub(super) fn cells(message: &[u8]) -> Vec<Option<String>> {
+    reply::DataRow::read(message.get(5..).unwrap_or_default())
+        .map(|row| {
+            row.cells().map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned)).collect()
+        })
+        .unwrap_or_default()
+}
+
+fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Commit => "COMMIT",
+        Ending::Rollback => "ROLLBACK",
+    }
+}
+
+fn unknown(error: &ClientError) -> ClientError {
+    ClientError::new(
+        Code::OutcomeUnknown,
+        "the connection was lost after COMMIT was sent and before it was acknowledged",
+        "Look whether the transaction was done before running it again.",
+    )
+    .with_detail(error.message.clone())
+}
+
+fn no_savepoint(name: &str) -> ClientError {
+    ClientError::new(
+        Code::NoSavepoint,
+        format_args!("savepoint \"{name}\" does not exist"),
+        "Savepoints end with RELEASE, with ROLLBACK TO an older one, and with the transaction.",
+    )
+}
+
+pub(super) fn no_statement(name: &str) -> ClientError {
+    ClientError::new(
+        Code::NoStatement,
+        format_args!("prepared statement \"{name}\" does not exist"),
+        "Prepare it in this session first.",
+    )
+}
+
+fn default_of(name: &str) -> &'static str {
+    match name {
+        "shardway.consistency" => "session",
+        "shardway.snapshot" => "shard",
+        "shardway.strategy" => "auto",
+        _ => "",
+    }
+}
+
+/// A constant as SQL writes it → the text of its value; `None`: NULL.
+fn constant(written: &str) -> Result<Option<String>, ClientError> {
+    let written = written.trim();
+    let digits = written.trim_start_matches(['-', '+']).trim_start();
+    let number = !digits.is_empty()
+        && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
+        && digits.chars().any(|c| c.is_ascii_digit());
+    if number {
+        return Ok(Some(written.replace(' ', "")));
+    }
+    if written.eq_ignore_ascii_case("null") {
+        return Ok(None);
+    }
+    if written.eq_ignore_ascii_case("true") || written.eq_ignore_ascii_case("false") {
+        return Ok(Some(written.to_ascii_lowercase()));
+    }
+    if let Some(inner) = written.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''))
+        && !inner.replace("''", "").contains('\'')
+    {
+        return Ok(Some(inner.replace("''", "'")));
+    }
+    Err(ClientError::unsupported(
+        format_args!("EXECUTE with the argument {written}"),
+        "Write constants as arguments, or use Bind and Execute messages.",
+    ))
+}
+
+/// The types of `(int, text)`; 0 for a name that is not one of the shard keys' types.
+fn type_oids(written: &str) -> Vec<u32> {
+    written
+        .trim()
+        .trim_start_matches('(')
+        .trim_end_matches(')')
+        .split(',')
+        .map(|name| match name.trim().to_ascii_lowercase().as_str() {
+            "bigint" | "int8" => 20,
+            "integer" | "int" | "int4" => 23,
+            "smallint" | "int2" => 21,
+            "text" => 25,
+            "varchar" | "character varying" => 1043,
+            "uuid" => 2950,
+            "date" => 1082,
+            "timestamptz" | "timestamp with time zone" => 1184,
+            "bytea" => 17,
+            "numeric" | "decimal" => 1700,
+            "double precision" | "float8" => 701,
+            "real" | "float4" => 700,
+            _ => 0,
+        })
+        .collect()
+}
+
+/// An ErrorResponse with a detail added.
+fn with_detail(message: &[u8], detail: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut said = false;
+    say::message(&mut out, b'E', |out| {
+        for (kind, value) in flight::fields(message) {
+            out.push(kind);
+            out.extend_from_slice(value);
+            if kind == b'D' {
+                out.push(b' ');
+                out.extend_from_slice(detail.as_bytes());
+                said = true;
+            }
+            out.push(0);
+        }
+        if !said {
+            out.push(b'D');
+            out.extend_from_slice(detail.as_bytes());
+            out.push(0);
+        }
+        out.push(0);
+    });
+    out
+}
+
+/// Where one statement goes and what of it is said, for the extended protocol's INSERT without a column list.
+#[must_use]
+pub fn text_for_servers(planned: &Planned, text: &str) -> String {
+    match &planned.template.splice_columns {
+        Some((at, columns)) => splice(text, planned.range.start + at, columns),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_execute_are_read_as_constants_or_refused() {
+        assert_eq!(constant("5"), Ok(Some("5".into())));
+        assert_eq!(constant(" - 5.5 "), Ok(Some("-5.5".into())));
+        assert_eq!(constant("'it''s'"), Ok(Some("it's".into())));
+        assert_eq!(constant("NULL"), Ok(None));
+        assert!(constant("1 + 1").is_err());
+        assert!(constant("'a' || 'b'").is_err());
+    }
+
+    #[test]
+    fn a_detail_is_added_to_what_the_server_said() {
+        let mut message = Vec::new();
+        say::message(&mut message, b'E', |out| out.extend_from_slice(b"SERROR\0C42P07\0Mno\0\0"));
+        let more = with_detail(&message, "Done on: s1.");
+        let detail = flight::fields(&more).find(|(kind, _)| *kind == b'D').map(|(_, value)| value.to_vec());
+        assert_eq!(detail, Some(b"Done on: s1.".to_vec()));
+    }
+}

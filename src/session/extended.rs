@@ -1,0 +1,795 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! What comes between two Syncs is one flight where possible: messages are gathered per server connection and sent when
+//! the client flushes or syncs. Where a statement goes is known at Bind, so a Parse waits (`deferred`) for the message
+//! that needs it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::client::Message;
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Outcome;
+use crate::exec::flight::Show;
+use crate::exec::say;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Command;
+use crate::plan::Parameter;
+use crate::plan::Parameters;
+use crate::plan::Plan;
+use crate::plan::Planned;
+use crate::plan::World;
+use crate::session::End;
+use crate::session::Session;
+use crate::session::Trouble;
+use crate::session::command::no_statement;
+use crate::session::command::text_for_servers;
+use crate::session::prepared::Prepared;
+use crate::session::simple::Place;
+use crate::session::simple::not_utf8;
+use crate::wire::postgres::backend as reply;
+use crate::wire::postgres::frame::Frame;
+use crate::wire::postgres::frontend;
+use crate::wire::postgres::frontend::Format;
+use crate::wire::postgres::frontend::Target;
+
+/// A Parse that waits for the link it will be said on.
+#[derive(Debug)]
+pub struct Deferred {
+    prepared: Rc<Prepared>,
+    named: Option<Box<str>>,
+}
+
+/// A portal of the client.
+#[derive(Debug)]
+pub struct Portal {
+    prepared: Rc<Prepared>,
+    planned: Option<Rc<Planned>>,
+    /// Where it was bound: the links' numbers. None: the session answers it itself.
+    links: SmallVec<[u32; 4]>,
+}
+
+/// Bytes that wait for a server before they are sent without waiting for Sync.
+const BATCH_MAX: usize = 1 << 20;
+
+impl Session {
+    /// Takes in one message of the extended protocol.
+    pub(super) async fn extended(&mut self, message: &Message) -> Result<(), End> {
+        if message.kind == b'S' {
+            return self.sync().await;
+        }
+        if self.skipping {
+            return Ok(());
+        }
+        let result = match message.kind {
+            b'P' => self.parse(message).await,
+            b'B' => self.bind(message).await,
+            b'D' => self.describe(message).await,
+            b'E' => self.execute(message).await,
+            b'C' => self.close(message).await,
+            _ => self.flush_batch().await,
+        };
+        let result = match result {
+            Ok(()) if self.links.iter().any(|link| link.out.len() > BATCH_MAX) => self.flush_batch().await,
+            other => other,
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(trouble) => self.break_off(trouble).await,
+        }
+    }
+
+    /// An error within a batch: what came before it is answered first, then everything is skipped until Sync.
+    async fn break_off(&mut self, trouble: Trouble) -> Result<(), End> {
+        self.skipping = true;
+        let whole = matches!(&trouble, Trouble::Refused(error) if error.code == Code::SecondWritingShard);
+        if whole && !self.transaction.is_open() && !self.batch_flown {
+            // Nothing of the batch has been sent, and nothing of it will be.
+            self.items.clear();
+            self.deferred = None;
+            self.drop_busy();
+        } else if !matches!(trouble, Trouble::End(_) | Trouble::Failed | Trouble::Shown) {
+            if self.deferred.take().is_some() {
+                self.items.push(Item::Local(PARSE_COMPLETE.into()));
+            }
+            if !self.items.is_empty()
+                && let Err(earlier) = self.fly_batch().await
+            {
+                return self.tell(earlier);
+            }
+        }
+        self.tell(trouble)
+    }
+
+    // ── messages ──
+
+    async fn parse(&mut self, message: &Message) -> Result<(), Trouble> {
+        self.settle_deferred().await?;
+        let view = frontend::Parse::read(self.client.bytes(message.body())).map_err(fatal)?;
+        let name = std::str::from_utf8(view.name).map_err(|_| not_utf8())?;
+        let text: Arc<str> = std::str::from_utf8(view.text).map_err(|_| not_utf8())?.into();
+        let types: Vec<u32> = view.types().collect();
+        let named: Option<Box<str>> = (!name.is_empty()).then(|| name.into());
+        if let Some(name) = &named
+            && self.prepared.contains_key(name)
+        {
+            return Err(ClientError::new(
+                Code::DuplicateStatement,
+                format_args!("prepared statement \"{name}\" already exists"),
+                "Close it first, or choose another name.",
+            )
+            .into());
+        }
+        let world = self.world()?;
+        let compiled = self.worker.planner.borrow_mut().compile(&text, &world);
+        let planned = match compiled {
+            Ok(mut statements) if statements.len() <= 1 => statements.pop().map(Rc::new),
+            Ok(_) => {
+                let error = ClientError::unsupported(
+                    "several commands in one prepared statement",
+                    "Prepare them one by one, or send them as a simple query.",
+                );
+                return Err(self.verified(error, &text, &types, &world).await);
+            }
+            Err(error) => return Err(self.verified(error, &text, &types, &world).await),
+        };
+        if let Some(planned) = &planned {
+            self.fit_for(&planned.template.command)?;
+        }
+        let number = match &named {
+            Some(_) => self.worker.registry.number(&text, &types, None, world.schema.digest),
+            None => self.worker.registry.fresh(),
+        };
+        let local = planned.as_ref().is_none_or(|planned| is_local(&planned.template.command));
+        let prepared =
+            Rc::new(Prepared { text, types, written_types: None, number, compiled: (world.id, planned).into() });
+        match &named {
+            Some(name) => {
+                self.prepared.insert(name.clone(), Rc::clone(&prepared));
+            }
+            None => self.unnamed = Some(Rc::clone(&prepared)),
+        }
+        if local {
+            self.items.push(Item::Local(PARSE_COMPLETE.into()));
+        } else {
+            self.deferred = Some(Deferred { prepared, named });
+        }
+        Ok(())
+    }
+
+    async fn bind(&mut self, message: &Message) -> Result<(), Trouble> {
+        let body = message.body();
+        let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+        let portal_name: Box<str> = std::str::from_utf8(view.portal).map_err(|_| not_utf8())?.into();
+        let name = std::str::from_utf8(view.statement).map_err(|_| not_utf8())?;
+        let prepared = self.named(name)?;
+        self.keep_deferred_for(&prepared).await?;
+        let world = self.world()?;
+        let planned = self.compiled(&prepared, &world)?;
+        if let Some(planned) = &planned {
+            self.fit_for(&planned.template.command)?;
+        }
+        if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
+            return Err(ClientError::new(
+                Code::NoPortal,
+                format_args!("portal \"{portal_name}\" already exists"),
+                "Close it first, or choose another name.",
+            )
+            .into());
+        }
+        let on_servers = match &planned {
+            Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
+            _ => {
+                self.items.push(Item::Local(BIND_COMPLETE.into()));
+                self.portals.insert(portal_name, Portal { prepared, planned, links: SmallVec::new() });
+                return Ok(());
+            }
+        };
+        let template = &on_servers.template;
+        let (shards, access) = match &template.command {
+            Command::Fetch(cursor) => {
+                let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;
+                (ShardSet::one(shard), plan::Access::ReadPrimary)
+            }
+            Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
+            _ => {
+                let plan = {
+                    let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+                    let values: SmallVec<[Parameter<'_>; 8]> = view
+                        .values()
+                        .enumerate()
+                        .map(|(at, bytes)| Parameter { binary: view.formats.at(at) == Format::Binary, bytes })
+                        .collect();
+                    let parameters = Parameters { types: &prepared.types, values: &values };
+                    on_servers.plan(&prepared.text, Some(&parameters), &world)
+                };
+                match plan {
+                    Ok(plan) => (self.shards(&plan), template.access),
+                    Err(error) => {
+                        return Err(self.verified(error, &prepared.text, &prepared.types, &world).await);
+                    }
+                }
+            }
+        };
+        self.admit(&shards, access, &template.effects)?;
+        // One connection after the other as soon as something is written, so that an error anywhere stops the rest.
+        if !self.transaction.is_open()
+            && (access == plan::Access::Write || self.batch_writer.is_some())
+            && self.links.iter().any(|link| link.unsynced && !shards.contains(link.shard))
+        {
+            self.fly_batch().await?;
+        }
+        let places: SmallVec<[u8; 8]> = match shards.only() {
+            Some(shard) => {
+                let at = self.join(shard, access).await?;
+                SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)])
+            }
+            None => self.join_all(&shards, access).await?,
+        };
+        self.ready_links(&places, &prepared)?;
+        let mut ids = SmallVec::new();
+        let name = self.server_name(&prepared);
+        for at in &places {
+            let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
+            let whole = self.client.bytes(message.whole.clone());
+            let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()), bytes: whole };
+            frontend::with_statement(&mut link.out, &frame, name.as_bytes()).map_err(fatal)?;
+            link.unsynced = true;
+            ids.push(link.id);
+        }
+        self.items.push(Item::Owed { expect: Expect::Bind, links: places, show: Show::Client, prepares: 0 });
+        self.portals.insert(portal_name, Portal { prepared, planned, links: ids });
+        Ok(())
+    }
+
+    async fn describe(&mut self, message: &Message) -> Result<(), Trouble> {
+        let body = message.body();
+        match Target::read(self.client.bytes(body.clone())).map_err(fatal)? {
+            Target::Statement(name) => {
+                let name = std::str::from_utf8(name).map_err(|_| not_utf8())?;
+                let prepared = self.named(name)?;
+                self.keep_deferred_for(&prepared).await?;
+                let world = self.world()?;
+                let planned = self.compiled(&prepared, &world)?;
+                match &planned {
+                    Some(planned) if !is_local(&planned.template.command) => {}
+                    _ => {
+                        let mut bytes = Vec::new();
+                        reply::parameter_description(&mut bytes, &[]).map_err(fatal)?;
+                        describe_local(&mut bytes, planned.as_deref());
+                        self.items.push(Item::Local(bytes.into()));
+                        return Ok(());
+                    }
+                }
+                let at = self.describing_link(&prepared, &world).await?;
+                let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+                self.ready_links(&places, &prepared)?;
+                let server_name = self.server_name(&prepared);
+                if let Some(link) = self.links.get_mut(at) {
+                    say::about(&mut link.out, b'D', b'S', &server_name);
+                    link.unsynced = true;
+                }
+                self.items.push(Item::Owed {
+                    expect: Expect::DescribeStatement,
+                    links: places,
+                    show: Show::Client,
+                    prepares: 0,
+                });
+                Ok(())
+            }
+            Target::Portal(name) => {
+                let name = std::str::from_utf8(name).map_err(|_| not_utf8())?.to_owned();
+                self.settle_deferred().await?;
+                let portal = self.portals.get(name.as_str()).ok_or_else(|| no_portal(&name))?;
+                if portal.links.is_empty() {
+                    let mut bytes = Vec::new();
+                    describe_local(&mut bytes, portal.planned.as_deref());
+                    self.items.push(Item::Local(bytes.into()));
+                    return Ok(());
+                }
+                let places = self.places_of(&portal.links.clone())?;
+                for at in &places {
+                    if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                        say::about(&mut link.out, b'D', b'P', &name);
+                        link.unsynced = true;
+                    }
+                }
+                self.items.push(Item::Owed {
+                    expect: Expect::DescribePortal,
+                    links: places,
+                    show: Show::Client,
+                    prepares: 0,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    async fn execute(&mut self, message: &Message) -> Result<(), Trouble> {
+        self.settle_deferred().await?;
+        let view = frontend::Execute::read(self.client.bytes(message.body())).map_err(fatal)?;
+        let name = std::str::from_utf8(view.portal).map_err(|_| not_utf8())?.to_owned();
+        let rows_max = view.rows_max;
+        let portal = self.portals.get(name.as_str()).ok_or_else(|| no_portal(&name))?;
+        let prepared = Rc::clone(&portal.prepared);
+        let planned = portal.planned.clone();
+        let Some(planned) = planned else {
+            self.items.push(Item::Local(EMPTY_QUERY.into()));
+            return Ok(());
+        };
+        let template = Rc::clone(&planned.template);
+        self.fit_for(&template.command)?;
+        if portal.links.is_empty() {
+            return self.execute_local(&prepared, &planned).await;
+        }
+        let ids = portal.links.clone();
+        if rows_max > 0 && ids.len() > 1 {
+            return Err(ClientError::unsupported(
+                "a row limit on a portal that spans shards",
+                "Fetch all rows at once, or narrow the statement to one shard.",
+            )
+            .into());
+        }
+        let places = self.places_of(&ids)?;
+        for at in &places {
+            let place = usize::from(*at);
+            if let Some(link) = self.links.get_mut(place) {
+                frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
+                link.unsynced = true;
+                link.wrote |= template.access == plan::Access::Write;
+            }
+            self.hold_for(&template.effects, &template.command, place);
+        }
+        if let Some(shard) = places.first().and_then(|at| self.links.get(usize::from(*at))).map(|link| link.shard) {
+            self.executed.push((Rc::clone(&template), shard));
+        }
+        self.items.push(Item::Owed { expect: Expect::Execute, links: places, show: Show::Client, prepares: 0 });
+        Ok(())
+    }
+
+    /// Executes what the session does itself, in its turn.
+    async fn execute_local(&mut self, prepared: &Prepared, planned: &Planned) -> Result<(), Trouble> {
+        let template = Rc::clone(&planned.template);
+        let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
+        match &template.command {
+            // These need no server: they take their turn among what is owed.
+            Command::Begin(_) | Command::Deallocate(_) => return self.command(sql, &template.command).await,
+            Command::Empty => {
+                self.items.push(Item::Local(EMPTY_QUERY.into()));
+                return Ok(());
+            }
+            Command::Execute { .. } => {
+                return Err(ClientError::unsupported(
+                    "EXECUTE in the extended protocol",
+                    "Bind and execute the statement itself, or send EXECUTE as a simple query.",
+                )
+                .into());
+            }
+            _ => {}
+        }
+        self.fly_batch().await?;
+        if self.skipping {
+            return Ok(());
+        }
+        match &template.command {
+            Command::Ddl => {
+                let world = self.world()?;
+                self.ddl(&prepared.text, planned, Place::Among, &world).await?;
+                Ok(())
+            }
+            Command::Show(name) => {
+                let value = self.own_value(name)?;
+                let out = self.client.out();
+                reply::data_row(out, &[Some(value.as_bytes())]).map_err(fatal)?;
+                reply::command_complete(out, "SHOW").map_err(fatal)?;
+                Ok(())
+            }
+            command => self.command(sql, command).await,
+        }
+    }
+
+    async fn close(&mut self, message: &Message) -> Result<(), Trouble> {
+        self.settle_deferred().await?;
+        match Target::read(self.client.bytes(message.body())).map_err(fatal)? {
+            Target::Statement(name) => {
+                let name = std::str::from_utf8(name).map_err(|_| not_utf8())?;
+                if name.is_empty() {
+                    self.unnamed = None;
+                } else {
+                    self.prepared.remove(name);
+                }
+                self.items.push(Item::Local(CLOSE_COMPLETE.into()));
+            }
+            Target::Portal(name) => {
+                let name = std::str::from_utf8(name).map_err(|_| not_utf8())?.to_owned();
+                let portal = self.portals.remove(name.as_str());
+                let places = match &portal {
+                    Some(portal) if !portal.links.is_empty() => self.places_of(&portal.links)?,
+                    _ => SmallVec::new(),
+                };
+                if places.is_empty() {
+                    self.items.push(Item::Local(CLOSE_COMPLETE.into()));
+                    return Ok(());
+                }
+                for at in &places {
+                    if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                        say::about(&mut link.out, b'C', b'P', &name);
+                        link.unsynced = true;
+                    }
+                }
+                self.items.push(Item::Owed { expect: Expect::Close, links: places, show: Show::Client, prepares: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_batch(&mut self) -> Result<(), Trouble> {
+        self.settle_deferred().await?;
+        self.fly_batch().await?;
+        self.client.flush().await?;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<(), End> {
+        if !self.skipping
+            && let Err(trouble) = self.settle_deferred().await
+        {
+            self.break_off(trouble).await?;
+        }
+        let result = self.sync_links().await;
+        let shown = match result {
+            Ok(shown) => shown,
+            Err(trouble) => {
+                self.tell(trouble)?;
+                // Whatever was said is not to be waited for any more.
+                self.drop_busy();
+                false
+            }
+        };
+        self.skipping = false;
+        self.batch_writer = None;
+        self.batch_flown = false;
+        self.items.clear();
+        self.deferred = None;
+        if !self.transaction.is_open() {
+            self.portals.clear();
+        }
+        if let Err(trouble) = self.read_back().await {
+            self.tell(trouble)?;
+        }
+        if self.pins_suspect && !self.transaction.is_open() {
+            self.look_at_pins().await?;
+        }
+        if shown { Ok(()) } else { self.ready().await }
+    }
+
+    /// Ends the batch on every server that took part. True: the client has been told that it may go on.
+    async fn sync_links(&mut self) -> Result<bool, Trouble> {
+        let unsynced: SmallVec<[u8; 8]> =
+            (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
+        if unsynced.is_empty() {
+            self.fly_batch().await?;
+            return Ok(false);
+        }
+        let single = unsynced.len() == 1;
+        if !self.transaction.is_open() && !single && self.batch_writer.is_some() {
+            return self.sync_writer_first(&unsynced).await;
+        }
+        if self.skipping && !self.transaction.is_open() {
+            // The proxy refused something: what servers did of the batch must not stay.
+            self.spoil(&unsynced);
+        }
+        for at in &unsynced {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.say_sync();
+            }
+        }
+        let shows = single && (!self.transaction.is_open() || !self.transaction.failed) && !self.skipping;
+        let show = if shows { Show::Client } else { Show::Nobody };
+        self.items.push(Item::Owed { expect: Expect::Sync, links: unsynced, show, prepares: 0 });
+        let outcome = self.fly_items(true).await?;
+        Ok(outcome.ready_shown)
+    }
+
+    /// Ends a batch that wrote on one server and read on others: only when the write is done is anything.
+    async fn sync_writer_first(&mut self, unsynced: &[u8]) -> Result<bool, Trouble> {
+        self.fly_batch().await?;
+        let writer = self.batch_writer;
+        let mut order: SmallVec<[u32; 8]> = unsynced
+            .iter()
+            .filter_map(|at| self.links.get(usize::from(*at)))
+            .filter(|link| Some(link.shard) == writer)
+            .map(|link| link.id)
+            .collect();
+        order.extend(
+            unsynced
+                .iter()
+                .filter_map(|at| self.links.get(usize::from(*at)))
+                .filter(|link| Some(link.shard) != writer)
+                .map(|link| link.id),
+        );
+        for id in order {
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+            if self.skipping {
+                self.spoil(&places);
+            }
+            if let Some(link) = self.links.get_mut(at) {
+                link.say_sync();
+            }
+            self.items.push(Item::Owed { expect: Expect::Sync, links: places, show: Show::Nobody, prepares: 0 });
+            self.fly_items(false).await?;
+        }
+        Ok(false)
+    }
+
+    /// Makes the open implicit transaction on these links fail, so that their Sync rolls it back.
+    fn spoil(&mut self, links: &[u8]) {
+        for at in links {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                // Not SQL: the server refuses it, and with it everything since the last Sync.
+                say::parse(&mut link.out, "", "shardway rolls this back", &[]);
+                link.connection.unnamed = 0;
+            }
+            self.items.push(Item::Owed {
+                expect: Expect::Parse,
+                links: SmallVec::from_slice(&[*at]),
+                show: Show::Caller,
+                prepares: 0,
+            });
+        }
+    }
+
+    // ── helpers ──
+
+    /// A Query came before the Sync of a batch: the batch ends here, as on a server.
+    pub(super) async fn close_batch(&mut self) -> Result<(), End> {
+        if let Err(trouble) = self.settle_deferred().await {
+            return self.break_off(trouble).await;
+        }
+        let result = self.sync_links().await;
+        self.skipping = false;
+        self.batch_writer = None;
+        self.batch_flown = false;
+        self.items.clear();
+        match result {
+            Ok(_) => Ok(()),
+            Err(trouble) => self.tell(trouble),
+        }
+    }
+
+    /// Sends what was gathered without ending the batch, and takes in the answers.
+    async fn fly_batch(&mut self) -> Result<(), Trouble> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        for link in &mut self.links {
+            if link.unsynced && !link.out.is_empty() {
+                say::flush(&mut link.out);
+            }
+        }
+        self.fly_items(false).await.map(|_| ())
+    }
+
+    /// Carries the batch out so far; registers and forgets what that made true.
+    async fn fly_items(&mut self, last: bool) -> Result<Outcome, Trouble> {
+        self.batch_flown = true;
+        let registering = std::mem::take(&mut self.registering);
+        let executed = std::mem::take(&mut self.executed);
+        let result = self.fly(0, last).await;
+        let failed_at = match &result {
+            Ok(outcome) => outcome.failed.as_ref().map(|failure| failure.item),
+            Err(_) => Some(0),
+        };
+        if let Some(failed_at) = failed_at {
+            for (item, name) in registering {
+                if item >= failed_at {
+                    match name {
+                        Some(name) => drop(self.prepared.remove(&name)),
+                        None => self.unnamed = None,
+                    }
+                }
+            }
+            if !last {
+                self.skipping = true;
+            }
+            self.readback.clear();
+            self.pins_suspect |= !self.state.pins.is_empty();
+        } else {
+            for (template, shard) in executed {
+                self.took_effect(&template.command, &template.effects, &ShardSet::one(shard)).await?;
+            }
+        }
+        result
+    }
+
+    /// A deferred Parse that is not for `prepared` is said now.
+    async fn keep_deferred_for(&mut self, prepared: &Rc<Prepared>) -> Result<(), Trouble> {
+        match &self.deferred {
+            Some(deferred) if !Rc::ptr_eq(&deferred.prepared, prepared) => self.settle_deferred().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Says a deferred Parse where it may be said.
+    async fn settle_deferred(&mut self) -> Result<(), Trouble> {
+        let Some(deferred) = &self.deferred else { return Ok(()) };
+        let prepared = Rc::clone(&deferred.prepared);
+        let world = self.world()?;
+        let at = self.describing_link(&prepared, &world).await?;
+        let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        self.ready_links(&places, &prepared)
+    }
+
+    /// Brings links to where the statement can be bound or described: settings, BEGIN, the statement itself.
+    fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
+        for at in places {
+            self.prefix(usize::from(*at));
+        }
+        let mut owed = self.deferred.take();
+        for at in places {
+            let show = if owed.is_some() { Show::Client } else { Show::Nobody };
+            let said = self.say_parse(usize::from(*at), prepared, show)?;
+            if let Some(deferred) = owed.take() {
+                match said {
+                    Some(item) => self.registering.push((item, deferred.named)),
+                    None => self.items.push(Item::Local(PARSE_COMPLETE.into())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says Parse on a link that lacks the statement: tells which item will show it. None: it has it already.
+    fn say_parse(&mut self, at: usize, prepared: &Prepared, show: Show) -> Result<Option<usize>, Trouble> {
+        let named = self.is_named(prepared);
+        let number = prepared.number.number;
+        let Some(link) = self.links.get_mut(at) else { return Ok(None) };
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        let has = if named { link.connection.has_prepared(number) } else { link.connection.unnamed == number };
+        if has {
+            return Ok(None);
+        }
+        let planned = prepared.compiled.borrow().1.clone();
+        let text = match &planned {
+            Some(planned) => text_for_servers(planned, &prepared.text),
+            None => prepared.text.to_string(),
+        };
+        if let Some(types) = &prepared.written_types {
+            link.say_query(&format!("PREPARE {} {types} AS {text}", say::statement_name(number)));
+            link.connection.note_prepared(number);
+            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: number });
+            return Ok(None);
+        }
+        let item = self.items.len();
+        self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });
+        link.unsynced = true;
+        if named {
+            frontend::parse(&mut link.out, say::statement_name(number).as_bytes(), text.as_bytes(), &prepared.types)
+                .map_err(fatal)?;
+            if let Some(evicted) = link.connection.note_prepared(number) {
+                say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
+                self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: 0 });
+            }
+        } else {
+            frontend::parse(&mut link.out, b"", text.as_bytes(), &prepared.types).map_err(fatal)?;
+            link.connection.unnamed = number;
+        }
+        Ok(Some(item))
+    }
+
+    fn is_named(&self, prepared: &Prepared) -> bool {
+        self.unnamed.as_ref().is_none_or(|unnamed| unnamed.number.number != prepared.number.number)
+    }
+
+    /// The name that the statement has on servers.
+    fn server_name(&self, prepared: &Prepared) -> String {
+        if self.is_named(prepared) { say::statement_name(prepared.number.number) } else { String::new() }
+    }
+
+    /// A link on which the statement can be described: one that is held, or one more.
+    pub(super) async fn describing_link(&mut self, prepared: &Prepared, world: &Rc<World>) -> Result<usize, Trouble> {
+        let planned = self.compiled(prepared, world)?;
+        let home: Option<ShardId> = planned.as_ref().and_then(|planned| match &planned.template.command {
+            Command::Fetch(cursor) => self.cursors.get(cursor).copied(),
+            _ => planned.described_on(),
+        });
+        let access = planned.as_ref().map_or(plan::Access::ReadPrimary, |planned| planned.template.access);
+        let access = if access == plan::Access::Read { access } else { plan::Access::ReadPrimary };
+        if let Some(at) = self
+            .links
+            .iter()
+            .position(|link| (link.begun || link.unsynced || link.pinned) && home.is_none_or(|home| link.shard == home))
+        {
+            return Ok(at);
+        }
+        let shard = match home {
+            Some(home) => home,
+            None => match planned.as_ref().map(|planned| planned.plan(&prepared.text, None, world)) {
+                Some(Ok(Plan::One(shard))) => shard,
+                _ => world.database.catalog,
+            },
+        };
+        Ok(self.join(shard, access).await?)
+    }
+
+    /// The statement of that name.
+    fn named(&self, name: &str) -> Result<Rc<Prepared>, ClientError> {
+        let found = if name.is_empty() { self.unnamed.as_ref() } else { self.prepared.get(name) };
+        found.cloned().ok_or_else(|| no_statement(name))
+    }
+
+    /// What a prepared statement compiles to in this world.
+    pub(super) fn compiled(&self, prepared: &Prepared, world: &Rc<World>) -> Result<Option<Rc<Planned>>, ClientError> {
+        {
+            let known = prepared.compiled.borrow();
+            if known.0 == world.id {
+                return Ok(known.1.clone());
+            }
+        }
+        let mut statements = self.worker.planner.borrow_mut().compile(&prepared.text, world)?;
+        let planned = statements.pop().map(Rc::new);
+        *prepared.compiled.borrow_mut() = (world.id, planned.clone());
+        Ok(planned)
+    }
+
+    /// Where the links with these numbers stand now.
+    fn places_of(&self, ids: &[u32]) -> Result<SmallVec<[u8; 8]>, ClientError> {
+        ids.iter()
+            .map(|id| {
+                self.links
+                    .iter()
+                    .position(|link| link.id == *id)
+                    .and_then(|at| u8::try_from(at).ok())
+                    .ok_or_else(|| no_portal(""))
+            })
+            .collect()
+    }
+}
+
+/// Whether the session answers the command without sending its text as it is.
+fn is_local(command: &Command) -> bool {
+    match command {
+        Command::Data | Command::Declare { .. } | Command::Listen | Command::Notify | Command::Fetch(_) => false,
+        Command::Show(name) => name.starts_with("shardway."),
+        _ => true,
+    }
+}
+
+fn describe_local(out: &mut Vec<u8>, planned: Option<&Planned>) {
+    match planned.map(|planned| &planned.template.command) {
+        Some(Command::Show(name)) => {
+            // A name out of a statement's text holds no zero byte.
+            let _ = reply::row_description(out, &[reply::Column::text(name)]);
+        }
+        _ => reply::no_data(out),
+    }
+}
+
+fn no_portal(name: &str) -> ClientError {
+    ClientError::new(
+        Code::NoPortal,
+        format_args!("portal \"{name}\" does not exist"),
+        "Portals end with the transaction, and outside of one with Sync.",
+    )
+}
+
+fn no_cursor(name: &str) -> ClientError {
+    ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
+}
+
+fn fatal(violation: crate::wire::postgres::frame::Violation) -> Trouble {
+    Trouble::End(End::Fatal(violation.into()))
+}
+
+const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";

@@ -1,0 +1,64 @@
+//! Prepared statements: a client's names, and the numbers by which servers know the texts.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use crate::plan::Planned;
+
+/// One statement that a client prepared.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its text, or for SQL's PREPARE the body.
+    pub text: Arc<str>,
+    /// The parameter types that the client gave; 0: left to the server.
+    pub types: Vec<u32>,
+    /// For SQL's PREPARE: the types as written, with parentheses, or nothing.
+    pub written_types: Option<Arc<str>>,
+    /// What servers know it by.
+    pub number: Arc<Numbered>,
+    /// The world that it was last compiled in, and the outcome. `None` inside: an empty statement.
+    pub compiled: RefCell<(u32, Option<Rc<Planned>>)>,
+}
+
+/// The identity of a text with its types on servers.
+#[derive(Debug)]
+pub struct Numbered {
+    /// Never 0, never reused.
+    pub number: u64,
+}
+
+type Key = (Arc<str>, Vec<u32>, Option<Arc<str>>, u64);
+
+/// Which texts have which numbers: the same text and types of any session share one.
+#[derive(Debug, Default)]
+pub struct Registry {
+    next: AtomicU64,
+    known: Mutex<HashMap<Key, Arc<Numbered>>>,
+}
+
+/// Texts that are remembered while no session uses them.
+const KNOWN_MAX: usize = 20_000;
+
+impl Registry {
+    /// The number for a text; `schema` is the digest of the schema that it was prepared under, so that after DDL a text
+    /// is prepared afresh, as it would be on one server.
+    pub fn number(&self, text: &Arc<str>, types: &[u32], written: Option<&Arc<str>>, schema: u64) -> Arc<Numbered> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.retain(|_, numbered| Arc::strong_count(numbered) > 1);
+        }
+        let key = (Arc::clone(text), types.to_vec(), written.cloned(), schema);
+        Arc::clone(known.entry(key).or_insert_with(|| self.fresh()))
+    }
+
+    /// A number that nothing else has.
+    pub fn fresh(&self) -> Arc<Numbered> {
+        Arc::new(Numbered { number: self.next.fetch_add(1, Ordering::Relaxed) + 1 })
+    }
+}

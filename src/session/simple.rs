@@ -1,0 +1,409 @@
+//! Query messages: one statement, or several in one text.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::client::Message;
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Show;
+use crate::exec::say;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Command;
+use crate::plan::Effects;
+use crate::plan::Plan;
+use crate::plan::Planned;
+use crate::plan::World;
+use crate::session::End;
+use crate::session::Session;
+use crate::session::Trouble;
+use crate::session::transaction::Kind;
+use crate::wire::postgres::backend as reply;
+use crate::wire::postgres::frontend;
+
+/// What is sent to servers as a Query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    /// The text.
+    pub(super) sql: &'a str,
+    /// What it does to data.
+    pub(super) access: plan::Access,
+    /// What it is.
+    pub(super) command: &'a Command,
+    /// What else it does.
+    pub(super) effects: &'a Effects,
+    /// Whether it stands alone.
+    pub(super) place: Place,
+    /// Where it stands in the client's text, in characters.
+    pub(super) offset: u32,
+}
+
+/// Whether a statement stands alone in its Query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It does: the server's ReadyForQuery may go to the client as it comes.
+    Alone,
+    /// Others stand beside it.
+    Among,
+}
+
+impl Session {
+    /// Answers a Query.
+    pub(super) async fn simple(&mut self, message: &Message) -> Result<(), End> {
+        if self.skipping {
+            return Ok(());
+        }
+        if self.within_batch() {
+            self.close_batch().await?;
+        }
+        self.batch_writer = None;
+        let mut text = self.worker.pools.outbox();
+        match frontend::Query::read(self.client.bytes(message.body())) {
+            Ok(query) => text.extend_from_slice(query.text),
+            Err(violation) => return Err(End::Fatal(violation.into())),
+        }
+        let result = match std::str::from_utf8(&text) {
+            Ok(text) => self.query(text).await,
+            Err(_) => Err(Trouble::Refused(not_utf8())),
+        };
+        text.clear();
+        self.worker.pools.keep_outbox(text);
+        let (shown, done) = match result {
+            Ok(shown) => (shown, true),
+            Err(Trouble::Shown) => (true, false),
+            Err(trouble) => {
+                self.tell(trouble)?;
+                (false, false)
+            }
+        };
+        if self.transaction.kind == Kind::Implicit
+            && let Err(trouble) = self.end_implicit(done && !self.transaction.failed).await
+        {
+            self.tell(trouble)?;
+        }
+        if self.pins_suspect && !self.transaction.is_open() {
+            self.look_at_pins().await?;
+        }
+        if shown { Ok(()) } else { self.ready().await }
+    }
+
+    /// Tells the client what there is to tell; ends the session where it must.
+    pub(super) fn tell(&mut self, trouble: Trouble) -> Result<(), End> {
+        match trouble {
+            Trouble::Refused(error) => self.refuse(error),
+            Trouble::Told(message) => {
+                self.client.push(&message);
+                self.transaction.failed = self.transaction.is_open();
+            }
+            Trouble::Failed | Trouble::Shown => self.transaction.failed = self.transaction.is_open(),
+            Trouble::End(end) => return Err(end),
+        }
+        self.items.clear();
+        self.release_idle();
+        Ok(())
+    }
+
+    /// Runs a text. True: the client has been told that it may go on.
+    async fn query(&mut self, text: &str) -> Result<bool, Trouble> {
+        let world = self.world()?;
+        let compiled = self.worker.planner.borrow_mut().compile(text, &world);
+        let statements = match compiled {
+            Ok(statements) => statements,
+            Err(error) => return Err(self.verified(error, text, &[], &world).await),
+        };
+        match statements.as_slice() {
+            [] => {
+                reply::empty_query(self.client.out());
+                Ok(false)
+            }
+            [only] => self.statement(text, only, Place::Alone, &world).await,
+            all => {
+                if let Some((shards, access, effects)) = together(all, text, &world)
+                    && !(self.transaction.is_open() && self.transaction.failed)
+                {
+                    let order = Order {
+                        sql: text,
+                        access,
+                        command: &Command::Data,
+                        effects: &effects,
+                        place: Place::Alone,
+                        offset: 0,
+                    };
+                    return self.send(&order, &shards).await;
+                }
+                self.several(text, all).await
+            }
+        }
+    }
+
+    /// Runs the statements of one text one after the other, as one transaction where the client has none open.
+    async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
+        for statement in all {
+            if self.transaction.kind == Kind::None {
+                self.transaction.kind = Kind::Implicit;
+                self.transaction.settings_before = std::sync::Arc::clone(&self.state.settings);
+            }
+            let world = self.world()?;
+            self.statement(text, statement, Place::Among, &world).await?;
+            if self.client.is_full() {
+                self.client.flush().await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs one statement. True: the client has been told that it may go on.
+    async fn statement(
+        &mut self,
+        text: &str,
+        statement: &Planned,
+        place: Place,
+        world: &Rc<World>,
+    ) -> Result<bool, Trouble> {
+        let template = Rc::clone(&statement.template);
+        self.fit_for(&template.command)?;
+        match &template.command {
+            Command::Data | Command::Declare { .. } | Command::Notify | Command::Listen => {
+                self.data(text, statement, place, world).await
+            }
+            Command::Ddl => self.ddl(text, statement, place, world).await,
+            Command::Show(name) if !name.starts_with("shardway.") => {
+                let shards = ShardSet::one(self.any_shard());
+                let sql = text.get(statement.range.clone()).unwrap_or_default();
+                let offset = characters(text, statement.range.start);
+                let order = Order {
+                    sql,
+                    access: plan::Access::ReadPrimary,
+                    command: &Command::Data,
+                    effects: &Effects::default(),
+                    place,
+                    offset,
+                };
+                self.send(&order, &shards).await
+            }
+            _ => {
+                let sql = text.get(statement.range.clone()).unwrap_or_default();
+                self.command(sql, &template.command).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the transaction is in a state for that command.
+    pub(super) fn fit_for(&self, command: &Command) -> Result<(), ClientError> {
+        let ends =
+            matches!(command, Command::Rollback(_) | Command::Commit(_) | Command::RollbackTo(_) | Command::Empty);
+        if self.transaction.is_open() && self.transaction.failed && !ends {
+            return Err(ClientError::new(
+                Code::TransactionAborted,
+                "current transaction is aborted, commands ignored until end of transaction block",
+                "ROLLBACK, or ROLLBACK TO a savepoint made before the error.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Plans and sends one statement.
+    async fn data(
+        &mut self,
+        text: &str,
+        statement: &Planned,
+        place: Place,
+        world: &Rc<World>,
+    ) -> Result<bool, Trouble> {
+        let template = &statement.template;
+        let plan = match statement.plan(text, None, world) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let sql = text.get(statement.range.clone()).unwrap_or_default();
+                return Err(self.verified(error, sql, &[], world).await);
+            }
+        };
+        let shards = self.shards(&plan);
+        let spliced;
+        let (sql, offset) = match &template.splice_columns {
+            // The columns that were assumed are written out, so that a table changed meanwhile is the server's error.
+            Some((at, columns)) => {
+                let sql = text.get(statement.range.clone()).unwrap_or_default();
+                spliced = splice(sql, *at, columns);
+                (spliced.as_str(), characters(text, statement.range.start))
+            }
+            None if place == Place::Alone => (text, 0),
+            None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
+        };
+        let (access, command, effects) = (template.access, &template.command, &template.effects);
+        let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
+        self.took_effect(&template.command, &template.effects, &shards).await?;
+        Ok(shown)
+    }
+
+    /// Sends a text to shards as a Query, and forwards the answer. Fails with [`Trouble::Failed`] when a server raised
+    /// an error (which has gone through).
+    pub(super) async fn send(&mut self, order: &Order<'_>, shards: &ShardSet) -> Result<bool, Trouble> {
+        let &Order { sql, access, command, effects, place, offset } = order;
+        self.admit(shards, access, effects)?;
+        let links: SmallVec<[u8; 8]> = match shards.only() {
+            Some(shard) => {
+                let at = self.join(shard, access).await?;
+                SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)])
+            }
+            None => self.join_all(shards, access).await?,
+        };
+        for at in &links {
+            self.prefix(usize::from(*at));
+        }
+        if effects.outside_transaction && !self.items.is_empty() {
+            // Nothing may stand in the same flight: settings would make it a transaction block.
+            for at in &links {
+                if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                    link.say_sync();
+                }
+            }
+            self.items.push(Item::Owed { expect: Expect::Sync, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            let settled = self.links.iter().map(|link| link.pinned).collect::<Vec<_>>();
+            self.hold(&links);
+            let outcome = self.fly(0, false).await;
+            for (link, pinned) in self.links.iter_mut().zip(settled) {
+                link.pinned = pinned;
+            }
+            if outcome?.failed.is_some() {
+                return Err(Trouble::Failed);
+            }
+        }
+        for at in &links {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.say_query(sql);
+                link.wrote |= access == plan::Access::Write;
+            }
+            self.hold_for(effects, command, usize::from(*at));
+        }
+        let show = if place == Place::Alone { Show::Client } else { Show::ClientWithoutReady };
+        self.items.push(Item::Owed { expect: Expect::Query, links, show, prepares: 0 });
+        let outcome = self.fly(offset, place == Place::Alone).await?;
+        if outcome.failed.is_some() {
+            // What the server said to the client includes that it may go on, when the statement stood alone.
+            self.transaction.failed = self.transaction.is_open();
+            self.readback.clear();
+            if outcome.ready_shown {
+                return Err(Trouble::Shown);
+            }
+            return Err(Trouble::Failed);
+        }
+        self.read_back().await?;
+        Ok(outcome.ready_shown)
+    }
+
+    fn hold(&mut self, links: &[u8]) {
+        for at in links {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.pinned = true;
+            }
+        }
+    }
+
+    /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what
+    /// the client must see (promise 1).
+    pub(super) async fn verified(&mut self, error: ClientError, sql: &str, types: &[u32], world: &World) -> Trouble {
+        if error.code.sqlstate() != "0A000" || !self.state.pins.is_empty() || error.code == Code::SecondWritingShard {
+            return Trouble::Refused(error);
+        }
+        let shard = world.database.catalog;
+        let access = Rc::clone(&self.access);
+        let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
+        let wanted = std::sync::Arc::clone(&self.state.settings);
+        let difference = link.connection.settings.difference(&wanted);
+        say::settings(&mut link.out, &difference);
+        link.connection.settings = wanted;
+        link.connection.unnamed = 0;
+        say::parse(&mut link.out, "", sql, types);
+        link.say_sync();
+        let mut links = vec![link];
+        let items =
+            [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
+        let mut crew = crate::exec::flight::Crew {
+            links: &mut links,
+            client: &mut self.client,
+            pools: &self.worker.pools,
+            offset: 0,
+        };
+        let outcome = crate::exec::flight::run(&items, &mut crew, false).await;
+        let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
+        for mut link in links {
+            link.ended(!failed);
+            access.release(link);
+        }
+        match outcome {
+            Ok(outcome) if outcome.failed.is_some() => Trouble::Told(only_error(&outcome.collected)),
+            _ => Trouble::Refused(error),
+        }
+    }
+}
+
+/// The first ErrorResponse of what was collected.
+pub(super) fn only_error(collected: &[u8]) -> Vec<u8> {
+    messages(collected).find(|message| message.first() == Some(&b'E')).unwrap_or_default().to_vec()
+}
+
+/// Cuts collected bytes into whole messages.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let &[_, a, b, c, d] = bytes.first_chunk::<5>()?;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize + 1;
+        let (message, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        Some(message)
+    })
+}
+
+/// Where all statements of a text go, when they can go there as one text.
+fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, plan::Access, Effects)> {
+    let mut shard = None;
+    let mut access = plan::Access::ReadPrimary;
+    let mut together = Effects::default();
+    for statement in all {
+        let template = &statement.template;
+        let effects = &template.effects;
+        let plain = template.command == Command::Data
+            && effects.pins.is_none()
+            && !effects.unpins
+            && effects.set_config.is_empty()
+            && effects.copy.is_none()
+            && !effects.outside_transaction
+            && !effects.changes_schema
+            && template.splice_columns.is_none();
+        let Ok(Plan::One(here)) = statement.plan(text, None, world) else { return None };
+        if !plain || shard.is_some_and(|before| before != here) {
+            return None;
+        }
+        shard = Some(here);
+        together.uses_now |= effects.uses_now;
+        if template.access == plan::Access::Write {
+            access = plan::Access::Write;
+        }
+    }
+    Some((ShardSet::one(shard?), access, together))
+}
+
+/// How many characters stand before byte `at`.
+pub(super) fn characters(text: &str, at: usize) -> u32 {
+    u32::try_from(text.get(..at).unwrap_or_default().chars().count()).unwrap_or(0)
+}
+
+/// The statement with `insertion` at byte `at`.
+pub(super) fn splice(sql: &str, at: usize, insertion: &str) -> String {
+    match sql.split_at_checked(at) {
+        Some((before, after)) => format!("{before}{insertion}{after}"),
+        None => sql.to_owned(),
+    }
+}
+
+pub(super) fn not_utf8() -> ClientError {
+    ClientError::unsupported(
+        "statement text that is not UTF-8",
+        "Use client_encoding = UTF8, or send only ASCII in the text and the rest as parameters.",
+    )
+}

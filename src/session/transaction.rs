@@ -1,0 +1,182 @@
+//! The transaction that a client sees, and what it means on the servers that joined it.
+
+use std::sync::Arc;
+
+use crate::backend::Settings;
+use crate::backend::settings;
+use crate::exec::link::Link;
+use crate::ident::ShardId;
+use crate::plan::Isolation;
+use crate::plan::Modes;
+
+/// Who opened the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// None is open: each statement (or batch) is its own.
+    None,
+    /// The proxy, around the statements of one simple Query that cannot be sent as one text.
+    Implicit,
+    /// The client.
+    Explicit,
+}
+
+/// The state of a session's transaction. Servers join lazily: BEGIN costs nothing.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Who opened it.
+    pub kind: Kind,
+    /// A statement of it failed: all others are refused until it ends.
+    pub failed: bool,
+    /// A server connection of it was lost: it cannot be taken up again, not even from a savepoint.
+    pub lost: bool,
+    /// What BEGIN and SET TRANSACTION said.
+    pub modes: Modes,
+    /// Open savepoints, oldest first.
+    pub savepoints: Vec<Savepoint>,
+    /// The session's settings before it: what ROLLBACK brings back.
+    pub settings_before: Arc<Settings>,
+    /// What SET LOCAL did.
+    pub local: Arc<Settings>,
+    /// The shard that was written to.
+    pub writer: Option<ShardId>,
+    /// The shard whose now() has been used.
+    pub clock: Option<ShardId>,
+    /// SET CONSTRAINTS statements, for shards that join later.
+    pub constraints: Vec<String>,
+    /// Whether a statement has run in it (then its isolation cannot change).
+    pub started: bool,
+}
+
+/// One savepoint.
+#[derive(Clone, Debug)]
+pub struct Savepoint {
+    /// Its name, folded.
+    pub name: Arc<str>,
+    /// The session's settings when it was made.
+    pub settings: Arc<Settings>,
+    /// What SET LOCAL had done.
+    pub local: Arc<Settings>,
+    /// The writing shard then.
+    pub writer: Option<ShardId>,
+}
+
+impl Default for Transaction {
+    fn default() -> Self {
+        Self {
+            kind: Kind::None,
+            failed: false,
+            lost: false,
+            modes: Modes::default(),
+            savepoints: Vec::new(),
+            settings_before: Arc::default(),
+            local: Arc::default(),
+            writer: None,
+            clock: None,
+            constraints: Vec::new(),
+            started: false,
+        }
+    }
+}
+
+impl Transaction {
+    /// What ReadyForQuery says of it.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match (self.kind, self.failed) {
+            (Kind::Explicit, true) => b'E',
+            (Kind::Explicit, false) => b'T',
+            _ => b'I',
+        }
+    }
+
+    /// Whether servers that join it get a BEGIN.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.kind != Kind::None
+    }
+
+    /// What a server that joins is told: BEGIN with the modes, and the savepoints, oldest first.
+    #[must_use]
+    pub fn opening(&self) -> String {
+        let mut text = "BEGIN".to_owned();
+        let mut modes = Vec::new();
+        match self.modes.isolation {
+            Some(Isolation::ReadCommitted) => modes.push("ISOLATION LEVEL READ COMMITTED"),
+            Some(Isolation::RepeatableRead) => modes.push("ISOLATION LEVEL REPEATABLE READ"),
+            Some(Isolation::Serializable) => modes.push("ISOLATION LEVEL SERIALIZABLE"),
+            None => {}
+        }
+        match self.modes.read_only {
+            Some(true) => modes.push("READ ONLY"),
+            Some(false) => modes.push("READ WRITE"),
+            None => {}
+        }
+        match self.modes.deferrable {
+            Some(true) => modes.push("DEFERRABLE"),
+            Some(false) => modes.push("NOT DEFERRABLE"),
+            None => {}
+        }
+        if !modes.is_empty() {
+            text.push(' ');
+            text.push_str(&modes.join(", "));
+        }
+        for savepoint in &self.savepoints {
+            text.push_str("; SAVEPOINT ");
+            text.push_str(&settings::identifier(&savepoint.name));
+        }
+        for constraints in &self.constraints {
+            text.push_str("; ");
+            text.push_str(constraints);
+        }
+        text
+    }
+
+    /// The place of the newest savepoint of that name.
+    #[must_use]
+    pub fn savepoint(&self, name: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|savepoint| &*savepoint.name == name)
+    }
+
+    /// Notes a savepoint on every server that has joined.
+    pub fn mark(&mut self, name: Arc<str>, settings: Arc<Settings>, links: &mut [Link]) {
+        self.savepoints.push(Savepoint { name, settings, local: Arc::clone(&self.local), writer: self.writer });
+        for link in links.iter_mut().filter(|link| link.begun) {
+            link.marks.push((Arc::clone(&link.connection.settings), Arc::clone(&link.local)));
+        }
+    }
+
+    /// Takes in more modes.
+    pub fn add_modes(&mut self, modes: &Modes) {
+        if modes.isolation.is_some() {
+            self.modes.isolation = modes.isolation;
+        }
+        if modes.read_only.is_some() {
+            self.modes.read_only = modes.read_only;
+        }
+        if modes.deferrable.is_some() {
+            self.modes.deferrable = modes.deferrable;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_joiner_hears_of_modes_and_savepoints_in_order() {
+        let mut transaction = Transaction {
+            kind: Kind::Explicit,
+            modes: Modes { isolation: Some(Isolation::ReadCommitted), read_only: Some(true), deferrable: None },
+            ..Transaction::default()
+        };
+        transaction.mark("a".into(), Arc::default(), &mut []);
+        transaction.mark("B\"c".into(), Arc::default(), &mut []);
+        assert_eq!(
+            transaction.opening(),
+            "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SAVEPOINT \"a\"; SAVEPOINT \"B\"\"c\""
+        );
+        transaction.mark("a".into(), Arc::default(), &mut []);
+        assert_eq!(transaction.savepoint("a"), Some(2));
+    }
+}

@@ -1,0 +1,337 @@
+//! `check --connect`: the map against the servers themselves.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::control;
+use super::control::Control;
+use super::control::ControlError;
+use super::control::Purpose;
+use super::fit;
+use super::fit::Finding;
+use super::fit::Severity;
+use super::schema_reader;
+use super::schema_reader::Catalog;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::shard_map::AcrossShards;
+use crate::shard_map::Database;
+use crate::shard_map::Engine;
+use crate::shard_map::ShardMap;
+use crate::shard_map::WantedRole;
+
+/// Connects to every server of the map once and tells what does not fit, the gravest first.
+pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for database in map.databases.values().filter(|it| it.engine == Engine::Postgres) {
+        let Some(login) = control::login(map, database) else {
+            findings.push(Finding::new(
+                Severity::Error,
+                "no-login",
+                format!("nobody may log in to database \"{}\"", database.name),
+                "Give it `control:`, or a user who may use it.",
+            ));
+            continue;
+        };
+        let control = Control::new(database, login, map.timeouts.connect);
+        let survey = Survey::of(database, &control, &mut findings).await;
+        findings.extend(survey.findings(map));
+        let schemas: Vec<_> = survey.catalogs.iter().map(|it| it.as_ref().map(|it| it.schema.as_ref())).collect();
+        findings.extend(fit::compare(database, &schemas));
+        findings.extend(survey.type_findings());
+    }
+    findings.sort_by_key(|it| it.severity);
+    findings
+}
+
+/// What one server says of itself.
+#[derive(Clone, Debug)]
+struct Facts {
+    system: u64,
+    in_recovery: bool,
+    version: i32,
+    encoding: String,
+    collation: String,
+    max_prepared: i64,
+    wal_level: String,
+    connections: i64,
+    sees_statistics: bool,
+}
+
+/// All of one database's servers.
+struct Survey<'a> {
+    database: &'a Database,
+    user: String,
+    facts: BTreeMap<NodeId, Facts>,
+    catalogs: Vec<Option<Catalog>>,
+}
+
+impl<'a> Survey<'a> {
+    async fn of(database: &'a Database, control: &Control, findings: &mut Vec<Finding>) -> Self {
+        let mut facts = BTreeMap::new();
+        let mut catalogs: Vec<Option<Catalog>> = database.shards.iter().map(|_| None).collect();
+        let mut unreachable: Vec<(NodeId, ControlError)> = Vec::new();
+        for (id, node) in database.nodes() {
+            let asked = async {
+                let mut connection = control.connect(node, Purpose::Check).await?;
+                let facts = ask(&mut connection).await?;
+                Ok::<_, ControlError>((connection, facts))
+            };
+            match asked.await {
+                Ok((mut connection, found)) => {
+                    if let Some(slot) = catalogs.get_mut(id.shard.index())
+                        && (slot.is_none() || !found.in_recovery)
+                    {
+                        match schema_reader::read(&mut connection).await {
+                            Ok(catalog) => *slot = Some(catalog),
+                            Err(error) => unreachable.push((id, error)),
+                        }
+                    }
+                    facts.insert(id, found);
+                }
+                Err(error) => unreachable.push((id, error)),
+            }
+        }
+        for (id, error) in unreachable {
+            let alone = !facts.keys().any(|it| it.shard == id.shard);
+            let (shard, node) = (&database.shard(id.shard).name, &database.node(id).name);
+            findings.push(Finding::new(
+                if alone { Severity::Error } else { Severity::Warning },
+                "node-unreachable",
+                format!("node \"{node}\" of shard \"{shard}\" does not answer: {error}"),
+                format!(
+                    "Check its address, and that \"{}\" may log in to database \"{}\" there.",
+                    control.user(),
+                    database.server_name
+                ),
+            ));
+        }
+        Self { database, user: control.user().to_owned(), facts, catalogs }
+    }
+
+    fn findings(&self, map: &ShardMap) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        self.roles(&mut findings);
+        self.systems(&mut findings);
+        self.alike(&mut findings);
+        self.settings(map, &mut findings);
+        findings
+    }
+
+    fn node(&self, id: NodeId) -> String {
+        format!("node \"{}\" of shard \"{}\"", self.database.node(id).name, self.database.shard(id.shard).name)
+    }
+
+    fn roles(&self, findings: &mut Vec<Finding>) {
+        for (id, facts) in &self.facts {
+            let insisted = match (self.database.node(*id).role, facts.in_recovery) {
+                (WantedRole::Primary, true) => Some(("is in recovery", "role: primary")),
+                (WantedRole::Replica, false) => Some(("is not in recovery", "role: replica")),
+                _ => None,
+            };
+            if let Some((is, role)) = insisted {
+                let message = format!("{} {is}, but the map says {role}", self.node(*id));
+                findings.push(Finding::new(
+                    Severity::Error,
+                    "role-differs",
+                    message,
+                    "Leave the role to be discovered, or correct it.",
+                ));
+            }
+        }
+        for (place, shard) in (0_u16..).zip(&self.database.shards) {
+            let here = || self.facts.iter().filter(|(id, _)| id.shard == ShardId(place));
+            let claims = |(id, facts): &(&NodeId, &Facts)| {
+                !facts.in_recovery && self.database.node(**id).role != WantedRole::Replica
+            };
+            match here().filter(claims).count() {
+                0 if here().next().is_some() => findings.push(Finding::new(
+                    Severity::Error,
+                    "no-primary",
+                    format!("no node of shard \"{}\" is a primary", shard.name),
+                    "It can be read, not written, until one of its servers is promoted.",
+                )),
+                0 | 1 => {}
+                _ => findings.push(Finding::new(
+                    Severity::Error,
+                    "two-primaries",
+                    format!("more than one node of shard \"{}\" is a primary", shard.name),
+                    "The nodes of a shard are one primary and its replicas; servers with rows of their own are other shards.",
+                )),
+            }
+        }
+    }
+
+    /// A system identifier is shared by a primary and its replicas, and by nobody else.
+    fn systems(&self, findings: &mut Vec<Finding>) {
+        let mut owners: BTreeMap<u64, NodeId> = BTreeMap::new();
+        let mut of_shard: BTreeMap<ShardId, (u64, NodeId)> = BTreeMap::new();
+        for (id, facts) in &self.facts {
+            let owner = *owners.entry(facts.system).or_insert(*id);
+            if owner.shard != id.shard {
+                let message = format!("{} is the same system as {}", self.node(*id), self.node(owner));
+                findings.push(Finding::new(
+                    Severity::Error,
+                    "system-of-another-shard",
+                    message,
+                    "Servers with one system identifier are copies of each other: they are nodes of one shard. Give every \
+                     shard a cluster of its own (initdb).",
+                ));
+            }
+            let (system, first) = *of_shard.entry(id.shard).or_insert((facts.system, *id));
+            if system != facts.system {
+                let message = format!(
+                    "{} is not a copy of {}: their system identifiers differ",
+                    self.node(*id),
+                    self.node(first)
+                );
+                findings.push(Finding::new(
+                    Severity::Error,
+                    "system-differs",
+                    message,
+                    "A replica is made from its primary by a base backup.",
+                ));
+            }
+        }
+    }
+
+    fn alike(&self, findings: &mut Vec<Finding>) {
+        let Some((first, model)) = self.facts.iter().next() else { return };
+        for (id, facts) in self.facts.iter().skip(1) {
+            let mut differ = |severity, code, what: &str, here: &str, there: &str, hint: &str| {
+                if here != there {
+                    let message =
+                        format!("{} has {what} {here}, but {} has {there}", self.node(*id), self.node(*first));
+                    findings.push(Finding::new(severity, code, message, hint));
+                }
+            };
+            differ(
+                Severity::Error,
+                "encoding-differs",
+                "encoding",
+                &facts.encoding,
+                &model.encoding,
+                "Text keys are hashed as bytes: every shard needs the same encoding.",
+            );
+            differ(
+                Severity::Error,
+                "collation-differs",
+                "collation",
+                &facts.collation,
+                &model.collation,
+                "Rows of several shards can only be put in one order when all sort alike.",
+            );
+            let major = |it: &Facts| (it.version / 10_000).to_string();
+            differ(
+                Severity::Warning,
+                "version-differs",
+                "major version",
+                &major(facts),
+                &major(model),
+                "Shards of different versions may answer the same statement differently.",
+            );
+        }
+    }
+
+    fn settings(&self, map: &ShardMap, findings: &mut Vec<Finding>) {
+        let database = self.database;
+        let users = map.users.values().filter(|it| it.databases.as_ref().is_none_or(|it| it.contains(&database.name)));
+        // Every user's pool, the monitor and the reader of the schema.
+        let wanted = i64::try_from(users.count() * map.pool.size + 2).unwrap_or(i64::MAX);
+        for (id, facts) in &self.facts {
+            let node = self.node(*id);
+            if facts.max_prepared == 0 && database.across_shards == AcrossShards::TwoPhase && database.shards.len() > 1
+            {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    "no-prepared-transactions",
+                    format!("{node} has max_prepared_transactions = 0"),
+                    "A transaction that writes several shards is refused until it is set (to max_connections, say) and \
+                     the server restarted; or say transactions: {across_shards: reject}.",
+                ));
+            }
+            if facts.connections < wanted {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    "too-few-connections",
+                    format!("{node} takes {} connections, but the pools may open {wanted}", facts.connections),
+                    "Raise max_connections there, or lower pool.size.",
+                ));
+            }
+            if facts.wal_level != "logical" && !facts.in_recovery {
+                findings.push(Finding::new(
+                    Severity::Note,
+                    "wal-level",
+                    format!("{node} has wal_level = {}", facts.wal_level),
+                    "Resharding needs wal_level = logical.",
+                ));
+            }
+            if !facts.sees_statistics && database.shard(id.shard).nodes.len() > 1 {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    "monitor-rights",
+                    format!(
+                        "\"{}\" cannot see on {node} what a replica receives, so replicas serve no reads",
+                        self.user
+                    ),
+                    format!("GRANT pg_monitor TO {} on the primary of the shard.", self.user),
+                ));
+            }
+        }
+    }
+
+    fn type_findings(&self) -> Vec<Finding> {
+        let canonical = self.catalogs.get(self.database.catalog.index()).and_then(Option::as_ref);
+        let Some(canonical) = canonical else { return Vec::new() };
+        let mut findings = Vec::new();
+        for (place, catalog) in (0_u16..).zip(&self.catalogs) {
+            let Some(catalog) = catalog else { continue };
+            let shard = &self.database.shard(ShardId(place)).name;
+            if let Some(oids) = schema_reader::type_oids(canonical, catalog) {
+                findings.push(Finding::new(
+                    Severity::Note,
+                    "type-oids-differ",
+                    format!("{} types have other OIDs on shard \"{shard}\" than on the catalog shard", oids.len()),
+                    "Statements that return values of such types from that shard may be refused.",
+                ));
+            }
+        }
+        findings
+    }
+}
+
+async fn ask(connection: &mut PgConnection) -> Result<Facts, ControlError> {
+    let row = control::bounded(sqlx::query(FACTS).fetch_one(connection)).await?;
+    facts(&row).map_err(|error| ControlError::from(&error))
+}
+
+fn facts(row: &PgRow) -> Result<Facts, sqlx::Error> {
+    Ok(Facts {
+        system: row.try_get::<i64, _>(0)?.cast_unsigned(),
+        in_recovery: row.try_get(1)?,
+        version: row.try_get(2)?,
+        encoding: row.try_get(3)?,
+        collation: row.try_get(4)?,
+        max_prepared: row.try_get(5)?,
+        wal_level: row.try_get(6)?,
+        connections: row.try_get(7)?,
+        sees_statistics: row.try_get(8)?,
+    })
+}
+
+// The columns of pg_database that name a collation differ between versions: as JSON, what is not there is null.
+const FACTS: &str = "
+select (select system_identifier from pg_catalog.pg_control_system()),
+       pg_catalog.pg_is_in_recovery(),
+       current_setting('server_version_num')::int4,
+       pg_encoding_to_char((d ->> 'encoding')::int4)::text,
+       concat_ws(' ', d ->> 'datcollate', d ->> 'datctype', d ->> 'datlocprovider',
+                 coalesce(d ->> 'datlocale', d ->> 'daticulocale'), d ->> 'datcollversion'),
+       current_setting('max_prepared_transactions')::int8,
+       current_setting('wal_level'),
+       current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8,
+       pg_has_role(current_user, 'pg_read_all_stats', 'usage')
+  from (select to_jsonb(b) from pg_catalog.pg_database b where b.datname = current_database()) as j (d)";

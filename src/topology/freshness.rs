@@ -1,0 +1,279 @@
+//! Positions of a primary and of its replicas → how fresh each replica is (design §5). Pure.
+//!
+//! A sample says: "a position asked of the primary after moment t0". A replica that has replayed that position has
+//! everything that was acknowledged before t0. So t0 is noted before asking, never after.
+
+use std::collections::VecDeque;
+
+use crate::clock::Tick;
+
+/// A position in the write-ahead log.
+pub type Lsn = u64;
+
+/// One history of one cluster: positions compare only within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct History {
+    /// `system_identifier` of `pg_control_system()`.
+    pub system: u64,
+    /// The timeline.
+    pub timeline: u32,
+}
+
+/// How positions of a server are cut into pages and segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WalShape {
+    /// `wal_block_size`.
+    pub page: u64,
+    /// `wal_segment_size`, in bytes.
+    pub segment: u64,
+}
+
+impl WalShape {
+    /// The position that stands for `lsn`: the start of its page when only the page's header lies between. The end of
+    /// the record before is that start, and an idle replica never reports more.
+    #[must_use]
+    pub(super) fn round_down(self, lsn: Lsn) -> Lsn {
+        if self.segment > 0 && lsn % self.segment == LONG_HEADER {
+            lsn - LONG_HEADER
+        } else if self.page > 0 && lsn % self.page == SHORT_HEADER {
+            lsn - SHORT_HEADER
+        } else {
+            lsn
+        }
+    }
+}
+
+/// `SizeOfXLogLongPHD`: the header of a segment's first page.
+const LONG_HEADER: u64 = 40;
+/// `SizeOfXLogShortPHD`: the header of every other page.
+const SHORT_HEADER: u64 = 24;
+
+/// Samples of one primary in one history, oldest first: neither moments nor positions go back.
+#[derive(Clone, Debug)]
+pub(super) struct Samples {
+    of: Option<(usize, History)>,
+    kept: VecDeque<(Tick, Lsn)>,
+    capacity: usize,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { of: None, kept: VecDeque::new(), capacity: CAPACITY }
+    }
+}
+
+impl Samples {
+    /// Takes in a sample of node `node`: position `lsn`, asked after `t0`. Returns whether all former ones were
+    /// dropped, because the primary or the history changed or its position went back.
+    pub(super) fn push(&mut self, node: usize, history: History, t0: Tick, lsn: Lsn) -> bool {
+        let back = self.kept.back().is_some_and(|(_, last)| lsn < *last);
+        let dropped = self.of != Some((node, history)) || back;
+        if dropped {
+            self.kept.clear();
+            self.of = Some((node, history));
+        }
+        match self.kept.back_mut() {
+            Some((at, last)) if *last == lsn => *at = (*at).max(t0),
+            // Answers overtake each other only across a reconnect; an older question adds nothing then.
+            Some((at, _)) if *at >= t0 => {}
+            _ => {
+                if self.kept.len() >= self.capacity {
+                    self.thin();
+                }
+                self.kept.push_back((t0, lsn));
+            }
+        }
+        dropped
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.of = None;
+        self.kept.clear();
+    }
+
+    /// The node and history that the samples are of.
+    #[must_use]
+    pub(super) fn of(&self) -> Option<(usize, History)> {
+        self.of
+    }
+
+    /// The newest moment sampled.
+    #[must_use]
+    pub(super) fn newest(&self) -> Option<(Tick, Lsn)> {
+        self.kept.back().copied()
+    }
+
+    /// The moment that a replica of `history` is fresh as of once it has replayed `replayed`: the latest of all
+    /// samples that it has reached.
+    #[must_use]
+    pub(super) fn reached(&self, history: History, replayed: Lsn) -> Option<Tick> {
+        if self.of.map(|(_, of)| of) != Some(history) {
+            return None;
+        }
+        let count = self.kept.partition_point(|(_, lsn)| *lsn <= replayed);
+        self.kept.get(count.checked_sub(1)?).map(|(t0, _)| *t0)
+    }
+
+    /// Leaves out every second sample of the older half: replicas far behind are judged more coarsely, never wrongly.
+    fn thin(&mut self) {
+        let half = self.kept.len() / 2;
+        let mut place = 0;
+        self.kept.retain(|_| {
+            place += 1;
+            place > half || place % 2 == 0
+        });
+    }
+}
+
+/// Samples kept of a shard: at the busiest pace some twenty seconds in full, and hours more coarsely.
+const CAPACITY: usize = 4096;
+
+/// What one replica has told in one life of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Replayed {
+    position: Option<Lsn>,
+    fresh_as_of: Tick,
+}
+
+impl Replayed {
+    /// It is fresh as of this moment; `Tick::NEVER` when that is not known.
+    #[must_use]
+    pub(super) fn fresh_as_of(&self) -> Tick {
+        self.fresh_as_of
+    }
+
+    /// The last position that it reported.
+    #[must_use]
+    pub(super) fn position(&self) -> Option<Lsn> {
+        self.position
+    }
+
+    /// Takes in a report. Within one life and one history a replica only gains, so what it once reached stays true.
+    ///
+    /// # Errors
+    /// [`WentBack`]: the report is below an earlier one, so this is another life of that server; nothing is known now.
+    pub(super) fn report(
+        &mut self,
+        samples: &Samples,
+        history: Option<History>,
+        replayed: Lsn,
+    ) -> Result<(), WentBack> {
+        if self.position.is_some_and(|last| replayed < last) {
+            *self = Self::default();
+            return Err(WentBack);
+        }
+        self.position = Some(replayed);
+        if let Some(reached) = history.and_then(|history| samples.reached(history, replayed)) {
+            self.fresh_as_of = self.fresh_as_of.max(reached);
+        }
+        Ok(())
+    }
+
+    /// Forgets how fresh it is (another primary, another history), not where it is.
+    pub(super) fn stale(&mut self) {
+        self.fresh_as_of = Tick::NEVER;
+    }
+}
+
+/// A replica reported a position below one that it had reported before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WentBack;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: History = History { system: 7, timeline: 1 };
+
+    fn samples(of: &[(u64, Lsn)]) -> Samples {
+        let mut it = Samples::default();
+        for (t0, lsn) in of {
+            it.push(0, HERE, Tick(*t0), *lsn);
+        }
+        it
+    }
+
+    #[test]
+    fn a_replica_is_fresh_as_of_the_latest_sample_it_reached() {
+        let it = samples(&[(10, 100), (20, 200), (30, 300)]);
+        assert_eq!(it.reached(HERE, 99), None);
+        assert_eq!(it.reached(HERE, 100), Some(Tick(10)));
+        assert_eq!(it.reached(HERE, 299), Some(Tick(20)));
+        assert_eq!(it.reached(HERE, 999), Some(Tick(30)));
+    }
+
+    #[test]
+    fn an_idle_primary_moves_the_moment_without_new_samples() {
+        let it = samples(&[(10, 100), (20, 100), (30, 100)]);
+        assert_eq!(it.reached(HERE, 100), Some(Tick(30)));
+        assert_eq!(it.kept.len(), 1);
+    }
+
+    #[test]
+    fn another_history_reaches_nothing() {
+        let it = samples(&[(10, 100)]);
+        assert_eq!(it.reached(History { timeline: 2, ..HERE }, 999), None);
+        assert_eq!(it.reached(History { system: 8, ..HERE }, 999), None);
+    }
+
+    #[test]
+    fn another_timeline_node_or_a_position_gone_back_drops_all_samples() {
+        let mut it = samples(&[(10, 100)]);
+        assert!(it.push(0, History { timeline: 2, ..HERE }, Tick(20), 100));
+        assert_eq!(it.reached(HERE, 999), None);
+        let mut it = samples(&[(10, 100)]);
+        assert!(it.push(1, HERE, Tick(20), 150));
+        assert_eq!(it.reached(HERE, 149), None);
+        let mut it = samples(&[(10, 100), (20, 200)]);
+        assert!(it.push(0, HERE, Tick(30), 150));
+        assert_eq!(it.reached(HERE, 149), None);
+        assert_eq!(it.reached(HERE, 150), Some(Tick(30)));
+    }
+
+    #[test]
+    fn thinning_only_makes_the_answer_older() {
+        let all: Vec<_> = (1..=100).map(|n| (n, n * 10)).collect();
+        let mut it = Samples { capacity: 16, ..Samples::default() };
+        for (t0, lsn) in &all {
+            it.push(0, HERE, Tick(*t0), *lsn);
+        }
+        assert!(it.kept.len() <= 16);
+        for replayed in 0..1100 {
+            let exact = all.iter().rev().find(|(_, lsn)| *lsn <= replayed).map_or(Tick::NEVER, |(t0, _)| Tick(*t0));
+            assert!(it.reached(HERE, replayed).unwrap_or(Tick::NEVER) <= exact);
+        }
+        assert_eq!(it.reached(HERE, 1000), Some(Tick(100)));
+    }
+
+    #[test]
+    fn a_position_just_behind_a_header_stands_for_the_page_start() {
+        let it = WalShape { page: 8192, segment: 1 << 24 };
+        assert_eq!(it.round_down(0x0300_0028), 0x0300_0000);
+        assert_eq!(it.round_down(0x0300_2018), 0x0300_2000);
+        assert_eq!(it.round_down(0x0300_2028), 0x0300_2028);
+        assert_eq!(it.round_down(0x0300_0060), 0x0300_0060);
+        assert_eq!(it.round_down(0), 0);
+    }
+
+    #[test]
+    fn a_report_gone_back_voids_what_was_known() {
+        let it = samples(&[(10, 100), (20, 200)]);
+        let mut replica = Replayed::default();
+        replica.report(&it, Some(HERE), 200).unwrap();
+        assert_eq!(replica.fresh_as_of(), Tick(20));
+        assert_eq!(replica.report(&it, Some(HERE), 199), Err(WentBack));
+        assert_eq!(replica.fresh_as_of(), Tick::NEVER);
+        assert_eq!(replica.position(), None);
+    }
+
+    #[test]
+    fn an_unknown_timeline_gains_nothing_and_loses_nothing() {
+        let mut it = samples(&[(10, 100)]);
+        let mut replica = Replayed::default();
+        replica.report(&it, Some(HERE), 100).unwrap();
+        it.push(0, HERE, Tick(20), 200);
+        replica.report(&it, None, 200).unwrap();
+        assert_eq!(replica.fresh_as_of(), Tick(10));
+    }
+}

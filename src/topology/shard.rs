@@ -1,0 +1,442 @@
+//! One shard's numbers as all threads read them, and the monitor's state behind them.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::Health;
+use super::PATIENCE;
+use super::Role;
+use super::choose::Candidate;
+use super::control::Control;
+use super::freshness::Lsn;
+use super::monitor::Advice;
+use super::monitor::Event;
+use super::monitor::ShardMonitor;
+use super::monitor::Standing;
+use super::pace::Situation;
+use super::probe;
+use super::roles::Accepted;
+use crate::clock;
+use crate::clock::Tick;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::shard_map;
+use crate::shard_map::Node;
+use crate::tasks;
+
+/// What is known of one server. Every number is read on its own: nothing here must agree with anything else.
+#[derive(Debug)]
+pub struct NodeState {
+    node: Node,
+    role: AtomicU8,
+    health: AtomicU8,
+    fresh_as_of: AtomicU64,
+    asked: AtomicU64,
+    generation: AtomicU64,
+    position: AtomicU64,
+    system: AtomicU64,
+    timeline: AtomicU32,
+    started: AtomicI64,
+    in_use: AtomicU32,
+    served: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl NodeState {
+    fn new(node: &Node) -> Self {
+        Self {
+            node: node.clone(),
+            role: AtomicU8::new(0),
+            health: AtomicU8::new(0),
+            fresh_as_of: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            system: AtomicU64::new(0),
+            timeline: AtomicU32::new(0),
+            started: AtomicI64::new(0),
+            in_use: AtomicU32::new(0),
+            served: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// The node as the map has it.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.role.load(Ordering::Acquire) {
+            1 => Role::Primary,
+            2 => Role::Replica,
+            3 => Role::Fenced,
+            _ => Role::Unknown,
+        }
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            1 => Health::Up,
+            2 => Health::Suspect,
+            3 => Health::Down,
+            _ => Health::Unknown,
+        }
+    }
+
+    /// Whether statements may be sent to it at all.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.health().reachable()
+    }
+
+    /// It has everything that was acknowledged before this moment; of a primary, when it was last sampled.
+    #[must_use]
+    pub fn fresh_as_of(&self) -> Tick {
+        Tick(self.fresh_as_of.load(Ordering::Acquire))
+    }
+
+    /// Which of its lives this is: no two lives of any server share a number. 0: between two.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether what is known of this server holds for a connection that was opened at `opened`: only what was asked
+    /// later does, for it may have restarted, and gone back in time, in between. A read under `session` or `bounded`
+    /// must not use a younger connection to a replica.
+    #[must_use]
+    pub fn vouches_for(&self, opened: Tick) -> bool {
+        self.asked.load(Ordering::Acquire) >= opened.0.max(1)
+    }
+
+    /// Written (primary) or replayed (replica) up to here.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// The same as servers print it.
+    #[must_use]
+    pub fn position_text(&self) -> String {
+        let lsn = self.position();
+        format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+    }
+
+    /// Its `system_identifier`; 0 while not known.
+    #[must_use]
+    pub fn system(&self) -> u64 {
+        self.system.load(Ordering::Acquire)
+    }
+
+    /// Its timeline; 0 while not known.
+    #[must_use]
+    pub fn timeline(&self) -> u32 {
+        self.timeline.load(Ordering::Acquire)
+    }
+
+    /// `pg_postmaster_start_time()` in microseconds since 1970; 0 while not known.
+    #[must_use]
+    pub fn started(&self) -> i64 {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// What is wrong with it, for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Statements that run on it now.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Statements that were sent to it so far.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Counts a statement that runs on it until the guard is dropped.
+    #[must_use]
+    pub fn serve(self: &Arc<Self>) -> Serving {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Serving(Arc::clone(self))
+    }
+
+    fn publish(&self, standing: &Standing, trouble: Option<String>) {
+        // A life that ended must not lend its number to what is known next, so that number goes first.
+        self.generation.store(standing.generation, Ordering::Release);
+        self.fresh_as_of.store(standing.fresh_as_of.0, Ordering::Release);
+        self.asked.store(standing.asked.0, Ordering::Release);
+        self.position.store(standing.position, Ordering::Release);
+        self.system.store(standing.system, Ordering::Release);
+        self.timeline.store(standing.timeline, Ordering::Release);
+        self.started.store(standing.started, Ordering::Release);
+        let role = match standing.role {
+            Role::Unknown => 0,
+            Role::Primary => 1,
+            Role::Replica => 2,
+            Role::Fenced => 3,
+        };
+        self.role.store(role, Ordering::Release);
+        let health = match standing.health {
+            Health::Unknown => 0,
+            Health::Up => 1,
+            Health::Suspect => 2,
+            Health::Down => 3,
+        };
+        self.health.store(health, Ordering::Release);
+        let mut shown = lock(&self.trouble);
+        if *shown != trouble {
+            *shown = trouble;
+        }
+    }
+}
+
+/// A statement that runs on a node, for the count that the less loaded of two is chosen by.
+#[derive(Debug)]
+pub struct Serving(Arc<NodeState>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One shard and its monitors. Knows nothing of its place in a map, so that it outlives one.
+#[derive(Debug)]
+pub(super) struct Shard {
+    name: Arc<str>,
+    nodes: Vec<Arc<NodeState>>,
+    control: Arc<Control>,
+    staleness_max: Duration,
+    monitor: Mutex<ShardMonitor>,
+    /// Whoever waits for freshness, roles or health to change.
+    changed: Notify,
+    /// Each node's monitor waits here between two probes.
+    wakes: Vec<Arc<Notify>>,
+    at_once: Vec<AtomicBool>,
+    waiting: AtomicU32,
+    wanted: AtomicU64,
+    wrote: AtomicBool,
+    started: AtomicBool,
+}
+
+/// A read that waits; samples are taken for it while this lives.
+pub(super) struct Waiting<'a>(&'a Shard);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Shard {
+    pub(super) fn new(
+        shard: &shard_map::Shard,
+        control: &Arc<Control>,
+        staleness_max: Duration,
+        past: Option<&Self>,
+    ) -> Arc<Self> {
+        let mut monitor = ShardMonitor::new(shard.nodes.iter().map(|it| it.role), PATIENCE);
+        let same_server = |a: &Node, b: &Node| a.host == b.host && a.port == b.port;
+        monitor.inherit(past.and_then(|past| {
+            let accepted = lock(&past.monitor).accepted()?;
+            let node = past.nodes.get(accepted.node)?;
+            let place = shard.nodes.iter().position(|it| same_server(it, node.node()))?;
+            Some(Accepted { node: place, ..accepted })
+        }));
+        Arc::new(Self {
+            name: Arc::clone(&shard.name),
+            nodes: shard.nodes.iter().map(|it| Arc::new(NodeState::new(it))).collect(),
+            control: Arc::clone(control),
+            staleness_max,
+            monitor: Mutex::new(monitor),
+            changed: Notify::new(),
+            wakes: shard.nodes.iter().map(|_| Arc::new(Notify::new())).collect(),
+            at_once: shard.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
+            waiting: AtomicU32::new(0),
+            wanted: AtomicU64::new(0),
+            wrote: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether this is that shard already: same nodes, reached the same way.
+    pub(super) fn is_for(&self, shard: &shard_map::Shard, control: &Control, staleness_max: Duration) -> bool {
+        *self.control == *control
+            && self.staleness_max == staleness_max
+            && self.nodes.iter().map(|it| it.node()).eq(shard.nodes.iter())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn nodes(&self) -> &[Arc<NodeState>] {
+        &self.nodes
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Starts one monitor a node, once.
+    pub(super) fn start(self: &Arc<Self>) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for (place, wake) in self.wakes.iter().enumerate() {
+            tasks::shared("monitor", probe::watch(Arc::downgrade(self), place, Arc::clone(wake)));
+        }
+    }
+
+    pub(super) fn primary(&self) -> Option<u16> {
+        let place = self.nodes.iter().position(|it| it.role() == Role::Primary && it.is_reachable())?;
+        u16::try_from(place).ok()
+    }
+
+    pub(super) fn candidates(&self, shard: ShardId, zone: Option<&str>) -> SmallVec<[Candidate; 8]> {
+        let candidate = |(node, it): (u16, &Arc<NodeState>)| Candidate {
+            node: NodeId { shard, node },
+            role: it.role(),
+            health: it.health(),
+            fresh_as_of: it.fresh_as_of(),
+            generation: it.generation(),
+            in_use: it.in_use(),
+            weight: it.node.weight,
+            near: zone.is_some() && it.node.zone.as_deref() == zone,
+        };
+        (0_u16..).zip(&self.nodes).map(candidate).collect()
+    }
+
+    pub(super) fn wrote(&self) {
+        if !self.wrote.load(Ordering::Relaxed) {
+            self.wrote.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has a sample taken that is later than `moment`, at once, and followed closely while the guard lives.
+    pub(super) fn wait_for(&self, moment: Tick) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.wanted.fetch_max(moment.0, Ordering::AcqRel);
+        self.wake();
+        Waiting(self)
+    }
+
+    /// Has one node probed at once.
+    pub(super) fn probe(&self, place: usize) {
+        if let (Some(at_once), Some(wake)) = (self.at_once.get(place), self.wakes.get(place)) {
+            at_once.store(true, Ordering::Release);
+            wake.notify_one();
+        }
+    }
+
+    fn wake(&self) {
+        self.wakes.iter().for_each(|it| it.notify_one());
+    }
+
+    /// Calls `found` now and after every change until it finds something or the deadline passes. Cancel-safe.
+    pub(super) async fn until<T>(&self, deadline: Tick, found: impl Fn() -> Option<T>) -> Option<T> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(it) = found() {
+                return Some(it);
+            }
+            let left = deadline.since(clock::now());
+            if left.is_zero() || timeout(left, changed).await.is_err() {
+                return found();
+            }
+        }
+    }
+
+    pub(super) fn all_heard(&self) -> bool {
+        lock(&self.monitor).all_heard()
+    }
+
+    /// Takes in what happened at a node, and shows everybody what follows from it.
+    pub(super) fn observe(&self, place: usize, event: Event) -> Advice {
+        let now = clock::now();
+        let mut monitor = lock(&self.monitor);
+        let sampled = monitor.newest_sample();
+        let advice = monitor.observe(place, event, now);
+        for (place, state) in self.nodes.iter().enumerate() {
+            let standing = monitor.standing(place);
+            let trouble = monitor.trouble(place);
+            if state.role() != standing.role || state.health() != standing.health {
+                self.tell(state, &standing, trouble.as_deref());
+            }
+            state.publish(&standing, trouble);
+        }
+        let new_sample = monitor.newest_sample() != sampled;
+        drop(monitor);
+        // Almost free while nobody waits.
+        self.changed.notify_waiters();
+        if new_sample && self.waiting.load(Ordering::Acquire) > 0 {
+            self.wake();
+        }
+        advice
+    }
+
+    /// When `place` is to be probed again, counted from the last question. `moved`: its position changed.
+    pub(super) fn situation(&self, place: usize, moved: bool) -> Situation {
+        let state = self.nodes.get(place);
+        let role = state.map_or(Role::Unknown, |it| it.role());
+        let waiting = self.waiting.load(Ordering::Acquire) > 0;
+        let wrote = role == Role::Primary && self.wrote.swap(false, Ordering::Relaxed);
+        Situation {
+            at_once: self.at_once.get(place).is_some_and(|it| it.swap(false, Ordering::AcqRel)),
+            role,
+            has_peers: self.nodes.len() > 1,
+            wanted: waiting.then(|| Tick(self.wanted.load(Ordering::Acquire))),
+            sampled: lock(&self.monitor).newest_sample().map_or(Tick::NEVER, |(t0, _)| t0),
+            fresh_as_of: state.map_or(Tick::NEVER, |it| it.fresh_as_of()),
+            writing: moved || wrote,
+            staleness_max: self.staleness_max,
+        }
+    }
+
+    fn tell(&self, state: &NodeState, standing: &Standing, trouble: Option<&str>) {
+        let (shard, node) = (&*self.name, &*state.node.name);
+        let (role, health) = (standing.role.name(), standing.health.name());
+        let why = trouble.unwrap_or_default();
+        match (standing.role, standing.health) {
+            (Role::Fenced, _) => tracing::error!(shard, node, role, health, why, "node fenced"),
+            (_, Health::Down) => tracing::warn!(shard, node, role, health, why, "node down"),
+            (_, Health::Suspect) => tracing::debug!(shard, node, role, health, why, "node suspect"),
+            (Role::Replica, Health::Up) if trouble.is_some() => {
+                tracing::warn!(shard, node, role, health, why, "replica serves no reads");
+            }
+            _ => tracing::info!(shard, node, role, health, why, "node is"),
+        }
+    }
+}
+
+/// A panic elsewhere leaves numbers, not broken invariants.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
