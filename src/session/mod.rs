@@ -840,7 +840,7 @@ fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) 
 /// What `count` setters owe.
 fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
     for _ in 0..count {
-        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
+        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close, Expect::Close] {
             items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares: 0 });
         }
     }
