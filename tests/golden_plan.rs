@@ -138,6 +138,7 @@ fn relation(line: &str, kind: RelationKind) -> Relation {
         foreign_keys: Vec::new(),
         definition: None,
         persistence: 'p',
+        unfit: None,
     };
     if let Some((_, definition)) = rest.split_once(" as ") {
         relation.definition = Some(definition.into());

@@ -143,8 +143,9 @@ impl Access {
             database: Arc::clone(&database.server_name),
             user: Arc::clone(&self.login.user),
         };
-        let pool = self.workers.pool(&key, || {
+        let pool = self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {
+                version: self.map.version,
                 login: self.login.clone(),
                 tls: self.service.tls.clone(),
                 limits: self.map.pool.clone(),

@@ -22,6 +22,7 @@ use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::transaction::Kind;
+use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
 
@@ -61,6 +62,9 @@ impl Session {
             self.close_batch().await?;
         }
         self.batch_writer = None;
+        // A server forgets both at every Query.
+        self.unnamed = None;
+        self.portals.remove("");
         let mut text = self.worker.pools.outbox();
         match frontend::Query::read(self.client.bytes(message.body())) {
             Ok(query) => text.extend_from_slice(query.text),
@@ -144,8 +148,11 @@ impl Session {
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
         for statement in all {
             if self.transaction.kind == Kind::None {
-                self.transaction.kind = Kind::Implicit;
-                self.transaction.settings_before = std::sync::Arc::clone(&self.state.settings);
+                self.transaction = Transaction {
+                    kind: Kind::Implicit,
+                    settings_before: std::sync::Arc::clone(&self.state.settings),
+                    ..Transaction::default()
+                };
             }
             let world = self.world()?;
             self.statement(text, statement, Place::Among, &world).await?;
@@ -264,11 +271,10 @@ impl Session {
                 }
             }
             self.items.push(Item::Owed { expect: Expect::Sync, links: links.clone(), show: Show::Nobody, prepares: 0 });
-            let settled = self.links.iter().map(|link| link.pinned).collect::<Vec<_>>();
-            self.hold(&links);
+            let kept: SmallVec<[u32; 8]> = links.iter().map(|at| self.keep(usize::from(*at))).collect();
             let outcome = self.fly(0, false).await;
-            for (link, pinned) in self.links.iter_mut().zip(settled) {
-                link.pinned = pinned;
+            for id in kept {
+                self.unkeep(id);
             }
             if outcome?.failed.is_some() {
                 return Err(Trouble::Failed);
@@ -295,14 +301,6 @@ impl Session {
         }
         self.read_back().await?;
         Ok(outcome.ready_shown)
-    }
-
-    fn hold(&mut self, links: &[u8]) {
-        for at in links {
-            if let Some(link) = self.links.get_mut(usize::from(*at)) {
-                link.pinned = true;
-            }
-        }
     }
 
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what

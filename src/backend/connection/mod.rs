@@ -3,6 +3,7 @@
 pub mod login;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -23,6 +24,9 @@ use crate::net::Stream;
 
 /// How many prepared statements one server connection keeps; the one used longest ago is closed for a new one.
 pub const PREPARED_MAX: usize = 500;
+
+/// How many statements may be in doubt on a connection that is kept.
+const DOUBTFUL_MAX: usize = 100;
 
 /// The largest message other than a row that a server may send.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -46,6 +50,8 @@ pub struct Connection {
     /// Prepared statements by global number, with the moment of their last use (a counter).
     prepared: HashMap<u64, u64>,
     prepared_clock: u64,
+    /// Statements of which it is not known whether they are prepared here.
+    doubtful: HashSet<u64>,
     /// The statement that its unnamed statement holds; 0: unknown or none.
     pub unnamed: u64,
     /// The server's process.
@@ -84,6 +90,7 @@ impl Connection {
             settings: Arc::default(),
             prepared: HashMap::new(),
             prepared_clock: 0,
+            doubtful: HashSet::new(),
             unnamed: 0,
             pid,
             key,
@@ -274,14 +281,28 @@ impl Connection {
         Some(oldest)
     }
 
-    /// Notes a statement as not prepared here (any more).
-    pub fn forget_prepared(&mut self, statement: u64) {
+    /// Notes that nobody knows whether a statement is prepared here: what would tell was skipped.
+    pub fn doubt_prepared(&mut self, statement: u64) {
         self.prepared.remove(&statement);
+        self.doubtful.insert(statement);
+    }
+
+    /// Whether the statement may be here although [`Self::has_prepared`] denies it, so that it must be closed before it
+    /// is prepared. Ends the doubt.
+    pub fn take_doubt(&mut self, statement: u64) -> bool {
+        self.doubtful.remove(&statement)
+    }
+
+    /// Whether little enough is in doubt that the connection is worth keeping.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.doubtful.len() <= DOUBTFUL_MAX
     }
 
     /// Notes that no statement is prepared here any more.
     pub fn forget_all_prepared(&mut self) {
         self.prepared.clear();
+        self.doubtful.clear();
         self.unnamed = 0;
     }
 }
