@@ -480,8 +480,13 @@ impl Session {
         let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
         let limit = exec::limit(self.map.timeouts.statement);
         let access_to = Rc::clone(&self.access);
-        let fresh = self.freshness(shard);
-        let joining = async { if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await } };
+        let fresh = reads.then(|| self.freshness(shard));
+        let joining = async {
+            match fresh {
+                Some(fresh) => access_to.read(shard, fresh).await,
+                None => access_to.primary(shard).await,
+            }
+        };
         let mut link = match limit {
             None => joining.await?,
             Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
@@ -492,7 +497,7 @@ impl Session {
                 )
             })??,
         };
-        self.ticket.add(self.access.service.database.node(link.node), &self.access.service.tls, &link.connection);
+        self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
         self.links.push(link);

@@ -70,7 +70,7 @@ impl State {
     /// How new reads must be.
     #[must_use]
     pub fn consistency(&self, local: &Settings, user: &User, database: &Database) -> Consistency {
-        match self.value("shardway.consistency", local) {
+        match local.value("shardway.consistency").or_else(|| self.settings.value("shardway.consistency")) {
             Some(text) => parse_consistency(text).unwrap_or(Consistency::Strong),
             None => user.consistency.unwrap_or(database.reads.consistency),
         }

@@ -20,6 +20,7 @@ use tokio::io::ReadBuf;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
 use crate::clock::Tick;
+use crate::net::ClientTls;
 use crate::net::Stream;
 
 /// How many prepared statements one server connection keeps; the one used longest ago is closed for a new one.
@@ -56,8 +57,8 @@ pub struct Connection {
     pub unnamed: u64,
     /// The server's process.
     pub pid: u32,
-    /// The key that a cancel request needs.
-    pub key: Vec<u8>,
+    /// How what it runs is cancelled.
+    pub target: Arc<CancelTarget>,
     /// When it was opened.
     pub opened: Tick,
     /// The worker whose reactor watches it.
@@ -66,6 +67,21 @@ pub struct Connection {
     pub used: bool,
     /// Its place in the pool's count; given back when the connection is dropped.
     pub slot: Slot,
+}
+
+/// Where and how what a connection runs is cancelled.
+#[derive(Debug)]
+pub struct CancelTarget {
+    /// The server's host.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// TLS toward it: a cancel request travels as its session does.
+    pub tls: ClientTls,
+    /// The server's process.
+    pub pid: u32,
+    /// The key that a cancel request needs.
+    pub key: Vec<u8>,
 }
 
 /// What stands at the front of the inbox. Ranges are of [`Connection::bytes`].
@@ -80,7 +96,7 @@ pub enum Piece {
 impl Connection {
     /// Takes over a stream that has just logged in.
     #[must_use]
-    pub fn new(stream: Stream, pid: u32, key: Vec<u8>, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
+    pub fn new(stream: Stream, target: CancelTarget, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
         Self {
             stream,
             inbox: leftover.to_vec(),
@@ -92,8 +108,8 @@ impl Connection {
             prepared_clock: 0,
             doubtful: HashSet::new(),
             unnamed: 0,
-            pid,
-            key,
+            pid: target.pid,
+            target: Arc::new(target),
             opened,
             home,
             used: false,
