@@ -239,6 +239,36 @@ fn every_key_of_the_map_is_documented() {
     }
 }
 
+/// A dependency that nothing names is built for nothing.
+#[test]
+fn every_dependency_is_used() {
+    let sources: Vec<String> = ["src", "tests", "integration", "examples"]
+        .iter()
+        .flat_map(|place| files(place, "rs"))
+        .flat_map(|file| code(&file, true))
+        .map(|(_, line)| line)
+        .collect();
+    let manifest = read(&root().join("Cargo.toml"));
+    let mut listed = 0;
+    for section in
+        manifest.split("\n[").filter(|it| it.starts_with("dependencies]") || it.starts_with("dev-dependencies]"))
+    {
+        for name in section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
+            listed += 1;
+            // The one package whose library has another name.
+            let library = if name == "rustls-webpki" { "webpki".to_owned() } else { name.replace('-', "_") };
+            let path = format!("{library}::");
+            let used = sources.iter().any(|line| {
+                line.match_indices(&path).any(|(at, _)| {
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+                })
+            });
+            assert!(used, "Cargo.toml: nothing uses {name}");
+        }
+    }
+    assert!(listed > 30, "Cargo.toml is not read as it is written");
+}
+
 /// What `docs/sql-support.md` quotes is what golden cases are refused with, and it leaves none of them out.
 #[test]
 fn every_refusal_is_quoted_and_every_quote_refused() {
