@@ -78,7 +78,7 @@ pub fn statement_name(number: u64) -> String {
     format!("sw_{number:016x}")
 }
 
-/// The name of the statement and portal by which settings are brought up to date.
+/// The name of the statement by which settings are brought up to date.
 const SETTER: &str = "sw_set";
 
 /// Appends what brings settings up to date, as extended-protocol messages without Sync: when one fails, the server
@@ -95,7 +95,8 @@ pub fn settings(out: &mut Vec<u8>, difference: &Difference) -> usize {
 /// One such statement.
 pub fn setter(out: &mut Vec<u8>, statement: &str) {
     parse(out, SETTER, statement, &[]);
-    bind_plain(out, SETTER, SETTER);
-    execute(out, SETTER);
+    // The unnamed portal gives way to the next one; a named one would stay as long as the transaction.
+    bind_plain(out, "", SETTER);
+    execute(out, "");
     about(out, b'C', b'S', SETTER);
 }

@@ -622,7 +622,8 @@ impl Session {
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
             Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
-            Plan::Session => ShardSet::none(),
+            // LISTEN and NOTIFY: what is not about rows has its home on the catalog shard.
+            Plan::Session => ShardSet::one(self.access.service.database.catalog),
         }
     }
 

@@ -43,6 +43,9 @@ impl Session {
         }
         if self.within_batch() {
             self.close_batch().await?;
+            if self.skipping {
+                return Ok(());
+            }
         }
         self.batch_writer = None;
         // A server forgets both at every Query.
@@ -208,7 +211,11 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let shown = self.send(sql, &shards, template.access, &template.command, &template.effects, place, offset).await?;
+        let access = match template.command {
+            Command::Listen | Command::Notify => plan::Access::ReadPrimary,
+            _ => template.access,
+        };
+        let shown = self.send(sql, &shards, access, &template.command, &template.effects, place, offset).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
     }
@@ -256,7 +263,7 @@ impl Session {
         for at in &links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
-                link.wrote |= access == plan::Access::Write;
+                link.wrote |= access == plan::Access::Write || *command == Command::Notify;
             }
             self.hold_for(effects, command, usize::from(*at));
         }
