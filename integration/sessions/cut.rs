@@ -117,7 +117,7 @@ fn scenarios(key: i64) -> Vec<Scenario> {
 
 #[test]
 fn a_cut_at_every_message_is_told_as_it_is() {
-    let house = House::build(1, "");
+    let house = House::build("size: 1", "");
     let [_, _, key] = house.keys();
     let mut cuts = 0;
     let mut unknown = 0;

@@ -33,8 +33,8 @@ const TABLES: [&str; 2] = [
 ];
 
 impl House {
-    /// Builds it; `pool` is the size of every pool.
-    pub fn build(pool: usize, more: &str) -> Self {
+    /// Builds it; `pool` is what the map says of pools, `more` what else it says.
+    pub fn build(pool: &str, more: &str) -> Self {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let cluster = runtime
             .block_on(Cluster::start(ClusterSpec { replicas: 0, ..ClusterSpec::default() }))
@@ -45,7 +45,7 @@ impl House {
         for (node, relay) in cluster.nodes().iter().zip(&relays) {
             map = map.replace(&format!("port: {}}}", node.port()), &format!("port: {}}}", relay.port));
         }
-        map.push_str(&format!("pool: {{size: {pool}, wait: 2s}}\n{more}"));
+        map.push_str(&format!("pool: {{{pool}}}\n{more}"));
         let path = cluster.dir().join("shard-map.yaml");
         fs::write(&path, map).expect("the map is written");
         let stop = server::Stop::default();

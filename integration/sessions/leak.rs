@@ -58,14 +58,14 @@ fn looks(wire: &mut Wire) -> Result<Vec<Vec<String>>, String> {
 
 #[test]
 fn nothing_of_one_session_is_there_for_the_next() {
-    let house = House::build(1, "");
+    let house = House::build("size: 1, wait: 100ms", "");
     let fresh = looks(&mut house.node(0)).expect("a fresh connection");
     let seed = std::env::var("SESSIONS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
     println!("SESSIONS_SEED={seed}");
     let mut random = Random(seed);
     let mut alone = 0;
     let mut shared = 0;
-    for round in 0..150 {
+    for round in 0..120 {
         let mut client = house.client();
         let mut done = Vec::new();
         for _ in 0..random.below(12) + 1 {
@@ -118,7 +118,7 @@ fn same(found: &[Vec<String>], fresh: &[Vec<String>], round: usize, done: &[&str
 
 #[test]
 fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
-    let house = House::build(1, "timeouts: {idle_in_transaction: 2s}\n");
+    let house = House::build("size: 1, wait: 1s", "timeouts: {idle_in_transaction: 2s}\n");
     let [a, _, c] = house.keys();
     // Each of these ties the one connection, and the next lets go of it.
     for (tie, loose) in [
@@ -126,15 +126,18 @@ fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
         ("CREATE TEMP TABLE tt (i int)", "DISCARD ALL"),
         ("SELECT pg_advisory_lock(5)", "SELECT pg_advisory_unlock(5)"),
         ("LISTEN ears", "UNLISTEN ears"),
-        ("DECLARE h CURSOR WITH HOLD FOR SELECT 1", "CLOSE h"),
+        ("DECLARE h CURSOR WITH HOLD FOR SELECT relname FROM pg_class", "CLOSE h"),
         ("BEGIN; CREATE TEMP TABLE tt (i int)", "ROLLBACK"),
     ] {
         let (mut client, mut other) = (house.client(), house.client());
         assert!(!client.ask(tie).expect("an answer").iter().any(|it| it.starts_with("E ")), "{tie}");
-        let refused = other.ask("SELECT 1 FROM pg_class LIMIT 1").expect("an answer");
-        assert!(refused.iter().any(|it| it.contains("53300")), "{tie} does not tie: {refused:?}");
+        let both = [a, c].map(|key| format!("SELECT count(*) FROM customers WHERE id = {key}"));
+        let refused = both.iter().any(|sql| other.ask(sql).expect("an answer").iter().any(|it| it.contains("53300")));
+        assert!(refused, "{tie} does not tie");
         client.rows(loose);
-        assert_eq!(other.rows("SELECT 1 FROM pg_class LIMIT 1"), ["1"], "{loose}");
+        for sql in &both {
+            assert_eq!(other.rows(sql), ["0"], "{loose}");
+        }
     }
 
     // A notification reaches a client that says nothing.
