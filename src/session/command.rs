@@ -56,7 +56,10 @@ impl Session {
                 reply::empty_query(self.client.out());
                 Ok(())
             }
-            Command::Begin(modes) => self.begin(modes),
+            Command::Begin(modes) => {
+                let start = sql.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
+                self.begin(modes, if start { "START TRANSACTION" } else { "BEGIN" })
+            }
             Command::Commit(chain) => self.end(Ending::Commit, *chain).await,
             Command::Rollback(chain) => self.end(Ending::Rollback, *chain).await,
             Command::Savepoint(name) => self.savepoint(name).await,
@@ -105,7 +108,7 @@ impl Session {
 
     // ── transactions ──
 
-    fn begin(&mut self, modes: &Modes) -> Result<(), Trouble> {
+    fn begin(&mut self, modes: &Modes, tag: &str) -> Result<(), Trouble> {
         match self.transaction.kind {
             Kind::Explicit => self.warn("25001", "there is already a transaction in progress"),
             // The statements before it in the same Query become part of the transaction, as on one server.
@@ -131,7 +134,7 @@ impl Session {
             }
         }
         self.transaction.add_modes(modes);
-        self.items_or_complete("BEGIN");
+        self.items_or_complete(tag);
         Ok(())
     }
 
@@ -940,7 +943,7 @@ impl Session {
             },
             Err(error) => return Err(self.verified(error, body, &[], &world).await),
         };
-        let written_types: Option<Arc<str>> = types.map(Into::into);
+        let written_types: Option<Arc<str>> = types.map(|types| format!("({types})").into());
         let text: Arc<str> = body.into();
         let number = self.worker.registry.number(&text, &[], written_types.as_ref(), world.schema.digest);
         let oids = types.map(type_oids).unwrap_or_default();

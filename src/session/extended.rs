@@ -213,6 +213,7 @@ impl Session {
                 (ShardSet::one(shard), plan::Access::ReadPrimary)
             }
             Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
+            Command::Listen | Command::Notify => (ShardSet::one(world.database.catalog), plan::Access::ReadPrimary),
             _ => {
                 let plan = {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
@@ -358,7 +359,7 @@ impl Session {
             if let Some(link) = self.links.get_mut(place) {
                 frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
                 link.unsynced = true;
-                link.wrote |= template.access == plan::Access::Write;
+                link.wrote |= template.access == plan::Access::Write || template.command == Command::Notify;
             }
             self.hold_for(&template.effects, &template.command, place);
         }
@@ -584,10 +585,16 @@ impl Session {
 
     // ── helpers ──
 
-    /// A Query came before the Sync of a batch: the batch ends here, as on a server.
+    /// A Query came before the Sync of a batch: the batch ends here, as on a server; unless it has failed, for then the
+    /// Query is skipped as well.
     pub(super) async fn close_batch(&mut self) -> Result<(), End> {
         if let Err(trouble) = self.settle_deferred().await {
             return self.break_off(trouble).await;
+        }
+        match self.fly_batch().await {
+            Ok(Batch::Good) => {}
+            Ok(Batch::Failed) => return Ok(()),
+            Err(trouble) => return self.break_off(trouble).await,
         }
         let result = self.sync_links(Show::Nobody).await;
         self.skipping = false;

@@ -528,7 +528,24 @@ impl Session {
         let Some(link) = self.links.get_mut(place) else { return };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
-            let difference = link.connection.settings.difference(&wanted);
+            let mut difference = link.connection.settings.difference(&wanted);
+            if !link.begun && !link.unsynced {
+                let defaults = difference.take_defaults();
+                if !defaults.is_empty() {
+                    // Said in the statement's own transaction, they would not count for it.
+                    let count = say::settings(&mut link.out, &defaults);
+                    setter_items(&mut self.items, &links, count);
+                    link.say_sync();
+                    self.items.push(Item::Owed {
+                        expect: Expect::Sync,
+                        links: links.clone(),
+                        show: Show::Nobody,
+                        prepares: 0,
+                    });
+                    link.connection.settings = Arc::new(link.connection.settings.changed_by(&defaults));
+                    link.committed = Arc::clone(&link.connection.settings);
+                }
+            }
             let count = say::settings(&mut link.out, &difference);
             setter_items(&mut self.items, &links, count);
             link.connection.settings = wanted;
@@ -635,7 +652,8 @@ impl Session {
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
             Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
-            Plan::Session => ShardSet::none(),
+            // LISTEN and NOTIFY: what is not about rows has its home on the catalog shard.
+            Plan::Session => ShardSet::one(self.access.service.database.catalog),
         }
     }
 
