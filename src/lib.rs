@@ -11,14 +11,14 @@
 //! `docs/architecture.md` has the invariants; `tests/architecture.rs` holds the edges between the modules.
 
 // ── the path of a statement ──
-pub mod server;
+pub mod backend;
+pub mod exec;
 pub mod net;
-pub mod wire;
+pub mod plan;
+pub mod server;
 pub mod session;
 pub mod sql;
-pub mod plan;
-pub mod exec;
-pub mod backend;
+pub mod wire;
 // ── beside the path ──
 pub mod admin;
 pub mod local_cluster;

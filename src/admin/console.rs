@@ -79,7 +79,7 @@ impl Console {
     async fn run(&mut self) -> Result<(), Option<ClientError>> {
         loop {
             self.client.flush().await.map_err(|_| None)?;
-            while let Some(message) = self.client.next().map_err(Some)? {
+            while let Some(message) = self.client.message().map_err(Some)? {
                 let body = self.client.bytes(message.body()).to_vec();
                 match message.kind {
                     b'X' => return Err(None),
@@ -304,8 +304,17 @@ impl Console {
         }
         Answer {
             columns: vec![
-                "database", "shard", "node", "address", "role", "health", "position", "fresh_ms_ago", "in_use",
-                "served", "trouble",
+                "database",
+                "shard",
+                "node",
+                "address",
+                "role",
+                "health",
+                "position",
+                "fresh_ms_ago",
+                "in_use",
+                "served",
+                "trouble",
             ],
             rows,
             tag: "SHOW".to_owned(),

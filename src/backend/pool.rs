@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::backend::connection::CancelTarget;
 use crate::backend::connection::Connection;
 use crate::backend::connection::login;
 use crate::clock;
@@ -46,6 +47,8 @@ pub struct PoolKey {
 /// How a pool opens connections; replaced when the map changes it.
 #[derive(Debug)]
 pub struct Recipe {
+    /// The version of the map that says so: an older one never takes the place of a newer.
+    pub version: u64,
     /// The role and its password.
     pub login: ServerLogin,
     /// TLS toward the server.
@@ -96,6 +99,8 @@ pub struct Shared {
     /// What it is for.
     pub key: PoolKey,
     recipe: Mutex<Arc<Recipe>>,
+    /// The recipe's, to be read without the lock.
+    version: AtomicU64,
     size: AtomicUsize,
     open: AtomicUsize,
     idle: AtomicUsize,
@@ -133,7 +138,8 @@ impl Drop for Slot {
         let Some(pool) = self.pool.take() else { return };
         let mut pool = pool;
         // Somebody may be waiting for exactly this: hand the right on rather than giving it up.
-        while pool.waiting.load(Ordering::Acquire) > 0 && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
+        while pool.waiting.load(Ordering::Acquire) > 0
+            && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
         {
             let Some(waiter) = pool.next_waiter() else { break };
             match waiter.0.send(Grant::Open(Self { pool: Some(Arc::clone(&pool)) })) {
@@ -147,7 +153,9 @@ impl Drop for Slot {
                 Err(Grant::Connection(_)) => {}
             }
         }
-        pool.open.fetch_sub(1, Ordering::AcqRel);
+        pool.open.fetch_sub(1, Ordering::SeqCst);
+        // Who queued between the look above and this found nothing to take, and nobody else would tell them.
+        pool.hand_on_slots();
     }
 }
 
@@ -168,16 +176,39 @@ impl Shared {
         let mut waiters = locked(&self.waiters);
         waiters.retain(|waiter| !waiter.0.is_closed());
         waiters.push_back(Waiter(sender));
-        self.waiting.store(waiters.len(), Ordering::Release);
+        // Before it is looked whether something is free; who frees something looks for waiters afterwards.
+        self.waiting.store(waiters.len(), Ordering::SeqCst);
         receiver
     }
 
     fn take_slot(self: &Arc<Self>) -> Option<Slot> {
         let size = self.size.load(Ordering::Relaxed);
         self.open
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < size).then_some(open + 1))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < size).then_some(open + 1))
             .is_ok()
             .then(|| Slot { pool: Some(Arc::clone(self)) })
+    }
+
+    /// Gives what may be opened to those who wait.
+    fn hand_on_slots(self: &Arc<Self>) {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            let Some(slot) = self.take_slot() else { return };
+            // On drop it goes to the one who waited longest.
+            drop(slot);
+        }
+    }
+
+    /// Takes up how connections are opened from now on, unless that is known better already.
+    fn take_up(self: &Arc<Self>, recipe: Arc<Recipe>) {
+        let mut current = locked(&self.recipe);
+        if recipe.version <= current.version {
+            return;
+        }
+        self.size.store(recipe.limits.size, Ordering::Relaxed);
+        self.version.store(recipe.version, Ordering::Release);
+        *current = recipe;
+        drop(current);
+        self.hand_on_slots();
     }
 
     /// What a server said at the last fresh login here.
@@ -231,6 +262,7 @@ impl Pools {
             Arc::new(Shared {
                 key: key.clone(),
                 size: AtomicUsize::new(recipe.limits.size),
+                version: AtomicU64::new(recipe.version),
                 recipe: Mutex::new(Arc::clone(&recipe)),
                 open: AtomicUsize::new(0),
                 idle: AtomicUsize::new(0),
@@ -242,9 +274,7 @@ impl Pools {
                 greeting: Mutex::default(),
             })
         });
-        pool.size.store(recipe.limits.size, Ordering::Relaxed);
-        pool.retired.store(false, Ordering::Relaxed);
-        *locked(&pool.recipe) = recipe;
+        pool.take_up(recipe);
         Arc::clone(pool)
     }
 
@@ -311,7 +341,13 @@ impl WorkerPools {
             mailboxes.push(sender);
             mailboxes.len() - 1
         };
-        let this = Rc::new(Self { pools, worker, local: RefCell::default(), buffers: RefCell::default(), outboxes: RefCell::default() });
+        let this = Rc::new(Self {
+            pools,
+            worker,
+            local: RefCell::default(),
+            buffers: RefCell::default(),
+            outboxes: RefCell::default(),
+        });
         let reader = Rc::clone(&this);
         tasks::local("pool letters", async move {
             while let Some(letter) = letters.recv().await {
@@ -352,17 +388,29 @@ impl WorkerPools {
         }
     }
 
-    /// This worker's side of one pool.
-    pub fn pool(&self, key: &PoolKey, recipe: impl FnOnce() -> Arc<Recipe>) -> Rc<Pool> {
-        if let Some(pool) = self.local.borrow().get(key)
+    /// This worker's side of one pool, as the map of `version` has it.
+    pub fn pool(&self, key: &PoolKey, version: u64, recipe: impl FnOnce() -> Arc<Recipe>) -> Rc<Pool> {
+        let known = self.local.borrow().get(key).cloned();
+        if let Some(pool) = &known
             && !pool.shared.retired.load(Ordering::Relaxed)
+            && pool.shared.version.load(Ordering::Acquire) >= version
         {
             return Rc::clone(pool);
         }
         let shared = self.pools.pool(key, recipe());
-        let pool = Rc::new(Pool { shared, idle: RefCell::default() });
-        self.local.borrow_mut().insert(key.clone(), Rc::clone(&pool));
-        pool
+        match known {
+            Some(pool) if Arc::ptr_eq(&pool.shared, &shared) => pool,
+            former => {
+                if let Some(former) = former {
+                    // Idle sessions may keep it for long; its connections are wanted by nobody.
+                    let unwanted = former.idle.take().len();
+                    former.shared.idle.fetch_sub(unwanted, Ordering::Relaxed);
+                }
+                let pool = Rc::new(Pool { shared, idle: RefCell::default() });
+                self.local.borrow_mut().insert(key.clone(), Rc::clone(&pool));
+                pool
+            }
+        }
     }
 
     /// An idle connection of this worker, if one is there and nobody waits. The fast path: no await, no lock.
@@ -442,19 +490,18 @@ impl WorkerPools {
             .map_err(|error| CheckoutError::of(error, key))?;
         let greeting: Greeting = Arc::new(opened.parameters);
         *locked(&shared.greeting) = Some(greeting);
-        Ok(Connection::new(
-            opened.stream,
-            opened.pid,
-            opened.key,
-            &opened.leftover,
-            clock::now(),
-            self.worker,
-            slot,
-        ))
+        let target = CancelTarget {
+            host: Arc::clone(&key.host),
+            port: key.port,
+            tls: recipe.tls.clone(),
+            pid: opened.pid,
+            key: opened.key,
+        };
+        Ok(Connection::new(opened.stream, target, &opened.leftover, clock::now(), self.worker, slot))
     }
 
     fn ask_others(&self, shared: &Arc<Shared>) {
-        if shared.idle.load(Ordering::Relaxed) == 0 {
+        if shared.idle.load(Ordering::SeqCst) == 0 {
             return;
         }
         for (worker, mailbox) in locked(&self.pools.mailboxes).iter().enumerate() {
@@ -471,6 +518,25 @@ impl WorkerPools {
         while shared.waiting.load(Ordering::Acquire) > 0 {
             let Some(connection) = self.pop_quiet(&pool) else { return };
             self.give_back(connection);
+        }
+    }
+
+    /// Gives back a connection of `pool` that is clean and idle. The fast path: no lock, nothing allocated.
+    pub fn give_back_to(&self, pool: &Pool, mut connection: Connection) {
+        let shared = &pool.shared;
+        if connection.home != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
+            return self.give_back(connection);
+        }
+        if let Some(buffer) = connection.reclaim() {
+            self.keep_buffer(buffer);
+        }
+        if !connection.is_quiet() || !shared.keeps(&connection) {
+            return;
+        }
+        pool.idle.borrow_mut().push(connection);
+        shared.idle.fetch_add(1, Ordering::SeqCst);
+        if shared.waiting.load(Ordering::SeqCst) > 0 {
+            self.serve_waiters(shared);
         }
     }
 
@@ -496,7 +562,10 @@ impl WorkerPools {
             let mailbox = locked(&self.pools.mailboxes).get(connection.home).cloned();
             match mailbox.map(|mailbox| mailbox.try_send(Letter::Home(connection))) {
                 None | Some(Ok(())) => return,
-                Some(Err(mpsc::error::TrySendError::Full(Letter::Home(back)) | mpsc::error::TrySendError::Closed(Letter::Home(back)))) => {
+                Some(Err(
+                    mpsc::error::TrySendError::Full(Letter::Home(back))
+                    | mpsc::error::TrySendError::Closed(Letter::Home(back)),
+                )) => {
                     connection = back;
                 }
                 Some(Err(_)) => return,
@@ -508,8 +577,12 @@ impl WorkerPools {
             self.local.borrow_mut().insert(shared.key.clone(), Rc::clone(&pool));
             pool
         });
-        shared.idle.fetch_add(1, Ordering::Relaxed);
         pool.idle.borrow_mut().push(*connection);
+        shared.idle.fetch_add(1, Ordering::SeqCst);
+        if shared.waiting.load(Ordering::SeqCst) > 0 {
+            // They queued while this one was on its way here, and did not see it.
+            self.serve_waiters(&shared);
+        }
     }
 
     /// Closes idle connections that are too old, unwanted or dead. Call about once a second.

@@ -142,10 +142,13 @@ mod tests {
         let have = Settings::default().with("datestyle", "ISO, MDY").with("role", "a");
         let want = Settings::default().with("role", "b").with("work_mem", "1MB");
         let difference = have.difference(&want);
-        assert_eq!(difference.statements(), [
-            "RESET \"datestyle\"",
-            "SELECT pg_catalog.set_config('work_mem', '1MB', false), pg_catalog.set_config('role', 'b', false)"
-        ]);
+        assert_eq!(
+            difference.statements(),
+            [
+                "RESET \"datestyle\"",
+                "SELECT pg_catalog.set_config('work_mem', '1MB', false), pg_catalog.set_config('role', 'b', false)"
+            ]
+        );
         assert!(want.difference(&want).is_empty());
     }
 

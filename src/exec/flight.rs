@@ -192,7 +192,8 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
                 let before = outcome.failed.is_some();
                 answer(place, *expect, links, *show, crew, &mut run, &mut outcome).await?;
                 if outcome.failed.is_some() && !before {
-                    skip(items, place, *expect, crew, &mut run).await?;
+                    let failed_on = outcome.failed.as_ref().map(|failure| failure.link);
+                    skip(items, place, *expect, failed_on, crew, &mut run);
                     // What ends the flight still ends it: go on with the Sync, past everything else.
                     let sync = items
                         .iter()
@@ -211,25 +212,30 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
         }
         place += 1;
     }
-    if last { run.send(crew).await? } else { run.settle(crew) }
+    if last {
+        run.send(crew).await?
+    } else {
+        run.settle(crew)
+    }
     Ok(outcome)
 }
 
 /// Takes back what the items after a failure would have made true.
-async fn skip(
+fn skip(
     items: &[Item],
     failed_at: usize,
     expect: Expect,
+    failed_on: Option<usize>,
     crew: &mut Crew<'_>,
     run: &mut Run,
-) -> Result<(), Lost> {
+) {
     for item in items.iter().skip(failed_at) {
         if let Item::Owed { links, prepares, .. } = item
             && *prepares != 0
         {
             for link in links {
                 if let Some(link) = crew.links.get_mut(usize::from(*link)) {
-                    link.connection.forget_prepared(*prepares);
+                    link.connection.doubt_prepared(*prepares);
                     if link.connection.unnamed == *prepares {
                         link.connection.unnamed = 0;
                     }
@@ -237,12 +243,33 @@ async fn skip(
             }
         }
     }
+    // A server that skips to the next Sync skips each Query before it too, and owes no ReadyForQuery for them.
+    if expect != Expect::Query
+        && let Some(place) = failed_on
+        && let Some(link) = crew.links.get_mut(place)
+    {
+        let place = u8::try_from(place).unwrap_or(u8::MAX);
+        let mut skipped = 0;
+        let mut synced = false;
+        for item in items.iter().skip(failed_at + 1) {
+            match item {
+                Item::Owed { expect: Expect::Query, links, .. } if links.contains(&place) => skipped += 1,
+                Item::Owed { expect: Expect::Sync, links, .. } if links.contains(&place) => {
+                    synced = true;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if synced || link.unsynced {
+            link.due = link.due.saturating_sub(skipped);
+        }
+    }
     // Links other than the failed one still answer what they were asked; none of it is for the client.
     let has_sync = items.iter().skip(failed_at).any(|item| matches!(item, Item::Owed { expect: Expect::Sync, .. }));
     if expect == Expect::Query || has_sync {
         run.settle(crew);
     }
-    Ok(())
 }
 
 /// Takes in one answer from every link that owes it.
@@ -264,7 +291,7 @@ async fn answer(
         let (first, last) = (turn == 0, turn + 1 == owing.len());
         loop {
             let next = match crew.links.get_mut(link) {
-                Some(link) => link.connection.next(),
+                Some(link) => link.connection.piece(),
                 None => return Ok(()),
             };
             let piece = match next {
@@ -307,7 +334,8 @@ async fn answer(
                 // A server connection's settings are the proxy's affair; the session tells the client of its own.
                 b'S' => {}
                 b'E' => {
-                    let bytes = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
+                    let bytes =
+                        crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
                     if is_fatal(&bytes) {
                         run.send(crew).await?;
                         return Err(lost(link, item, crew, Some(bytes)));
@@ -325,7 +353,12 @@ async fn answer(
                         // ReadyForQuery still follows.
                         Expect::Query | Expect::Sync => {}
                         // Nothing more comes until a Sync.
-                        _ => return Ok(()),
+                        _ => {
+                            if let Some(link) = crew.links.get_mut(link) {
+                                link.skips = true;
+                            }
+                            return Ok(());
+                        }
                     }
                 }
                 b'Z' => {
@@ -337,6 +370,7 @@ async fn answer(
                     let owed_more = match crew.links.get_mut(link) {
                         Some(link) => {
                             link.status = status;
+                            link.skips = false;
                             link.due = link.due.saturating_sub(1);
                             link.due
                         }
@@ -344,7 +378,8 @@ async fn answer(
                     };
                     match expect {
                         Expect::Query => {
-                            if last && show == Show::Client {
+                            // Of several servers, the last may not know that another one failed.
+                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
                                 outcome.ready_shown = true;
                                 run.add(crew, link, range);
                             }
@@ -355,14 +390,19 @@ async fn answer(
                             if skipping && owed_more > 0 {
                                 continue;
                             }
-                            if last && show == Show::Client {
+                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
                                 outcome.ready_shown = true;
                                 run.add(crew, link, range);
                             }
                             break;
                         }
-                        // A Query of the proxy's own went before, in the same flight.
-                        _ => continue,
+                        _ if owed_more > 0 => continue,
+                        // The server is done with everything, and this was never answered: waiting would be for ever.
+                        _ => {
+                            tracing::error!(?expect, "a server was ready before it had answered");
+                            run.send(crew).await?;
+                            return Err(lost(link, item, crew, None));
+                        }
                     }
                 }
                 _ if skipping => {}
@@ -408,8 +448,7 @@ async fn answer(
                 b'T' | b'n' | b't' => {
                     if shown && first {
                         if owing.len() > 1 && kind == b'T' {
-                            described =
-                                crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
+                            described = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
                         }
                         run.add(crew, link, range);
                     } else if shown && kind == b'T' {
@@ -466,8 +505,8 @@ async fn answer(
 
 /// Waits for more from one link, while what is still to be said to any link is sent.
 async fn wait(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
-    if crew.links.get(link).is_some_and(|l| l.sync_eaten) {
-        next_sync(link, item, crew).await?;
+    if crew.links.get(link).is_some_and(|l| l.sync_eaten) && next_sync(link, item, crew).await? == Came::Answer {
+        return Ok(());
     }
     let result = poll_fn(|cx| {
         if let Err((at, error)) = send_all(cx, crew.links) {
@@ -554,7 +593,7 @@ async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lo
                     return Ok(());
                 }
                 // The server ignores these while it copies.
-                b'H' | b'S' => crew.client.consume(length + 1),
+                b'H' | b'S' if length == 4 => crew.client.consume(length + 1),
                 _ => return Err(violation("a message that has no place in COPY")),
             }
         }
@@ -607,7 +646,7 @@ fn pass_notices(link: usize, crew: &mut Crew<'_>) {
         if !(l.connection.begins_with(b'N') || l.connection.begins_with(b'S') || l.connection.begins_with(b'A')) {
             return;
         }
-        match l.connection.next() {
+        match l.connection.piece() {
             Ok(Some(Piece::Message(_, range))) => {
                 let bytes = l.connection.bytes(range).to_vec();
                 crew.client.push(&bytes);
@@ -617,17 +656,26 @@ fn pass_notices(link: usize, crew: &mut Crew<'_>) {
     }
 }
 
+/// What ended the wait for a Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// The client's Sync.
+    Sync,
+    /// Something of the server's.
+    Answer,
+}
+
 /// Waits for the Sync with which a client ends a COPY in the extended protocol, and passes it on.
-async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
+async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<Came, Lost> {
     loop {
-        while let Some(message) = crew.client.next().map_err(Lost::Violation)? {
+        while let Some(message) = crew.client.message().map_err(Lost::Violation)? {
             match message.kind {
                 b'S' => {
                     if let Some(l) = crew.links.get_mut(link) {
                         say::sync(&mut l.out);
                         l.sync_eaten = false;
                     }
-                    return Ok(());
+                    return Ok(Came::Sync);
                 }
                 b'd' | b'c' | b'f' | b'H' => {}
                 b'X' => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
@@ -654,7 +702,7 @@ async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), 
             Ok(Event::Client(0)) => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
             Ok(Event::Client(_)) => {}
             Ok(Event::Server(0)) => return Err(lost(link, item, crew, None)),
-            Ok(Event::Server(_)) => return Ok(()),
+            Ok(Event::Server(_)) => return Ok(Came::Answer),
             Err(Err((at, _))) => return Err(lost(at, item, crew, None)),
             Err(Ok(error)) => return Err(Lost::Client(error)),
         }
@@ -717,10 +765,7 @@ pub fn fields(message: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 /// The SQLSTATE of an ErrorResponse; `XX000` where it has none.
 #[must_use]
 pub fn sqlstate(message: &[u8]) -> [u8; 5] {
-    fields(message)
-        .find(|(kind, _)| *kind == b'C')
-        .and_then(|(_, value)| value.try_into().ok())
-        .unwrap_or(*b"XX000")
+    fields(message).find(|(kind, _)| *kind == b'C').and_then(|(_, value)| value.try_into().ok()).unwrap_or(*b"XX000")
 }
 
 fn is_fatal(message: &[u8]) -> bool {

@@ -143,8 +143,9 @@ impl Access {
             database: Arc::clone(&database.server_name),
             user: Arc::clone(&self.login.user),
         };
-        let pool = self.workers.pool(&key, || {
+        let pool = self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {
+                version: self.map.version,
                 login: self.login.clone(),
                 tls: self.service.tls.clone(),
                 limits: self.map.pool.clone(),
@@ -271,7 +272,7 @@ impl Access {
         out.clear();
         self.workers.keep_outbox(out);
         if clean {
-            self.workers.give_back(link.connection);
+            self.workers.give_back_to(&self.pool(link.node), link.connection);
         }
     }
 

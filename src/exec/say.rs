@@ -83,7 +83,7 @@ const SETTER: &str = "sw_set";
 
 /// Appends what brings settings up to date, as extended-protocol messages without Sync: when one fails, the server
 /// skips all that follows in the same flight. Gives back how many statements it said; each answers Parse, Bind,
-/// Execute and Close.
+/// Execute and two Close.
 pub fn settings(out: &mut Vec<u8>, difference: &Difference) -> usize {
     let statements = difference.statements();
     for statement in &statements {
@@ -97,5 +97,7 @@ pub fn setter(out: &mut Vec<u8>, statement: &str) {
     parse(out, SETTER, statement, &[]);
     bind_plain(out, SETTER, SETTER);
     execute(out, SETTER);
+    // A server keeps a portal whose statement is closed, and the next one in this transaction has the same name.
+    about(out, b'C', b'P', SETTER);
     about(out, b'C', b'S', SETTER);
 }

@@ -178,3 +178,235 @@ impl Planner {
         Ok(planned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::plan::Access;
+    use crate::plan::Plan;
+    use crate::schema::Relation;
+    use crate::schema::RelationKind;
+    use crate::shard_map::Environment;
+    use crate::shard_map::ShardMap;
+
+    struct Nothing;
+
+    impl Environment for Nothing {
+        fn variable(&self, _name: &str) -> Option<String> {
+            None
+        }
+
+        fn file(&self, _path: &Path) -> Result<String, String> {
+            Err("no such file".to_owned())
+        }
+    }
+
+    const MAP: &str = "
+version: 1
+listen: {postgres: 127.0.0.1:6432}
+databases:
+  shop:
+    shards: {s1: [127.0.0.1:6501], s2: [127.0.0.1:6502]}
+    groups: {user: {key: bigint, tables: {users: id, orders: user_id}}}
+users: {app: {auth: trust}}
+";
+
+    /// As `shardway explain` has it: the schema is what the map says.
+    fn bench() -> (Planner, Rc<World>) {
+        let (map, _) = ShardMap::parse("map.yaml", MAP, &Nothing).unwrap();
+        let database = map.databases["shop"].clone();
+        let mut schema = Schema { assumed: true, ..Schema::default() };
+        for name in database.tables.keys() {
+            let relation = Relation {
+                name: name.clone(),
+                kind: RelationKind::Table,
+                columns: Vec::new(),
+                primary_key: None,
+                unique: Vec::new(),
+                triggers: Vec::new(),
+                has_rules: false,
+                row_security: false,
+                parents: Vec::new(),
+                has_children: false,
+                foreign_keys: Vec::new(),
+                definition: None,
+                persistence: 'p',
+                unfit: None,
+            };
+            schema.relations.insert(name.clone(), Arc::new(relation));
+        }
+        let view = SessionView {
+            user: "app".into(),
+            role: None,
+            search_path: "\"$user\", public".into(),
+            time_zone: "UTC".into(),
+            date_style: "ISO, MDY".into(),
+            client_encoding: "UTF8".into(),
+            temporary: None,
+            hint: None,
+        };
+        let mut planner = Planner::new(100);
+        let world = planner.world(&database, &Arc::new(schema), &view);
+        (planner, world)
+    }
+
+    fn plan(planner: &mut Planner, world: &Rc<World>, text: &str) -> Result<Plan, ClientError> {
+        planner.compile(text, world)?[0].plan(text, None, world)
+    }
+
+    #[test]
+    fn texts_that_differ_in_literals_share_a_template() {
+        let (mut planner, world) = bench();
+        let mut shards = std::collections::BTreeSet::new();
+        for id in 0..50 {
+            let text = format!("SELECT * FROM users WHERE id = {id}");
+            let Plan::One(shard) = plan(&mut planner, &world, &text).unwrap() else { panic!("{text}") };
+            shards.insert(shard);
+        }
+        assert_eq!(shards.len(), 2);
+        assert_eq!(planner.templates.len(), 1);
+        // A string is another kind of literal, and has its own.
+        plan(&mut planner, &world, "SELECT * FROM users WHERE id = '7'").unwrap();
+        assert_eq!(planner.templates.len(), 2);
+    }
+
+    #[test]
+    fn inserts_of_any_number_of_rows_share_a_template() {
+        let (mut planner, world) = bench();
+        for rows in 2..20 {
+            let rows: Vec<String> = (0..rows).map(|row| format!("({row}, 7)")).collect();
+            let text = format!("INSERT INTO orders (id, user_id) VALUES {} RETURNING id + 1", rows.join(", "));
+            assert!(matches!(plan(&mut planner, &world, &text).unwrap(), Plan::One(_)), "{text}");
+        }
+        assert_eq!(planner.templates.len(), 1);
+        // The last of many rows decides as the first does.
+        let mut rows: Vec<String> = (0..30).map(|row| format!("({row}, 7)")).collect();
+        let seven = plan(&mut planner, &world, "SELECT * FROM users WHERE id = 7").unwrap();
+        let other = (0..)
+            .find(|id| plan(&mut planner, &world, &format!("SELECT * FROM users WHERE id = {id}")).unwrap() != seven);
+        rows.push(format!("(30, {})", other.unwrap()));
+        let text = format!("INSERT INTO orders (id, user_id) VALUES {}", rows.join(", "));
+        assert!(plan(&mut planner, &world, &text).is_err());
+    }
+
+    #[test]
+    fn another_world_shares_nothing() {
+        let (mut planner, world) = bench();
+        plan(&mut planner, &world, "SELECT * FROM users WHERE id = 7").unwrap();
+        let view = SessionView { search_path: "nowhere".into(), ..world.view.clone() };
+        let other = planner.world(&world.database, &world.schema, &view);
+        assert_ne!(world.id, other.id);
+        assert!(plan(&mut planner, &other, "SELECT * FROM users WHERE id = 7").is_err());
+        let same = planner.world(&world.database, &world.schema, &world.view);
+        assert!(Rc::ptr_eq(&same, &world));
+    }
+
+    #[test]
+    fn offline_a_column_belongs_to_the_only_table_that_could_have_it() {
+        let (mut planner, world) = bench();
+        assert!(matches!(plan(&mut planner, &world, "SELECT * FROM users WHERE id = 7").unwrap(), Plan::One(_)));
+        let joined = "SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = 7";
+        assert!(matches!(plan(&mut planner, &world, joined).unwrap(), Plan::One(_)));
+        let unclear = "SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE id = 7";
+        assert!(matches!(plan(&mut planner, &world, unclear).unwrap(), Plan::Concat(_)));
+    }
+
+    #[test]
+    fn deep_and_long_statements_are_planned_or_refused_without_harm() {
+        let (mut planner, world) = bench();
+        let deep =
+            |open: &str, close: &str, times: usize| format!("SELECT {}1{}", open.repeat(times), close.repeat(times));
+        for times in [10, 60, 150, 1000, 100_000] {
+            let _ = planner.compile(&deep("(", ")", times), &world);
+            let _ = planner.compile(&deep("(SELECT ", ")", times), &world);
+            let _ = planner.compile(&deep("abs(", ")", times), &world);
+            let _ = planner.compile(&deep("- ", "", times), &world);
+            let _ = planner.compile(&deep("NOT ", "", times), &world);
+            let _ = planner.compile(&deep("ARRAY[", "]", times), &world);
+            let _ = planner.compile(&deep("CASE WHEN true THEN ", " END", times), &world);
+            let _ = planner.compile(&format!("SELECT * FROM users WHERE id = 1{}", " OR id = 1".repeat(times)), &world);
+            let _ = planner.compile(&format!("SELECT 1{}", " + 1".repeat(times)), &world);
+            let _ = planner.compile(&format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(times)), &world);
+            let _ = planner.compile(&format!("SELECT 'a'{}", "::text".repeat(times)), &world);
+            let _ = planner.compile(&format!("SELECT * FROM users{}", " JOIN orders ON true".repeat(times)), &world);
+            let _ = planner
+                .compile(&format!("SELECT {}1{}", "(SELECT * FROM (".repeat(times), ") x)".repeat(times)), &world);
+        }
+        // As long a chain as is read at all.
+        let _ = planner.compile(&format!("SELECT 1{}", "+1".repeat(24_000)), &world);
+        let _ = planner.compile(&format!("SELECT * FROM users WHERE id=1{}", " or a".repeat(24_000)), &world);
+        assert!(matches!(plan(&mut planner, &world, &deep("(", ")", 60)).unwrap(), Plan::Any));
+        assert!(plan(&mut planner, &world, &deep("(", ")", 100_000)).is_err());
+    }
+
+    #[test]
+    fn ctes_that_double_are_refused_in_time() {
+        let (mut planner, world) = bench();
+        let mut text = "WITH a0 AS (SELECT 1)".to_owned();
+        for n in 1..40 {
+            text.push_str(&format!(", a{n} AS (SELECT * FROM a{0} x, a{0} y)", n - 1));
+        }
+        text.push_str(" SELECT * FROM a39");
+        assert_eq!(planner.compile(&text, &world).unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn mutated_statements_never_panic() {
+        let (mut planner, world) = bench();
+        let seeds = [
+            "SELECT u.id, count(*) FROM users u LEFT JOIN orders o USING (id) WHERE u.id IN (1, '2', $3) GROUP BY 1 ORDER BY 2 LIMIT 5",
+            "INSERT INTO users AS u (id, name) VALUES (1, 'a'), (2, $1) ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING *",
+            "WITH x AS (DELETE FROM orders WHERE user_id = 5 RETURNING *) UPDATE users SET name = 'x' FROM x WHERE users.id = x.id",
+            "CREATE TABLE users (id bigint PRIMARY KEY, x text REFERENCES orders (id), UNIQUE (id, x))",
+            "SET LOCAL search_path TO a, 'b'; BEGIN ISOLATION LEVEL SERIALIZABLE; EXECUTE p (1, f(2)); FETCH 3 FROM c",
+            "COPY (SELECT * FROM users WHERE id = ANY ('{1,2}')) TO STDOUT; EXPLAIN (ANALYZE) SELECT 1; GRANT SELECT ON users TO x",
+        ];
+        let pieces =
+            ["(", ")", ",", "'", "\"", ";", "SELECT", "FROM", "$1", "::", "NULL", "ON", "é", "/*", "--", ".", "*"];
+        let mut state = 0x1234_5678_9ABC_DEF1_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..3000 {
+            let mut words: Vec<&str> = seeds[random(seeds.len())].split(' ').collect();
+            for _ in 0..=random(4) {
+                let at = random(words.len());
+                match random(4) {
+                    0 => {
+                        words.remove(at);
+                    }
+                    1 => words.insert(at, pieces[random(pieces.len())]),
+                    2 => words[at] = pieces[random(pieces.len())],
+                    _ => {
+                        let other = random(words.len());
+                        words.swap(at, other);
+                    }
+                }
+                if words.is_empty() {
+                    words.push("x");
+                }
+            }
+            let text = words.join(" ");
+            if let Ok(planned) = planner.compile(&text, &world) {
+                for one in planned {
+                    let _ = one.plan(&text, None, &world).map(|plan| one.explain(&plan, &world));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn access_is_known_before_the_plan() {
+        let (mut planner, world) = bench();
+        let mut access = |text: &str| planner.compile(text, &world).unwrap()[0].template.access;
+        assert_eq!(access("SELECT * FROM users WHERE id = 7"), Access::Read);
+        assert_eq!(access("SELECT * FROM pg_class"), Access::ReadPrimary);
+        assert_eq!(access("SELECT * FROM users WHERE id = 7 FOR SHARE"), Access::Write);
+        assert_eq!(access("WITH x AS (DELETE FROM users WHERE id = 7) SELECT 1"), Access::Write);
+    }
+}

@@ -249,12 +249,14 @@ impl Template {
         let prefix = splice_columns
             .as_ref()
             .and_then(|(at, _)| source.text.get(piece.range.start..piece.range.start + at).map(Box::from));
+        // The `$n` of PREPARE are those of its body.
+        let parameters = if matches!(command, Command::Prepare { .. }) { 0 } else { piece.parameters };
         let template = Self {
             command,
             access,
             effects,
             tag: statement.tag,
-            parameters: piece.parameters,
+            parameters,
             splice_columns,
             route,
             literals,
@@ -379,6 +381,7 @@ pub fn assumed_schema(database: &Database) -> Schema {
         foreign_keys: Vec::new(),
         definition: None,
         persistence: 'p',
+        unfit: None,
     };
     Schema {
         assumed: true,

@@ -297,6 +297,9 @@ impl<'a> Compiler<'a> {
     fn table(&mut self, leaf: LeafId, relation: &Arc<Relation>, inserted: bool) -> Result<Option<Part>, ClientError> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
+        if let Some(unfit) = relation.unfit.as_ref().filter(|unfit| !unfit.writes_only) {
+            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+        }
         match relation.kind {
             RelationKind::Foreign => return Err(refused_kind("foreign table", name)),
             RelationKind::Sequence => return Err(refused_kind("sequence", name)),
@@ -531,6 +534,9 @@ impl<'a> Compiler<'a> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
         let trusted = self.database.trusted_triggers.contains(name);
+        if let Some(unfit) = &relation.unfit {
+            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+        }
         if relation.has_rules {
             return Err(unfit(name, "has a rewrite rule"));
         }

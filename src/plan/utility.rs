@@ -14,6 +14,7 @@ use crate::schema::RelationKind;
 use crate::shard_map::Placement;
 use crate::sql::Constraints;
 use crate::sql::CreateTable;
+use crate::sql::Foreign;
 use crate::sql::Names;
 use crate::sql::Relation;
 use crate::sql::Utility;
@@ -252,7 +253,7 @@ fn constraints(
         }
     }
     let own = world.database.placement(name);
-    for (columns, other, theirs) in &found.foreign {
+    for Foreign { columns, table: other, referenced: theirs } in &found.foreign {
         let other = match names.find(other) {
             Relation::Known(relation) => relation.name.clone(),
             Relation::Missing(name) => name,

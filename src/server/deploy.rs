@@ -88,8 +88,7 @@ async fn settle_placement(map: ShardMap, name: &str, before: Option<&Deployment>
             .ok_or_else(|| format!("nobody may log in to database \"{name}\": give it `control:` or a user"))?;
         let stopping = watch::channel(false);
         let former = before.and_then(|deployment| deployment.services.get(name));
-        let topology =
-            Topology::after(former.map(|it| &*it.topology), Arc::clone(&database), login, &map.timeouts);
+        let topology = Topology::after(former.map(|it| &*it.topology), Arc::clone(&database), login, &map.timeouts);
         tasks::shared("topology", Arc::clone(&topology).run(stopping.1));
         topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;
         let fingerprints: Vec<(Arc<str>, String)> = database

@@ -124,11 +124,8 @@ impl Stop {
 /// # Errors
 /// Why it could not start.
 pub fn run(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
     let outcome = runtime.block_on(serve(settings, stop));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -308,7 +305,9 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
         .live
         .reload(async |old, new, _change| {
             if new.listen.postgres != old.listen.postgres || new.listen.http != old.listen.http {
-                return Err("listen: addresses change with a restart only\nPut them back, or restart shardway.".to_owned());
+                return Err(
+                    "listen: addresses change with a restart only\nPut them back, or restart shardway.".to_owned()
+                );
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();

@@ -26,7 +26,8 @@ pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
         return (text, code);
     }
     let found = read(path).and_then(|map| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
         Ok(runtime.block_on(connect_check::check_connect(&map)))
     });
     match found {

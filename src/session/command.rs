@@ -21,18 +21,17 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Command;
 use crate::plan::Effects;
-use crate::plan::Isolation;
 use crate::plan::Modes;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Pin;
-use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::prepared::Prepared;
+use crate::session::simple::Order;
 use crate::session::simple::Place;
 use crate::session::simple::messages;
 use crate::session::simple::only_error;
@@ -89,7 +88,8 @@ impl Session {
             Command::Close(name) => self.close_cursor(sql, name.as_deref()).await,
             Command::Unlisten => self.unlisten(sql).await,
             Command::Data | Command::Ddl | Command::Declare { .. } | Command::Listen | Command::Notify => {
-                Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.").into())
+                Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.")
+                    .into())
             }
         }
     }
@@ -122,11 +122,8 @@ impl Session {
                     link.say_query("BEGIN");
                     link.begun = true;
                 }
-                let joined: SmallVec<[u8; 8]> = (0_u8..)
-                    .zip(&self.links)
-                    .filter(|(_, link)| link.begun)
-                    .map(|(at, _)| at)
-                    .collect();
+                let joined: SmallVec<[u8; 8]> =
+                    (0_u8..).zip(&self.links).filter(|(_, link)| link.begun).map(|(at, _)| at).collect();
                 for at in joined {
                     let links = SmallVec::from_slice(&[at]);
                     self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
@@ -160,7 +157,12 @@ impl Session {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
             }
-            self.items.push(Item::Owed { expect: Expect::Query, links: SmallVec::from_slice(&[*at]), show, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: SmallVec::from_slice(&[*at]),
+                show,
+                prepares: 0,
+            });
         }
         self.fly(0, false).await
     }
@@ -228,8 +230,11 @@ impl Session {
             self.state.settings = before;
             let result = self.own(&begun, "ROLLBACK", Show::Nobody).await;
             self.ended(false);
-            result?;
             self.report();
+            // A server that is gone has rolled back too.
+            if let Err(Trouble::End(end)) = result {
+                return Err(Trouble::End(end));
+            }
             return Ok(Ending::Rollback);
         }
         // The one that wrote goes first: only when it has committed is anything done.
@@ -444,7 +449,10 @@ impl Session {
         if let Some(value) = value {
             state::check_server(name, value)?;
         }
-        if matches!(name, "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable") {
+        if matches!(
+            name,
+            "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
+        ) {
             return Err(ClientError::unsupported(
                 format_args!("SET {name}"),
                 "Use SET TRANSACTION for the open transaction; log in as the other user instead of changing the session's.",
@@ -452,10 +460,9 @@ impl Session {
             .into());
         }
         let names: Vec<String> = match name {
-            "session characteristics" => ["isolation", "read_only", "deferrable"]
-                .iter()
-                .map(|it| format!("default_transaction_{it}"))
-                .collect(),
+            "session characteristics" => {
+                ["isolation", "read_only", "deferrable"].iter().map(|it| format!("default_transaction_{it}")).collect()
+            }
             _ => vec![name.to_owned()],
         };
         let tag = self.try_setting(sql, &names, local).await?;
@@ -471,39 +478,23 @@ impl Session {
             .iter()
             .map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name)))
             .collect();
-        let ask = format!("SELECT {}", read.join(", "));
+        // One Query: when the first fails, the second is not asked. What is local outside of a transaction has no
+        // effect but its warning, which it would not give with another statement beside it.
+        let in_vain = local && !self.transaction.is_open();
+        let said = if in_vain { sql.to_owned() } else { format!("{sql}\n;SELECT {}", read.join(", ")) };
         if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.say_query(sql);
-            link.say_query(&ask);
+            link.say_query(&said);
         }
-        for _ in 0..2 {
-            self.items.push(Item::Owed {
-                expect: Expect::Query,
-                links: links.clone(),
-                show: Show::Caller,
-                prepares: 0,
-            });
-        }
+        self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
         // The link must still be here when the answer is in: its settings have to be noted.
-        let pinned = self.links.get(usize::from(at)).is_some_and(|link| link.pinned);
-        if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.pinned = true;
-        }
+        let id = self.keep(usize::from(at));
         let outcome = self.fly(0, false).await;
-        if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.pinned = pinned;
-        }
+        let at = self.unkeep(id);
         let outcome = outcome?;
         for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
             self.client.push(notice);
         }
         if outcome.failed.is_some() {
-            // The question after the failed statement is not asked; the connection still owes its answer.
-            if let Some(link) = self.links.get_mut(usize::from(at))
-                && link.due > 0
-            {
-                self.settle_due(at).await?;
-            }
             self.release_idle();
             return Err(Trouble::Told(only_error(&outcome.collected)));
         }
@@ -519,7 +510,9 @@ impl Session {
             }
         }
         let named: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), local)).collect();
-        self.note_settings(usize::from(at), &named, values)?;
+        if let Some(at) = at {
+            self.note_settings(at, &named, values)?;
+        }
         Ok(tag)
     }
 
@@ -588,15 +581,11 @@ impl Session {
             }
             let Some(at) = self.links.iter().position(|link| link.shard == shard && !link.unsynced) else { continue };
             let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
-            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = true;
-            }
+            let id = self.keep(at);
             let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = pinned;
-            }
+            let at = self.unkeep(id);
             let outcome = result?;
+            let Some(at) = at else { continue };
             let values = messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
@@ -604,26 +593,12 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in answers that a link owes and nobody wants.
-    async fn settle_due(&mut self, at: u8) -> Result<(), Trouble> {
-        let due = self.links.get(usize::from(at)).map_or(0, |link| link.due);
-        for _ in 0..due {
-            self.items.push(Item::Owed {
-                expect: Expect::Query,
-                links: SmallVec::from_slice(&[at]),
-                show: Show::Caller,
-                prepares: 0,
-            });
-        }
-        self.fly(0, false).await.map(|_| ())
-    }
-
     fn set_own(&mut self, name: &str, local: bool, value: Option<&str>) -> Result<(), Trouble> {
         let changed = |settings: &Settings| match value {
             Some(value) => settings.with(name, value),
             None => settings.without(name),
         };
-        state::check_own(name, value.unwrap_or(default_of(name)), &self.access.service.database, &self.user)?;
+        state::check_own(name, value.unwrap_or_else(|| default_of(name)), &self.access.service.database, &self.user)?;
         if local {
             if self.transaction.is_open() {
                 self.transaction.local = Arc::new(changed(&self.transaction.local));
@@ -816,8 +791,15 @@ impl Session {
         let shard = self.cursors.get(name).copied().ok_or_else(|| {
             ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
         })?;
-        self.send(sql, &ShardSet::one(shard), plan::Access::ReadPrimary, &Command::Data, &Effects::default(), Place::Among, 0)
-            .await?;
+        let order = Order {
+            sql,
+            access: plan::Access::ReadPrimary,
+            command: &Command::Data,
+            effects: &Effects::default(),
+            place: Place::Among,
+            offset: 0,
+        };
+        self.send(&order, &ShardSet::one(shard)).await?;
         Ok(())
     }
 
@@ -904,6 +886,11 @@ impl Session {
                 Err(Trouble::End(end)) => return Err(end),
                 Err(_) => continue,
             };
+            if outcome.failed.is_some() {
+                // A cancel request struck here: look again next time.
+                self.pins_suspect = true;
+                continue;
+            }
             let cells: Vec<bool> = messages(&outcome.collected)
                 .filter(|message| message.first() == Some(&b'D'))
                 .filter_map(|message| reply::DataRow::read(message.get(5..).unwrap_or_default()).ok())
@@ -963,38 +950,36 @@ impl Session {
         let at = self.describing_link(&prepared, &world).await?;
         let prepared = Rc::new(prepared);
         self.prefix(at);
-        let place = u8::try_from(at).unwrap_or(u8::MAX);
-        if self.prepare_on(at, &prepared) {
-            let outcome = self.fly(0, false).await?;
-            if outcome.failed.is_some() {
-                return Err(Trouble::Failed);
-            }
-        } else {
-            let _ = place;
-            self.fly(0, false).await?;
+        self.prepare_on(at, &prepared);
+        if self.fly(0, false).await?.failed.is_some() {
+            return Err(Trouble::Failed);
         }
         self.prepared.insert(name.into(), prepared);
         self.complete("PREPARE");
         Ok(())
     }
 
-    /// Says SQL's PREPARE on a link that lacks the statement. True: it was said.
-    fn prepare_on(&mut self, at: usize, prepared: &Prepared) -> bool {
-        let Some(link) = self.links.get_mut(at) else { return false };
+    /// Says SQL's PREPARE on a link that lacks the statement.
+    fn prepare_on(&mut self, at: usize, prepared: &Prepared) {
+        let Some(link) = self.links.get_mut(at) else { return };
         let number = prepared.number.number;
         if link.connection.has_prepared(number) {
-            return false;
+            return;
         }
         let types = prepared.written_types.as_deref().unwrap_or("");
-        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
-        let evicted = link.connection.note_prepared(number);
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        self.items.push(Item::Owed { expect: Expect::Query, links: links.clone(), show: Show::Nobody, prepares: number });
-        if let (Some(evicted), Some(link)) = (evicted, self.links.get_mut(at)) {
-            link.say_query(&format!("DEALLOCATE {}", say::statement_name(evicted)));
-            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
+        let nobody = |expect, prepares| Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares };
+        // Close of what is not there is no error, DEALLOCATE would be.
+        if link.connection.take_doubt(number) {
+            say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
+            self.items.push(nobody(Expect::Close, 0));
         }
-        true
+        if let Some(evicted) = link.connection.note_prepared(number) {
+            say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
+            self.items.push(nobody(Expect::Close, evicted));
+        }
+        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
+        self.items.push(nobody(Expect::Query, number));
     }
 
     async fn execute_sql(
@@ -1018,8 +1003,10 @@ impl Session {
             return Ok(());
         };
         let values: Vec<Option<String>> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
-        let values: Vec<Parameter<'_>> =
-            values.iter().map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) }).collect();
+        let values: Vec<Parameter<'_>> = values
+            .iter()
+            .map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) })
+            .collect();
         let parameters = Parameters { types: &prepared.types, values: &values };
         let plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
         let template = &planned.template;
@@ -1047,6 +1034,7 @@ impl Session {
                 link.say_query(&said);
                 link.wrote |= template.access == plan::Access::Write;
             }
+            self.hold_for(&template.effects, &template.command, at);
         }
         self.items.push(Item::Owed {
             expect: Expect::Query,
@@ -1055,7 +1043,12 @@ impl Session {
             prepares: 0,
         });
         let outcome = self.fly(0, false).await?;
-        if outcome.failed.is_some() { Err(Trouble::Failed) } else { Ok(()) }
+        if outcome.failed.is_some() {
+            self.readback.clear();
+            return Err(Trouble::Failed);
+        }
+        self.read_back().await?;
+        self.took_effect(&template.command, &template.effects, &shards).await
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Result<(), Trouble> {
@@ -1098,7 +1091,8 @@ impl Session {
         }
         if shards.len() <= 1 {
             let offset = super::simple::characters(text, statement.range.start);
-            let shown = self.send(sql, &shards, plan::Access::Write, &Command::Ddl, effects, place, offset).await?;
+            let (access, command) = (plan::Access::Write, &Command::Ddl);
+            let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
             self.took_effect(&Command::Ddl, effects, &shards).await?;
             return Ok(shown);
         }
@@ -1157,10 +1151,9 @@ impl Session {
         let place = u8::try_from(at).unwrap_or(u8::MAX);
         self.prefix(at);
         if effects.outside_transaction && !self.items.is_empty() {
-            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
+            let id = self.keep(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.say_sync();
-                link.pinned = true;
             }
             self.items.push(Item::Owed {
                 expect: Expect::Sync,
@@ -1169,9 +1162,7 @@ impl Session {
                 prepares: 0,
             });
             let outcome = self.fly(0, false).await;
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = pinned;
-            }
+            self.unkeep(id);
             if outcome?.failed.is_some() {
                 return Err(Trouble::Failed);
             }
@@ -1197,9 +1188,7 @@ impl Session {
 pub(super) fn cells(message: &[u8]) -> Vec<Option<String>> {
     reply::DataRow::read(message.get(5..).unwrap_or_default())
         .map(|row| {
-            row.cells()
-                .map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned))
-                .collect()
+            row.cells().map(|cell| cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned)).collect()
         })
         .unwrap_or_default()
 }
@@ -1322,16 +1311,6 @@ fn with_detail(message: &[u8], detail: &str) -> Vec<u8> {
     out
 }
 
-/// A transaction's isolation as SHOW spells it.
-#[must_use]
-pub fn isolation_name(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::ReadCommitted => "read committed",
-        Isolation::RepeatableRead => "repeatable read",
-        Isolation::Serializable => "serializable",
-    }
-}
-
 /// Where one statement goes and what of it is said, for the extended protocol's INSERT without a column list.
 #[must_use]
 pub fn text_for_servers(planned: &Planned, text: &str) -> String {
@@ -1339,12 +1318,6 @@ pub fn text_for_servers(planned: &Planned, text: &str) -> String {
         Some((at, columns)) => splice(text, planned.range.start + at, columns),
         None => text.to_owned(),
     }
-}
-
-/// Whether a plan reaches servers at all.
-#[must_use]
-pub fn reaches_servers(plan: &Plan) -> bool {
-    !matches!(plan, Plan::Session)
 }
 
 #[cfg(test)]

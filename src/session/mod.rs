@@ -177,7 +177,7 @@ impl Session {
     /// Serves the client until it leaves.
     pub async fn serve(mut self) {
         let end = loop {
-            match self.client.next() {
+            match self.client.message() {
                 Ok(Some(message)) => {
                     // One box a burst: what waits for the next one stays small.
                     match Box::pin(self.burst(message)).await {
@@ -215,7 +215,7 @@ impl Session {
         loop {
             while let Some(message) = next.take() {
                 self.message(message).await?;
-                next = self.client.next().map_err(End::Fatal)?;
+                next = self.client.message().map_err(End::Fatal)?;
             }
             // A batch that is not finished keeps its place here, with what it has gathered.
             if !self.within_batch() {
@@ -224,7 +224,7 @@ impl Session {
             }
             match self.client.read(&self.worker.pools).await {
                 Ok(0) | Err(_) => return Err(End::Gone),
-                Ok(_) => next = self.client.next().map_err(End::Fatal)?,
+                Ok(_) => next = self.client.message().map_err(End::Fatal)?,
             }
         }
     }
@@ -238,6 +238,10 @@ impl Session {
             _ => exec::limit(self.map.timeouts.idle_in_transaction),
         };
         let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
+        // What came together with the last answer.
+        if (0..self.links.len()).any(|at| self.pass_on(at)) {
+            self.client.flush().await.map_err(|_| End::Gone)?;
+        }
         loop {
             if worker.draining.get() && !self.transaction.is_open() {
                 return Err(End::Fatal(ClientError::new(
@@ -279,12 +283,7 @@ impl Session {
                 Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
-                    let Some(link) = self.links.get_mut(at) else { continue };
-                    while let Ok(Some(piece)) = link.connection.next() {
-                        if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
-                            self.client.push(link.connection.bytes(range));
-                        }
-                    }
+                    self.pass_on(at);
                     self.client.flush().await.map_err(|_| End::Gone)?;
                 }
                 Event::Server(at, _) => {
@@ -304,6 +303,19 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Gathers what a pinned server sent unasked: notifications and notices. True: there was something.
+    fn pass_on(&mut self, place: usize) -> bool {
+        let Some(link) = self.links.get_mut(place).filter(|link| link.pinned) else { return false };
+        let mut any = false;
+        while let Ok(Some(piece)) = link.connection.piece() {
+            if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
+                self.client.push(link.connection.bytes(range));
+                any = true;
+            }
+        }
+        any
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
@@ -356,7 +368,12 @@ impl Session {
             self.adopt(epoch);
         }
         if let Some(world) = &self.world {
-            return Ok(Rc::clone(world));
+            // The schema may have changed behind the proxy; a transaction goes on with the one it began with.
+            let stale = !self.transaction.is_open()
+                && self.access.service.schema.current().is_some_and(|now| !Arc::ptr_eq(&now, &world.schema));
+            if !stale {
+                return Ok(Rc::clone(world));
+            }
         }
         let schema = self.access.service.schema.required()?;
         let database = &self.access.service.database;
@@ -423,6 +440,26 @@ impl Session {
             || self.links.iter().any(|link| link.unsynced || !link.out.is_empty())
     }
 
+    /// Keeps a link while something of several steps is done with it, and tells its number.
+    fn keep(&mut self, place: usize) -> u32 {
+        match self.links.get_mut(place) {
+            Some(link) => {
+                link.kept = true;
+                link.id
+            }
+            None => 0,
+        }
+    }
+
+    /// Keeps a link no longer. Its place now, if it is still there.
+    fn unkeep(&mut self, id: u32) -> Option<usize> {
+        let place = self.links.iter().position(|link| link.id == id)?;
+        if let Some(link) = self.links.get_mut(place) {
+            link.kept = false;
+        }
+        Some(place)
+    }
+
     /// The place of a link that this statement can use, if one is held.
     fn held(&self, shard: ShardId, access: plan::Access) -> Option<usize> {
         self.links.iter().position(|link| {
@@ -443,9 +480,12 @@ impl Session {
         let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
         let limit = exec::limit(self.map.timeouts.statement);
         let access_to = Rc::clone(&self.access);
-        let fresh = self.freshness(shard);
+        let fresh = reads.then(|| self.freshness(shard));
         let joining = async {
-            if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await }
+            match fresh {
+                Some(fresh) => access_to.read(shard, fresh).await,
+                None => access_to.primary(shard).await,
+            }
         };
         let mut link = match limit {
             None => joining.await?,
@@ -457,7 +497,7 @@ impl Session {
                 )
             })??,
         };
-        self.ticket.add(self.access.service.database.node(link.node), &self.access.service.tls, &link.connection);
+        self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
         self.links.push(link);
@@ -495,7 +535,12 @@ impl Session {
         }
         if self.transaction.is_open() && !link.begun {
             link.say_query(&self.transaction.opening());
-            self.items.push(Item::Owed { expect: Expect::Query, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Query,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
             link.begun = true;
             link.marks = self
                 .transaction
@@ -597,12 +642,7 @@ impl Session {
     /// Carries out what has been put together in `items`; then no item is left.
     async fn fly(&mut self, offset: u32, last: bool) -> Result<Outcome, Trouble> {
         let mut items = std::mem::take(&mut self.items);
-        let mut crew = Crew {
-            links: &mut self.links,
-            client: &mut self.client,
-            pools: &self.worker.pools,
-            offset,
-        };
+        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
         let flying = flight::run(&items, &mut crew, last);
         let result = match exec::limit(self.map.timeouts.statement) {
             None => flying.await,
@@ -616,7 +656,7 @@ impl Session {
         };
         let result = match result {
             Ok(outcome) => Ok(outcome),
-            Err(lost) => Err(self.trouble(lost, &items)),
+            Err(lost) => Err(self.trouble(lost)),
         };
         items.clear();
         self.items = items;
@@ -627,6 +667,10 @@ impl Session {
 
     /// The statement ran into the proxy's own limit: its connections are closed, which cancels it.
     fn timed_out(&mut self) -> Trouble {
+        if self.client.is_torn() || self.links.iter().any(|link| link.connection.is_within_row()) {
+            // The client has a part of a message: no error can follow it.
+            return Trouble::End(End::Gone);
+        }
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
@@ -641,7 +685,7 @@ impl Session {
     }
 
     /// A flight could not be finished.
-    fn trouble(&mut self, lost: Lost, items: &[Item]) -> Trouble {
+    fn trouble(&mut self, lost: Lost) -> Trouble {
         match lost {
             Lost::Client(error) => error.into(),
             Lost::Violation(error) if error.code == Code::ProtocolViolation => Trouble::End(End::Fatal(error)),
@@ -649,7 +693,7 @@ impl Session {
                 self.drop_busy();
                 Trouble::Refused(error)
             }
-            Lost::Server { link, item, last_words, within_row } => {
+            Lost::Server { link, last_words, within_row, .. } => {
                 let (name, wrote) = match self.links.get(link) {
                     Some(held) => (self.access.node_name(held.node).to_owned(), held.wrote),
                     None => (String::new(), false),
@@ -660,14 +704,14 @@ impl Session {
                         .map(|(_, text)| String::from_utf8_lossy(text).into_owned());
                     tracing::warn!(node = name, said, "a server closed a connection");
                 }
-                let own = matches!(items.get(item), Some(Item::Owed { show: Show::Nobody, .. }));
                 let open = self.transaction.is_open();
                 self.lose(link);
                 self.drop_busy();
                 if within_row {
                     return Trouble::End(End::Gone);
                 }
-                let error = if open || own || !wrote {
+                // Whether the server had come to the write when it went is not to be seen from what it had answered.
+                let error = if open || !wrote {
                     ClientError::new(
                         Code::NotDone,
                         format_args!("the connection to node \"{name}\" was lost; nothing of this was done"),
@@ -699,8 +743,8 @@ impl Session {
             return;
         }
         let link = self.links.remove(place);
-        self.ticket.remove(link.connection.pid);
-        if link.begun {
+        let _ = self.ticket.remove(link.connection.pid);
+        if link.begun && self.transaction.is_open() {
             self.transaction.failed = true;
             self.transaction.lost = true;
         }
@@ -754,7 +798,8 @@ impl Session {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
             let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
-            let wanted = link.begun || link.pinned || link.unsynced || awaited || !link.out.is_empty();
+            let wanted =
+                link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
                 place += 1;
@@ -776,8 +821,11 @@ impl Session {
     fn pin(&mut self, place: usize, pin: &Pin) {
         let Some(link) = self.links.get_mut(place) else { return };
         link.pinned = true;
-        self.state.pins.push((link.shard, pin.clone()));
-        self.world = None;
+        let pin = (link.shard, pin.clone());
+        if !self.state.pins.contains(&pin) {
+            self.state.pins.push(pin);
+            self.world = None;
+        }
     }
 }
 
@@ -792,7 +840,7 @@ fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) 
 /// What `count` setters owe.
 fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
     for _ in 0..count {
-        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
+        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close, Expect::Close] {
             items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares: 0 });
         }
     }

@@ -22,8 +22,26 @@ use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::transaction::Kind;
+use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
+
+/// What is sent to servers as a Query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    /// The text.
+    pub(super) sql: &'a str,
+    /// What it does to data.
+    pub(super) access: plan::Access,
+    /// What it is.
+    pub(super) command: &'a Command,
+    /// What else it does.
+    pub(super) effects: &'a Effects,
+    /// Whether it stands alone.
+    pub(super) place: Place,
+    /// Where it stands in the client's text, in characters.
+    pub(super) offset: u32,
+}
 
 /// Whether a statement stands alone in its Query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +62,9 @@ impl Session {
             self.close_batch().await?;
         }
         self.batch_writer = None;
+        // A server forgets both at every Query.
+        self.unnamed = None;
+        self.portals.remove("");
         let mut text = self.worker.pools.outbox();
         match frontend::Query::read(self.client.bytes(message.body())) {
             Ok(query) => text.extend_from_slice(query.text),
@@ -108,7 +129,15 @@ impl Session {
                 if let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
-                    return self.send(text, &shards, access, &Command::Data, &effects, Place::Alone, 0).await;
+                    let order = Order {
+                        sql: text,
+                        access,
+                        command: &Command::Data,
+                        effects: &effects,
+                        place: Place::Alone,
+                        offset: 0,
+                    };
+                    return self.send(&order, &shards).await;
                 }
                 self.several(text, all).await
             }
@@ -119,8 +148,11 @@ impl Session {
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
         for statement in all {
             if self.transaction.kind == Kind::None {
-                self.transaction.kind = Kind::Implicit;
-                self.transaction.settings_before = std::sync::Arc::clone(&self.state.settings);
+                self.transaction = Transaction {
+                    kind: Kind::Implicit,
+                    settings_before: std::sync::Arc::clone(&self.state.settings),
+                    ..Transaction::default()
+                };
             }
             let world = self.world()?;
             self.statement(text, statement, Place::Among, &world).await?;
@@ -150,7 +182,15 @@ impl Session {
                 let shards = ShardSet::one(self.any_shard());
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
                 let offset = characters(text, statement.range.start);
-                self.send(sql, &shards, plan::Access::ReadPrimary, &Command::Data, &Effects::default(), place, offset).await
+                let order = Order {
+                    sql,
+                    access: plan::Access::ReadPrimary,
+                    command: &Command::Data,
+                    effects: &Effects::default(),
+                    place,
+                    offset,
+                };
+                self.send(&order, &shards).await
             }
             _ => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
@@ -162,7 +202,8 @@ impl Session {
 
     /// Whether the transaction is in a state for that command.
     pub(super) fn fit_for(&self, command: &Command) -> Result<(), ClientError> {
-        let ends = matches!(command, Command::Rollback(_) | Command::Commit(_) | Command::RollbackTo(_) | Command::Empty);
+        let ends =
+            matches!(command, Command::Rollback(_) | Command::Commit(_) | Command::RollbackTo(_) | Command::Empty);
         if self.transaction.is_open() && self.transaction.failed && !ends {
             return Err(ClientError::new(
                 Code::TransactionAborted,
@@ -201,23 +242,16 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let shown = self.send(sql, &shards, template.access, &template.command, &template.effects, place, offset).await?;
+        let (access, command, effects) = (template.access, &template.command, &template.effects);
+        let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
     }
 
     /// Sends a text to shards as a Query, and forwards the answer. Fails with [`Trouble::Failed`] when a server raised
     /// an error (which has gone through).
-    pub(super) async fn send(
-        &mut self,
-        sql: &str,
-        shards: &ShardSet,
-        access: plan::Access,
-        command: &Command,
-        effects: &Effects,
-        place: Place,
-        offset: u32,
-    ) -> Result<bool, Trouble> {
+    pub(super) async fn send(&mut self, order: &Order<'_>, shards: &ShardSet) -> Result<bool, Trouble> {
+        let &Order { sql, access, command, effects, place, offset } = order;
         self.admit(shards, access, effects)?;
         let links: SmallVec<[u8; 8]> = match shards.only() {
             Some(shard) => {
@@ -237,11 +271,10 @@ impl Session {
                 }
             }
             self.items.push(Item::Owed { expect: Expect::Sync, links: links.clone(), show: Show::Nobody, prepares: 0 });
-            let settled = self.links.iter().map(|link| link.pinned).collect::<Vec<_>>();
-            self.hold(&links);
+            let kept: SmallVec<[u32; 8]> = links.iter().map(|at| self.keep(usize::from(*at))).collect();
             let outcome = self.fly(0, false).await;
-            for (link, pinned) in self.links.iter_mut().zip(settled) {
-                link.pinned = pinned;
+            for id in kept {
+                self.unkeep(id);
             }
             if outcome?.failed.is_some() {
                 return Err(Trouble::Failed);
@@ -270,14 +303,6 @@ impl Session {
         Ok(outcome.ready_shown)
     }
 
-    fn hold(&mut self, links: &[u8]) {
-        for at in links {
-            if let Some(link) = self.links.get_mut(usize::from(*at)) {
-                link.pinned = true;
-            }
-        }
-    }
-
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what
     /// the client must see (promise 1).
     pub(super) async fn verified(&mut self, error: ClientError, sql: &str, types: &[u32], world: &World) -> Trouble {
@@ -295,12 +320,8 @@ impl Session {
         say::parse(&mut link.out, "", sql, types);
         link.say_sync();
         let mut links = vec![link];
-        let items = [Item::Owed {
-            expect: Expect::Sync,
-            links: SmallVec::from_slice(&[0]),
-            show: Show::Caller,
-            prepares: 0,
-        }];
+        let items =
+            [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
         let mut crew = crate::exec::flight::Crew {
             links: &mut links,
             client: &mut self.client,

@@ -98,7 +98,8 @@ impl Session {
     /// turned away.
     pub async fn start(worker: Rc<Worker>, deployment: &Deployment, arrival: LoggedIn) -> Option<Self> {
         let mut client = Client::new(arrival.stream, &arrival.leftover, deployment.map.limits.message);
-        let parts = Self::settle_in(&worker, deployment, &mut client, &arrival.user, &arrival.database, arrival.parameters);
+        let parts =
+            Self::settle_in(&worker, deployment, &mut client, &arrival.user, &arrival.database, arrival.parameters);
         let (user, access, facts) = match parts.await {
             Ok(parts) => parts,
             Err(unwelcome) => {
@@ -199,19 +200,16 @@ impl Session {
             )
             .into());
         }
-        let access = Rc::new(Access::new(
-            Arc::clone(service),
-            Arc::clone(map),
-            server_login(&user),
-            Rc::clone(&worker.pools),
-        ));
+        let access =
+            Rc::new(Access::new(Arc::clone(service), Arc::clone(map), server_login(&user), Rc::clone(&worker.pools)));
         let key: FactsKey = (database.into(), Arc::clone(&user.name), parameters);
         let known = worker.facts.borrow().get(&key).cloned();
         let catalog = service.database.catalog;
         if let Some(facts) = known {
-            let stale = service.topology.any(catalog).is_some_and(|node| {
-                access.pool(node).shared.greeting().is_some_and(|now| *now != *facts.greeting)
-            });
+            let stale = service
+                .topology
+                .any(catalog)
+                .is_some_and(|node| access.pool(node).shared.greeting().is_some_and(|now| *now != *facts.greeting));
             if !stale {
                 return Ok((user, access, facts));
             }
@@ -236,9 +234,11 @@ impl Session {
         let database = &access.service.database;
         let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
         let mut link = access.read(database.catalog, fresh).await?;
-        let greeting = access.pool(link.node).shared.greeting().ok_or_else(|| {
-            ClientError::new(Code::Internal, "a connection without a greeting", "Report this.")
-        })?;
+        let greeting = access
+            .pool(link.node)
+            .shared
+            .greeting()
+            .ok_or_else(|| ClientError::new(Code::Internal, "a connection without a greeting", "Report this."))?;
         // Defaults first, on a connection that has none of anybody's settings.
         let mut own = Settings::default();
         let mut wanted = Settings::default();

@@ -70,7 +70,7 @@ impl State {
     /// How new reads must be.
     #[must_use]
     pub fn consistency(&self, local: &Settings, user: &User, database: &Database) -> Consistency {
-        match self.value("shardway.consistency", local) {
+        match local.value("shardway.consistency").or_else(|| self.settings.value("shardway.consistency")) {
             Some(text) => parse_consistency(text).unwrap_or(Consistency::Strong),
             None => user.consistency.unwrap_or(database.reads.consistency),
         }
@@ -171,7 +171,9 @@ pub fn check_server(name: &str, value: &str) -> Result<(), ClientError> {
         "standard_conforming_strings" if !is_on(value) => {
             refuse("Literals are read as standard SQL strings; write E'…' where backslashes escape.")
         }
-        "transform_null_equals" if is_on(value) => refuse("Write IS NULL: routing reads `= NULL` as the standard does."),
+        "transform_null_equals" if is_on(value) => {
+            refuse("Write IS NULL: routing reads `= NULL` as the standard does.")
+        }
         "client_encoding" => {
             let plain: String =
                 value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();

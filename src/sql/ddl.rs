@@ -17,7 +17,7 @@ use crate::sql::statement::CopyDirection;
 pub enum Utility {
     /// CREATE TABLE
     CreateTable(CreateTable),
-    /// CREATE [UNIQUE] INDEX
+    /// `CREATE [UNIQUE] INDEX`
     CreateIndex {
         /// On which table.
         table: Vec<Arc<str>>,
@@ -94,12 +94,20 @@ pub struct Constraints {
     pub unique: Vec<Vec<Arc<str>>>,
     /// EXCLUDE.
     pub exclude: bool,
-    /// FOREIGN KEY: own columns, other table, its columns (none: its primary key).
+    /// FOREIGN KEY.
     pub foreign: Vec<Foreign>,
 }
 
-/// A foreign key as written: own columns, the other table, its columns (empty: its primary key).
-pub type Foreign = (Vec<Arc<str>>, Vec<Arc<str>>, Vec<Arc<str>>);
+/// A foreign key as written.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Own columns.
+    pub columns: Vec<Arc<str>>,
+    /// The other table.
+    pub table: Vec<Arc<str>>,
+    /// Its columns; none: its primary key.
+    pub referenced: Vec<Arc<str>>,
+}
 
 /// A utility statement with what the session must know.
 #[derive(Debug)]
@@ -132,7 +140,7 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Outcome {
     let word = cursor.raw(first).to_ascii_lowercase();
     let start = cursor.place();
     cursor.bump();
-    let found = match word.as_str() {
+    match word.as_str() {
         "create" => create(cursor),
         "alter" => alter(cursor),
         "drop" => drop_statement(cursor),
@@ -180,13 +188,11 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Outcome {
             cursor.rewind(start);
             None
         }
-    };
-    found
+    }
 }
 
 fn create(cursor: &mut Cursor<'_>) -> Outcome {
-    let replace = cursor.take_all(&["or", "replace"]);
-    let _ = replace;
+    cursor.take_all(&["or", "replace"]);
     let temporary = cursor.take_any(&["temporary", "temp"])
         || cursor.take_all(&["local", "temporary"])
         || cursor.take_all(&["local", "temp"])
@@ -494,7 +500,7 @@ fn element(cursor: &mut Cursor<'_>, constraints: &mut Constraints) -> Option<()>
 fn references(cursor: &mut Cursor<'_>, own: Vec<Arc<str>>, constraints: &mut Constraints) -> Option<()> {
     let table = cursor.qualified()?;
     let theirs = if cursor.is_kind(Kind::Open) { columns(cursor)? } else { Vec::new() };
-    constraints.foreign.push((own, table, theirs));
+    constraints.foreign.push(Foreign { columns: own, table, referenced: theirs });
     Some(())
 }
 

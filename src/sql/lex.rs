@@ -300,9 +300,7 @@ fn string(text: &[u8], start: usize, quote: usize, escapes: bool, kind: Kind) ->
         let found = if escapes { memchr::memchr2(b'\'', b'\\', rest) } else { memchr::memchr(b'\'', rest) };
         let Some(found) = found else { return Err(Invalid { at: start }) };
         place += found;
-        if at(text, place) == b'\\' {
-            place += 2;
-        } else if at(text, place + 1) == b'\'' {
+        if at(text, place) == b'\\' || at(text, place + 1) == b'\'' {
             place += 2;
         } else {
             let end = place + 1;

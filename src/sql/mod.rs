@@ -4,6 +4,7 @@
 //! `analyze` turns it into a [`model::Query`]. The tree does not leave this folder.
 
 mod analyze;
+mod catalogs;
 mod cursor;
 mod ddl;
 pub mod facts;
@@ -25,6 +26,7 @@ pub use analyze::ARRAY_OF;
 pub use analyze::not_mapped;
 pub use ddl::Constraints;
 pub use ddl::CreateTable;
+pub use ddl::Foreign;
 pub use ddl::Utility;
 pub use names::Names;
 pub use statement::Access;
@@ -178,8 +180,11 @@ fn query(
         skip.is_some_and(|(from, to)| usize::try_from(start).is_ok_and(|start| start >= from && start < to))
     };
     let starts: Vec<u32> = source.literals.iter().map(|it| it.start).filter(|it| !folded(*it)).collect();
-    let work = || -> Result<Query, ClientError> {
+    let work = |inline: bool, names: Names<'_>| -> Result<Query, ClientError> {
         let Some((statement, removed)) = read::parse(source.text, &lexemes) else {
+            if catalogs::only(source.text, &lexemes, &names) {
+                return Ok(catalogs::query());
+            }
             return Err(session::unreadable(first_word(source.text, &lexemes)));
         };
         let input = analyze::Input {
@@ -189,10 +194,17 @@ fn query(
             repeat: source.piece.repeat.map(|it| (it.first, it.width)),
             conflict_removed: removed.conflict,
             overriding: removed.overriding,
+            inline,
         };
         analyze::analyze(&statement, names, &input)
     };
-    read::on_a_big_stack(&lexemes, source.text, work).unwrap_or_else(|| {
+    if read::is_small(&lexemes) {
+        match work(true, names.clone()) {
+            Err(error) if analyze::wants_stack(&error) => {}
+            done => return done,
+        }
+    }
+    read::on_a_big_stack(|| work(false, names)).unwrap_or_else(|| {
         Err(ClientError::new(Code::Internal, "the statement could not be analysed", "Report this; the log has more."))
     })
 }

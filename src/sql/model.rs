@@ -212,13 +212,13 @@ pub enum Value {
     /// TRUE, FALSE
     Bool(bool),
     /// A cast without modifier.
-    Cast(Box<Value>, Type),
+    Cast(Box<Self>, Type),
     /// `-x`
-    Negate(Box<Value>),
+    Negate(Box<Self>),
     /// Sum, difference or product of integers.
-    Arithmetic(Arithmetic, Box<Value>, Box<Value>),
+    Arithmetic(Arithmetic, Box<Self>, Box<Self>),
     /// `ARRAY[…]`
-    Array(Vec<Value>),
+    Array(Vec<Self>),
 }
 
 /// `+`, `-`, `*`

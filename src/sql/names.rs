@@ -7,7 +7,7 @@ use crate::schema::Relation;
 use crate::schema::Schema;
 
 /// Everything that decides what a name means.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names<'a> {
     /// What exists.
     pub schema: &'a Schema,
@@ -74,8 +74,8 @@ impl<'a> Names<'a> {
     }
 
     /// What a view's definition is read with: every name in it is qualified, or built in.
-    pub(crate) fn unqualified(&self) -> Names<'a> {
-        Names { schema: self.schema, temporary: &[], safe_functions: self.safe_functions, path: vec![Place::System] }
+    pub(crate) fn unqualified(&self) -> Self {
+        Self { schema: self.schema, temporary: &[], safe_functions: self.safe_functions, path: vec![Place::System] }
     }
 
     /// The schema in which CREATE makes things.

@@ -21,20 +21,26 @@ use crate::sql::lex::Kind;
 use crate::sql::lex::Lexeme;
 
 /// The most text that is given to the parser, folded rows not counted.
-pub const PARSED_MAX: usize = 128 * 1024;
+pub(crate) const PARSED_MAX: usize = 128 * 1024;
 /// Deeper parentheses are refused.
-pub const DEPTH_MAX: usize = 200;
-/// Above either, the parser runs on a stack of its own.
-const INLINE_MAX: usize = 1500;
+pub(crate) const DEPTH_MAX: usize = 200;
+/// More lexemes than this are refused: a chain of operators makes a tree as deep as the chain is long.
+const LEXEMES_MAX: usize = 50_000;
+/// Above either, a statement is read on a stack of its own.
+const INLINE_LEXEMES: usize = 200;
 const INLINE_DEPTH: usize = 6;
-const STACK: usize = 64 * 1024 * 1024;
+/// Definitions of views and defaults longer than this are not read on the caller's stack.
+pub(crate) const INLINE_BYTES: usize = 1500;
+/// Memory that is only reserved: what is not touched costs nothing.
+const STACK: usize = 128 * 1024 * 1024;
 
-/// Runs `work` where deep trees fit: here, or on a thread with a large stack.
-pub(crate) fn on_a_big_stack<T: Send>(lexemes: &[Lexeme], text: &str, work: impl FnOnce() -> T + Send) -> Option<T> {
-    let _ = text;
-    if lexemes.len() <= INLINE_MAX / 8 && depth(lexemes) <= INLINE_DEPTH {
-        return Some(work());
-    }
+/// Whether the caller's stack is enough for a statement.
+pub(crate) fn is_small(lexemes: &[Lexeme]) -> bool {
+    lexemes.len() <= INLINE_LEXEMES && depth(lexemes) <= INLINE_DEPTH
+}
+
+/// Runs `work` on a thread with a large stack; `None`: it panicked, or there is no such thread.
+pub(crate) fn on_a_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
         std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok().and_then(|it| it.join().ok())
     })
@@ -69,7 +75,7 @@ pub(crate) fn check(lexemes: &[Lexeme]) -> Result<(), ClientError> {
         .map(|it| it.end - it.start)
         .sum();
     let hint = "Send long lists as an array parameter (= ANY ($1)), or in several statements.";
-    if bytes - strings > PARSED_MAX {
+    if bytes - strings > PARSED_MAX || lexemes.len() > LEXEMES_MAX {
         return Err(ClientError::new(Code::TooLarge, "the statement is too long to be analysed", hint));
     }
     if depth(lexemes) > DEPTH_MAX {

@@ -259,7 +259,7 @@ impl Analyzer<'_> {
         let parameters = values.iter().any(|it| matches!(it, Value::Parameter(_)));
         let fractions =
             values.iter().any(|it| !matches!(it, Value::Parameter(_) | Value::Null) && !self.is_integer(it));
-        !(strings && others) && !(parameters && fractions)
+        !(strings && others || parameters && fractions)
     }
 
     fn is_integer(&self, value: &Value) -> bool {

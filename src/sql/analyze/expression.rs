@@ -463,6 +463,8 @@ impl Analyzer<'_> {
             return Ok(());
         };
         let notes = &mut self.query.notes;
+        // One of the user's own may be meant; whether it writes is not known.
+        notes.primary |= !candidates.is_empty();
         match class {
             Class::Pure | Class::Aggregate => {
                 if matches!(

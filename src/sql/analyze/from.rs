@@ -390,6 +390,7 @@ impl Analyzer<'_> {
             let leaf = self.leaf(block, Source::Rows, shown.clone())?;
             return Ok(opaque(leaf, shown));
         }
+        self.deepen(0)?;
         self.expansions += 1;
         if self.expanding.len() >= EXPANSIONS_MAX || self.expansions > EXPANSIONS_MAX * 5 {
             return Err(too_large("nests too many queries"));
@@ -428,6 +429,7 @@ impl Analyzer<'_> {
         };
         let definition: Rc<str> =
             relation.definition.as_deref().ok_or_else(refuse)?.trim_end_matches([';', ' ', '\n']).into();
+        self.deepen(definition.len())?;
         let lexemes = lex::lexemes(&definition, 0..definition.len(), None).map_err(|_| refuse())?;
         read::check(&lexemes)?;
         let Some((ast::Statement::Query(body), _)) = read::parse(&definition, &lexemes) else { return Err(refuse()) };

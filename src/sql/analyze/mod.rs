@@ -38,6 +38,7 @@ use crate::sql::model::Variable;
 use crate::sql::model::VariableId;
 use crate::sql::names::Found;
 use crate::sql::names::Names;
+use crate::sql::read;
 use crate::sql::session::unreadable;
 
 use self::from::Item;
@@ -73,6 +74,7 @@ pub(crate) struct Analyzer<'a> {
     /// ON CONFLICT with something that the parser cannot read.
     conflict_removed: bool,
     overriding: bool,
+    inline: bool,
     /// Whether the outermost SELECT list is being walked.
     in_answer: bool,
     /// Subqueries of expressions that let conditions in: their arms and the first output's column in each.
@@ -81,7 +83,7 @@ pub(crate) struct Analyzer<'a> {
 
 /// A FROM's names, those around it, and the CTEs in sight.
 pub(crate) struct Scope<'s, 'q> {
-    parent: Option<&'s Scope<'s, 'q>>,
+    parent: Option<&'s Self>,
     items: Vec<Item>,
     merged: Vec<(Arc<str>, Resolved)>,
     block: BlockId,
@@ -90,7 +92,7 @@ pub(crate) struct Scope<'s, 'q> {
 
 /// One WITH, as far as it is visible.
 pub(crate) struct Ctes<'s, 'q> {
-    parent: Option<&'s Ctes<'s, 'q>>,
+    parent: Option<&'s Self>,
     scope: Option<&'s Scope<'s, 'q>>,
     list: &'s [Cte<'q>],
     visible: usize,
@@ -139,6 +141,8 @@ pub(crate) struct Input<'a> {
     pub(crate) repeat: Option<(u32, u32)>,
     pub(crate) conflict_removed: bool,
     pub(crate) overriding: bool,
+    /// It runs on the caller's stack, which is small.
+    pub(crate) inline: bool,
 }
 
 /// Analyses a statement that reads or writes rows.
@@ -155,6 +159,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         repeat: input.repeat,
         conflict_removed: input.conflict_removed,
         overriding: input.overriding,
+        inline: input.inline,
         in_answer: false,
         subqueries: HashMap::new(),
     };
@@ -179,6 +184,14 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
 }
 
 impl<'a> Analyzer<'a> {
+    /// Stops where text of that length, or one expansion more, could be too much for a small stack.
+    fn deepen(&self, bytes: usize) -> Outcome<()> {
+        if self.inline && (bytes > read::INLINE_BYTES || self.expanding.len() > 2) {
+            return Err(ClientError::new(Code::Internal, WANTS_STACK, "Report this."));
+        }
+        Ok(())
+    }
+
     fn count_parameters(&mut self, input: &Input<'_>) {
         for lexeme in input.lexemes.iter().filter(|it| it.kind == Kind::Parameter) {
             let number = input.text.get(lexeme.start + 1..lexeme.end).and_then(|it| it.parse::<usize>().ok());
@@ -800,6 +813,13 @@ fn figured_name(expression: &ast::Expr) -> Option<Arc<str>> {
         ast::Expr::Nested(inner) => figured_name(inner),
         _ => None,
     }
+}
+
+const WANTS_STACK: &str = "the statement wants a larger stack";
+
+/// Whether the analysis only gave up because it ran on a small stack.
+pub(crate) fn wants_stack(error: &ClientError) -> bool {
+    error.code == Code::Internal && error.message == WANTS_STACK
 }
 
 fn too_large(what: &str) -> ClientError {

@@ -230,6 +230,7 @@ impl Analyzer<'_> {
         if sequence {
             return Ok(());
         }
+        self.deepen(text.len())?;
         let refuse = |this: &mut Self| this.unreviewed(format!("default {text}"));
         let Ok(lexemes) = lex::lexemes(text, 0..text.len(), None) else { return refuse(self) };
         let Some(expression) = read::parse_expression(text, &lexemes) else { return refuse(self) };
@@ -314,6 +315,15 @@ impl Analyzer<'_> {
                         if column.is_some_and(|it| it.uses_sequence) {
                             self.query.notes.refused.get_or_insert_with(|| sequence_refused(&name));
                         }
+                    }
+                    // `key = excluded.key` in DO UPDATE: the conflict is about that very key (route looks at the target).
+                    if let Expr::CompoundIdentifier(names) = &assignment.value
+                        && let [item, column] = names.as_slice()
+                        && item.value == "excluded"
+                        && *column.value == *name
+                        && scope.items.get(1).is_some_and(|it| &*it.name == "excluded")
+                    {
+                        continue;
                     }
                     let value = self.value(&assignment.value);
                     if let (Some(value), Some(column)) = (&value, column) {

@@ -1,0 +1,179 @@
+//! A proxy process of its own in front of a local cluster, and what the tests of this folder ask of it.
+
+#![allow(dead_code, reason = "every test uses a part of it")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+
+use shardway::clock;
+use shardway::local_cluster::Cluster;
+use shardway::local_cluster::client::Client;
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// How long the proxy may take to start, to stop, or to come to a state that is waited for.
+const CHANGE_MAX: Duration = Duration::from_secs(30);
+/// How often a condition is looked at again while it is waited for.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A map of the cluster's nodes for which `wanted` holds, with `rest` in the place of its groups and other tables.
+pub(crate) fn map_of(cluster: &Cluster, port: u16, wanted: impl Fn(&str) -> bool, rest: &str) -> String {
+    let mut text = format!(
+        "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nadmin: {{users: {{demo: {{auth: trust}}}}}}\ndatabases:\n  shop:\n    shards:\n"
+    );
+    for nodes in cluster.nodes().chunk_by(|a, b| a.shard() == b.shard()) {
+        let listed = nodes.iter().filter(|node| wanted(node.name()));
+        let listed: Vec<String> = listed
+            .map(|node| format!("        - {{name: {}, host: 127.0.0.1, port: {}}}\n", node.name(), node.port()))
+            .collect();
+        if let (Some(node), false) = (nodes.first(), listed.is_empty()) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "      {}:\n{}", node.shard(), listed.concat());
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+/// A port of 127.0.0.1 that nobody has.
+pub(crate) fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Looks until `holds`.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
+    let begun = clock::now();
+    while !holds().await? {
+        if clock::now().since(begun) > CHANGE_MAX {
+            return Err(format!("waited {CHANGE_MAX:?} for {what}").into());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// One `shardway serve`. Dropping it kills it.
+pub(crate) struct Proxy {
+    child: Child,
+    port: u16,
+    map: PathBuf,
+    log: PathBuf,
+}
+
+impl Proxy {
+    /// Starts it in a folder of the cluster's and waits until it lets clients in.
+    pub(crate) async fn start(cluster: &Cluster, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
+        let mut proxy = Self::launch(cluster, port, map, environment)?;
+        let begun = clock::now();
+        while Client::connect(port, "demo", "shop").await.is_err() {
+            if proxy.child.try_wait()?.is_some() || clock::now().since(begun) > CHANGE_MAX {
+                return Err(format!("the proxy does not start:\n{}", proxy.log()).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(proxy)
+    }
+
+    /// Starts it and waits until it ends by itself: its status and what it said.
+    pub(crate) async fn refused(cluster: &Cluster, port: u16, map: &str) -> Outcome<(ExitStatus, String)> {
+        let mut proxy = Self::launch(cluster, port, map, &[])?;
+        let status = proxy.ended().await?;
+        Ok((status, proxy.log()))
+    }
+
+    fn launch(cluster: &Cluster, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
+        let dir = cluster.dir().join("proxy");
+        fs::create_dir_all(&dir)?;
+        let (file, log) = (dir.join("map.yaml"), dir.join("log"));
+        replace(&file, map)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
+        command.arg("serve").arg("--map").arg(&file).args(["--workers", "2"]);
+        command.env_remove("SHARDWAY_FAULT").envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        Ok(Self { child: command.spawn()?, port, map: file, log })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) async fn client(&self) -> Outcome<Client> {
+        Ok(Client::connect(self.port, "demo", "shop").await?)
+    }
+
+    pub(crate) async fn console(&self) -> Outcome<Client> {
+        Ok(Client::connect(self.port, "demo", "shardway").await?)
+    }
+
+    /// Puts another text in the place of the map's file, as editors and config managers do.
+    pub(crate) fn replace_map(&self, text: &str) -> Outcome {
+        replace(&self.map, text)
+    }
+
+    /// Memory that it holds, in bytes.
+    pub(crate) fn resident(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Stops it and waits for its end.
+    pub(crate) async fn stop(mut self) -> Outcome {
+        let pid = self.child.id().to_string();
+        Command::new("/bin/sh").arg("-c").arg(format!("kill -s INT {pid}")).status()?;
+        let status = self.ended().await?;
+        if status.success() { Ok(()) } else { Err(format!("it ended with {status}:\n{}", self.log()).into()) }
+    }
+
+    async fn ended(&mut self) -> Outcome<ExitStatus> {
+        let mut status = None;
+        until("the proxy's end", async || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })
+        .await?;
+        status.ok_or_else(|| "it runs".into())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn replace(file: &Path, text: &str) -> Outcome {
+    let beside = file.with_extension("new");
+    fs::write(&beside, text)?;
+    Ok(fs::rename(beside, file)?)
+}
+
+/// A row's value, which must be there.
+pub(crate) fn text(row: &[Option<String>], column: usize) -> Outcome<&str> {
+    row.get(column).and_then(|value| value.as_deref()).ok_or_else(|| format!("no column {column} in {row:?}").into())
+}
+
+/// The value below which a part of them lies; zero for none.
+pub(crate) fn quantile(spans: &mut [Duration], part: f64) -> Duration {
+    spans.sort_unstable();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a small length")]
+    let place = (spans.len() as f64 * part) as usize;
+    spans.get(place.min(spans.len().saturating_sub(1))).copied().unwrap_or_default()
+}
