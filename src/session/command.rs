@@ -708,9 +708,12 @@ impl Session {
     pub(super) fn own_value(&self, name: &str) -> Result<String, ClientError> {
         let set = self.state.value(name, &self.transaction.local).map(|value| value.to_string());
         match name {
-            "shardway.consistency" | "shardway.snapshot" | "shardway.strategy" => {
-                Ok(set.unwrap_or_else(|| default_of(name).to_owned()))
+            "shardway.consistency" => {
+                let database = &self.access.service.database;
+                let level = self.state.consistency(&self.transaction.local, &self.user, database);
+                Ok(set.unwrap_or_else(|| state::consistency_name(level)))
             }
+            "shardway.snapshot" | "shardway.strategy" => Ok(set.unwrap_or_else(|| default_of(name).to_owned())),
             "shardway.shard" => Ok(set.unwrap_or_default()),
             _ => {
                 state::check_own(name, "", &self.access.service.database, &self.user)?;

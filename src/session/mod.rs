@@ -683,23 +683,29 @@ impl Session {
         Ok(outcome)
     }
 
-    /// The statement ran into the proxy's own limit: its connections are closed, which cancels it.
+    /// The statement ran into the proxy's own limit: it is cancelled, and its connections are closed.
     fn timed_out(&mut self) -> Trouble {
-        if self.client.is_torn() || self.links.iter().any(|link| link.connection.is_within_row()) {
-            // The client has a part of a message: no error can follow it.
-            return Trouble::End(End::Gone);
-        }
+        // What wrote outside of a transaction may have committed before the cancel got there.
+        let unknown = !self.transaction.is_open() && self.links.iter().any(|link| link.wrote && link.due > 0);
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
                 self.lose(place);
             }
         }
-        Trouble::Refused(ClientError::new(
-            Code::TimedOut,
-            "canceling statement due to the proxy's statement timeout",
-            "Raise timeouts.statement in the shard map, or make the statement faster.",
-        ))
+        Trouble::Refused(if unknown {
+            ClientError::new(
+                Code::OutcomeUnknown,
+                "the write ran into the proxy's statement timeout before it was acknowledged",
+                "Look whether it was done before running it again.",
+            )
+        } else {
+            ClientError::new(
+                Code::TimedOut,
+                "canceling statement due to the proxy's statement timeout",
+                "Raise timeouts.statement in the shard map, or make the statement faster.",
+            )
+        })
     }
 
     /// A flight could not be finished.
