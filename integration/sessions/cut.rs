@@ -49,17 +49,41 @@ fn scenarios(key: i64) -> Vec<Scenario> {
             rows: 1,
             table: "customers",
         },
-        plain("two in one query", vec![one(&format!("{insert}; UPDATE customers SET name = 'x' WHERE id = {key}"))], 1, "customers"),
         plain(
-            "two in one query that go one by one",
-            vec![one(&format!("{insert}; SET LOCAL work_mem = '3MB'; UPDATE customers SET name = 'x' WHERE id = {key}"))],
+            "two in one query",
+            vec![one(&format!("{insert}; UPDATE customers SET name = 'x' WHERE id = {key}"))],
             1,
             "customers",
         ),
-        plain("transaction", vec![one("BEGIN"), one(&insert), one(&format!("UPDATE customers SET name = 'x' WHERE id = {key}")), one("COMMIT")], 1, "customers"),
+        plain(
+            "two in one query that go one by one",
+            vec![one(&format!(
+                "{insert}; SET LOCAL work_mem = '3MB'; UPDATE customers SET name = 'x' WHERE id = {key}"
+            ))],
+            1,
+            "customers",
+        ),
+        plain(
+            "transaction",
+            vec![
+                one("BEGIN"),
+                one(&insert),
+                one(&format!("UPDATE customers SET name = 'x' WHERE id = {key}")),
+                one("COMMIT"),
+            ],
+            1,
+            "customers",
+        ),
         plain(
             "transaction with a savepoint",
-            vec![one("BEGIN"), one(&insert), one("SAVEPOINT s"), one(&format!("DELETE FROM customers WHERE id = {key}")), one("ROLLBACK TO s"), one("COMMIT")],
+            vec![
+                one("BEGIN"),
+                one(&insert),
+                one("SAVEPOINT s"),
+                one(&format!("DELETE FROM customers WHERE id = {key}")),
+                one("ROLLBACK TO s"),
+                one("COMMIT"),
+            ],
             1,
             "customers",
         ),
@@ -209,7 +233,10 @@ fn once(house: &House, scenario: &Scenario, key: i64, way: Way, count: usize) ->
     let last = errors.first().copied().unwrap_or_default();
     match last {
         "" => {
-            let told = said.iter().filter(|it| *it == "C COMMIT" || it.starts_with("C INSERT") || it.starts_with("C COPY")).count();
+            let told = said
+                .iter()
+                .filter(|it| *it == "C COMMIT" || it.starts_with("C INSERT") || it.starts_with("C COPY"))
+                .count();
             assert!(scenario.rows == 0 || told > 0, "{context}: nothing was said to be done: {said:?}");
             assert_eq!(rows, scenario.rows, "{context}: said to be done: {said:?}");
         }

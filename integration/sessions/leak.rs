@@ -23,14 +23,45 @@ const LOOKS: [&str; 6] = [
 ];
 
 const DEEDS: [&str; 40] = [
-    "SET work_mem = '3MB'", "SET search_path = pg_catalog, public", "SET statement_timeout = '50s'", "SET a.b = 'c'",
-    "SET LOCAL work_mem = '9MB'", "RESET work_mem", "RESET ALL", "DISCARD ALL", "SET TIME ZONE 'Asia/Tokyo'", "SET datestyle = 'German'",
-    "BEGIN", "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s",
-    "SELECT 1/0", "CREATE TEMP TABLE IF NOT EXISTS tt (i int)", "DROP TABLE IF EXISTS tt", "INSERT INTO tt VALUES (1)", "DISCARD TEMP",
-    "PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE ALL", "LISTEN ears", "UNLISTEN *",
-    "SELECT pg_advisory_lock(5)", "SELECT pg_advisory_unlock(5)", "SELECT pg_advisory_unlock_all()", "SELECT pg_advisory_xact_lock(6)",
-    "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 3)", "CLOSE ALL",
-    "SELECT set_config('work_mem', '5MB', false)", "SELECT set_config('work_mem', '6MB', true)", "SET work_mem = 'nonsense'",
+    "SET work_mem = '3MB'",
+    "SET search_path = pg_catalog, public",
+    "SET statement_timeout = '50s'",
+    "SET a.b = 'c'",
+    "SET LOCAL work_mem = '9MB'",
+    "RESET work_mem",
+    "RESET ALL",
+    "DISCARD ALL",
+    "SET TIME ZONE 'Asia/Tokyo'",
+    "SET datestyle = 'German'",
+    "BEGIN",
+    "BEGIN",
+    "BEGIN",
+    "COMMIT",
+    "COMMIT",
+    "ROLLBACK",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "ROLLBACK TO s",
+    "RELEASE s",
+    "SELECT 1/0",
+    "CREATE TEMP TABLE IF NOT EXISTS tt (i int)",
+    "DROP TABLE IF EXISTS tt",
+    "INSERT INTO tt VALUES (1)",
+    "DISCARD TEMP",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "DEALLOCATE ALL",
+    "LISTEN ears",
+    "UNLISTEN *",
+    "SELECT pg_advisory_lock(5)",
+    "SELECT pg_advisory_unlock(5)",
+    "SELECT pg_advisory_unlock_all()",
+    "SELECT pg_advisory_xact_lock(6)",
+    "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 3)",
+    "CLOSE ALL",
+    "SELECT set_config('work_mem', '5MB', false)",
+    "SELECT set_config('work_mem', '6MB', true)",
+    "SET work_mem = 'nonsense'",
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
 ];
 
@@ -98,7 +129,9 @@ fn nothing_of_one_session_is_there_for_the_next() {
         let found = loop {
             match looks(&mut other) {
                 Ok(found) => break found,
-                Err(error) => assert!(error.contains("53300") && began.elapsed() < HANG, "round {round}: {done:?}: {error}"),
+                Err(error) => {
+                    assert!(error.contains("53300") && began.elapsed() < HANG, "round {round}: {done:?}: {error}")
+                }
             }
         };
         alone += 1;
@@ -112,7 +145,10 @@ fn same(found: &[Vec<String>], fresh: &[Vec<String>], round: usize, done: &[&str
     for ((found, fresh), sql) in found.iter().zip(fresh).zip(LOOKS) {
         let more: Vec<&String> = found.iter().filter(|it| !fresh.contains(it)).collect();
         let less: Vec<&String> = fresh.iter().filter(|it| !found.contains(it)).collect();
-        assert!(more.is_empty() && less.is_empty(), "round {round}: {done:?} left behind: {more:?}, not {less:?} ({sql})");
+        assert!(
+            more.is_empty() && less.is_empty(),
+            "round {round}: {done:?} left behind: {more:?}, not {less:?} ({sql})"
+        );
     }
 }
 
@@ -168,7 +204,9 @@ fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
     sleeper.say(&query("SELECT pg_sleep(60)")).expect("it is taken");
     let began = Instant::now();
     let mut direct = house.node(0);
-    while direct.rows("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'") != ["1"] {
+    while direct.rows("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")
+        != ["1"]
+    {
         assert!(began.elapsed() < HANG, "it does not begin");
     }
     let mut cancel = std::net::TcpStream::connect(("127.0.0.1", house.proxy)).expect("the proxy listens");
@@ -184,11 +222,16 @@ fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
     // A batch and a query that would write two shards leave nothing.
     let mut client = house.client();
     let two = "INSERT INTO customers VALUES ($1, 'two')";
-    let both: Vec<u8> =
-        [a, c].iter().flat_map(|key| [parse("", two), bind("", "", &[&key.to_string()]), execute("", 0)].concat()).collect();
+    let both: Vec<u8> = [a, c]
+        .iter()
+        .flat_map(|key| [parse("", two), bind("", "", &[&key.to_string()]), execute("", 0)].concat())
+        .collect();
     client.say(&[both, sync()].concat()).expect("it is taken");
     let heard = client.hear(b'Z', 1).expect("an answer");
-    assert!(heard.iter().any(|it| it.starts_with("E ERROR 0A000")) && heard.last().is_some_and(|it| it == "Z I"), "{heard:?}");
+    assert!(
+        heard.iter().any(|it| it.starts_with("E ERROR 0A000")) && heard.last().is_some_and(|it| it == "Z I"),
+        "{heard:?}"
+    );
     let heard = client
         .ask(&format!("INSERT INTO customers VALUES ({a}, 'two'); INSERT INTO customers VALUES ({c}, 'two')"))
         .expect("an answer");

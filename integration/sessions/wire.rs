@@ -212,7 +212,11 @@ fn cells(body: &[u8]) -> Vec<String> {
         match usize::try_from(i32::from_be_bytes(*head)) {
             Ok(length) => {
                 let cell = &rest[..length];
-                cells.push(if length > 200 { format!("{length} bytes") } else { String::from_utf8_lossy(cell).into_owned() });
+                cells.push(if length > 200 {
+                    format!("{length} bytes")
+                } else {
+                    String::from_utf8_lossy(cell).into_owned()
+                });
                 rest = &rest[length..];
             }
             Err(_) => cells.push("NULL".to_owned()),

@@ -178,10 +178,13 @@ mod tests {
         let want = Settings::default().with("default_transaction_read_only", "on").with("work_mem", "1MB");
         let mut rest = have.difference(&want);
         let first = rest.take_defaults();
-        assert_eq!(first.statements(), [
-            "RESET \"default_transaction_isolation\"",
-            "SELECT pg_catalog.set_config('default_transaction_read_only', 'on', false)"
-        ]);
+        assert_eq!(
+            first.statements(),
+            [
+                "RESET \"default_transaction_isolation\"",
+                "SELECT pg_catalog.set_config('default_transaction_read_only', 'on', false)"
+            ]
+        );
         assert_eq!(rest.statements(), ["RESET \"a\".\"b\"", "SELECT pg_catalog.set_config('work_mem', '1MB', false)"]);
         assert_eq!(have.changed_by(&first).changed_by(&rest), want);
     }

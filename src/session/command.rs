@@ -477,10 +477,8 @@ impl Session {
     pub(super) async fn try_setting(&mut self, sql: &str, names: &[String], local: bool) -> Result<String, Trouble> {
         let at = self.scratch().await?;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
-        let read: Vec<String> = names
-            .iter()
-            .map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name)))
-            .collect();
+        let read: Vec<String> =
+            names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
         // One Query: when the first fails, the second is not asked. What is local outside of a transaction has no
         // effect but its warning, which it would not give with another statement beside it.
         let in_vain = local && !self.transaction.is_open();
@@ -589,7 +587,8 @@ impl Session {
             let at = self.unkeep(id);
             let outcome = result?;
             let Some(at) = at else { continue };
-            let values = messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
+            let values =
+                messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
         self.release_idle();

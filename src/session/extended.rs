@@ -713,7 +713,12 @@ impl Session {
             let server_name = say::statement_name(number);
             if link.connection.take_doubt(number) {
                 say::about(&mut link.out, b'C', b'S', &server_name);
-                self.items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+                self.items.push(Item::Owed {
+                    expect: Expect::Close,
+                    links: links.clone(),
+                    show: Show::Nobody,
+                    prepares: 0,
+                });
             }
             say::setter(&mut link.out, &format!("PREPARE {server_name} {types} AS {text}"));
             link.unsynced = true;
@@ -730,7 +735,12 @@ impl Session {
         }
         if named && link.connection.take_doubt(number) {
             say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
-            self.items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Close,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
         }
         let item = self.items.len();
         self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });

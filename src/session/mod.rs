@@ -822,8 +822,7 @@ impl Session {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
             let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
-            let wanted =
-                link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
+            let wanted = link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
                 place += 1;
