@@ -782,3 +782,124 @@ fn the_same_bytes_are_answered_alike() {
     }
     assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n\n"));
 }
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % bound
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len())]
+    }
+}
+
+/// A script of Queries and of batches, as a mad driver might send it. Only one shard is written.
+fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>) {
+    let [a, b, c] = keys.map(|key| key.to_string());
+    let texts = [
+        "INSERT INTO customers VALUES ($1, 'x')", "SELECT name FROM customers WHERE id = $1", "UPDATE customers SET name = name || 'y' WHERE id = $1",
+        "DELETE FROM customers WHERE id = $1 RETURNING name", "SELECT 1/(length($1)-1)", "SELECT generate_series(1, 3)", "BEGIN", "COMMIT", "ROLLBACK",
+        "SAVEPOINT s", "SHOW work_mem", "", "ROLLBACK TO s", "RELEASE s", "SELEC", "SET work_mem = '3MB'", "SET LOCAL work_mem = '4MB'", "RESET work_mem",
+    ];
+    // SET within a batch that has no BEGIN ends what came before it: left out here.
+    let batched = &texts[..15];
+    let takes_one = |text: &str| text.contains("$1");
+    let names = ["", "", "n", "m"];
+    let portals = ["", "", "p"];
+    let mut said = Vec::new();
+    let mut script = Vec::new();
+    for _ in 0..random.below(8) + 2 {
+        if random.below(4) == 0 {
+            let mut parts = Vec::new();
+            for _ in 0..random.below(3) + 1 {
+                let text = random.of(&texts);
+                let key = random.of(&[&a, &b]);
+                let key = if text.starts_with("SELECT name") { random.of(&[key, &c]) } else { key };
+                parts.push(text.replace("length($1)", "length('x')").replace("$1", key));
+            }
+            let sql = parts.join("; ");
+            said.push(format!("Q {sql}"));
+            script.push(Say::Then(query(&sql), b'Z', 1));
+            continue;
+        }
+        let mut batch = Vec::new();
+        for _ in 0..random.below(5) + 1 {
+            let (name, portal) = (random.of(&names), random.of(&portals));
+            match random.below(8) {
+                0..4 => {
+                    let text = random.of(batched);
+                    let key = random.of(&[&a, &b]);
+                    let key = if text.starts_with("SELECT name") { random.of(&[key, &c]) } else { key };
+                    let values = if takes_one(text) { vec![key] } else { vec![] };
+                    said.push(format!("run {portal:?} {text} {values:?}"));
+                    batch.extend([parse("", text), bind(portal, "", &values)]);
+                    if random.below(2) == 0 {
+                        batch.push(about(b'D', b'P', portal));
+                    }
+                    batch.push(execute(portal, u32::try_from(random.below(3)).expect("small")));
+                }
+                4 => {
+                    let text = random.of(batched);
+                    said.push(format!("parse {name:?} {text}"));
+                    batch.push(parse(name, text));
+                }
+                5 => {
+                    said.push(format!("bind {portal:?} {name:?}, execute"));
+                    batch.extend([bind(portal, name, &[&a]), execute(portal, 0)]);
+                }
+                6 => {
+                    let what = [b'S', b'P'][random.below(2)];
+                    let kind = [b'D', b'C'][random.below(2)];
+                    let name = if what == b'S' { name } else { portal };
+                    said.push(format!("{} {} {name:?}", char::from(kind), char::from(what)));
+                    batch.push(about(kind, what, name));
+                }
+                _ => {
+                    said.push("flush".to_owned());
+                    batch.push(flush());
+                }
+            }
+        }
+        said.push("sync".to_owned());
+        batch.push(sync());
+        script.push(Say::Then(batch.concat(), b'Z', 1));
+    }
+    (script, said)
+}
+
+#[test]
+fn random_scripts_are_answered_alike() {
+    let house = House::build("size: 3", "");
+    let keys = house.keys();
+    let seed: u64 = std::env::var("SESSIONS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let scripts: u64 = std::env::var("SESSIONS_SCRIPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
+    let most: usize = std::env::var("SESSIONS_SHOW").ok().and_then(|count| count.parse().ok()).unwrap_or(5);
+    let mut wrong = Vec::new();
+    let (mut nodes, mut plain) = ([house.node(0), house.node(1)], house.plain());
+    for seed in seed..seed + scripts {
+        let (script, said) = random_script(&mut Random(seed), keys);
+        for node in nodes.iter_mut().chain([&mut plain]) {
+            node.rows("DELETE FROM customers");
+        }
+        let ours = compared(&play(&mut house.client(), &script));
+        let theirs = compared(&play(&mut house.plain(), &script));
+        let rows = "SELECT id, name FROM customers ORDER BY id";
+        let mut left: Vec<String> = nodes.iter_mut().flat_map(|node| node.rows(rows)).collect();
+        left.sort_by_key(|row| row.split('|').next().and_then(|id| id.parse::<i64>().ok()));
+        let right = plain.rows(rows);
+        if ours != theirs || left != right {
+            let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+            wrong.push(format!(
+                "SESSIONS_SEED={seed}\n  said: {said:#?}\n  the same: {:?}\n  ours: {:?}\n  theirs: {:?}\n  rows: {left:?} and {right:?}",
+                &ours[..same], &ours[same..], &theirs[same..],
+            ));
+            if wrong.len() >= most {
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n\n"));
+}

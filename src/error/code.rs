@@ -79,6 +79,8 @@ codes! {
     DuplicateStatement => "42P05", No;
     /// A portal or cursor that does not exist.
     NoPortal => "34000", No;
+    /// A portal whose name is taken.
+    DuplicatePortal => "42P03", No;
     /// The message stream broke the protocol's rules; the session ends.
     ProtocolViolation => "08P01", No;
     /// A message, statement or result beyond a limit.

@@ -340,6 +340,9 @@ async fn answer(
                         run.send(crew).await?;
                         return Err(lost(link, item, crew, Some(bytes)));
                     }
+                    if let Some(link) = crew.links.get_mut(link) {
+                        link.spoiled = true;
+                    }
                     if outcome.failed.is_none() {
                         outcome.failed = Some(Failure { link, item, sqlstate: sqlstate(&bytes) });
                         if show == Show::Caller {

@@ -35,6 +35,8 @@ pub struct Link {
     pub unsynced: bool,
     /// The server raised an error in a batch: it skips everything up to the next Sync.
     pub skips: bool,
+    /// The server raised an error since the last transaction on it ended: what that one did is undone.
+    pub spoiled: bool,
     /// The session is in the middle of something with it: it stays whatever its state.
     pub kept: bool,
     /// How many ReadyForQuery are owed.
@@ -75,6 +77,7 @@ impl Link {
             pinned: false,
             unsynced: false,
             skips: false,
+            spoiled: false,
             kept: false,
             due: 0,
             status: b'I',
@@ -131,5 +134,6 @@ impl Link {
         self.marks.clear();
         self.begun = false;
         self.wrote = false;
+        self.spoiled = false;
     }
 }

@@ -184,6 +184,8 @@ impl Session {
             self.warn("25P01", "there is no transaction in progress");
             if implicit {
                 self.finish(ending).await?;
+            } else {
+                self.end_batch(ending).await?;
             }
             self.complete(word(ending));
             return Ok(());
@@ -197,6 +199,25 @@ impl Session {
         }
         let done = done?;
         self.complete(word(done));
+        Ok(())
+    }
+
+    /// COMMIT or ROLLBACK without BEGIN within a batch: what the batch has done so far ends with it, as on a server.
+    async fn end_batch(&mut self, ending: Ending) -> Result<(), Trouble> {
+        self.portals.clear();
+        let unsynced: SmallVec<[u8; 8]> =
+            (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.own(&unsynced, word(ending), Show::Caller).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(only_error(&outcome.collected)));
+        }
+        for link in self.links.iter_mut().filter(|link| link.unsynced) {
+            link.ended(ending == Ending::Commit);
+        }
+        self.batch_writer = None;
         Ok(())
     }
 
@@ -375,7 +396,7 @@ impl Session {
     }
 
     fn within_block(&self, what: &str) -> Result<(), ClientError> {
-        if self.transaction.is_open() {
+        if self.transaction.kind == Kind::Explicit {
             return Ok(());
         }
         Err(ClientError::new(

@@ -187,13 +187,24 @@ impl Session {
         self.keep_deferred_for(&prepared).await?;
         let world = self.world()?;
         let planned = self.compiled(&prepared, &world)?;
+        if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
+            let given = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?.values().count();
+            if given > 0 {
+                return Err(ClientError::new(
+                    Code::ProtocolViolation,
+                    format_args!("bind message supplies {given} parameters, but the statement requires 0"),
+                    "Statements of the session take no parameters.",
+                )
+                .into());
+            }
+        }
         if let Some(planned) = &planned {
             self.fit_for(&planned.template.command)?;
         }
         if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
             return Err(ClientError::new(
-                Code::NoPortal,
-                format_args!("portal \"{portal_name}\" already exists"),
+                Code::DuplicatePortal,
+                format_args!("cursor \"{portal_name}\" already exists"),
                 "Close it first, or choose another name.",
             )
             .into());
@@ -303,14 +314,22 @@ impl Session {
             Target::Portal(name) => {
                 let name = std::str::from_utf8(name).map_err(|_| not_utf8())?.to_owned();
                 self.settle_deferred().await?;
-                let portal = self.portals.get(name.as_str()).ok_or_else(|| no_portal(&name))?;
-                if portal.links.is_empty() {
+                // A cursor that DECLARE made is a portal too.
+                let declared = self.cursors.get(name.as_str()).copied();
+                let declared = self.links.iter().find(|link| Some(link.shard) == declared && (link.begun || link.pinned));
+                let found = match (self.portals.get(name.as_str()), declared) {
+                    (Some(portal), _) => Some((portal.links.clone(), portal.planned.clone())),
+                    (None, Some(link)) => Some((SmallVec::from_slice(&[link.id]), None)),
+                    (None, None) => None,
+                };
+                let (portal_links, portal_planned) = found.ok_or_else(|| no_portal(&name))?;
+                if portal_links.is_empty() {
                     let mut bytes = Vec::new();
-                    describe_local(&mut bytes, portal.planned.as_deref());
+                    describe_local(&mut bytes, portal_planned.as_deref());
                     self.items.push(Item::Local(bytes.into()));
                     return Ok(());
                 }
-                let places = self.places_of(&portal.links.clone())?;
+                let places = self.places_of(&portal_links)?;
                 for at in &places {
                     if let Some(link) = self.links.get_mut(usize::from(*at)) {
                         say::about(&mut link.out, b'D', b'P', &name);

@@ -799,10 +799,12 @@ impl Session {
                 self.transaction.failed = true;
             }
             if !link.unsynced && !link.begun && link.status == b'I' {
-                if link.wrote && !failed {
+                // By its own errors: another server's do not undo what this one did, and it may have failed a flight ago.
+                let good = !link.spoiled;
+                if link.wrote && good {
                     note_write(&mut self.floors, link, &mut now);
                 }
-                link.ended(!failed);
+                link.ended(good);
             }
             if let Some(chosen) = link.chosen {
                 let now = *now.get_or_insert_with(clock::now);
