@@ -267,7 +267,7 @@ const QUERIES: &[&str] = &[
     "SELECT has_table_privilege('users', 'SELECT'), has_schema_privilege('public', 'CREATE')",
     "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()",
     "SELECT pg_catalog.set_config('search_path', 'public', false)",
-    "SELECT pg_catalog.pg_relation_is_publishable('users'::regclass), pg_catalog.amvalidate(0)",
+    "SELECT pg_catalog.pg_relation_is_publishable('users'::regclass), pg_catalog.amvalidate(1981)",
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_database()",
     "SELECT c.relname FROM pg_class c WHERE c.oid = 'orders'::regclass::oid AND c.relkind = 'r'::\"char\"",
     "SELECT attname FROM pg_attribute WHERE attrelid = 'users'::regclass AND attnum = ANY (SELECT unnest(conkey) FROM \
