@@ -373,16 +373,16 @@ impl Tally {
         let refused: usize = self.refused.values().sum();
         let total = (self.answered + alike + refused + self.mismatches.len()).max(1);
         println!(
-            "{title}: {total} statements: {} answered alike ({} %), {alike} failed alike, {refused} refused, {} MISMATCHES",
+            "oracle: {title}: {total} statements: {} answered alike ({} %), {alike} failed alike, {refused} refused, {} MISMATCHES",
             self.answered,
             self.answered * 100 / total,
             self.mismatches.len()
         );
-        println!("  errors: {:?}", self.failed_alike);
+        println!("oracle:   errors {:?}", self.failed_alike);
         let mut reasons: Vec<_> = self.refused.iter().collect();
         reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
-        for (reason, count) in reasons.iter().take(40) {
-            println!("  {count:5} {reason}");
+        for (reason, count) in reasons.iter().take(12) {
+            println!("oracle:   {count:5} {reason}");
         }
     }
 }
