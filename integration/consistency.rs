@@ -105,7 +105,9 @@ impl Session {
         let newest = self.newest.entry(key).or_default();
         if value < *newest {
             let port = text(row, 2)?;
-            self.seen.older.push(format!("session {}: counter {key} was {newest} and is {value} at {port}", self.number));
+            self.seen
+                .older
+                .push(format!("session {}: counter {key} was {newest} and is {value} at {port}", self.number));
             self.run.found.store(true, Ordering::SeqCst);
         }
         *newest = value.max(*newest);
@@ -134,8 +136,7 @@ async fn load(proxy: &Proxy, run: &Arc<Run>, writes: u64) -> Outcome<Seen> {
     let mut sessions = Vec::new();
     for number in 0..SESSIONS {
         let client = proxy.client().await?;
-        let session =
-            Session { number, client, newest: HashMap::new(), seen: Seen::default(), run: Arc::clone(run) };
+        let session = Session { number, client, newest: HashMap::new(), seen: Seen::default(), run: Arc::clone(run) };
         sessions.push(tasks::shared("session", session.work()));
     }
     let mut all = Seen::default();
@@ -177,7 +178,9 @@ async fn cluster(settings: &[(&str, &str)]) -> Outcome<Cluster> {
     let cluster = Cluster::start(ClusterSpec { replicas: 2, settings, ..ClusterSpec::default() }).await?;
     for primary in cluster.primaries() {
         let mut client = Client::connect(primary.port(), "demo", "shop").await?;
-        client.query("CREATE TABLE counters (id bigint PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 50)").await?;
+        client
+            .query("CREATE TABLE counters (id bigint PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 50)")
+            .await?;
     }
     for name in ["s1-c", "s2-c"] {
         cluster.node(name)?.delay_replay(DELAY).await?;

@@ -58,7 +58,15 @@ impl Client {
     /// Takes over a stream that has logged in, and what it sent too early.
     #[must_use]
     pub fn new(stream: Stream, leftover: &[u8], message_max: usize) -> Self {
-        Self { stream, inbox: leftover.to_vec(), filled: leftover.len(), at: 0, out: Vec::new(), torn: false, message_max }
+        Self {
+            stream,
+            inbox: leftover.to_vec(),
+            filled: leftover.len(),
+            at: 0,
+            out: Vec::new(),
+            torn: false,
+            message_max,
+        }
     }
 
     /// The bytes that a [`Message`] points into; valid until the next read.

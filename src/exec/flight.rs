@@ -486,6 +486,13 @@ async fn answer(
                         l.sync_eaten = l.due > 0;
                     }
                     copy_in(link, item, crew).await?;
+                    // Behind a Flush the client waits for the answer to its CopyDone, which the server keeps to itself.
+                    if expect == Expect::Execute
+                        && let Some(l) = crew.links.get_mut(link)
+                        && l.due == 0
+                    {
+                        say::flush(&mut l.out);
+                    }
                 }
                 b'H' | b'c' => {
                     if shown {

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::backend::CheckoutError;
 use crate::backend::PoolKey;
@@ -50,6 +51,17 @@ pub struct Service {
     pub schema: Arc<SchemaHandle>,
     /// TLS toward its servers.
     pub tls: ClientTls,
+    /// Set when its monitors and readers are to end.
+    pub ended: watch::Sender<bool>,
+}
+
+impl Service {
+    /// Ends what goes on in the background, except what `newer` shares. Only for sessions between two statements it
+    /// lives on.
+    pub fn end(&self, newer: Option<&Self>) {
+        self.ended.send_replace(true);
+        self.topology.give_way_to(newer.map(|it| &*it.topology));
+    }
 }
 
 /// The map in force with everything live about it. Replaced whole; a transaction keeps the one it began with.

@@ -170,7 +170,7 @@ fn judge(query: &Query) -> Result<(), ClientError> {
         !query.writes.is_empty()
             || query.leaves.iter().any(|leaf| matches!(leaf.source, Source::Table(_) | Source::Temporary(_)))
     };
-    if let Some(name) = notes.unreviewed.as_ref().or(notes.unlisted.as_ref().filter(beside_tables)) {
+    if let Some(name) = notes.unreviewed.as_ref().or_else(|| notes.unlisted.as_ref().filter(beside_tables)) {
         return Err(ClientError::new(
             Code::FunctionNotReviewed,
             format!("{name} is not known to read only what is on one shard"),

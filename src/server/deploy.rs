@@ -25,6 +25,9 @@ pub(super) type Services = BTreeMap<Arc<str>, Arc<Service>>;
 /// How long nodes may take to be heard, beyond the time to connect.
 const HEARD: Duration = Duration::from_secs(2);
 
+/// How long the replicas' freshness may take to be known; a replica that is far behind takes longer.
+const MEASURED: Duration = Duration::from_millis(500);
+
 /// Rounds of taking in what shards recorded.
 const ROUNDS_MAX: usize = 64;
 
@@ -32,15 +35,14 @@ const ROUNDS_MAX: usize = 64;
 ///
 /// # Errors
 /// Why the map cannot be served, for people.
-pub(super) async fn start(
-    map: &ShardMap,
-    before: Option<&Deployment>,
-    stopping: &watch::Receiver<bool>,
-) -> Result<(ShardMap, Services), String> {
+pub(super) async fn start(map: &ShardMap, before: Option<&Deployment>) -> Result<(ShardMap, Services), String> {
     let mut map = map.clone();
     let names: Vec<Arc<str>> = map.databases.keys().cloned().collect();
+    let mut settled: BTreeMap<Arc<str>, Arc<Topology>> = BTreeMap::new();
     for name in &names {
-        map = settle_placement(map, name, before).await?;
+        let (taken, topology) = settle_placement(map, name, before).await?;
+        map = taken;
+        settled.extend(topology.map(|it| (Arc::clone(name), it)));
     }
     let mut services = Services::new();
     for (name, database) in &map.databases {
@@ -51,22 +53,26 @@ pub(super) async fn start(
             services.insert(Arc::clone(name), Arc::clone(former));
             continue;
         }
+        let tls = login::tls(&database.tls).map_err(|error| format!("databases.{name}.tls: {error}"))?;
         let login = control::login(&map, database)
             .ok_or_else(|| format!("nobody may log in to database \"{name}\": give it `control:` or a user"))?;
-        let topology =
-            Topology::after(former.map(|it| &*it.topology), Arc::clone(database), login.clone(), &map.timeouts);
-        tasks::shared("topology", Arc::clone(&topology).run(stopping.clone()));
+        // The monitors that placement was settled with go on.
+        let past = settled.get(name).or_else(|| former.map(|it| &it.topology)).map(Arc::as_ref);
+        let topology = Topology::after(past, Arc::clone(database), login.clone(), &map.timeouts);
+        let ended = watch::Sender::new(false);
+        tasks::shared("topology", Arc::clone(&topology).run(ended.subscribe()));
         let deadline = clock::now().plus(map.timeouts.connect + HEARD);
         if !topology.heard(deadline).await {
             tracing::warn!(database = %name, "not every node has answered yet");
         }
         let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
-        tasks::shared("schema", Arc::clone(&schema).run(stopping.clone()));
+        tasks::shared("schema", Arc::clone(&schema).run(ended.subscribe()));
         if !schema.ready(deadline.plus(HEARD)).await {
             tracing::warn!(database = %name, "the schema cannot be read yet; statements wait for it");
         }
-        let tls = login::tls(&database.tls).map_err(|error| format!("databases.{name}.tls: {error}"))?;
-        let service = Service { database: Arc::clone(database), topology, schema, tls };
+        // Or the first reads under this map would all go to the primaries.
+        topology.measured(clock::now().plus(MEASURED)).await;
+        let service = Service { database: Arc::clone(database), topology, schema, tls, ended };
         services.insert(Arc::clone(name), Arc::new(service));
     }
     Ok((map, services))
@@ -74,22 +80,29 @@ pub(super) async fn start(
 
 /// Compares where the map says that rows are with what the shards recorded; groups without a placement of their own take
 /// the recorded one.
-async fn settle_placement(map: ShardMap, name: &str, before: Option<&Deployment>) -> Result<ShardMap, String> {
+async fn settle_placement(
+    map: ShardMap,
+    name: &str,
+    before: Option<&Deployment>,
+) -> Result<(ShardMap, Option<Arc<Topology>>), String> {
     let mut map = map;
+    let mut settled: Option<Arc<Topology>> = None;
     for _ in 0..ROUNDS_MAX {
-        let Some(database) = map.databases.get(name).cloned() else { return Ok(map) };
+        let Some(database) = map.databases.get(name).cloned() else { return Ok((map, settled)) };
         let unchanged = before
             .and_then(|deployment| deployment.services.get(name))
             .is_some_and(|former| former.database == database);
         if unchanged {
-            return Ok(map);
+            return Ok((map, settled));
         }
         let login = control::login(&map, &database)
             .ok_or_else(|| format!("nobody may log in to database \"{name}\": give it `control:` or a user"))?;
         let stopping = watch::channel(false);
         let former = before.and_then(|deployment| deployment.services.get(name));
-        let topology = Topology::after(former.map(|it| &*it.topology), Arc::clone(&database), login, &map.timeouts);
+        let past = settled.as_ref().or_else(|| former.map(|it| &it.topology)).map(Arc::as_ref);
+        let topology = Topology::after(past, Arc::clone(&database), login, &map.timeouts);
         tasks::shared("topology", Arc::clone(&topology).run(stopping.1));
+        settled = Some(Arc::clone(&topology));
         topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;
         let fingerprints: Vec<(Arc<str>, String)> = database
             .groups
@@ -101,7 +114,7 @@ async fn settle_placement(map: ShardMap, name: &str, before: Option<&Deployment>
                 for it in recorded {
                     tracing::info!(database = name, shard = %it.shard, group = %it.group, "placement recorded");
                 }
-                return Ok(map);
+                return Ok((map, settled));
             }
             Err(PlacementError::Differs(differences)) => {
                 let refused = || {

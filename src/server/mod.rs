@@ -146,7 +146,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
     let starting = async {
-        let (map, services) = deploy::start(&map, None, &stopping).await.map_err(StartError::Servers)?;
+        let (map, services) = deploy::start(&map, None).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
     let (map, services) = tokio::select! {
@@ -299,6 +299,18 @@ async fn watch_map(process: Arc<Process>) {
     }
 }
 
+/// Ends what a former map had running, once whoever was in a transaction had time to finish.
+async fn end_later(former: Arc<Deployment>, process: Arc<Process>) {
+    tokio::time::sleep(former.map.timeouts.drain).await;
+    let current = process.current.load();
+    for (name, service) in &former.services {
+        let newer = current.services.get(name);
+        if !newer.is_some_and(|newer| Arc::ptr_eq(newer, service)) {
+            service.end(newer.map(Arc::as_ref));
+        }
+    }
+}
+
 /// Reads the map again and puts it in force if everything about it holds.
 pub async fn reload(process: &Arc<Process>) -> Outcome {
     let outcome = process
@@ -311,8 +323,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();
-            let stopping = process.shutdown.subscribe();
-            let (map, services) = deploy::start(&new, Some(&before), &stopping).await?;
+            let (map, services) = deploy::start(&new, Some(&before)).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
             map.version = old.version + 1;
@@ -320,6 +331,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             warm(process, &map);
             let wanted = deploy::pool_keys(&services);
             process.current.swap(Deployment { map: Arc::clone(&map), services });
+            tasks::shared("former map", end_later(before, Arc::clone(process)));
             process.pools.retire(|key| wanted.contains(&(Arc::clone(&key.host), key.port, Arc::clone(&key.database))));
             Ok((*map).clone())
         })

@@ -56,7 +56,10 @@ impl Session {
                 reply::empty_query(self.client.out());
                 Ok(())
             }
-            Command::Begin(modes) => self.begin(modes),
+            Command::Begin(modes) => {
+                let start = sql.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
+                self.begin(modes, if start { "START TRANSACTION" } else { "BEGIN" })
+            }
             Command::Commit(chain) => self.end(Ending::Commit, *chain).await,
             Command::Rollback(chain) => self.end(Ending::Rollback, *chain).await,
             Command::Savepoint(name) => self.savepoint(name).await,
@@ -105,7 +108,7 @@ impl Session {
 
     // ── transactions ──
 
-    fn begin(&mut self, modes: &Modes) -> Result<(), Trouble> {
+    fn begin(&mut self, modes: &Modes, tag: &str) -> Result<(), Trouble> {
         match self.transaction.kind {
             Kind::Explicit => self.warn("25001", "there is already a transaction in progress"),
             // The statements before it in the same Query become part of the transaction, as on one server.
@@ -131,7 +134,7 @@ impl Session {
             }
         }
         self.transaction.add_modes(modes);
-        self.items_or_complete("BEGIN");
+        self.items_or_complete(tag);
         Ok(())
     }
 
@@ -474,10 +477,8 @@ impl Session {
     pub(super) async fn try_setting(&mut self, sql: &str, names: &[String], local: bool) -> Result<String, Trouble> {
         let at = self.scratch().await?;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
-        let read: Vec<String> = names
-            .iter()
-            .map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name)))
-            .collect();
+        let read: Vec<String> =
+            names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
         // One Query: when the first fails, the second is not asked. What is local outside of a transaction has no
         // effect but its warning, which it would not give with another statement beside it.
         let in_vain = local && !self.transaction.is_open();
@@ -586,7 +587,8 @@ impl Session {
             let at = self.unkeep(id);
             let outcome = result?;
             let Some(at) = at else { continue };
-            let values = messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
+            let values =
+                messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
         self.release_idle();
@@ -705,9 +707,12 @@ impl Session {
     pub(super) fn own_value(&self, name: &str) -> Result<String, ClientError> {
         let set = self.state.value(name, &self.transaction.local).map(|value| value.to_string());
         match name {
-            "shardway.consistency" | "shardway.snapshot" | "shardway.strategy" => {
-                Ok(set.unwrap_or_else(|| default_of(name).to_owned()))
+            "shardway.consistency" => {
+                let database = &self.access.service.database;
+                let level = self.state.consistency(&self.transaction.local, &self.user, database);
+                Ok(set.unwrap_or_else(|| state::consistency_name(level)))
             }
+            "shardway.snapshot" | "shardway.strategy" => Ok(set.unwrap_or_else(|| default_of(name).to_owned())),
             "shardway.shard" => Ok(set.unwrap_or_default()),
             _ => {
                 state::check_own(name, "", &self.access.service.database, &self.user)?;
@@ -940,7 +945,7 @@ impl Session {
             },
             Err(error) => return Err(self.verified(error, body, &[], &world).await),
         };
-        let written_types: Option<Arc<str>> = types.map(Into::into);
+        let written_types: Option<Arc<str>> = types.map(|types| format!("({types})").into());
         let text: Arc<str> = body.into();
         let number = self.worker.registry.number(&text, &[], written_types.as_ref(), world.schema.digest);
         let oids = types.map(type_oids).unwrap_or_default();

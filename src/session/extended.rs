@@ -213,6 +213,7 @@ impl Session {
                 (ShardSet::one(shard), plan::Access::ReadPrimary)
             }
             Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
+            Command::Listen | Command::Notify => (ShardSet::one(world.database.catalog), plan::Access::ReadPrimary),
             _ => {
                 let plan = {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
@@ -358,7 +359,7 @@ impl Session {
             if let Some(link) = self.links.get_mut(place) {
                 frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
                 link.unsynced = true;
-                link.wrote |= template.access == plan::Access::Write;
+                link.wrote |= template.access == plan::Access::Write || template.command == Command::Notify;
             }
             self.hold_for(&template.effects, &template.command, place);
         }
@@ -584,10 +585,16 @@ impl Session {
 
     // ── helpers ──
 
-    /// A Query came before the Sync of a batch: the batch ends here, as on a server.
+    /// A Query came before the Sync of a batch: the batch ends here, as on a server; unless it has failed, for then the
+    /// Query is skipped as well.
     pub(super) async fn close_batch(&mut self) -> Result<(), End> {
         if let Err(trouble) = self.settle_deferred().await {
             return self.break_off(trouble).await;
+        }
+        match self.fly_batch().await {
+            Ok(Batch::Good) => {}
+            Ok(Batch::Failed) => return Ok(()),
+            Err(trouble) => return self.break_off(trouble).await,
         }
         let result = self.sync_links(Show::Nobody).await;
         self.skipping = false;
@@ -706,7 +713,12 @@ impl Session {
             let server_name = say::statement_name(number);
             if link.connection.take_doubt(number) {
                 say::about(&mut link.out, b'C', b'S', &server_name);
-                self.items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+                self.items.push(Item::Owed {
+                    expect: Expect::Close,
+                    links: links.clone(),
+                    show: Show::Nobody,
+                    prepares: 0,
+                });
             }
             say::setter(&mut link.out, &format!("PREPARE {server_name} {types} AS {text}"));
             link.unsynced = true;
@@ -723,7 +735,12 @@ impl Session {
         }
         if named && link.connection.take_doubt(number) {
             say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
-            self.items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            self.items.push(Item::Owed {
+                expect: Expect::Close,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
         }
         let item = self.items.len();
         self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });

@@ -528,7 +528,24 @@ impl Session {
         let Some(link) = self.links.get_mut(place) else { return };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
-            let difference = link.connection.settings.difference(&wanted);
+            let mut difference = link.connection.settings.difference(&wanted);
+            if !link.begun && !link.unsynced {
+                let defaults = difference.take_defaults();
+                if !defaults.is_empty() {
+                    // Said in the statement's own transaction, they would not count for it.
+                    let count = say::settings(&mut link.out, &defaults);
+                    setter_items(&mut self.items, &links, count);
+                    link.say_sync();
+                    self.items.push(Item::Owed {
+                        expect: Expect::Sync,
+                        links: links.clone(),
+                        show: Show::Nobody,
+                        prepares: 0,
+                    });
+                    link.connection.settings = Arc::new(link.connection.settings.changed_by(&defaults));
+                    link.committed = Arc::clone(&link.connection.settings);
+                }
+            }
             let count = say::settings(&mut link.out, &difference);
             setter_items(&mut self.items, &links, count);
             link.connection.settings = wanted;
@@ -635,7 +652,8 @@ impl Session {
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
             Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
-            Plan::Session => ShardSet::none(),
+            // LISTEN and NOTIFY: what is not about rows has its home on the catalog shard.
+            Plan::Session => ShardSet::one(self.access.service.database.catalog),
         }
     }
 
@@ -665,23 +683,29 @@ impl Session {
         Ok(outcome)
     }
 
-    /// The statement ran into the proxy's own limit: its connections are closed, which cancels it.
+    /// The statement ran into the proxy's own limit: it is cancelled, and its connections are closed.
     fn timed_out(&mut self) -> Trouble {
-        if self.client.is_torn() || self.links.iter().any(|link| link.connection.is_within_row()) {
-            // The client has a part of a message: no error can follow it.
-            return Trouble::End(End::Gone);
-        }
+        // What wrote outside of a transaction may have committed before the cancel got there.
+        let unknown = !self.transaction.is_open() && self.links.iter().any(|link| link.wrote && link.due > 0);
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
                 self.lose(place);
             }
         }
-        Trouble::Refused(ClientError::new(
-            Code::TimedOut,
-            "canceling statement due to the proxy's statement timeout",
-            "Raise timeouts.statement in the shard map, or make the statement faster.",
-        ))
+        Trouble::Refused(if unknown {
+            ClientError::new(
+                Code::OutcomeUnknown,
+                "the write ran into the proxy's statement timeout before it was acknowledged",
+                "Look whether it was done before running it again.",
+            )
+        } else {
+            ClientError::new(
+                Code::TimedOut,
+                "canceling statement due to the proxy's statement timeout",
+                "Raise timeouts.statement in the shard map, or make the statement faster.",
+            )
+        })
     }
 
     /// A flight could not be finished.
@@ -798,8 +822,7 @@ impl Session {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
             let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
-            let wanted =
-                link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
+            let wanted = link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
                 place += 1;

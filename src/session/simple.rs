@@ -60,6 +60,9 @@ impl Session {
         }
         if self.within_batch() {
             self.close_batch().await?;
+            if self.skipping {
+                return Ok(());
+            }
         }
         self.batch_writer = None;
         // A server forgets both at every Query.
@@ -242,7 +245,11 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let (access, command, effects) = (template.access, &template.command, &template.effects);
+        let (command, effects) = (&template.command, &template.effects);
+        let access = match command {
+            Command::Listen | Command::Notify => plan::Access::ReadPrimary,
+            _ => template.access,
+        };
         let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
@@ -283,7 +290,7 @@ impl Session {
         for at in &links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
-                link.wrote |= access == plan::Access::Write;
+                link.wrote |= access == plan::Access::Write || *command == Command::Notify;
             }
             self.hold_for(effects, command, usize::from(*at));
         }

@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
 
 use crate::error::ClientError;
@@ -146,9 +144,7 @@ pub(super) fn marked(mut schema: Schema, unfit: &HashMap<TableName, Unfit>) -> S
             message: unfit.message.clone(),
             hint: unfit.hint.clone(),
         };
-        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-        (schema.digest, name, &mark).hash(&mut hasher);
-        schema.digest = hasher.finish();
+        schema.digest = foldhash::fast::FixedState::default().hash_one((schema.digest, name, &mark));
         Arc::make_mut(relation).unfit = Some(mark);
     }
     schema

@@ -87,6 +87,13 @@ impl Topology {
         Arc::new(Self { database, shards })
     }
 
+    /// Ends the monitors of shards that `newer` does not share, for good. Sessions that are idle may hold the former
+    /// topology for long; they take up the newer one before they use it.
+    pub fn give_way_to(&self, newer: Option<&Self>) {
+        let shared = |it: &Arc<Shard>| newer.is_some_and(|newer| newer.shards.iter().any(|its| Arc::ptr_eq(it, its)));
+        self.shards.iter().filter(|it| !shared(it)).for_each(|it| it.end());
+    }
+
     /// Keeps the monitors running until `shutdown` is true. Needs a tokio runtime around it.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         for shard in &self.shards {
@@ -101,6 +108,18 @@ impl Topology {
     pub async fn heard(&self, deadline: Tick) -> bool {
         for shard in &self.shards {
             if shard.until(deadline, || shard.all_heard().then_some(())).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until every replica that answers has been measured, so that reads may go there, at most until `deadline`.
+    /// Cancel-safe.
+    pub async fn measured(&self, deadline: Tick) -> bool {
+        for shard in &self.shards {
+            let _waiting = shard.wait_for(clock::now());
+            if shard.until(deadline, || shard.all_measured().then_some(())).await.is_none() {
                 return false;
             }
         }

@@ -31,7 +31,7 @@ use crate::clock::Tick;
 pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
     let fault = Fault::from_environment();
     let mut failures = 0;
-    while let Some(it) = shard.upgrade() {
+    while let Some(it) = interested(&shard) {
         let began = clock::now();
         match open(&it, place).await {
             Ok((connection, identity)) => {
@@ -54,6 +54,11 @@ pub(super) async fn watch(shard: Weak<Shard>, place: usize, wake: Arc<Notify>) {
     }
 }
 
+/// The shard, while anybody wants to know of it.
+fn interested(shard: &Weak<Shard>) -> Option<Arc<Shard>> {
+    shard.upgrade().filter(|it| !it.has_ended())
+}
+
 async fn open(shard: &Shard, place: usize) -> Result<(PgConnection, Identity), ControlError> {
     let state = shard.nodes().get(place).ok_or_else(|| ControlError {
         heard: Heard::Failure,
@@ -73,7 +78,7 @@ async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection
     loop {
         let asked = clock::now();
         let answer = ask(shard, place, &mut connection, asked, fault).await;
-        let Some(it) = shard.upgrade() else { return answered };
+        let Some(it) = interested(shard) else { return answered };
         let report = match answer {
             Ok(report) => report,
             Err(error) => {
@@ -120,7 +125,7 @@ async fn ask(
                 if clock::now().since(asked) >= ANSWER_MAX {
                     return Err(gone());
                 }
-                let it = shard.upgrade().ok_or_else(gone)?;
+                let it = interested(shard).ok_or_else(gone)?;
                 let _ = it.observe(place, Event::Silent(asked));
             }
         }
@@ -137,7 +142,7 @@ async fn rest(shard: Arc<Shard>, place: usize, wake: &Notify, asked: Tick, moved
         if left.is_zero() || timeout(left, wake.notified()).await.is_err() {
             return;
         }
-        let Some(it) = interest.upgrade() else { return };
+        let Some(it) = interested(&interest) else { return };
         situation = it.situation(place, situation.writing);
     }
 }

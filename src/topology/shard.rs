@@ -242,6 +242,7 @@ pub(super) struct Shard {
     wanted: AtomicU64,
     wrote: AtomicBool,
     started: AtomicBool,
+    ended: AtomicBool,
 }
 
 /// A read that waits; samples are taken for it while this lives.
@@ -281,6 +282,7 @@ impl Shard {
             wanted: AtomicU64::new(0),
             wrote: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -311,6 +313,24 @@ impl Shard {
         for (place, wake) in self.wakes.iter().enumerate() {
             tasks::shared("monitor", probe::watch(Arc::downgrade(self), place, Arc::clone(wake)));
         }
+    }
+
+    /// Ends its monitors, though somebody may hold it for long.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether of every replica that answers it is known how fresh it is.
+    pub(super) fn all_measured(&self) -> bool {
+        let unmeasured = |it: &Arc<NodeState>| {
+            it.role() == Role::Replica && it.health() == Health::Up && it.fresh_as_of() == Tick::NEVER
+        };
+        self.primary().is_none() || !self.nodes.iter().any(unmeasured)
     }
 
     pub(super) fn primary(&self) -> Option<u16> {
