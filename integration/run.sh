@@ -50,8 +50,8 @@ run_rust() {
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --no-fail-fast --color never --status-level pass --success-output final --test "$1" >"$work/rust" 2>&1
         status=$?
-        # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and "FAIL …" once more in the summary.
-        sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" >"$work/out"
+        # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and each once more in the summary.
+        sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" | sort -u >"$work/out"
         sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
             sort -u >>"$work/out"
     else
