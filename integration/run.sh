@@ -48,18 +48,20 @@ run_rust() {
         export SHARDWAY_TEST_PORT=$port
     fi
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --no-fail-fast --color never --status-level pass --test "$1" >"$work/rust" 2>&1
+        cargo nextest run --no-fail-fast --color never --status-level pass --success-output final --test "$1" >"$work/rust" 2>&1
         status=$?
-        # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and "FAIL …" once more in the summary.
-        sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" >"$work/out"
+        # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and each once more in the summary.
+        sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" | sort -u >"$work/out"
         sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
             sort -u >>"$work/out"
     else
-        cargo test --no-fail-fast --test "$1" >"$work/rust" 2>&1
+        cargo test --no-fail-fast --test "$1" -- --show-output >"$work/rust" 2>&1
         status=$?
         sed -n 's/^test \(.*\) \.\.\. ok$/ok \1/p; s/^test \(.*\) \.\.\. FAILED$/FAIL \1/p' "$work/rust" >"$work/out"
     fi
     cat "$work/out"
+    # What a test counted.
+    sed -n 's/^ *\(oracle: .*\)/    \1/p' "$work/rust"
     [ "$status" -eq 0 ] || sed 's/^/    | /' "$work/rust"
     count "$1" "$status"
 }

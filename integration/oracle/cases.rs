@@ -751,3 +751,24 @@ fn known_traps_are_answered_right_or_refused() {
     rig.same_rows();
     assert_eq!(mismatches, Vec::<String>::new());
 }
+
+#[test]
+#[ignore = "the numbers that another shard gives to user-defined types reach the client"]
+fn types_are_numbered_as_on_the_catalog_shard() {
+    let rig = Rig::start();
+    let mut both = rig.both();
+    let numbers = rig.node(0).simple("SELECT oid::int8 FROM pg_type WHERE typname IN ('mood', '_mood', 'moods')").rows;
+    let numbers: Vec<String> =
+        numbers.iter().flatten().flatten().map(|it| String::from_utf8_lossy(it).into_owned()).collect();
+    for id in [1, 5, 9, 13, 17, 21] {
+        for sql in ["SELECT * FROM moods", "SELECT ARRAY[mood] FROM moods", "SELECT m FROM moods m"] {
+            let sql = format!("{sql} WHERE id = {id} AND mood <> $1");
+            let sad = Value { oid: 0, binary: false, bytes: Some(b"sad".to_vec()) };
+            let answer = both.proxy.run(How::Named, &sql, &[sad], false);
+            let described = answer.columns.iter().flatten().map(|(_, oid)| oid).chain(&answer.parameters);
+            for oid in described.filter(|oid| **oid >= 16_384) {
+                assert!(numbers.contains(&oid.to_string()), "{sql}: {oid} is none of {numbers:?}");
+            }
+        }
+    }
+}

@@ -289,7 +289,8 @@ pub(crate) fn compare(proxy: &Answer, plain: &Answer, order: Order) -> Verdict {
     let built_in = |it: &Answer| {
         let columns = it.columns.clone().unwrap_or_default();
         let columns: Vec<_> = columns.into_iter().map(|(name, oid)| (name, oid.min(16_384))).collect();
-        (it.columns.is_some(), columns, it.parameters.clone())
+        let parameters: Vec<u32> = it.parameters.iter().map(|oid| *oid.min(&16_384)).collect();
+        (it.columns.is_some(), columns, parameters)
     };
     if built_in(proxy) != built_in(plain) {
         return Verdict::Mismatch(format!("described as {:?}, plain {:?}", built_in(proxy), built_in(plain)));
@@ -372,16 +373,16 @@ impl Tally {
         let refused: usize = self.refused.values().sum();
         let total = (self.answered + alike + refused + self.mismatches.len()).max(1);
         println!(
-            "{title}: {total} statements: {} answered alike ({} %), {alike} failed alike, {refused} refused, {} MISMATCHES",
+            "oracle: {title}: {total} statements: {} answered alike ({} %), {alike} failed alike, {refused} refused, {} MISMATCHES",
             self.answered,
             self.answered * 100 / total,
             self.mismatches.len()
         );
-        println!("  errors: {:?}", self.failed_alike);
+        println!("oracle:   errors {:?}", self.failed_alike);
         let mut reasons: Vec<_> = self.refused.iter().collect();
         reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
-        for (reason, count) in reasons.iter().take(40) {
-            println!("  {count:5} {reason}");
+        for (reason, count) in reasons.iter().take(12) {
+            println!("oracle:   {count:5} {reason}");
         }
     }
 }

@@ -93,6 +93,7 @@ const NO_CALL: &[&str] = &[
     "numeric",
     "offset",
     "on",
+    "operator",
     "or",
     "over",
     "rollup",

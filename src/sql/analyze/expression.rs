@@ -534,7 +534,9 @@ impl Analyzer<'_> {
             )
         };
         let [name, _, local] = arguments else { return Err(refused()) };
-        let Some(name) = self.literal_text(name) else { return Err(refused()) };
+        let of_the_row = |_: &&String| matches!(name, Expr::Identifier(it) if it.value == "name");
+        let found = self.literal_text(name).or_else(|| self.setting_named.as_ref().filter(of_the_row).cloned());
+        let Some(name) = found else { return Err(refused()) };
         let local = match local {
             Expr::Value(value) => match &value.value {
                 ast::Value::Boolean(it) => *it,
@@ -549,6 +551,19 @@ impl Analyzer<'_> {
         self.query.notes.exact_only = true;
         self.query.notes.set_config.push((name.to_ascii_lowercase().into(), local));
         Ok(())
+    }
+
+    /// `FROM pg_settings WHERE name = '…'`, as pg_dump asks: the name of the only row that there can be.
+    pub(super) fn setting_named_by(&self, select: &ast::Select, scope: &Scope<'_, '_>) -> Option<String> {
+        let [item] = scope.items.as_slice() else { return None };
+        let table = item.table.as_ref().filter(|it| &*it.schema == "pg_catalog" && &*it.name == "pg_settings");
+        match (table, &select.selection) {
+            (Some(_), Some(Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, right })) => match &**left {
+                Expr::Identifier(name) if name.value == "name" => self.literal_text(right),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// A type's name in a cast.

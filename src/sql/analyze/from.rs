@@ -336,8 +336,12 @@ impl Analyzer<'_> {
                 Ok(item)
             }
             Found::System(name) => {
+                let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at));
+                let schema = schema.map_or("pg_catalog", |it| it).to_owned();
+                let table = alias.is_none().then(|| TableName::new(&schema, &name));
                 let leaf = self.leaf(scope.block, Source::System(name), shown.clone())?;
                 let mut item = opaque(leaf, shown);
+                item.table = table;
                 item.stored = true;
                 Ok(item)
             }

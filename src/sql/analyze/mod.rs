@@ -77,6 +77,8 @@ pub(crate) struct Analyzer<'a> {
     inline: bool,
     /// Whether the outermost SELECT list is being walked.
     in_answer: bool,
+    /// In a select list over the one row of `pg_settings` of this name.
+    setting_named: Option<String>,
     /// Subqueries of expressions that let conditions in: their arms and the first output's column in each.
     subqueries: HashMap<*const ast::Query, Vec<(BlockId, VariableId)>>,
 }
@@ -161,6 +163,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         overriding: input.overriding,
         inline: input.inline,
         in_answer: false,
+        setting_named: None,
         subqueries: HashMap::new(),
     };
     analyzer.count_parameters(input);
@@ -612,7 +615,9 @@ impl<'a> Analyzer<'a> {
             self.query.notes.into = Some((name, into.temporary));
         }
         self.in_answer = in_answer;
+        self.setting_named = self.setting_named_by(select, &scope);
         let (outputs, open) = self.projection(&select.projection, &scope)?;
+        self.setting_named = None;
         self.in_answer = false;
         match &select.distinct {
             None | Some(ast::Distinct::All) => {}
