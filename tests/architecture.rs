@@ -2,6 +2,8 @@
 //!
 //! `docs/architecture.md` has the table of layers; this holds the code to it, in both directions.
 
+#![expect(clippy::unwrap_used, reason = "a file that is not as expected ends the test")]
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,7 +39,7 @@ const PURE: [&str; 14] = [
 /// What waits or reads within them: the map's file, and `shardway check`.
 const NOT_PURE: [&str; 2] = ["src/shard_map/cli.rs", "src/shard_map/live.rs"];
 
-/// What pure code has no business with, and what to read instead of the word.
+/// What pure code has no business with.
 const IMPURE: [&str; 9] =
     [".await", "async fn", "tokio::", "std::fs", "std::env", "std::process", "::now()", "rand::", "sqlx::"];
 
@@ -179,7 +181,7 @@ fn pure_code_computes_only() {
     assert!(seen > 40, "the list of pure code names folders that are gone");
 }
 
-/// What is asked of nobody is not there: neither names nor SQLSTATEs are misspelt, and every code is raised somewhere.
+/// No code shares its name, every SQLSTATE has the form of one, and each is raised somewhere.
 #[test]
 fn every_error_code_is_one_of_a_kind_and_raised() {
     let mut labels = BTreeSet::new();
@@ -239,22 +241,66 @@ fn every_key_of_the_map_is_documented() {
     }
 }
 
-/// A refusal that `docs/sql-support.md` quotes is one that a golden case shows.
+/// A dependency that nothing names is built for nothing.
 #[test]
-fn quoted_refusals_are_refused() {
-    let cases: String = files("tests/golden/plan", "golden").iter().map(|file| read(&root().join(file))).collect();
-    let page = read(&root().join("docs/sql-support.md"));
-    let mut quoted = 0;
-    for line in page.lines().filter(|line| line.starts_with("| `") && !line.starts_with("| `SELECT")) {
-        for part in line.trim_start_matches("| ").split(" | ").next().unwrap().split('`').skip(1).step_by(2) {
-            quoted += 1;
-            assert!(
-                cases.lines().any(|it| it.starts_with("refused ") && it.contains(part)),
-                "docs/sql-support.md: no golden case is refused with {part:?}"
-            );
+fn every_dependency_is_used() {
+    let sources: Vec<String> = ["src", "tests", "integration", "examples"]
+        .iter()
+        .flat_map(|place| files(place, "rs"))
+        .flat_map(|file| code(&file, true))
+        .map(|(_, line)| line)
+        .collect();
+    let manifest = read(&root().join("Cargo.toml"));
+    let mut listed = 0;
+    for section in
+        manifest.split("\n[").filter(|it| it.starts_with("dependencies]") || it.starts_with("dev-dependencies]"))
+    {
+        for name in section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
+            listed += 1;
+            // The one package whose library has another name.
+            let library = if name == "rustls-webpki" { "webpki".to_owned() } else { name.replace('-', "_") };
+            let path = format!("{library}::");
+            let used = sources.iter().any(|line| {
+                line.match_indices(&path).any(|(at, _)| {
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+                })
+            });
+            assert!(used, "Cargo.toml: nothing uses {name}");
         }
     }
-    assert!(quoted > 30, "docs/sql-support.md quotes only {quoted} refusals");
+    assert!(listed > 30, "Cargo.toml is not read as it is written");
+}
+
+/// What `docs/sql-support.md` quotes is what golden cases are refused with, and it leaves none of them out.
+#[test]
+fn every_refusal_is_quoted_and_every_quote_refused() {
+    /// `…` stands for anything.
+    fn fits(line: &str, quote: &str) -> bool {
+        let mut rest = Some(line);
+        for part in quote.split('…') {
+            rest = rest.and_then(|rest| rest.split_once(part)).map(|(_, after)| after);
+        }
+        rest.is_some()
+    }
+    let cases: BTreeSet<String> = files("tests/golden/plan", "golden")
+        .iter()
+        .flat_map(|file| read(&root().join(file)).lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.starts_with("refused "))
+        .collect();
+    let page = read(&root().join("docs/sql-support.md"));
+    let quotes: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| line.trim_start_matches("| ").split(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    for quote in &quotes {
+        assert!(cases.iter().any(|it| fits(it, quote)), "no golden case is refused with {quote:?}");
+    }
+    for case in &cases {
+        assert!(quotes.iter().any(|quote| fits(case, quote)), "docs/sql-support.md leaves out {case:?}");
+    }
+    assert!(cases.len() > 90, "golden cases are gone");
 }
 
 /// Nothing tells on whose machine it was written.

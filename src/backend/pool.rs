@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::backend::connection::CancelTarget;
 use crate::backend::connection::Connection;
 use crate::backend::connection::login;
 use crate::clock;
@@ -489,7 +490,14 @@ impl WorkerPools {
             .map_err(|error| CheckoutError::of(error, key))?;
         let greeting: Greeting = Arc::new(opened.parameters);
         *locked(&shared.greeting) = Some(greeting);
-        Ok(Connection::new(opened.stream, opened.pid, opened.key, &opened.leftover, clock::now(), self.worker, slot))
+        let target = CancelTarget {
+            host: Arc::clone(&key.host),
+            port: key.port,
+            tls: recipe.tls.clone(),
+            pid: opened.pid,
+            key: opened.key,
+        };
+        Ok(Connection::new(opened.stream, target, &opened.leftover, clock::now(), self.worker, slot))
     }
 
     fn ask_others(&self, shared: &Arc<Shared>) {
@@ -510,6 +518,25 @@ impl WorkerPools {
         while shared.waiting.load(Ordering::Acquire) > 0 {
             let Some(connection) = self.pop_quiet(&pool) else { return };
             self.give_back(connection);
+        }
+    }
+
+    /// Gives back a connection of `pool` that is clean and idle. The fast path: no lock, nothing allocated.
+    pub fn give_back_to(&self, pool: &Pool, mut connection: Connection) {
+        let shared = &pool.shared;
+        if connection.home != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
+            return self.give_back(connection);
+        }
+        if let Some(buffer) = connection.reclaim() {
+            self.keep_buffer(buffer);
+        }
+        if !connection.is_quiet() || !shared.keeps(&connection) {
+            return;
+        }
+        pool.idle.borrow_mut().push(connection);
+        shared.idle.fetch_add(1, Ordering::SeqCst);
+        if shared.waiting.load(Ordering::SeqCst) > 0 {
+            self.serve_waiters(shared);
         }
     }
 

@@ -10,6 +10,9 @@ pub struct Settings(Vec<(Arc<str>, Arc<str>)>);
 /// How the names of the proxy's own settings begin.
 pub const OWN: &str = "shardway.";
 
+/// How the names of settings begin that count from the next transaction on.
+const DEFAULTS: &str = "default_transaction_";
+
 /// What must be said to a connection to bring it from one set of settings to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -48,6 +51,13 @@ impl Settings {
         Self(self.0.iter().filter(|(n, _)| &**n != name).cloned().collect())
     }
 
+    /// The same after `difference` has been said.
+    #[must_use]
+    pub fn changed_by(&self, difference: &Difference) -> Self {
+        let set = difference.set.iter().fold(self.clone(), |all, (name, value)| all.with(name, value));
+        difference.reset.iter().fold(set, |all, name| all.without(name))
+    }
+
     /// In order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.0.iter().map(|(name, value)| (name, value))
@@ -80,6 +90,16 @@ impl Settings {
 }
 
 impl Difference {
+    /// Takes out what counts from the next transaction on only (`default_transaction_…`): it must be said and done
+    /// before the transaction that it is for begins.
+    #[must_use]
+    pub fn take_defaults(&mut self) -> Self {
+        let (of_transactions, set) = self.set.drain(..).partition(|(name, _)| name.starts_with(DEFAULTS));
+        let (resets, reset) = self.reset.drain(..).partition(|name| name.starts_with(DEFAULTS));
+        *self = Self { set, reset };
+        Self { set: of_transactions, reset: resets }
+    }
+
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -150,6 +170,23 @@ mod tests {
             ]
         );
         assert!(want.difference(&want).is_empty());
+    }
+
+    #[test]
+    fn what_counts_for_whole_transactions_is_said_apart() {
+        let have = Settings::default().with("default_transaction_isolation", "serializable").with("a.b", "c");
+        let want = Settings::default().with("default_transaction_read_only", "on").with("work_mem", "1MB");
+        let mut rest = have.difference(&want);
+        let first = rest.take_defaults();
+        assert_eq!(
+            first.statements(),
+            [
+                "RESET \"default_transaction_isolation\"",
+                "SELECT pg_catalog.set_config('default_transaction_read_only', 'on', false)"
+            ]
+        );
+        assert_eq!(rest.statements(), ["RESET \"a\".\"b\"", "SELECT pg_catalog.set_config('work_mem', '1MB', false)"]);
+        assert_eq!(have.changed_by(&first).changed_by(&rest), want);
     }
 
     #[test]

@@ -61,8 +61,6 @@ codes! {
     ShardKeyMissing => "22004", No;
     /// A write whose key belongs to no shard (list and range schemes).
     NoShardForKey => "23514", No;
-    /// A value that is not of the key's type.
-    InvalidKey => "22P02", No;
     /// A setting under `shardway.` that does not exist.
     UnknownSetting => "42704", No;
     /// A setting under `shardway.` with a bad value, or one that shardway cannot work with.
@@ -81,8 +79,6 @@ codes! {
     DuplicateStatement => "42P05", No;
     /// A portal or cursor that does not exist.
     NoPortal => "34000", No;
-    /// A write in a read-only transaction.
-    ReadOnlyTransaction => "25006", No;
     /// The message stream broke the protocol's rules; the session ends.
     ProtocolViolation => "08P01", No;
     /// A message, statement or result beyond a limit.
@@ -107,8 +103,6 @@ codes! {
     NoDatabase => "3D000", No;
     /// The user lacks a right in the console.
     NotPermitted => "42501", No;
-    /// A statement was cancelled on request.
-    Cancelled => "57014", Yes;
     /// A statement or a wait ran beyond its limit.
     TimedOut => "57014", Yes;
     /// The proxy is stopping.

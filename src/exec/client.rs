@@ -31,6 +31,8 @@ pub struct Client {
     filled: usize,
     at: usize,
     out: Vec<u8>,
+    /// A send was given up in the middle of a message: nothing more can be said.
+    torn: bool,
     /// The longest message that is taken, in bytes.
     message_max: usize,
 }
@@ -56,7 +58,15 @@ impl Client {
     /// Takes over a stream that has logged in, and what it sent too early.
     #[must_use]
     pub fn new(stream: Stream, leftover: &[u8], message_max: usize) -> Self {
-        Self { stream, inbox: leftover.to_vec(), filled: leftover.len(), at: 0, out: Vec::new(), message_max }
+        Self {
+            stream,
+            inbox: leftover.to_vec(),
+            filled: leftover.len(),
+            at: 0,
+            out: Vec::new(),
+            torn: false,
+            message_max,
+        }
     }
 
     /// The bytes that a [`Message`] points into; valid until the next read.
@@ -217,6 +227,11 @@ impl Client {
             self.out.extend_from_slice(tail);
             &[]
         };
+        if self.torn {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // Whoever gives up on this future in the middle leaves a part of a message behind.
+        self.torn = true;
         let mut sent = 0;
         let stream = &mut self.stream;
         let bytes: &[u8] = if self.out.is_empty() { rest } else { &self.out };
@@ -231,11 +246,18 @@ impl Client {
             Pin::new(&mut *stream).poll_flush(cx)
         })
         .await?;
+        self.torn = false;
         self.out.clear();
         if self.out.capacity() > GATHER_MAX * 2 {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// Whether a send was given up in the middle.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Sends what was gathered.

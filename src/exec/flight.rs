@@ -192,7 +192,8 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
                 let before = outcome.failed.is_some();
                 answer(place, *expect, links, *show, crew, &mut run, &mut outcome).await?;
                 if outcome.failed.is_some() && !before {
-                    skip(items, place, *expect, crew, &mut run).await?;
+                    let failed_on = outcome.failed.as_ref().map(|failure| failure.link);
+                    skip(items, place, *expect, failed_on, crew, &mut run);
                     // What ends the flight still ends it: go on with the Sync, past everything else.
                     let sync = items
                         .iter()
@@ -220,20 +221,21 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
 }
 
 /// Takes back what the items after a failure would have made true.
-async fn skip(
+fn skip(
     items: &[Item],
     failed_at: usize,
     expect: Expect,
+    failed_on: Option<usize>,
     crew: &mut Crew<'_>,
     run: &mut Run,
-) -> Result<(), Lost> {
+) {
     for item in items.iter().skip(failed_at) {
         if let Item::Owed { links, prepares, .. } = item
             && *prepares != 0
         {
             for link in links {
                 if let Some(link) = crew.links.get_mut(usize::from(*link)) {
-                    link.connection.forget_prepared(*prepares);
+                    link.connection.doubt_prepared(*prepares);
                     if link.connection.unnamed == *prepares {
                         link.connection.unnamed = 0;
                     }
@@ -241,12 +243,33 @@ async fn skip(
             }
         }
     }
+    // A server that skips to the next Sync skips each Query before it too, and owes no ReadyForQuery for them.
+    if expect != Expect::Query
+        && let Some(place) = failed_on
+        && let Some(link) = crew.links.get_mut(place)
+    {
+        let place = u8::try_from(place).unwrap_or(u8::MAX);
+        let mut skipped = 0;
+        let mut synced = false;
+        for item in items.iter().skip(failed_at + 1) {
+            match item {
+                Item::Owed { expect: Expect::Query, links, .. } if links.contains(&place) => skipped += 1,
+                Item::Owed { expect: Expect::Sync, links, .. } if links.contains(&place) => {
+                    synced = true;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if synced || link.unsynced {
+            link.due = link.due.saturating_sub(skipped);
+        }
+    }
     // Links other than the failed one still answer what they were asked; none of it is for the client.
     let has_sync = items.iter().skip(failed_at).any(|item| matches!(item, Item::Owed { expect: Expect::Sync, .. }));
     if expect == Expect::Query || has_sync {
         run.settle(crew);
     }
-    Ok(())
 }
 
 /// Takes in one answer from every link that owes it.
@@ -330,7 +353,12 @@ async fn answer(
                         // ReadyForQuery still follows.
                         Expect::Query | Expect::Sync => {}
                         // Nothing more comes until a Sync.
-                        _ => return Ok(()),
+                        _ => {
+                            if let Some(link) = crew.links.get_mut(link) {
+                                link.skips = true;
+                            }
+                            return Ok(());
+                        }
                     }
                 }
                 b'Z' => {
@@ -342,6 +370,7 @@ async fn answer(
                     let owed_more = match crew.links.get_mut(link) {
                         Some(link) => {
                             link.status = status;
+                            link.skips = false;
                             link.due = link.due.saturating_sub(1);
                             link.due
                         }
@@ -349,7 +378,8 @@ async fn answer(
                     };
                     match expect {
                         Expect::Query => {
-                            if last && show == Show::Client {
+                            // Of several servers, the last may not know that another one failed.
+                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
                                 outcome.ready_shown = true;
                                 run.add(crew, link, range);
                             }
@@ -360,14 +390,19 @@ async fn answer(
                             if skipping && owed_more > 0 {
                                 continue;
                             }
-                            if last && show == Show::Client {
+                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
                                 outcome.ready_shown = true;
                                 run.add(crew, link, range);
                             }
                             break;
                         }
-                        // A Query of the proxy's own went before, in the same flight.
-                        _ => continue,
+                        _ if owed_more > 0 => continue,
+                        // The server is done with everything, and this was never answered: waiting would be for ever.
+                        _ => {
+                            tracing::error!(?expect, "a server was ready before it had answered");
+                            run.send(crew).await?;
+                            return Err(lost(link, item, crew, None));
+                        }
                     }
                 }
                 _ if skipping => {}
@@ -451,6 +486,13 @@ async fn answer(
                         l.sync_eaten = l.due > 0;
                     }
                     copy_in(link, item, crew).await?;
+                    // Behind a Flush the client waits for the answer to its CopyDone, which the server keeps to itself.
+                    if expect == Expect::Execute
+                        && let Some(l) = crew.links.get_mut(link)
+                        && l.due == 0
+                    {
+                        say::flush(&mut l.out);
+                    }
                 }
                 b'H' | b'c' => {
                     if shown {
@@ -470,8 +512,8 @@ async fn answer(
 
 /// Waits for more from one link, while what is still to be said to any link is sent.
 async fn wait(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
-    if crew.links.get(link).is_some_and(|l| l.sync_eaten) {
-        next_sync(link, item, crew).await?;
+    if crew.links.get(link).is_some_and(|l| l.sync_eaten) && next_sync(link, item, crew).await? == Came::Answer {
+        return Ok(());
     }
     let result = poll_fn(|cx| {
         if let Err((at, error)) = send_all(cx, crew.links) {
@@ -558,7 +600,7 @@ async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lo
                     return Ok(());
                 }
                 // The server ignores these while it copies.
-                b'H' | b'S' => crew.client.consume(length + 1),
+                b'H' | b'S' if length == 4 => crew.client.consume(length + 1),
                 _ => return Err(violation("a message that has no place in COPY")),
             }
         }
@@ -621,8 +663,17 @@ fn pass_notices(link: usize, crew: &mut Crew<'_>) {
     }
 }
 
+/// What ended the wait for a Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// The client's Sync.
+    Sync,
+    /// Something of the server's.
+    Answer,
+}
+
 /// Waits for the Sync with which a client ends a COPY in the extended protocol, and passes it on.
-async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
+async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<Came, Lost> {
     loop {
         while let Some(message) = crew.client.message().map_err(Lost::Violation)? {
             match message.kind {
@@ -631,7 +682,7 @@ async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), 
                         say::sync(&mut l.out);
                         l.sync_eaten = false;
                     }
-                    return Ok(());
+                    return Ok(Came::Sync);
                 }
                 b'd' | b'c' | b'f' | b'H' => {}
                 b'X' => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
@@ -658,7 +709,7 @@ async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), 
             Ok(Event::Client(0)) => return Err(Lost::Client(io::ErrorKind::UnexpectedEof.into())),
             Ok(Event::Client(_)) => {}
             Ok(Event::Server(0)) => return Err(lost(link, item, crew, None)),
-            Ok(Event::Server(_)) => return Ok(()),
+            Ok(Event::Server(_)) => return Ok(Came::Answer),
             Err(Err((at, _))) => return Err(lost(at, item, crew, None)),
             Err(Ok(error)) => return Err(Lost::Client(error)),
         }

@@ -33,6 +33,10 @@ pub struct Link {
     pub pinned: bool,
     /// Extended-protocol messages were said since the last Sync.
     pub unsynced: bool,
+    /// The server raised an error in a batch: it skips everything up to the next Sync.
+    pub skips: bool,
+    /// The session is in the middle of something with it: it stays whatever its state.
+    pub kept: bool,
     /// How many ReadyForQuery are owed.
     pub due: u32,
     /// What the last ReadyForQuery said.
@@ -70,6 +74,8 @@ impl Link {
             wrote: false,
             pinned: false,
             unsynced: false,
+            skips: false,
+            kept: false,
             due: 0,
             status: b'I',
             sync_eaten: false,
@@ -89,16 +95,21 @@ impl Link {
         self.due == 0
             && self.status == b'I'
             && !self.unsynced
+            && !self.skips
             && !self.begun
             && !self.pinned
             && !self.sync_eaten
             && self.out.is_empty()
             && !self.connection.is_within_row()
+            && self.connection.is_sure()
     }
 
     /// Says Query.
+    ///
+    /// A server forgets its unnamed statement at every Query.
     pub fn say_query(&mut self, text: &str) {
         say::query(&mut self.out, text);
+        self.connection.unnamed = 0;
         self.due += 1;
     }
 

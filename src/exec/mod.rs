@@ -284,7 +284,7 @@ impl Access {
         out.clear();
         self.workers.keep_outbox(out);
         if clean {
-            self.workers.give_back(link.connection);
+            self.workers.give_back_to(&self.pool(link.node), link.connection);
         }
     }
 

@@ -78,7 +78,7 @@ pub fn statement_name(number: u64) -> String {
     format!("sw_{number:016x}")
 }
 
-/// The name of the statement and portal by which settings are brought up to date.
+/// The name of the statement by which settings are brought up to date.
 const SETTER: &str = "sw_set";
 
 /// Appends what brings settings up to date, as extended-protocol messages without Sync: when one fails, the server

@@ -3,7 +3,7 @@
 //!
 //! Everything is waited for by its condition, with a deadline. Whatever way the process ends, nothing is left: an
 //! orderly end and a dropped [`Cluster`] remove servers and files, and what a kill -9 left is removed by the next
-//! start ([`workspace`]).
+//! start (`workspace`).
 
 pub mod binaries;
 pub mod client;

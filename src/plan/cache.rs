@@ -233,6 +233,7 @@ users: {app: {auth: trust}}
                 foreign_keys: Vec::new(),
                 definition: None,
                 persistence: 'p',
+                unfit: None,
             };
             schema.relations.insert(name.clone(), Arc::new(relation));
         }

@@ -90,11 +90,10 @@ fn session(command: &Command) -> String {
         Command::RollbackTo(name) => format!("rollback to {name}"),
         Command::SetTransaction(_) => "set transaction".to_owned(),
         Command::SetConstraints => "set constraints".to_owned(),
-        Command::Set { name, local, value } => format!(
-            "set {}{name} = {}",
-            if *local { "local " } else { "" },
-            value.as_deref().unwrap_or("(default or list)")
-        ),
+        Command::Set { name, local, value } => {
+            let value = value.as_ref().map_or_else(|| "(default or list)".to_owned(), |it| format!("'{it}'"));
+            format!("set {}{name} = {value}", if *local { "local " } else { "" })
+        }
         Command::Reset(name) => format!("reset {}", name.as_deref().unwrap_or("all")),
         Command::Show(name) => format!("show {name}"),
         Command::DiscardAll => "discard all".to_owned(),

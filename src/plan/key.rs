@@ -881,3 +881,122 @@ fn elements(bytes: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bench(utc: bool) -> Values<'static> {
+        Values {
+            text: "",
+            literals: &[],
+            from: u32::MAX,
+            shift: 0,
+            parameters: None,
+            uses: &[],
+            utc,
+            utf8: true,
+            server_version: 150_000,
+        }
+    }
+
+    const fn column(key_type: KeyType, oid: u32, modifier: i32) -> Column {
+        Column { key_type, oid, modifier }
+    }
+
+    fn fixed(raw: &str) -> Value {
+        Value::Fixed(raw.into())
+    }
+
+    #[test]
+    fn literals_have_the_types_that_the_server_gives_them() {
+        let scalar = |raw: &str| bench(true).scalar(&fixed(raw));
+        assert_eq!(scalar("5"), Scalar::Int(5, Type::Int4));
+        assert_eq!(scalar("2147483648"), Scalar::Int(2_147_483_648, Type::Int8));
+        assert!(matches!(scalar("9223372036854775808"), Scalar::Numeric(_)));
+        assert_eq!(scalar("1e3"), Scalar::Unknown);
+        let most_negative = Value::Negate(Box::new(fixed("9223372036854775808")));
+        let found = bench(true).compared(&most_negative, column(KeyType::BigInt, 20, -1));
+        assert_eq!(found, Found::Key(Key::Int(i64::MIN)));
+    }
+
+    #[test]
+    fn integers_beyond_the_column_match_nothing() {
+        let small = column(KeyType::SmallInt, 21, -1);
+        assert_eq!(bench(true).compared(&fixed("40000"), small), Found::Nothing);
+        assert_eq!(bench(true).stored(&fixed("40000"), small), Stored::Invalid);
+        assert_eq!(bench(true).compared(&fixed("'-7'"), small), Found::Key(Key::Int(-7)));
+    }
+
+    #[test]
+    fn fractions_are_rounded_when_stored_and_match_nothing_when_read() {
+        let big = column(KeyType::BigInt, 20, -1);
+        for (raw, stored) in [("1.5", 2), ("2.5", 3), ("1.49", 1), ("0.5", 1), ("7.000", 7)] {
+            assert_eq!(bench(true).stored(&fixed(raw), big), Stored::Key(Key::Int(stored)), "{raw}");
+        }
+        let negative = Value::Negate(Box::new(fixed("2.5")));
+        assert_eq!(bench(true).stored(&negative, big), Stored::Key(Key::Int(-3)));
+        assert_eq!(bench(true).compared(&fixed("2.5"), big), Found::Nothing);
+        assert_eq!(bench(true).compared(&fixed("7.000"), big), Found::Key(Key::Int(7)));
+    }
+
+    #[test]
+    fn dates_are_days_since_2000() {
+        let day = column(KeyType::Date, 1082, -1);
+        for (raw, days) in [("'2000-01-01'", 0), ("'2000-03-01'", 60), ("'1999-12-31'", -1), ("'2026-01-01'", 9497)] {
+            assert_eq!(bench(false).compared(&fixed(raw), day), Found::Key(Key::Date(days)), "{raw}");
+        }
+        assert_eq!(bench(false).compared(&fixed("'2026-02-29'"), day), Found::Nothing);
+        for raw in ["'01/02/2026'", "'today'", "'2026-1-2'", "'20260102'", "'Jan 2 2026'"] {
+            assert_eq!(bench(false).compared(&fixed(raw), day), Found::Unknown, "{raw}");
+        }
+    }
+
+    #[test]
+    fn times_need_an_offset_unless_the_session_is_in_utc() {
+        let moment = column(KeyType::TimestampTz, 1184, -1);
+        let hour = 3_600_000_000;
+        for (raw, micros) in [
+            ("'2000-01-01 00:00:00+00'", 0),
+            ("'2000-01-01T01:30:00.5Z'", hour + hour / 2 + 500_000),
+            ("'2000-01-01 00:00+02'", -2 * hour),
+            ("'2000-01-01 00:00:00-05:30'", 5 * hour + hour / 2),
+        ] {
+            assert_eq!(bench(false).compared(&fixed(raw), moment), Found::Key(Key::TimestampTz(micros)), "{raw}");
+        }
+        assert_eq!(bench(false).compared(&fixed("'2000-01-01 00:00'"), moment), Found::Unknown);
+        assert_eq!(bench(true).compared(&fixed("'2000-01-01'"), moment), Found::Key(Key::TimestampTz(0)));
+        // timestamptz(0) rounds to the nearest second.
+        let seconds = column(KeyType::TimestampTz, 1184, 0);
+        let stored = bench(true).stored(&fixed("'2000-01-01 00:00:00.5'"), seconds);
+        assert_eq!(stored, Stored::Key(Key::TimestampTz(1_000_000)));
+    }
+
+    #[test]
+    fn varchar_cuts_blanks_and_nothing_else() {
+        let short = column(KeyType::Text, 1043, 3 + 4);
+        assert_eq!(bench(true).stored(&fixed("'abc  '"), short), Stored::Key(Key::Text(b"abc".to_vec())));
+        assert_eq!(bench(true).stored(&fixed("'abcd'"), short), Stored::Invalid);
+        assert_eq!(bench(true).stored(&fixed("'ééé'"), short), Stored::Key(Key::Text("ééé".into())));
+    }
+
+    #[test]
+    fn arrays_are_read_as_the_server_reads_them() {
+        let big = column(KeyType::BigInt, 20, -1);
+        let wanted = vec![Key::Int(1), Key::Int(2)];
+        assert_eq!(bench(true).any_of(&fixed(r#"'{1, "2" ,NULL}'"#), big), Some(wanted));
+        assert_eq!(bench(true).any_of(&fixed("'{}'"), big), Some(Vec::new()));
+        assert_eq!(bench(true).any_of(&fixed("'[0:1]={1,2}'"), big), None);
+        assert_eq!(bench(true).any_of(&fixed("'{{1},{2}}'"), big), None);
+        let text = column(KeyType::Text, 25, -1);
+        let wanted = vec![Key::Text(b"a,b".to_vec()), Key::Text(b"null".to_vec())];
+        assert_eq!(bench(true).any_of(&fixed(r#"'{"a,b","null"}'"#), text), Some(wanted));
+    }
+
+    #[test]
+    fn a_key_of_another_type_than_the_map_says_is_not_read() {
+        assert_eq!(column(KeyType::BigInt, 25, -1).own_type(), None);
+        assert_eq!(column(KeyType::BigInt, 23, -1).own_type(), Some(Type::Int4));
+        assert_eq!(column(KeyType::Text, 1042, -1).own_type(), None);
+    }
+}

@@ -381,6 +381,7 @@ pub fn assumed_schema(database: &Database) -> Schema {
         foreign_keys: Vec::new(),
         definition: None,
         persistence: 'p',
+        unfit: None,
     };
     Schema {
         assumed: true,

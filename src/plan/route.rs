@@ -166,7 +166,11 @@ fn judge(query: &Query) -> Result<(), ClientError> {
     if let Some((what, hint)) = &notes.refused {
         return Err(ClientError::unsupported(what, hint));
     }
-    if let Some(name) = &notes.unreviewed {
+    let beside_tables = |_: &&String| {
+        !query.writes.is_empty()
+            || query.leaves.iter().any(|leaf| matches!(leaf.source, Source::Table(_) | Source::Temporary(_)))
+    };
+    if let Some(name) = notes.unreviewed.as_ref().or_else(|| notes.unlisted.as_ref().filter(beside_tables)) {
         return Err(ClientError::new(
             Code::FunctionNotReviewed,
             format!("{name} is not known to read only what is on one shard"),
@@ -293,6 +297,9 @@ impl<'a> Compiler<'a> {
     fn table(&mut self, leaf: LeafId, relation: &Arc<Relation>, inserted: bool) -> Result<Option<Part>, ClientError> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
+        if let Some(unfit) = relation.unfit.as_ref().filter(|unfit| !unfit.writes_only) {
+            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+        }
         match relation.kind {
             RelationKind::Foreign => return Err(refused_kind("foreign table", name)),
             RelationKind::Sequence => return Err(refused_kind("sequence", name)),
@@ -527,6 +534,9 @@ impl<'a> Compiler<'a> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
         let trusted = self.database.trusted_triggers.contains(name);
+        if let Some(unfit) = &relation.unfit {
+            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+        }
         if relation.has_rules {
             return Err(unfit(name, "has a rewrite rule"));
         }

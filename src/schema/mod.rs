@@ -61,6 +61,19 @@ pub struct Relation {
     pub definition: Option<Arc<str>>,
     /// `p` permanent, `u` unlogged, `t` temporary.
     pub persistence: char,
+    /// Why statements on it are refused, if it is not as the map says.
+    pub unfit: Option<Unfit>,
+}
+
+/// Why statements on a table are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unfit {
+    /// Whether only writes are.
+    pub writes_only: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
 }
 
 /// What a relation is.

@@ -10,10 +10,9 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use crate::backend::Connection;
+use crate::backend::connection::CancelTarget;
 use crate::backend::connection::login;
 use crate::clock;
-use crate::net::ClientTls;
-use crate::shard_map::Node;
 use crate::tasks;
 
 /// How long a cancel request of the proxy's own may take.
@@ -31,18 +30,9 @@ struct Slot(Mutex<Running>);
 
 #[derive(Debug, Default)]
 struct Running {
-    targets: Vec<Target>,
+    targets: Vec<Arc<CancelTarget>>,
     /// Server processes that a cancel request is on its way to: their connections are not reused.
     hit: Vec<u32>,
-}
-
-#[derive(Clone, Debug)]
-struct Target {
-    host: Arc<str>,
-    port: u16,
-    tls: ClientTls,
-    pid: u32,
-    key: Vec<u8>,
 }
 
 /// A session's own entry; taken out when it is dropped.
@@ -108,7 +98,7 @@ impl Slot {
     }
 }
 
-async fn send(target: &Target, connect: Duration) {
+async fn send(target: &CancelTarget, connect: Duration) {
     let deadline = clock::now().plus(connect);
     let asked = login::cancel(&target.host, target.port, &target.tls, target.pid, &target.key, deadline).await;
     if let Err(error) = asked {
@@ -118,14 +108,8 @@ async fn send(target: &Target, connect: Duration) {
 
 impl Ticket {
     /// Notes a connection that the session holds.
-    pub fn add(&self, node: &Node, tls: &ClientTls, connection: &Connection) {
-        locked(&self.slot.0).targets.push(Target {
-            host: Arc::clone(&node.host),
-            port: node.port,
-            tls: tls.clone(),
-            pid: connection.pid,
-            key: connection.key.clone(),
-        });
+    pub fn add(&self, connection: &Connection) {
+        locked(&self.slot.0).targets.push(Arc::clone(&connection.target));
     }
 
     /// The session lets go of a connection. False: a cancel request was sent to it and may strike late, so that it must

@@ -56,7 +56,10 @@ impl Session {
                 reply::empty_query(self.client.out());
                 Ok(())
             }
-            Command::Begin(modes) => self.begin(modes),
+            Command::Begin(modes) => {
+                let start = sql.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
+                self.begin(modes, if start { "START TRANSACTION" } else { "BEGIN" })
+            }
             Command::Commit(chain) => self.end(Ending::Commit, *chain).await,
             Command::Rollback(chain) => self.end(Ending::Rollback, *chain).await,
             Command::Savepoint(name) => self.savepoint(name).await,
@@ -105,7 +108,7 @@ impl Session {
 
     // ── transactions ──
 
-    fn begin(&mut self, modes: &Modes) -> Result<(), Trouble> {
+    fn begin(&mut self, modes: &Modes, tag: &str) -> Result<(), Trouble> {
         match self.transaction.kind {
             Kind::Explicit => self.warn("25001", "there is already a transaction in progress"),
             // The statements before it in the same Query become part of the transaction, as on one server.
@@ -131,7 +134,7 @@ impl Session {
             }
         }
         self.transaction.add_modes(modes);
-        self.items_or_complete("BEGIN");
+        self.items_or_complete(tag);
         Ok(())
     }
 
@@ -230,8 +233,11 @@ impl Session {
             self.state.settings = before;
             let result = self.own(&begun, "ROLLBACK", Show::Nobody).await;
             self.ended(false);
-            result?;
             self.report();
+            // A server that is gone has rolled back too.
+            if let Err(Trouble::End(end)) = result {
+                return Err(Trouble::End(end));
+            }
             return Ok(Ending::Rollback);
         }
         // The one that wrote goes first: only when it has committed is anything done.
@@ -473,39 +479,23 @@ impl Session {
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
         let read: Vec<String> =
             names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
-        let ask = format!("SELECT {}", read.join(", "));
+        // One Query: when the first fails, the second is not asked. What is local outside of a transaction has no
+        // effect but its warning, which it would not give with another statement beside it.
+        let in_vain = local && !self.transaction.is_open();
+        let said = if in_vain { sql.to_owned() } else { format!("{sql}\n;SELECT {}", read.join(", ")) };
         if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.say_query(sql);
-            link.say_query(&ask);
+            link.say_query(&said);
         }
-        for _ in 0..2 {
-            self.items.push(Item::Owed {
-                expect: Expect::Query,
-                links: links.clone(),
-                show: Show::Caller,
-                prepares: 0,
-            });
-        }
+        self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
         // The link must still be here when the answer is in: its settings have to be noted.
-        let pinned = self.links.get(usize::from(at)).is_some_and(|link| link.pinned);
-        if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.pinned = true;
-        }
+        let id = self.keep(usize::from(at));
         let outcome = self.fly(0, false).await;
-        if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.pinned = pinned;
-        }
+        let at = self.unkeep(id);
         let outcome = outcome?;
         for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
             self.client.push(notice);
         }
         if outcome.failed.is_some() {
-            // The question after the failed statement is not asked; the connection still owes its answer.
-            if let Some(link) = self.links.get_mut(usize::from(at))
-                && link.due > 0
-            {
-                self.settle_due(at).await?;
-            }
             self.release_idle();
             return Err(Trouble::Told(only_error(&outcome.collected)));
         }
@@ -521,7 +511,9 @@ impl Session {
             }
         }
         let named: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), local)).collect();
-        self.note_settings(usize::from(at), &named, values)?;
+        if let Some(at) = at {
+            self.note_settings(at, &named, values)?;
+        }
         Ok(tag)
     }
 
@@ -590,35 +582,17 @@ impl Session {
             }
             let Some(at) = self.links.iter().position(|link| link.shard == shard && !link.unsynced) else { continue };
             let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
-            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = true;
-            }
+            let id = self.keep(at);
             let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = pinned;
-            }
+            let at = self.unkeep(id);
             let outcome = result?;
+            let Some(at) = at else { continue };
             let values =
                 messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
         self.release_idle();
         Ok(())
-    }
-
-    /// Takes in answers that a link owes and nobody wants.
-    async fn settle_due(&mut self, at: u8) -> Result<(), Trouble> {
-        let due = self.links.get(usize::from(at)).map_or(0, |link| link.due);
-        for _ in 0..due {
-            self.items.push(Item::Owed {
-                expect: Expect::Query,
-                links: SmallVec::from_slice(&[at]),
-                show: Show::Caller,
-                prepares: 0,
-            });
-        }
-        self.fly(0, false).await.map(|_| ())
     }
 
     fn set_own(&mut self, name: &str, local: bool, value: Option<&str>) -> Result<(), Trouble> {
@@ -733,9 +707,12 @@ impl Session {
     pub(super) fn own_value(&self, name: &str) -> Result<String, ClientError> {
         let set = self.state.value(name, &self.transaction.local).map(|value| value.to_string());
         match name {
-            "shardway.consistency" | "shardway.snapshot" | "shardway.strategy" => {
-                Ok(set.unwrap_or_else(|| default_of(name).to_owned()))
+            "shardway.consistency" => {
+                let database = &self.access.service.database;
+                let level = self.state.consistency(&self.transaction.local, &self.user, database);
+                Ok(set.unwrap_or_else(|| state::consistency_name(level)))
             }
+            "shardway.snapshot" | "shardway.strategy" => Ok(set.unwrap_or_else(|| default_of(name).to_owned())),
             "shardway.shard" => Ok(set.unwrap_or_default()),
             _ => {
                 state::check_own(name, "", &self.access.service.database, &self.user)?;
@@ -914,6 +891,11 @@ impl Session {
                 Err(Trouble::End(end)) => return Err(end),
                 Err(_) => continue,
             };
+            if outcome.failed.is_some() {
+                // A cancel request struck here: look again next time.
+                self.pins_suspect = true;
+                continue;
+            }
             let cells: Vec<bool> = messages(&outcome.collected)
                 .filter(|message| message.first() == Some(&b'D'))
                 .filter_map(|message| reply::DataRow::read(message.get(5..).unwrap_or_default()).ok())
@@ -963,7 +945,7 @@ impl Session {
             },
             Err(error) => return Err(self.verified(error, body, &[], &world).await),
         };
-        let written_types: Option<Arc<str>> = types.map(Into::into);
+        let written_types: Option<Arc<str>> = types.map(|types| format!("({types})").into());
         let text: Arc<str> = body.into();
         let number = self.worker.registry.number(&text, &[], written_types.as_ref(), world.schema.digest);
         let oids = types.map(type_oids).unwrap_or_default();
@@ -990,19 +972,19 @@ impl Session {
             return;
         }
         let types = prepared.written_types.as_deref().unwrap_or("");
-        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
-        let evicted = link.connection.note_prepared(number);
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        self.items.push(Item::Owed {
-            expect: Expect::Query,
-            links: links.clone(),
-            show: Show::Nobody,
-            prepares: number,
-        });
-        if let (Some(evicted), Some(link)) = (evicted, self.links.get_mut(at)) {
-            link.say_query(&format!("DEALLOCATE {}", say::statement_name(evicted)));
-            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
+        let nobody = |expect, prepares| Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares };
+        // Close of what is not there is no error, DEALLOCATE would be.
+        if link.connection.take_doubt(number) {
+            say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
+            self.items.push(nobody(Expect::Close, 0));
         }
+        if let Some(evicted) = link.connection.note_prepared(number) {
+            say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
+            self.items.push(nobody(Expect::Close, evicted));
+        }
+        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
+        self.items.push(nobody(Expect::Query, number));
     }
 
     async fn execute_sql(
@@ -1057,6 +1039,7 @@ impl Session {
                 link.say_query(&said);
                 link.wrote |= template.access == plan::Access::Write;
             }
+            self.hold_for(&template.effects, &template.command, at);
         }
         self.items.push(Item::Owed {
             expect: Expect::Query,
@@ -1065,7 +1048,12 @@ impl Session {
             prepares: 0,
         });
         let outcome = self.fly(0, false).await?;
-        if outcome.failed.is_some() { Err(Trouble::Failed) } else { Ok(()) }
+        if outcome.failed.is_some() {
+            self.readback.clear();
+            return Err(Trouble::Failed);
+        }
+        self.read_back().await?;
+        self.took_effect(&template.command, &template.effects, &shards).await
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Result<(), Trouble> {
@@ -1168,10 +1156,9 @@ impl Session {
         let place = u8::try_from(at).unwrap_or(u8::MAX);
         self.prefix(at);
         if effects.outside_transaction && !self.items.is_empty() {
-            let pinned = self.links.get(at).is_some_and(|link| link.pinned);
+            let id = self.keep(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.say_sync();
-                link.pinned = true;
             }
             self.items.push(Item::Owed {
                 expect: Expect::Sync,
@@ -1180,9 +1167,7 @@ impl Session {
                 prepares: 0,
             });
             let outcome = self.fly(0, false).await;
-            if let Some(link) = self.links.get_mut(at) {
-                link.pinned = pinned;
-            }
+            self.unkeep(id);
             if outcome?.failed.is_some() {
                 return Err(Trouble::Failed);
             }

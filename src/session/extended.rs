@@ -56,6 +56,15 @@ pub struct Portal {
     links: SmallVec<[u32; 4]>,
 }
 
+/// What became of a part of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// It was answered.
+    Good,
+    /// A server raised an error, which the client has been told: everything is skipped until Sync.
+    Failed,
+}
+
 /// Bytes that wait for a server before they are sent without waiting for Sync.
 const BATCH_MAX: usize = 1 << 20;
 
@@ -89,20 +98,25 @@ impl Session {
     /// An error within a batch: what came before it is answered first, then everything is skipped until Sync.
     async fn break_off(&mut self, trouble: Trouble) -> Result<(), End> {
         self.skipping = true;
-        let whole = matches!(&trouble, Trouble::Refused(error) if error.code == Code::SecondWritingShard);
+        let whole = matches!(&trouble, Trouble::Refused(error) if error.code == Code::SecondWritingShard)
+            && !self.links.iter().any(|link| link.pinned && link.unsynced);
         if whole && !self.transaction.is_open() && !self.batch_flown {
             // Nothing of the batch has been sent, and nothing of it will be.
             self.items.clear();
             self.deferred = None;
+            self.registering.clear();
+            self.executed.clear();
+            self.readback.clear();
             self.drop_busy();
         } else if !matches!(trouble, Trouble::End(_) | Trouble::Failed | Trouble::Shown) {
             if self.deferred.take().is_some() {
                 self.items.push(Item::Local(PARSE_COMPLETE.into()));
             }
-            if !self.items.is_empty()
-                && let Err(earlier) = self.fly_batch().await
-            {
-                return self.tell(earlier);
+            match self.fly_batch().await {
+                Ok(Batch::Good) => {}
+                // What came before has failed, which the client has been told: it was the first error, and the only one.
+                Ok(Batch::Failed) => return Ok(()),
+                Err(earlier) => return self.tell(earlier),
             }
         }
         self.tell(trouble)
@@ -199,6 +213,7 @@ impl Session {
                 (ShardSet::one(shard), plan::Access::ReadPrimary)
             }
             Command::Show(_) => (ShardSet::one(self.any_shard()), plan::Access::ReadPrimary),
+            Command::Listen | Command::Notify => (ShardSet::one(world.database.catalog), plan::Access::ReadPrimary),
             _ => {
                 let plan = {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
@@ -223,8 +238,9 @@ impl Session {
         if !self.transaction.is_open()
             && (access == plan::Access::Write || self.batch_writer.is_some())
             && self.links.iter().any(|link| link.unsynced && !shards.contains(link.shard))
+            && self.fly_batch().await? == Batch::Failed
         {
-            self.fly_batch().await?;
+            return Ok(());
         }
         let places: SmallVec<[u8; 8]> = match shards.only() {
             Some(shard) => {
@@ -343,7 +359,7 @@ impl Session {
             if let Some(link) = self.links.get_mut(place) {
                 frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
                 link.unsynced = true;
-                link.wrote |= template.access == plan::Access::Write;
+                link.wrote |= template.access == plan::Access::Write || template.command == Command::Notify;
             }
             self.hold_for(&template.effects, &template.command, place);
         }
@@ -360,7 +376,11 @@ impl Session {
         let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
         match &template.command {
             // These need no server: they take their turn among what is owed.
-            Command::Begin(_) | Command::Deallocate(_) => return self.command(sql, &template.command).await,
+            Command::Deallocate(_) => return self.command(sql, &template.command).await,
+            // As long as nothing before it may fail, for then it must not happen.
+            Command::Begin(_) if !self.links.iter().any(|link| link.unsynced) => {
+                return self.command(sql, &template.command).await;
+            }
             Command::Empty => {
                 self.items.push(Item::Local(EMPTY_QUERY.into()));
                 return Ok(());
@@ -374,8 +394,7 @@ impl Session {
             }
             _ => {}
         }
-        self.fly_batch().await?;
-        if self.skipping {
+        if self.fly_batch().await? == Batch::Failed {
             return Ok(());
         }
         match &template.command {
@@ -443,7 +462,7 @@ impl Session {
         {
             self.break_off(trouble).await?;
         }
-        let result = self.sync_links().await;
+        let result = self.sync_links(Show::Client).await;
         let shown = match result {
             Ok(shown) => shown,
             Err(trouble) => {
@@ -471,7 +490,7 @@ impl Session {
     }
 
     /// Ends the batch on every server that took part. True: the client has been told that it may go on.
-    async fn sync_links(&mut self) -> Result<bool, Trouble> {
+    async fn sync_links(&mut self, show: Show) -> Result<bool, Trouble> {
         let unsynced: SmallVec<[u8; 8]> =
             (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
         if unsynced.is_empty() {
@@ -492,7 +511,12 @@ impl Session {
             }
         }
         let shows = single && (!self.transaction.is_open() || !self.transaction.failed) && !self.skipping;
-        let show = if shows { Show::Client } else { Show::Nobody };
+        let show = match show {
+            Show::Client if shows => Show::Client,
+            // The client has been told of one error; what others say is of no interest.
+            _ if self.skipping => Show::Caller,
+            _ => Show::Nobody,
+        };
         self.items.push(Item::Owed { expect: Expect::Sync, links: unsynced, show, prepares: 0 });
         let outcome = self.fly_items(true).await?;
         Ok(outcome.ready_shown)
@@ -517,6 +541,7 @@ impl Session {
         );
         for id in order {
             let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            let wrote = self.links.get(at).is_some_and(|link| link.wrote);
             let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
             if self.skipping {
                 self.spoil(&places);
@@ -524,8 +549,16 @@ impl Session {
             if let Some(link) = self.links.get_mut(at) {
                 link.say_sync();
             }
-            self.items.push(Item::Owed { expect: Expect::Sync, links: places, show: Show::Nobody, prepares: 0 });
-            self.fly_items(false).await?;
+            let show = if self.skipping { Show::Caller } else { Show::Nobody };
+            self.items.push(Item::Owed { expect: Expect::Sync, links: places, show, prepares: 0 });
+            match self.fly_items(false).await {
+                Ok(outcome) if outcome.failed.is_some() => self.skipping = true,
+                Ok(_) => {}
+                Err(Trouble::End(end)) => return Err(Trouble::End(end)),
+                // Only reads ran there, and they have been answered.
+                Err(_) if !wrote => {}
+                Err(trouble) => return Err(trouble),
+            }
         }
         Ok(false)
     }
@@ -534,6 +567,9 @@ impl Session {
     fn spoil(&mut self, links: &[u8]) {
         for at in links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                if link.skips {
+                    continue;
+                }
                 // Not SQL: the server refuses it, and with it everything since the last Sync.
                 say::parse(&mut link.out, "", "shardway rolls this back", &[]);
                 link.connection.unnamed = 0;
@@ -549,16 +585,25 @@ impl Session {
 
     // ── helpers ──
 
-    /// A Query came before the Sync of a batch: the batch ends here, as on a server.
+    /// A Query came before the Sync of a batch: the batch ends here, as on a server; unless it has failed, for then the
+    /// Query is skipped as well.
     pub(super) async fn close_batch(&mut self) -> Result<(), End> {
         if let Err(trouble) = self.settle_deferred().await {
             return self.break_off(trouble).await;
         }
-        let result = self.sync_links().await;
+        match self.fly_batch().await {
+            Ok(Batch::Good) => {}
+            Ok(Batch::Failed) => return Ok(()),
+            Err(trouble) => return self.break_off(trouble).await,
+        }
+        let result = self.sync_links(Show::Nobody).await;
         self.skipping = false;
         self.batch_writer = None;
         self.batch_flown = false;
         self.items.clear();
+        if !self.transaction.is_open() {
+            self.portals.clear();
+        }
         match result {
             Ok(_) => Ok(()),
             Err(trouble) => self.tell(trouble),
@@ -566,16 +611,17 @@ impl Session {
     }
 
     /// Sends what was gathered without ending the batch, and takes in the answers.
-    async fn fly_batch(&mut self) -> Result<(), Trouble> {
+    async fn fly_batch(&mut self) -> Result<Batch, Trouble> {
         if self.items.is_empty() {
-            return Ok(());
+            return Ok(Batch::Good);
         }
         for link in &mut self.links {
             if link.unsynced && !link.out.is_empty() {
                 say::flush(&mut link.out);
             }
         }
-        self.fly_items(false).await.map(|_| ())
+        let outcome = self.fly_items(false).await?;
+        Ok(if outcome.failed.is_some() { Batch::Failed } else { Batch::Good })
     }
 
     /// Carries the batch out so far; registers and forgets what that made true.
@@ -663,10 +709,38 @@ impl Session {
             None => prepared.text.to_string(),
         };
         if let Some(types) = &prepared.written_types {
-            link.say_query(&format!("PREPARE {} {types} AS {text}", say::statement_name(number)));
-            link.connection.note_prepared(number);
-            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: number });
+            // Not as a Query, which would end what the batch has begun.
+            let server_name = say::statement_name(number);
+            if link.connection.take_doubt(number) {
+                say::about(&mut link.out, b'C', b'S', &server_name);
+                self.items.push(Item::Owed {
+                    expect: Expect::Close,
+                    links: links.clone(),
+                    show: Show::Nobody,
+                    prepares: 0,
+                });
+            }
+            say::setter(&mut link.out, &format!("PREPARE {server_name} {types} AS {text}"));
+            link.unsynced = true;
+            let evicted = link.connection.note_prepared(number);
+            for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
+                let prepares = if expect == Expect::Execute { number } else { 0 };
+                self.items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares });
+            }
+            if let Some(evicted) = evicted {
+                say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
+                self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: evicted });
+            }
             return Ok(None);
+        }
+        if named && link.connection.take_doubt(number) {
+            say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
+            self.items.push(Item::Owed {
+                expect: Expect::Close,
+                links: links.clone(),
+                show: Show::Nobody,
+                prepares: 0,
+            });
         }
         let item = self.items.len();
         self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });
@@ -676,7 +750,7 @@ impl Session {
                 .map_err(fatal)?;
             if let Some(evicted) = link.connection.note_prepared(number) {
                 say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
-                self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: 0 });
+                self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: evicted });
             }
         } else {
             frontend::parse(&mut link.out, b"", text.as_bytes(), &prepared.types).map_err(fatal)?;

@@ -238,6 +238,10 @@ impl Session {
             _ => exec::limit(self.map.timeouts.idle_in_transaction),
         };
         let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
+        // What came together with the last answer.
+        if (0..self.links.len()).any(|at| self.pass_on(at)) {
+            self.client.flush().await.map_err(|_| End::Gone)?;
+        }
         loop {
             if worker.draining.get() && !self.transaction.is_open() {
                 return Err(End::Fatal(ClientError::new(
@@ -279,12 +283,7 @@ impl Session {
                 Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
-                    let Some(link) = self.links.get_mut(at) else { continue };
-                    while let Ok(Some(piece)) = link.connection.piece() {
-                        if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
-                            self.client.push(link.connection.bytes(range));
-                        }
-                    }
+                    self.pass_on(at);
                     self.client.flush().await.map_err(|_| End::Gone)?;
                 }
                 Event::Server(at, _) => {
@@ -304,6 +303,19 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Gathers what a pinned server sent unasked: notifications and notices. True: there was something.
+    fn pass_on(&mut self, place: usize) -> bool {
+        let Some(link) = self.links.get_mut(place).filter(|link| link.pinned) else { return false };
+        let mut any = false;
+        while let Ok(Some(piece)) = link.connection.piece() {
+            if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
+                self.client.push(link.connection.bytes(range));
+                any = true;
+            }
+        }
+        any
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
@@ -356,7 +368,12 @@ impl Session {
             self.adopt(epoch);
         }
         if let Some(world) = &self.world {
-            return Ok(Rc::clone(world));
+            // The schema may have changed behind the proxy; a transaction goes on with the one it began with.
+            let stale = !self.transaction.is_open()
+                && self.access.service.schema.current().is_some_and(|now| !Arc::ptr_eq(&now, &world.schema));
+            if !stale {
+                return Ok(Rc::clone(world));
+            }
         }
         let schema = self.access.service.schema.required()?;
         let database = &self.access.service.database;
@@ -423,6 +440,26 @@ impl Session {
             || self.links.iter().any(|link| link.unsynced || !link.out.is_empty())
     }
 
+    /// Keeps a link while something of several steps is done with it, and tells its number.
+    fn keep(&mut self, place: usize) -> u32 {
+        match self.links.get_mut(place) {
+            Some(link) => {
+                link.kept = true;
+                link.id
+            }
+            None => 0,
+        }
+    }
+
+    /// Keeps a link no longer. Its place now, if it is still there.
+    fn unkeep(&mut self, id: u32) -> Option<usize> {
+        let place = self.links.iter().position(|link| link.id == id)?;
+        if let Some(link) = self.links.get_mut(place) {
+            link.kept = false;
+        }
+        Some(place)
+    }
+
     /// The place of a link that this statement can use, if one is held.
     fn held(&self, shard: ShardId, access: plan::Access) -> Option<usize> {
         self.links.iter().position(|link| {
@@ -443,8 +480,13 @@ impl Session {
         let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
         let limit = exec::limit(self.map.timeouts.statement);
         let access_to = Rc::clone(&self.access);
-        let fresh = self.freshness(shard);
-        let joining = async { if reads { access_to.read(shard, fresh).await } else { access_to.primary(shard).await } };
+        let fresh = reads.then(|| self.freshness(shard));
+        let joining = async {
+            match fresh {
+                Some(fresh) => access_to.read(shard, fresh).await,
+                None => access_to.primary(shard).await,
+            }
+        };
         let mut link = match limit {
             None => joining.await?,
             Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
@@ -455,7 +497,7 @@ impl Session {
                 )
             })??,
         };
-        self.ticket.add(self.access.service.database.node(link.node), &self.access.service.tls, &link.connection);
+        self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
         self.links.push(link);
@@ -486,7 +528,24 @@ impl Session {
         let Some(link) = self.links.get_mut(place) else { return };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
-            let difference = link.connection.settings.difference(&wanted);
+            let mut difference = link.connection.settings.difference(&wanted);
+            if !link.begun && !link.unsynced {
+                let defaults = difference.take_defaults();
+                if !defaults.is_empty() {
+                    // Said in the statement's own transaction, they would not count for it.
+                    let count = say::settings(&mut link.out, &defaults);
+                    setter_items(&mut self.items, &links, count);
+                    link.say_sync();
+                    self.items.push(Item::Owed {
+                        expect: Expect::Sync,
+                        links: links.clone(),
+                        show: Show::Nobody,
+                        prepares: 0,
+                    });
+                    link.connection.settings = Arc::new(link.connection.settings.changed_by(&defaults));
+                    link.committed = Arc::clone(&link.connection.settings);
+                }
+            }
             let count = say::settings(&mut link.out, &difference);
             setter_items(&mut self.items, &links, count);
             link.connection.settings = wanted;
@@ -593,7 +652,8 @@ impl Session {
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
             Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
-            Plan::Session => ShardSet::none(),
+            // LISTEN and NOTIFY: what is not about rows has its home on the catalog shard.
+            Plan::Session => ShardSet::one(self.access.service.database.catalog),
         }
     }
 
@@ -614,7 +674,7 @@ impl Session {
         };
         let result = match result {
             Ok(outcome) => Ok(outcome),
-            Err(lost) => Err(self.trouble(lost, &items)),
+            Err(lost) => Err(self.trouble(lost)),
         };
         items.clear();
         self.items = items;
@@ -623,23 +683,33 @@ impl Session {
         Ok(outcome)
     }
 
-    /// The statement ran into the proxy's own limit: its connections are closed, which cancels it.
+    /// The statement ran into the proxy's own limit: it is cancelled, and its connections are closed.
     fn timed_out(&mut self) -> Trouble {
+        // What wrote outside of a transaction may have committed before the cancel got there.
+        let unknown = !self.transaction.is_open() && self.links.iter().any(|link| link.wrote && link.due > 0);
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
                 self.lose(place);
             }
         }
-        Trouble::Refused(ClientError::new(
-            Code::TimedOut,
-            "canceling statement due to the proxy's statement timeout",
-            "Raise timeouts.statement in the shard map, or make the statement faster.",
-        ))
+        Trouble::Refused(if unknown {
+            ClientError::new(
+                Code::OutcomeUnknown,
+                "the write ran into the proxy's statement timeout before it was acknowledged",
+                "Look whether it was done before running it again.",
+            )
+        } else {
+            ClientError::new(
+                Code::TimedOut,
+                "canceling statement due to the proxy's statement timeout",
+                "Raise timeouts.statement in the shard map, or make the statement faster.",
+            )
+        })
     }
 
     /// A flight could not be finished.
-    fn trouble(&mut self, lost: Lost, items: &[Item]) -> Trouble {
+    fn trouble(&mut self, lost: Lost) -> Trouble {
         match lost {
             Lost::Client(error) => error.into(),
             Lost::Violation(error) if error.code == Code::ProtocolViolation => Trouble::End(End::Fatal(error)),
@@ -647,7 +717,7 @@ impl Session {
                 self.drop_busy();
                 Trouble::Refused(error)
             }
-            Lost::Server { link, item, last_words, within_row } => {
+            Lost::Server { link, last_words, within_row, .. } => {
                 let (name, wrote) = match self.links.get(link) {
                     Some(held) => (self.access.node_name(held.node).to_owned(), held.wrote),
                     None => (String::new(), false),
@@ -658,14 +728,14 @@ impl Session {
                         .map(|(_, text)| String::from_utf8_lossy(text).into_owned());
                     tracing::warn!(node = name, said, "a server closed a connection");
                 }
-                let own = matches!(items.get(item), Some(Item::Owed { show: Show::Nobody, .. }));
                 let open = self.transaction.is_open();
                 self.lose(link);
                 self.drop_busy();
                 if within_row {
                     return Trouble::End(End::Gone);
                 }
-                let error = if open || own || !wrote {
+                // Whether the server had come to the write when it went is not to be seen from what it had answered.
+                let error = if open || !wrote {
                     ClientError::new(
                         Code::NotDone,
                         format_args!("the connection to node \"{name}\" was lost; nothing of this was done"),
@@ -697,9 +767,8 @@ impl Session {
             return;
         }
         let link = self.links.remove(place);
-        // It is closed either way, so a cancel request on its way can hit nobody.
         let _ = self.ticket.remove(link.connection.pid);
-        if link.begun {
+        if link.begun && self.transaction.is_open() {
             self.transaction.failed = true;
             self.transaction.lost = true;
         }
@@ -753,7 +822,7 @@ impl Session {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
             let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
-            let wanted = link.begun || link.pinned || link.unsynced || awaited || !link.out.is_empty();
+            let wanted = link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
                 place += 1;
@@ -775,8 +844,11 @@ impl Session {
     fn pin(&mut self, place: usize, pin: &Pin) {
         let Some(link) = self.links.get_mut(place) else { return };
         link.pinned = true;
-        self.state.pins.push((link.shard, pin.clone()));
-        self.world = None;
+        let pin = (link.shard, pin.clone());
+        if !self.state.pins.contains(&pin) {
+            self.state.pins.push(pin);
+            self.world = None;
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::transaction::Kind;
+use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
 
@@ -59,8 +60,14 @@ impl Session {
         }
         if self.within_batch() {
             self.close_batch().await?;
+            if self.skipping {
+                return Ok(());
+            }
         }
         self.batch_writer = None;
+        // A server forgets both at every Query.
+        self.unnamed = None;
+        self.portals.remove("");
         let mut text = self.worker.pools.outbox();
         match frontend::Query::read(self.client.bytes(message.body())) {
             Ok(query) => text.extend_from_slice(query.text),
@@ -144,8 +151,11 @@ impl Session {
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
         for statement in all {
             if self.transaction.kind == Kind::None {
-                self.transaction.kind = Kind::Implicit;
-                self.transaction.settings_before = std::sync::Arc::clone(&self.state.settings);
+                self.transaction = Transaction {
+                    kind: Kind::Implicit,
+                    settings_before: std::sync::Arc::clone(&self.state.settings),
+                    ..Transaction::default()
+                };
             }
             let world = self.world()?;
             self.statement(text, statement, Place::Among, &world).await?;
@@ -235,7 +245,11 @@ impl Session {
             None if place == Place::Alone => (text, 0),
             None => (text.get(statement.range.clone()).unwrap_or_default(), characters(text, statement.range.start)),
         };
-        let (access, command, effects) = (template.access, &template.command, &template.effects);
+        let (command, effects) = (&template.command, &template.effects);
+        let access = match command {
+            Command::Listen | Command::Notify => plan::Access::ReadPrimary,
+            _ => template.access,
+        };
         let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
         self.took_effect(&template.command, &template.effects, &shards).await?;
         Ok(shown)
@@ -264,11 +278,10 @@ impl Session {
                 }
             }
             self.items.push(Item::Owed { expect: Expect::Sync, links: links.clone(), show: Show::Nobody, prepares: 0 });
-            let settled = self.links.iter().map(|link| link.pinned).collect::<Vec<_>>();
-            self.hold(&links);
+            let kept: SmallVec<[u32; 8]> = links.iter().map(|at| self.keep(usize::from(*at))).collect();
             let outcome = self.fly(0, false).await;
-            for (link, pinned) in self.links.iter_mut().zip(settled) {
-                link.pinned = pinned;
+            for id in kept {
+                self.unkeep(id);
             }
             if outcome?.failed.is_some() {
                 return Err(Trouble::Failed);
@@ -277,7 +290,7 @@ impl Session {
         for at in &links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
-                link.wrote |= access == plan::Access::Write;
+                link.wrote |= access == plan::Access::Write || *command == Command::Notify;
             }
             self.hold_for(effects, command, usize::from(*at));
         }
@@ -295,14 +308,6 @@ impl Session {
         }
         self.read_back().await?;
         Ok(outcome.ready_shown)
-    }
-
-    fn hold(&mut self, links: &[u8]) {
-        for at in links {
-            if let Some(link) = self.links.get_mut(usize::from(*at)) {
-                link.pinned = true;
-            }
-        }
     }
 
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what

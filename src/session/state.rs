@@ -70,7 +70,7 @@ impl State {
     /// How new reads must be.
     #[must_use]
     pub fn consistency(&self, local: &Settings, user: &User, database: &Database) -> Consistency {
-        match self.value("shardway.consistency", local) {
+        match local.value("shardway.consistency").or_else(|| self.settings.value("shardway.consistency")) {
             Some(text) => parse_consistency(text).unwrap_or(Consistency::Strong),
             None => user.consistency.unwrap_or(database.reads.consistency),
         }
@@ -84,6 +84,18 @@ pub fn shard_named(database: &Database, name: &str) -> Option<ShardId> {
     u16::try_from(place).ok().map(ShardId)
 }
 
+/// A level as SET takes it.
+#[must_use]
+pub fn consistency_name(level: Consistency) -> String {
+    match level {
+        Consistency::Strong => "strong".to_owned(),
+        Consistency::Session => "session".to_owned(),
+        Consistency::Bounded(None) => "bounded".to_owned(),
+        Consistency::Bounded(Some(span)) => format!("bounded:{}ms", span.as_millis()),
+        Consistency::Eventual => "eventual".to_owned(),
+    }
+}
+
 fn parse_consistency(text: &str) -> Option<Consistency> {
     match text {
         "strong" => Some(Consistency::Strong),
@@ -95,10 +107,9 @@ fn parse_consistency(text: &str) -> Option<Consistency> {
             let (number, unit) = span.split_at(span.find(|c: char| !c.is_ascii_digit())?);
             let number: u64 = number.parse().ok()?;
             let span = match unit {
-                "us" => Duration::from_micros(number),
                 "ms" => Duration::from_millis(number),
                 "s" => Duration::from_secs(number),
-                "min" | "m" => Duration::from_secs(number.checked_mul(60)?),
+                "m" => Duration::from_secs(number.checked_mul(60)?),
                 _ => return None,
             };
             Some(Consistency::Bounded(Some(span)))

@@ -17,7 +17,7 @@ use crate::sql::statement::CopyDirection;
 pub enum Utility {
     /// CREATE TABLE
     CreateTable(CreateTable),
-    /// CREATE [UNIQUE] INDEX
+    /// `CREATE [UNIQUE] INDEX`
     CreateIndex {
         /// On which table.
         table: Vec<Arc<str>>,

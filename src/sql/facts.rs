@@ -6,6 +6,8 @@
 //! nothing new follows. A row of T that contradicts the result cannot change the answer: it would have to survive, or
 //! to keep another row from being filled with NULLs, and such a filled row fails the same conditions, since none of
 //! them holds for NULL.
+//!
+//! IS NULL is no such condition: it holds for filled rows. `plan` takes it only for leaves that are there in any case.
 
 use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@
 //! `analyze` turns it into a [`model::Query`]. The tree does not leave this folder.
 
 mod analyze;
+mod catalogs;
 mod cursor;
 mod ddl;
 pub mod facts;
@@ -181,6 +182,9 @@ fn query(
     let starts: Vec<u32> = source.literals.iter().map(|it| it.start).filter(|it| !folded(*it)).collect();
     let work = |inline: bool, names: Names<'_>| -> Result<Query, ClientError> {
         let Some((statement, removed)) = read::parse(source.text, &lexemes) else {
+            if catalogs::only(source.text, &lexemes, &names) {
+                return Ok(catalogs::query());
+            }
             return Err(session::unreadable(first_word(source.text, &lexemes)));
         };
         let input = analyze::Input {

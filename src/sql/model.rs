@@ -408,6 +408,8 @@ pub enum ConflictTarget {
 pub struct Notes {
     /// A function that no list knows.
     pub unreviewed: Option<String>,
+    /// A function of `pg_catalog` that no list knows: it may be called where only catalogs are read.
+    pub unlisted: Option<String>,
     /// now() and its family.
     pub now: bool,
     /// A volatile or otherwise per-server function: the answer depends on where and how often it runs.

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -128,6 +130,24 @@ impl fmt::Display for Finding {
         };
         write!(f, "{word}[{}]: {}\n  help: {}", self.code, self.message, self.hint)
     }
+}
+
+/// The schema with every unfit table marked, so that planning refuses what must not be done with it.
+#[must_use]
+pub(super) fn marked(mut schema: Schema, unfit: &HashMap<TableName, Unfit>) -> Schema {
+    let mut names: Vec<&TableName> = unfit.keys().collect();
+    names.sort();
+    for name in names {
+        let (Some(relation), Some(unfit)) = (schema.relations.get_mut(name), unfit.get(name)) else { continue };
+        let mark = crate::schema::Unfit {
+            writes_only: unfit.refuses == Refuses::Writes,
+            message: unfit.message.clone(),
+            hint: unfit.hint.clone(),
+        };
+        schema.digest = foldhash::fast::FixedState::default().hash_one((schema.digest, name, &mark));
+        Arc::make_mut(relation).unfit = Some(mark);
+    }
+    schema
 }
 
 /// Compares every table of the map with the schemas of the shards, in the map's order (`None`: not read). A shard that

@@ -170,6 +170,7 @@ impl Build {
             foreign_keys: Vec::new(),
             definition: definition.map(Arc::from),
             persistence: persistence.chars().next().unwrap_or('p'),
+            unfit: None,
         };
         self.relations.insert(oid, relation);
     }

@@ -207,12 +207,14 @@ impl SchemaState {
         };
         let schemas: Vec<_> = catalogs.iter().map(|it| it.as_ref().map(|it| it.schema.as_ref())).collect();
         let findings = fit::compare(database, &schemas);
-        let schema = fit::planning_schema(database, &schemas).map(|new| match former {
-            // The same schema keeps its Arc: plans made for it stay good.
-            Some(former) if former.digest == new.digest => former,
-            _ => Arc::new(new),
-        });
-        Self { schema, type_oids: catalogs.iter().map(oids).collect(), unfit: Unfit::of(&findings), findings, catalogs }
+        let unfit = Unfit::of(&findings);
+        let schema =
+            fit::planning_schema(database, &schemas).map(|new| fit::marked(new, &unfit)).map(|new| match former {
+                // The same schema keeps its Arc: plans made for it stay good.
+                Some(former) if former.digest == new.digest => former,
+                _ => Arc::new(new),
+            });
+        Self { schema, type_oids: catalogs.iter().map(oids).collect(), unfit, findings, catalogs }
     }
 }
 

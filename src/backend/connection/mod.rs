@@ -3,6 +3,7 @@
 pub mod login;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -19,10 +20,14 @@ use tokio::io::ReadBuf;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
 use crate::clock::Tick;
+use crate::net::ClientTls;
 use crate::net::Stream;
 
 /// How many prepared statements one server connection keeps; the one used longest ago is closed for a new one.
 pub const PREPARED_MAX: usize = 500;
+
+/// How many statements may be in doubt on a connection that is kept.
+const DOUBTFUL_MAX: usize = 100;
 
 /// The largest message other than a row that a server may send.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -46,12 +51,14 @@ pub struct Connection {
     /// Prepared statements by global number, with the moment of their last use (a counter).
     prepared: HashMap<u64, u64>,
     prepared_clock: u64,
+    /// Statements of which it is not known whether they are prepared here.
+    doubtful: HashSet<u64>,
     /// The statement that its unnamed statement holds; 0: unknown or none.
     pub unnamed: u64,
     /// The server's process.
     pub pid: u32,
-    /// The key that a cancel request needs.
-    pub key: Vec<u8>,
+    /// How what it runs is cancelled.
+    pub target: Arc<CancelTarget>,
     /// When it was opened.
     pub opened: Tick,
     /// The worker whose reactor watches it.
@@ -60,6 +67,21 @@ pub struct Connection {
     pub used: bool,
     /// Its place in the pool's count; given back when the connection is dropped.
     pub slot: Slot,
+}
+
+/// Where and how what a connection runs is cancelled.
+#[derive(Debug)]
+pub struct CancelTarget {
+    /// The server's host.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// TLS toward it: a cancel request travels as its session does.
+    pub tls: ClientTls,
+    /// The server's process.
+    pub pid: u32,
+    /// The key that a cancel request needs.
+    pub key: Vec<u8>,
 }
 
 /// What stands at the front of the inbox. Ranges are of [`Connection::bytes`].
@@ -74,7 +96,7 @@ pub enum Piece {
 impl Connection {
     /// Takes over a stream that has just logged in.
     #[must_use]
-    pub fn new(stream: Stream, pid: u32, key: Vec<u8>, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
+    pub fn new(stream: Stream, target: CancelTarget, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
         Self {
             stream,
             inbox: leftover.to_vec(),
@@ -84,9 +106,10 @@ impl Connection {
             settings: Arc::default(),
             prepared: HashMap::new(),
             prepared_clock: 0,
+            doubtful: HashSet::new(),
             unnamed: 0,
-            pid,
-            key,
+            pid: target.pid,
+            target: Arc::new(target),
             opened,
             home,
             used: false,
@@ -274,14 +297,28 @@ impl Connection {
         Some(oldest)
     }
 
-    /// Notes a statement as not prepared here (any more).
-    pub fn forget_prepared(&mut self, statement: u64) {
+    /// Notes that nobody knows whether a statement is prepared here: what would tell was skipped.
+    pub fn doubt_prepared(&mut self, statement: u64) {
         self.prepared.remove(&statement);
+        self.doubtful.insert(statement);
+    }
+
+    /// Whether the statement may be here although [`Self::has_prepared`] denies it, so that it must be closed before it
+    /// is prepared. Ends the doubt.
+    pub fn take_doubt(&mut self, statement: u64) -> bool {
+        self.doubtful.remove(&statement)
+    }
+
+    /// Whether little enough is in doubt that the connection is worth keeping.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.doubtful.len() <= DOUBTFUL_MAX
     }
 
     /// Notes that no statement is prepared here any more.
     pub fn forget_all_prepared(&mut self) {
         self.prepared.clear();
+        self.doubtful.clear();
         self.unnamed = 0;
     }
 }

@@ -450,6 +450,11 @@ impl Analyzer<'_> {
         }
         let class = if system_schema { functions::class(name) } else { None };
         let Some(class) = class else {
+            if candidates.is_empty() && functions::is_catalog(parts) {
+                self.query.notes.catalog.get_or_insert_with(|| name.to_string());
+                self.query.notes.unlisted.get_or_insert_with(|| format!("function {}", parts.join(".")));
+                return Ok(());
+            }
             if candidates.is_empty() || !safe {
                 return self.unreviewed(format!("function {}", parts.join(".")));
             }

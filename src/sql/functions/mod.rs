@@ -4,6 +4,7 @@
 //! stands in none of them is not called on part of the data.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 /// What a built-in function is to a router.
@@ -110,9 +111,72 @@ pub(crate) fn class(name: &str) -> Option<Class> {
     classes.get(name).copied()
 }
 
+/// What a function of `pg_catalog` begins with that touches files, other sessions or the server itself, or runs SQL.
+const BEYOND_CATALOGS: &[&str] = &[
+    "binary_upgrade_",
+    "brin_desummarize",
+    "brin_summarize",
+    "currtid",
+    "gin_clean",
+    "lo_",
+    "loread",
+    "lowrite",
+    "pg_advisory",
+    "pg_backup_",
+    "pg_clear_",
+    "pg_copy_",
+    "pg_create_",
+    "pg_drop_",
+    "pg_export",
+    "pg_file_",
+    "pg_import_",
+    "pg_log_",
+    "pg_logical_",
+    "pg_ls_",
+    "pg_nextoid",
+    "pg_promote",
+    "pg_read_",
+    "pg_reload",
+    "pg_replication_",
+    "pg_restore_",
+    "pg_rotate",
+    "pg_set_",
+    "pg_start_",
+    "pg_stat_file",
+    "pg_stat_force",
+    "pg_stat_reset",
+    "pg_stop_",
+    "pg_switch_",
+    "pg_sync_",
+    "pg_wal_replay_",
+];
+
+/// Whether an unlisted function is Postgres's own and may be called by a statement that reads only catalogs: such a
+/// statement goes whole to the catalog shard. A bare name counts when it begins as only Postgres's own do; another could
+/// be a user's that was made a moment ago.
+pub(crate) fn is_catalog(parts: &[Arc<str>]) -> bool {
+    let name = match parts {
+        [schema, name] if &**schema == "pg_catalog" => name,
+        [name] if name.starts_with("pg_") => name,
+        _ => return false,
+    };
+    !BEYOND_CATALOGS.iter().any(|it| name.starts_with(it))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unlisted_functions_are_for_catalogs_unless_they_reach_beyond() {
+        let is_catalog = |name: &str| is_catalog(&name.split('.').map(Arc::from).collect::<Vec<_>>());
+        for name in ["pg_relation_is_publishable", "pg_catalog.pg_sequence_last_value", "pg_catalog.amvalidate"] {
+            assert!(is_catalog(name), "{name}");
+        }
+        for name in ["pg_read_file", "pg_catalog.lo_get", "pg_reload_conf", "peek", "public.pg_peek", "dblink"] {
+            assert!(!is_catalog(name), "{name}");
+        }
+    }
 
     #[test]
     fn dangerous_functions_are_on_no_harmless_list() {

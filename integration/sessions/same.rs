@@ -1,0 +1,784 @@
+//! The same bytes said to the proxy and to one plain Postgres must be answered alike: types of messages in order,
+//! SQLSTATEs, tags, columns, rows, and what ReadyForQuery says.
+
+use crate::house::House;
+use crate::wire::Trouble;
+use crate::wire::Wire;
+use crate::wire::about;
+use crate::wire::bind;
+use crate::wire::execute;
+use crate::wire::flush;
+use crate::wire::message;
+use crate::wire::parse;
+use crate::wire::query;
+use crate::wire::sync;
+
+/// One thing of a script.
+enum Say {
+    /// Bytes, without waiting.
+    Only(Vec<u8>),
+    /// Bytes, and then wait for so many messages of that type.
+    Then(Vec<u8>, u8, usize),
+}
+
+struct Case {
+    name: &'static str,
+    script: Vec<Say>,
+}
+
+/// Queries, each answered before the next.
+fn queries(name: &'static str, texts: &[&str]) -> Case {
+    Case { name, script: texts.iter().map(|sql| Say::Then(query(sql), b'Z', 1)).collect() }
+}
+
+/// Batches, each with its Sync.
+fn batches(name: &'static str, batches: Vec<Vec<Vec<u8>>>) -> Case {
+    let script = batches
+        .into_iter()
+        .map(|mut batch| {
+            batch.push(sync());
+            Say::Then(batch.concat(), b'Z', 1)
+        })
+        .collect();
+    Case { name, script }
+}
+
+/// Parse, Bind, Describe and Execute by the unnamed statement.
+fn run(sql: &str, values: &[&str]) -> Vec<u8> {
+    [parse("", sql), bind("", "", values), about(b'D', b'P', ""), execute("", 0)].concat()
+}
+
+fn data(text: &str) -> Vec<u8> {
+    message(b'd', text.as_bytes())
+}
+
+fn copy_done() -> Vec<u8> {
+    message(b'c', &[])
+}
+
+fn copy_fail() -> Vec<u8> {
+    message(b'f', b"enough\0")
+}
+
+/// {A} and {B} live on one shard, {C} on the other.
+fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
+    let (a, b, c) = (a.to_string(), b.to_string(), c.to_string());
+    let (a, b, c) = (a.as_str(), b.as_str(), c.as_str());
+    let f = |sql: &str| sql.replace("{A}", a).replace("{B}", b).replace("{C}", c);
+    let ins = "INSERT INTO customers VALUES ($1, 'x') RETURNING id";
+    let sel = "SELECT name FROM customers WHERE id = $1";
+    let upd = "UPDATE customers SET name = $2 WHERE id = $1";
+    let bad = "INSERT INTO customers VALUES ($1, 1/(length($2)-length($2)))";
+    let copy = "COPY settings FROM STDIN";
+    let fq = |name, texts: &[&str]| {
+        let texts: Vec<String> = texts.iter().map(|sql| f(sql)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        queries(name, &texts)
+    };
+    let mut cases = vec![
+        batches(
+            "parse error in the middle",
+            vec![
+                vec![run(ins, &[a]), parse("", "SELEC 1"), bind("", "", &[]), execute("", 0), run(sel, &[a])],
+                vec![run(sel, &[a])],
+            ],
+        ),
+        batches(
+            "run-time error in the middle",
+            vec![vec![run(ins, &[a]), run(bad, &[b, "x"]), run(ins, &[b])], vec![run(sel, &[a]), run(sel, &[b])]],
+        ),
+        batches(
+            "an error on one shard, then the other",
+            vec![
+                vec![run(sel, &["x"]), run(sel, &[c])],
+                vec![run(sel, &[c]), run(sel, &[a])],
+                vec![
+                    run("SELECT 1/(id - id) FROM customers WHERE id = $1", &[a]),
+                    run("SELECT name, id FROM customers WHERE id = $1", &[c]),
+                ],
+                vec![run("SELECT name, id FROM customers WHERE id = $1", &[c])],
+            ],
+        ),
+        batches(
+            "named statements, an error on one shard, then the other",
+            vec![
+                vec![parse("i", "INSERT INTO customers VALUES ($1, 'x')"), bind("", "i", &[a]), execute("", 0)],
+                vec![
+                    parse("one", "SELECT 1/(id - id) FROM customers WHERE id = $1"),
+                    bind("", "one", &[a]),
+                    execute("", 0),
+                    parse("two", "SELECT name || 'z' FROM customers WHERE id = $1"),
+                    bind("", "two", &[c]),
+                    execute("", 0),
+                ],
+                vec![
+                    parse("two", "SELECT name || 'z' FROM customers WHERE id = $1"),
+                    bind("", "two", &[c]),
+                    execute("", 0),
+                ],
+                vec![bind("", "two", &[a]), execute("", 0), bind("", "two", &[c]), execute("", 0)],
+            ],
+        ),
+        batches("bind to a missing statement", vec![vec![bind("", "nix", &[]), execute("", 0)], vec![run(sel, &[a])]]),
+        batches(
+            "too few values",
+            vec![vec![parse("n", sel), bind("", "n", &[]), execute("", 0)], vec![bind("", "n", &[a]), execute("", 0)]],
+        ),
+        batches("a value that is no number", vec![vec![parse("n", sel), bind("", "n", &["x"]), execute("", 0)]]),
+        batches(
+            "execute of a missing portal",
+            vec![vec![execute("nix", 0)], vec![about(b'D', b'P', "nix")], vec![about(b'D', b'S', "nix")]],
+        ),
+        batches("close of what is not there", vec![vec![about(b'C', b'S', "nix"), about(b'C', b'P', "nix")]]),
+        batches(
+            "a name used twice",
+            vec![vec![parse("n", "SELECT 1"), parse("n", "SELECT 2")], vec![bind("", "n", &[]), execute("", 0)]],
+        ),
+        batches(
+            "a name closed and used again",
+            vec![
+                vec![
+                    parse("n", "SELECT 1"),
+                    about(b'C', b'S', "n"),
+                    parse("n", "SELECT 'two'"),
+                    about(b'D', b'S', "n"),
+                    bind("", "n", &[]),
+                    execute("", 0),
+                ],
+                vec![about(b'C', b'S', "n")],
+                vec![bind("", "n", &[]), execute("", 0)],
+            ],
+        ),
+        batches(
+            "empty queries",
+            vec![
+                vec![run("", &[])],
+                vec![parse("e", ""), about(b'D', b'S', "e"), bind("", "e", &[]), execute("", 0)],
+                vec![],
+            ],
+        ),
+        batches(
+            "named portals with row limits",
+            vec![
+                vec![run("BEGIN", &[])],
+                vec![
+                    parse("g", "SELECT generate_series(1, 5)"),
+                    bind("p", "g", &[]),
+                    execute("p", 2),
+                    bind("q", "g", &[]),
+                    execute("q", 3),
+                    execute("p", 2),
+                    execute("p", 2),
+                    execute("p", 2),
+                ],
+                vec![execute("q", 0), about(b'C', b'P', "p"), execute("p", 0)],
+                vec![run("ROLLBACK", &[])],
+            ],
+        ),
+        batches(
+            "a portal ends with its transaction",
+            vec![
+                vec![parse("g", "SELECT generate_series(1, 5)"), bind("p", "g", &[]), execute("p", 2)],
+                vec![execute("p", 2)],
+            ],
+        ),
+        batches(
+            "a portal outside a transaction in one batch",
+            vec![vec![
+                parse("g", "SELECT generate_series(1, 5)"),
+                bind("", "g", &[]),
+                execute("", 2),
+                execute("", 2),
+                execute("", 0),
+            ]],
+        ),
+        batches(
+            "a write again by the same portal",
+            vec![vec![parse("", ins), bind("", "", &[a]), execute("", 0), execute("", 0)], vec![run(sel, &[a])]],
+        ),
+        batches(
+            "transactions within a batch",
+            vec![
+                vec![
+                    run("BEGIN", &[]),
+                    run(ins, &[a]),
+                    run("SAVEPOINT s", &[]),
+                    run(upd, &[a, "y"]),
+                    run("ROLLBACK TO s", &[]),
+                    run(sel, &[a]),
+                    run("COMMIT", &[]),
+                ],
+                vec![run(sel, &[a])],
+                vec![run("BEGIN", &[]), run(upd, &[a, "z"])],
+                vec![run("ROLLBACK", &[])],
+                vec![run(sel, &[a])],
+            ],
+        ),
+        batches(
+            "begin behind a statement",
+            vec![
+                vec![run(ins, &[a]), run("BEGIN", &[]), run(ins, &[b])],
+                vec![run("ROLLBACK", &[])],
+                vec![run(sel, &[a])],
+            ],
+        ),
+        batches(
+            "begin behind an error",
+            vec![vec![run("SELECT 1/0", &[]), run("BEGIN", &[]), run(ins, &[b])], vec![run(sel, &[b])]],
+        ),
+        batches(
+            "commit and go on in a batch",
+            vec![
+                vec![run("BEGIN", &[]), run(ins, &[a]), run("COMMIT", &[]), run(ins, &[b]), run("SELECT 1/0", &[])],
+                vec![run(sel, &[a]), run(sel, &[b])],
+            ],
+        ),
+        batches(
+            "an error within a transaction",
+            vec![
+                vec![run("BEGIN", &[]), run(ins, &[a])],
+                vec![run("SELECT 1/0", &[]), run(ins, &[b])],
+                vec![run(sel, &[a])],
+                vec![parse("n", "SELECT 1")],
+                vec![run("COMMIT", &[])],
+                vec![run(sel, &[a])],
+            ],
+        ),
+        batches(
+            "an error, then back to a savepoint",
+            vec![
+                vec![run("BEGIN", &[]), run(ins, &[a]), run("SAVEPOINT s", &[])],
+                vec![run(ins, &[a])],
+                vec![run("ROLLBACK TO s", &[]), run(upd, &[a, "back"])],
+                vec![run("COMMIT", &[]), run(sel, &[a])],
+            ],
+        ),
+        batches(
+            "savepoints outside",
+            vec![vec![run("SAVEPOINT s", &[])], vec![run("ROLLBACK", &[])], vec![run("COMMIT", &[])]],
+        ),
+        Case {
+            name: "flush without sync",
+            script: vec![
+                Say::Then([run(ins, &[a]), flush()].concat(), b'C', 1),
+                Say::Then([run(sel, &[a]), flush()].concat(), b'C', 1),
+                Say::Then(sync(), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "an error, flush, then sync",
+            script: vec![
+                Say::Then([run(ins, &[a]), flush()].concat(), b'C', 1),
+                Say::Then([parse("", "SELECT 1/0"), bind("", "", &[]), execute("", 0), flush()].concat(), b'E', 1),
+                Say::Only([run(sel, &[a]), flush()].concat()),
+                Say::Then(sync(), b'Z', 1),
+                Say::Then([run(sel, &[a]), sync()].concat(), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "an error on one shard, flush, then sync",
+            script: vec![
+                Say::Then([run(sel, &[a]), flush()].concat(), b'C', 1),
+                Say::Then(
+                    [
+                        parse("", "SELECT 1/(id-id+length('')) FROM customers WHERE id = 0 OR 1/(length($1)-1) = 1"),
+                        flush(),
+                    ]
+                    .concat(),
+                    b'1',
+                    1,
+                ),
+                Say::Then([bind("", "", &["x"]), execute("", 0), flush()].concat(), b'E', 1),
+                Say::Then(sync(), b'Z', 1),
+                Say::Then([run(sel, &[c]), sync()].concat(), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "parse and flush, then the rest",
+            script: vec![
+                Say::Then([parse("s", sel), about(b'D', b'S', "s"), flush()].concat(), b'T', 1),
+                Say::Then([bind("", "s", &[c]), execute("", 0), sync()].concat(), b'Z', 1),
+                Say::Then([bind("", "s", &[a]), execute("", 0), sync()].concat(), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "a query between",
+            script: vec![
+                Say::Then([run(ins, &[a]), query(&f("SELECT name FROM customers WHERE id = {A}"))].concat(), b'Z', 1),
+                Say::Then(sync(), b'Z', 1),
+                Say::Then(query(&f("SELECT name FROM customers WHERE id = {A}")), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "a query is skipped up to sync",
+            script: vec![
+                Say::Then(
+                    [parse("", "SELECT 1/0"), bind("", "", &[]), execute("", 0), query("SELECT 5"), sync()].concat(),
+                    b'Z',
+                    1,
+                ),
+                Say::Then(query("SELECT 6"), b'Z', 1),
+            ],
+        },
+        batches(
+            "the unnamed statement stays beyond sync",
+            vec![
+                vec![parse("", sel), bind("", "", &[a]), execute("", 0)],
+                vec![bind("", "", &[c]), execute("", 0)],
+                vec![bind("", "", &[b]), about(b'D', b'P', ""), execute("", 0)],
+                vec![about(b'D', b'S', "")],
+            ],
+        ),
+        Case {
+            name: "the unnamed statement ends with a query",
+            script: vec![
+                Say::Then([parse("", sel), bind("", "", &[a]), execute("", 0), sync()].concat(), b'Z', 1),
+                Say::Then(query("SELECT 1"), b'Z', 1),
+                Say::Then([bind("", "", &[a]), execute("", 0), sync()].concat(), b'Z', 1),
+            ],
+        },
+        fq(
+            "several in one query on one shard",
+            &[
+                "INSERT INTO customers VALUES ({A}, 'a'); INSERT INTO customers VALUES ({B}, 'b'); SELECT 1",
+                "UPDATE customers SET name = 'u' WHERE id = {A}; SELECT 1/0; UPDATE customers SET name = 'v' WHERE id = {B}",
+                "SELECT name FROM customers WHERE id = {A}; SELECT name FROM customers WHERE id = {B}",
+            ],
+        ),
+        fq(
+            "several in one query with transactions",
+            &[
+                "BEGIN; INSERT INTO customers VALUES ({A}, 'a'); COMMIT; INSERT INTO customers VALUES ({B}, 'b'); SELECT 1/0",
+                "SELECT id FROM customers WHERE id = {A}; SELECT id FROM customers WHERE id = {B}",
+                "INSERT INTO customers VALUES ({B}, 'b'); BEGIN; SELECT 1/0",
+                "ROLLBACK",
+                "SELECT id FROM customers WHERE id = {B}",
+                "INSERT INTO customers VALUES ({B}, 'b'); ROLLBACK; SELECT id FROM customers WHERE id = {B}",
+                "INSERT INTO customers VALUES ({B}, 'b'); COMMIT; SELECT id FROM customers WHERE id = {B}",
+                "; ;",
+                "",
+                "SELECT 1;;SELECT 2",
+                "BEGIN; SELECT 1",
+                "SELECT 2; COMMIT",
+                "BEGIN; BEGIN; ROLLBACK; ROLLBACK",
+            ],
+        ),
+        fq(
+            "several in one query, reading across",
+            &[
+                "INSERT INTO customers VALUES ({C}, 'c')",
+                "INSERT INTO customers VALUES ({A}, 'a'); SELECT id FROM customers WHERE id = {C}; SELECT id FROM customers WHERE id = {A}",
+            ],
+        ),
+        fq(
+            "transactions",
+            &[
+                "BEGIN",
+                "INSERT INTO customers VALUES ({A}, 'a')",
+                "SELECT id FROM customers WHERE id = {C}",
+                "SAVEPOINT a",
+                "INSERT INTO customers VALUES ({A}, 'a')",
+                "SELECT 1",
+                "SAVEPOINT b",
+                "ROLLBACK TO a",
+                "RELEASE a",
+                "ROLLBACK TO a",
+                "COMMIT",
+                "SELECT id FROM customers WHERE id = {A}",
+                "COMMIT",
+                "ROLLBACK",
+                "COMMIT AND CHAIN",
+                "BEGIN",
+                "COMMIT AND CHAIN",
+                "SELECT 1",
+                "ROLLBACK AND CHAIN",
+                "ROLLBACK",
+                "BEGIN READ ONLY",
+                "INSERT INTO customers VALUES ({B}, 'b')",
+                "ROLLBACK",
+                "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                "SHOW transaction_isolation",
+                "COMMIT",
+                "START TRANSACTION",
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "SELECT id FROM customers WHERE id = {A}",
+                "SHOW transaction_isolation",
+                "END",
+            ],
+        ),
+        fq(
+            "settings",
+            &[
+                "SET work_mem = '3MB'",
+                "SHOW work_mem",
+                "BEGIN",
+                "SET work_mem = '5MB'",
+                "SET LOCAL search_path = pg_catalog",
+                "SHOW search_path",
+                "ROLLBACK",
+                "SHOW work_mem",
+                "SHOW search_path",
+                "SET work_mem = 'nonsense'",
+                "SHOW work_mem",
+                "SET LOCAL work_mem = '9MB'",
+                "SHOW work_mem",
+                "RESET work_mem",
+                "SHOW work_mem",
+                "SET nix = 1",
+                "SET a.b = 'c'",
+                "SHOW a.b",
+                "RESET ALL",
+                "SET TIME ZONE 'UTC'",
+                "SHOW timezone",
+                "SET datestyle = 'German'",
+                "SELECT date '2020-02-01'",
+                "SET application_name = 'other'",
+                "RESET application_name",
+                "SHOW application_name",
+                "BEGIN",
+                "SET TIME ZONE 'Europe/Berlin'",
+                "SAVEPOINT s",
+                "SET TIME ZONE 'Asia/Tokyo'",
+                "ROLLBACK TO s",
+                "SHOW timezone",
+                "COMMIT",
+                "SHOW timezone",
+                "DISCARD ALL",
+                "SHOW timezone",
+                "SHOW datestyle",
+                "SELECT set_config('work_mem', '7MB', false)",
+                "SHOW work_mem",
+                "BEGIN",
+                "SELECT set_config('work_mem', '8MB', true)",
+                "SHOW work_mem",
+                "COMMIT",
+                "SHOW work_mem",
+                "BEGIN",
+                "SELECT set_config('work_mem', '11MB', false)",
+                "ROLLBACK",
+                "SHOW work_mem",
+                "SET work_mem = '2MB'; SHOW work_mem; SELECT 1/0",
+                "SHOW work_mem",
+            ],
+        ),
+        fq(
+            "a wrong setting costs nothing in a transaction",
+            &[
+                "BEGIN",
+                "INSERT INTO customers VALUES ({A}, 'a')",
+                "SAVEPOINT s",
+                "SET work_mem = 'nonsense'",
+                "ROLLBACK TO s",
+                "COMMIT",
+                "SELECT id FROM customers WHERE id = {A}",
+            ],
+        ),
+        fq(
+            "a wrong setting costs no temporary table",
+            &[
+                "CREATE TEMP TABLE tt (i int)",
+                "SET work_mem = 'nonsense'",
+                "INSERT INTO tt VALUES (1)",
+                "SELECT * FROM tt",
+                "DROP TABLE tt",
+            ],
+        ),
+        fq(
+            "prepare and execute",
+            &[
+                "PREPARE p (bigint) AS SELECT name FROM customers WHERE id = $1",
+                "INSERT INTO customers VALUES ({A}, 'a')",
+                "EXECUTE p({A})",
+                "EXECUTE p({C})",
+                "EXECUTE nix",
+                "PREPARE p AS SELECT 1",
+                "DEALLOCATE p",
+                "EXECUTE p({A})",
+                "DEALLOCATE p",
+                "PREPARE p AS SELECT 1",
+                "DEALLOCATE ALL",
+                "EXECUTE p",
+                "BEGIN",
+                "PREPARE q AS SELECT 1",
+                "ROLLBACK",
+                "EXECUTE q",
+                "PREPARE bad AS SELEC",
+            ],
+        ),
+        fq(
+            "cursors",
+            &[
+                "INSERT INTO customers VALUES ({A}, 'a')",
+                "DECLARE c CURSOR FOR SELECT generate_series(1, 5)",
+                "BEGIN",
+                "DECLARE c CURSOR FOR SELECT generate_series(1, 5)",
+                "FETCH 2 FROM c",
+                "MOVE 1 IN c",
+                "FETCH ALL c",
+                "CLOSE c",
+                "FETCH c",
+                "ROLLBACK",
+                "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 3)",
+                "FETCH 1 FROM h",
+                "FETCH 1 FROM h",
+                "CLOSE h",
+                "FETCH h",
+                "BEGIN",
+                "DECLARE h SCROLL CURSOR WITH HOLD FOR SELECT name FROM customers WHERE id = {A}",
+                "COMMIT",
+                "FETCH ALL h",
+                "CLOSE ALL",
+            ],
+        ),
+        Case {
+            name: "copy",
+            script: vec![
+                Say::Then(query(copy), b'G', 1),
+                Say::Then([data("a\t1\nb\t"), data("2\n"), copy_done()].concat(), b'Z', 1),
+                Say::Then(query("COPY settings TO STDOUT"), b'Z', 1),
+                Say::Then(query(copy), b'G', 1),
+                Say::Then([data("c\t1\n"), copy_fail()].concat(), b'Z', 1),
+                Say::Then(query(copy), b'G', 1),
+                Say::Then([data("a\t1\n"), copy_done()].concat(), b'Z', 1),
+                Say::Then(query("SELECT count(*) FROM settings"), b'Z', 1),
+                Say::Then(query("DELETE FROM settings"), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "copy that the server breaks off",
+            script: vec![
+                Say::Then(query(copy), b'G', 1),
+                Say::Then(data("one\ttwo\tthree\n"), b'E', 1),
+                Say::Then([data("more\t1\n"), copy_done(), query("SELECT 8")].concat(), b'Z', 2),
+            ],
+        },
+        Case {
+            name: "extended copy",
+            script: vec![
+                Say::Then([run(copy, &[]), sync()].concat(), b'G', 1),
+                Say::Then([data("e\t1\n"), copy_done(), sync()].concat(), b'Z', 1),
+                Say::Then([run(copy, &[]), flush()].concat(), b'G', 1),
+                Say::Then([data("f\t1\n"), copy_done(), flush()].concat(), b'C', 1),
+                Say::Then(sync(), b'Z', 1),
+                Say::Then([run(copy, &[]), sync()].concat(), b'G', 1),
+                Say::Then([data("g\t1\n"), copy_fail(), sync()].concat(), b'Z', 1),
+                Say::Then([run("COPY settings TO STDOUT", &[]), sync()].concat(), b'Z', 1),
+                Say::Then([run(copy, &[]), sync()].concat(), b'G', 1),
+                Say::Then(data("one\ttwo\tthree\n"), b'E', 1),
+                Say::Then([data("more\t1\n"), copy_done(), sync()].concat(), b'Z', 1),
+                Say::Then(query("DELETE FROM settings"), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "copy in a transaction that fails",
+            script: vec![
+                Say::Then(query("BEGIN"), b'Z', 1),
+                Say::Then(query(copy), b'G', 1),
+                Say::Then([data("c\t1\n"), copy_fail()].concat(), b'Z', 1),
+                Say::Then(query("SELECT 1"), b'Z', 1),
+                Say::Then(query("ROLLBACK"), b'Z', 1),
+            ],
+        },
+        fq(
+            "notify and listen",
+            &[
+                "LISTEN ears",
+                "NOTIFY ears, 'hello'",
+                "SELECT pg_notify('ears', 'again')",
+                "UNLISTEN ears",
+                "NOTIFY ears, 'nobody'",
+                "LISTEN a; LISTEN b",
+                "UNLISTEN *",
+            ],
+        ),
+        fq(
+            "errors of statements",
+            &[
+                "SELECT * FROM nix",
+                "SELEC",
+                "SELECT nix FROM customers WHERE id = {A}",
+                "INSERT INTO customers VALUES ({A})",
+                "INSERT INTO customers VALUES ({A})",
+                "SELECT 'a' + 1",
+                "SELECT pg_catalog.nix(1)",
+            ],
+        ),
+        fq(
+            "big rows",
+            &["SELECT repeat('x', 50000000)", "SELECT repeat('y', 100000) FROM generate_series(1, 100)", "SELECT 1"],
+        ),
+        fq(
+            "temporary tables",
+            &[
+                "CREATE TEMP TABLE tt (i int)",
+                "INSERT INTO tt VALUES (1)",
+                "SELECT i FROM tt",
+                "BEGIN",
+                "INSERT INTO tt VALUES (2)",
+                "ROLLBACK",
+                "SELECT count(*) FROM tt",
+                "DISCARD TEMP",
+                "SELECT i FROM tt",
+                "BEGIN",
+                "CREATE TEMP TABLE tt (i int) ON COMMIT DROP",
+                "SELECT count(*) FROM tt",
+                "COMMIT",
+                "SELECT i FROM tt",
+            ],
+        ),
+        fq(
+            "advisory locks",
+            &[
+                "SELECT pg_advisory_lock(5)",
+                "SELECT pg_try_advisory_lock(5)",
+                "SELECT pg_advisory_unlock(5)",
+                "SELECT pg_advisory_unlock(5)",
+                "SELECT pg_advisory_unlock_all()",
+                "PREPARE lock AS SELECT pg_advisory_lock(6)",
+                "EXECUTE lock",
+                "SELECT pg_advisory_unlock(6)",
+                "DEALLOCATE lock",
+            ],
+        ),
+        Case {
+            name: "ddl and what was prepared",
+            script: vec![
+                Say::Then(
+                    [parse("star", "SELECT * FROM settings"), bind("", "star", &[]), execute("", 0), sync()].concat(),
+                    b'Z',
+                    1,
+                ),
+                Say::Then(query("ALTER TABLE settings ADD COLUMN more int"), b'Z', 1),
+                Say::Then([bind("", "star", &[]), execute("", 0), sync()].concat(), b'Z', 1),
+                Say::Then(
+                    [
+                        parse("more", "SELECT * FROM settings"),
+                        about(b'D', b'S', "more"),
+                        bind("", "more", &[]),
+                        execute("", 0),
+                        sync(),
+                    ]
+                    .concat(),
+                    b'Z',
+                    1,
+                ),
+                Say::Then(query("ALTER TABLE settings DROP COLUMN more"), b'Z', 1),
+            ],
+        },
+    ];
+    // A thousand statements without reading an answer.
+    let mut pipeline = Vec::new();
+    for at in 0..1000 {
+        let key = [a, b, c][at % 3];
+        pipeline.push(parse("", sel));
+        pipeline.push(bind("", "", &[if at % 100 == 50 { "x" } else { key }]));
+        pipeline.push(execute("", 0));
+        pipeline.push(sync());
+    }
+    cases.push(Case { name: "a thousand statements ahead", script: vec![Say::Then(pipeline.concat(), b'Z', 1000)] });
+    let batch: Vec<Vec<u8>> =
+        (0..5000).map(|at| [bind("", "s", &[[a, b, c][at % 3]]), execute("", 0)].concat()).collect();
+    cases.push(batches("five thousand executions in one batch", vec![vec![parse("s", sel)], batch]));
+    cases
+}
+
+fn play(wire: &mut Wire, script: &[Say]) -> Vec<String> {
+    let mut all = Vec::new();
+    for say in script {
+        let heard = match say {
+            Say::Only(bytes) => {
+                wire.say(bytes).expect("it is taken");
+                continue;
+            }
+            Say::Then(bytes, until, count) => {
+                // A long pipeline is said while the answers are read.
+                let mut mouth = wire.mouth().expect("a second handle");
+                let bytes = bytes.clone();
+                let saying = std::thread::spawn(move || std::io::Write::write_all(&mut mouth, &bytes));
+                let heard = wire.hear(*until, *count);
+                if heard.is_ok() {
+                    let _ = saying.join();
+                }
+                heard
+            }
+        };
+        match heard {
+            Ok(heard) => all.extend(heard),
+            Err(Trouble::Hang(heard)) => {
+                all.extend(heard);
+                all.push("hangs".to_owned());
+                return all;
+            }
+            Err(Trouble::Closed(heard)) => {
+                all.extend(heard);
+                all.push("closed".to_owned());
+                return all;
+            }
+        }
+    }
+    all
+}
+
+/// What must agree: everything but the words of errors. Settings may be reported anywhere before ReadyForQuery.
+fn compared(heard: &[String]) -> Vec<String> {
+    let mut sorted: Vec<&String> = Vec::new();
+    let mut settings = Vec::new();
+    for line in heard {
+        if line.starts_with("S ") {
+            settings.push(line);
+            continue;
+        }
+        if line.starts_with("Z ") {
+            settings.sort();
+            sorted.append(&mut settings);
+        }
+        sorted.push(line);
+    }
+    sorted
+        .into_iter()
+        .map(|line| match line.split_once(" # ") {
+            Some((head, _)) if line.starts_with("E ") || line.starts_with("N ") => head.to_owned(),
+            _ => line.clone(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_same_bytes_are_answered_alike() {
+    let house = House::build("size: 3", "");
+    let keys = house.keys();
+    let only = std::env::var("SESSIONS_CASE").ok();
+    let mut wrong = Vec::new();
+    for case in cases(keys) {
+        if only.as_ref().is_some_and(|only| !case.name.contains(only.as_str())) {
+            continue;
+        }
+        for shard in [0, 1] {
+            house.node(shard).rows("DELETE FROM customers");
+        }
+        house.plain().rows("DELETE FROM customers");
+        let ours = play(&mut house.client(), &case.script);
+        let theirs = play(&mut house.plain(), &case.script);
+        if compared(&ours) != compared(&theirs) {
+            let same = compared(&ours).iter().zip(compared(&theirs)).take_while(|(a, b)| **a == *b).count();
+            let end = |list: &[String]| list.len().min(same + 8);
+            let from = same.saturating_sub(4);
+            let (ours, theirs) = (compared(&ours), compared(&theirs));
+            wrong.push(format!(
+                "{}\n  same: {:?}\n  ours:   {:#?}\n  theirs: {:#?}",
+                case.name,
+                &theirs[from..same],
+                &ours[same..end(&ours)],
+                &theirs[same..end(&theirs)]
+            ));
+        }
+        let rows = "SELECT id, name FROM customers ORDER BY id";
+        let mut ours: Vec<String> = [0, 1].into_iter().flat_map(|shard| house.node(shard).rows(rows)).collect();
+        ours.sort_by_key(|row| row.split('|').next().and_then(|id| id.parse::<i64>().ok()));
+        let theirs = house.plain().rows(rows);
+        if ours != theirs {
+            wrong.push(format!("{}: the rows differ: {ours:?} and {theirs:?}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n\n"));
+}
