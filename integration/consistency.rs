@@ -194,6 +194,7 @@ async fn start(cluster: &Cluster, fault: Option<&str>) -> Outcome<Proxy> {
     Proxy::start(cluster, port, &map_of(cluster, port, |_| true, REST), &environment).await
 }
 
+#[expect(clippy::print_stdout, reason = "its figures are what it is run for")]
 async fn check(settings: &[(&str, &str)], faults: &[&str]) -> Outcome {
     let cluster = cluster(settings).await?;
     let proxy = start(&cluster, None).await?;

@@ -148,8 +148,8 @@ async fn sixty_four_clients_do_not_notice_two_hundred_maps() -> Outcome {
     let port = free_port()?;
     // What a version says: which nodes it has, where reads go, how many server connections, and who may log in.
     let map = |number: u64| {
-        let spare = number % 3 != 0;
-        let from_replicas = number % 2 == 0;
+        let spare = !number.is_multiple_of(3);
+        let from_replicas = number.is_multiple_of(2);
         let reads = if from_replicas { "{consistency: eventual, staleness_max: 1h}" } else { "{from: primary}" };
         let user = if number % 4 < 2 { "" } else { ", guest: {auth: trust, server: {user: demo}}" };
         let rest = format!(
@@ -233,7 +233,7 @@ async fn sixty_four_clients_do_not_notice_two_hundred_maps() -> Outcome {
         let may_enter = number % 4 >= 2;
         let entered = Client::connect(port, "guest", "shop").await;
         assert_eq!(entered.is_ok(), may_enter, "map {number}: {:?}", entered.err());
-        guest = guest.or(entered.ok());
+        guest = guest.or_else(|| entered.ok());
         if let Some(guest) = &mut guest {
             let value = guest.value("SELECT id FROM accounts WHERE id = 1").await?;
             assert_eq!(value.as_deref(), Some("1"), "map {number}");

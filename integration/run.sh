@@ -10,6 +10,8 @@ drivers='psql psycopg asyncpg node jdbc'
 rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
 passed=0 failed=0
 work=$(mktemp -d)
+# Thousands of clients need a file each, here and in the proxy.
+ulimit -n "$(ulimit -Hn)"
 demo_pid=
 
 finish() {
@@ -42,23 +44,27 @@ run_program() {
 
 run_rust() {
     echo "-- $1"
-    local status
+    local status threads=()
+    # What measures has the machine for itself, and its figures are shown.
+    if grep -q '"figure: ' "integration/$1.rs"; then threads=(--test-threads 1); fi
     if grep -q SHARDWAY_TEST_PORT "integration/$1.rs"; then
         start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
         export SHARDWAY_TEST_PORT=$port
     fi
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --no-fail-fast --color never --status-level pass --success-output final --test "$1" >"$work/rust" 2>&1
+        cargo nextest run --no-fail-fast --color never --status-level pass --success-output immediate \
+            ${threads+"${threads[@]}"} --test "$1" >"$work/rust" 2>&1
         status=$?
         # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and each once more in the summary.
         sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" | sort -u >"$work/out"
         sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
             sort -u >>"$work/out"
     else
-        cargo test --no-fail-fast --test "$1" -- --show-output >"$work/rust" 2>&1
+        cargo test --no-fail-fast --test "$1" -- --show-output ${threads+"${threads[@]}"} >"$work/rust" 2>&1
         status=$?
         sed -n 's/^test \(.*\) \.\.\. ok$/ok \1/p; s/^test \(.*\) \.\.\. FAILED$/FAIL \1/p' "$work/rust" >"$work/out"
     fi
+    sed -n 's/^ *figure: /   /p' "$work/rust"
     cat "$work/out"
     # What a test counted.
     sed -n 's/^ *\(oracle: .*\)/    \1/p' "$work/rust"

@@ -5,6 +5,7 @@
 //! stand in the read buffer; nothing but the end of each answer is looked for.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -453,7 +454,14 @@ async fn answer(
                         if owing.len() > 1 && kind == b'T' {
                             described = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
                         }
-                        run.add(crew, link, range);
+                        match crew.links.get(link).and_then(|l| l.type_oids.clone()) {
+                            Some(oids) if kind != b'n' => {
+                                run.settle(crew);
+                                let message = crew.links.get(link).map(|l| l.connection.bytes(range).to_vec());
+                                crew.client.push(&renumbered(message.unwrap_or_default(), &oids));
+                            }
+                            _ => run.add(crew, link, range),
+                        }
                     } else if shown && kind == b'T' {
                         let other = crew.links.get(link).map(|l| l.connection.bytes(range.clone())).unwrap_or_default();
                         if let Some(ours) = &described
@@ -803,6 +811,31 @@ fn moved_position(message: Vec<u8>, offset: u32) -> Vec<u8> {
         out.push(0);
     });
     moved
+}
+
+/// A RowDescription or ParameterDescription with the type numbers that clients know.
+fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
+    let rename = |message: &mut Vec<u8>, at: usize| {
+        if let Some(place) = message.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>)
+            && let Some(known) = oids.get(&u32::from_be_bytes(*place))
+        {
+            *place = known.to_be_bytes();
+        }
+    };
+    let count = message.get(5..).and_then(<[u8]>::first_chunk::<2>).map_or(0, |it| u16::from_be_bytes(*it));
+    let mut at = 7;
+    for _ in 0..count {
+        if message.first() == Some(&b't') {
+            rename(&mut message, at);
+            at += 4;
+            continue;
+        }
+        let Some(end) = message.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0)) else { break };
+        // Six bytes of table and column number stand before the type, eight of its shape behind.
+        rename(&mut message, at + end + 7);
+        at += end + 19;
+    }
+    message
 }
 
 /// Whether two RowDescriptions agree in everything a client decodes by: count, names, types, formats. Table numbers may

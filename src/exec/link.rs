@@ -1,5 +1,6 @@
 //! A server connection while a session holds it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::Connection;
@@ -57,6 +58,8 @@ pub struct Link {
     pub sent: usize,
     /// Counts as load on the node.
     pub load: Serving,
+    /// The shard's numbers of user-defined types → the catalog shard's, which clients know; `None`: they are the same.
+    pub type_oids: Option<Arc<HashMap<u32, u32>>>,
     /// Which life of which node this is, where the shard has replicas: for the session's floor.
     pub chosen: Option<Chosen>,
 }
@@ -89,6 +92,7 @@ impl Link {
             sent: 0,
             load,
             chosen,
+            type_oids: None,
         }
     }
 

@@ -252,7 +252,11 @@ impl Access {
                 Err(error) => return Err(self.explain(node, error)),
             },
         };
-        Ok(Link::new(node, connection, replica, topology.node(node).serve(), chosen))
+        let mut link = Link::new(node, connection, replica, topology.node(node).serve(), chosen);
+        if node.shard != self.service.database.catalog {
+            link.type_oids = self.service.schema.state().type_oids.get(node.shard.index()).cloned().flatten();
+        }
+        Ok(link)
     }
 
     fn explain(&self, node: NodeId, error: CheckoutError) -> ClientError {

@@ -299,9 +299,10 @@ async fn watch_map(process: Arc<Process>) {
     }
 }
 
-/// Ends what a former map had running, once whoever was in a transaction had time to finish.
+/// Ends what a former map had running, once whoever had just begun had time to choose nodes by it. Whoever is in a
+/// longer transaction goes on with what was known then.
 async fn end_later(former: Arc<Deployment>, process: Arc<Process>) {
-    tokio::time::sleep(former.map.timeouts.drain).await;
+    tokio::time::sleep(FORMER_KEPT).await;
     let current = process.current.load();
     for (name, service) in &former.services {
         let newer = current.services.get(name);
@@ -343,6 +344,9 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
     }
     outcome
 }
+
+/// How long a former map's monitors go on. Each holds a connection to its server.
+const FORMER_KEPT: Duration = Duration::from_secs(2);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
