@@ -186,7 +186,9 @@ fn relation(line: &str, kind: RelationKind) -> Relation {
 fn schema() -> Schema {
     let mut schema = Schema { server_version: 150_018, ..Schema::default() };
     schema.namespaces.insert("public".into());
-    schema.system_relations.extend(["pg_class", "pg_namespace", "pg_settings", "pg_stat_activity", "pg_type"].map(Arc::from));
+    schema
+        .system_relations
+        .extend(["pg_class", "pg_namespace", "pg_settings", "pg_stat_activity", "pg_type"].map(Arc::from));
     for line in fs::read_to_string(folder().join("schema.txt")).unwrap().lines() {
         let Some((what, rest)) = line.split_once(' ').filter(|_| !line.starts_with('#')) else { continue };
         match what {

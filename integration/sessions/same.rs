@@ -800,9 +800,24 @@ impl Random {
 fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>) {
     let [a, b, c] = keys.map(|key| key.to_string());
     let texts = [
-        "INSERT INTO customers VALUES ($1, 'x')", "SELECT name FROM customers WHERE id = $1", "UPDATE customers SET name = name || 'y' WHERE id = $1",
-        "DELETE FROM customers WHERE id = $1 RETURNING name", "SELECT 1/(length($1)-1)", "SELECT generate_series(1, 3)", "BEGIN", "COMMIT", "ROLLBACK",
-        "SAVEPOINT s", "SHOW work_mem", "", "ROLLBACK TO s", "RELEASE s", "SELEC", "SET work_mem = '3MB'", "SET LOCAL work_mem = '4MB'", "RESET work_mem",
+        "INSERT INTO customers VALUES ($1, 'x')",
+        "SELECT name FROM customers WHERE id = $1",
+        "UPDATE customers SET name = name || 'y' WHERE id = $1",
+        "DELETE FROM customers WHERE id = $1 RETURNING name",
+        "SELECT 1/(length($1)-1)",
+        "SELECT generate_series(1, 3)",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT s",
+        "SHOW work_mem",
+        "",
+        "ROLLBACK TO s",
+        "RELEASE s",
+        "SELEC",
+        "SET work_mem = '3MB'",
+        "SET LOCAL work_mem = '4MB'",
+        "RESET work_mem",
     ];
     // SET within a batch that has no BEGIN ends what came before it: left out here.
     let batched = &texts[..15];

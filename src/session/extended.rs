@@ -316,7 +316,8 @@ impl Session {
                 self.settle_deferred().await?;
                 // A cursor that DECLARE made is a portal too.
                 let declared = self.cursors.get(name.as_str()).copied();
-                let declared = self.links.iter().find(|link| Some(link.shard) == declared && (link.begun || link.pinned));
+                let declared =
+                    self.links.iter().find(|link| Some(link.shard) == declared && (link.begun || link.pinned));
                 let found = match (self.portals.get(name.as_str()), declared) {
                     (Some(portal), _) => Some((portal.links.clone(), portal.planned.clone())),
                     (None, Some(link)) => Some((SmallVec::from_slice(&[link.id]), None)),
