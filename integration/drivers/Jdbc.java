@@ -118,7 +118,7 @@ public final class Jdbc {
     private static Map<Long, Integer> customers(Connection connection, int first) throws SQLException {
         Map<Long, Integer> ports = new LinkedHashMap<>();
         try (PreparedStatement insert = connection.prepareStatement(INSERT + " RETURNING inet_server_port()")) {
-            for (long customer = base + first; customer < base + first + 8; customer++) {
+            for (long customer = base + first; customer < base + first + 40; customer++) {
                 insert.setLong(1, customer);
                 insert.setString(2, "jdbc");
                 try (ResultSet row = insert.executeQuery()) {

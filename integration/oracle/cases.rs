@@ -753,7 +753,6 @@ fn known_traps_are_answered_right_or_refused() {
 }
 
 #[test]
-#[ignore = "the numbers that another shard gives to user-defined types reach the client"]
 fn types_are_numbered_as_on_the_catalog_shard() {
     let rig = Rig::start();
     let mut both = rig.both();
