@@ -319,7 +319,7 @@ pub struct WorkerPools {
 pub struct Pool {
     /// What the threads share.
     pub shared: Arc<Shared>,
-    idle: RefCell<Vec<Connection>>,
+    idle: RefCell<Vec<Box<Connection>>>,
 }
 
 /// How many buffers a worker keeps for later.
@@ -352,7 +352,7 @@ impl WorkerPools {
         tasks::local("pool letters", async move {
             while let Some(letter) = letters.recv().await {
                 match letter {
-                    Letter::Home(connection) => reader.give_back(*connection),
+                    Letter::Home(connection) => reader.give_back(connection),
                     Letter::Wanted(shared) => reader.serve_waiters(&shared),
                 }
             }
@@ -415,7 +415,7 @@ impl WorkerPools {
 
     /// An idle connection of this worker, if one is there and nobody waits. The fast path: no await, no lock.
     #[must_use]
-    pub fn take_idle(&self, pool: &Pool) -> Option<Connection> {
+    pub fn take_idle(&self, pool: &Pool) -> Option<Box<Connection>> {
         if pool.shared.waiting.load(Ordering::Acquire) > 0 {
             return None;
         }
@@ -424,7 +424,7 @@ impl WorkerPools {
         Some(connection)
     }
 
-    fn pop_quiet(&self, pool: &Pool) -> Option<Connection> {
+    fn pop_quiet(&self, pool: &Pool) -> Option<Box<Connection>> {
         loop {
             let mut connection = pool.idle.borrow_mut().pop()?;
             pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
@@ -447,7 +447,7 @@ impl WorkerPools {
     ///
     /// # Errors
     /// See [`CheckoutError`].
-    pub async fn checkout(&self, pool: &Pool) -> Result<Connection, CheckoutError> {
+    pub async fn checkout(&self, pool: &Pool) -> Result<Box<Connection>, CheckoutError> {
         if let Some(connection) = self.take_idle(pool) {
             return Ok(connection);
         }
@@ -455,7 +455,7 @@ impl WorkerPools {
         let wait = locked(&shared.recipe).limits.wait;
         let slot = if shared.waiting.load(Ordering::Acquire) == 0 { shared.take_slot() } else { None };
         let mut connection = match slot {
-            Some(slot) => self.open(shared, slot).await?,
+            Some(slot) => Box::new(self.open(shared, slot).await?),
             None => {
                 let receiver = shared.enqueue();
                 // Between the look and the queueing one may have come back, here or elsewhere.
@@ -465,8 +465,8 @@ impl WorkerPools {
                 }
                 self.ask_others(shared);
                 match tokio::time::timeout(wait, receiver).await {
-                    Ok(Ok(Grant::Connection(connection))) => *connection,
-                    Ok(Ok(Grant::Open(slot))) => self.open(shared, slot).await?,
+                    Ok(Ok(Grant::Connection(connection))) => connection,
+                    Ok(Ok(Grant::Open(slot))) => Box::new(self.open(shared, slot).await?),
                     Ok(Err(_)) | Err(_) => return Err(CheckoutError::Exhausted(wait)),
                 }
             }
@@ -521,16 +521,18 @@ impl WorkerPools {
         }
     }
 
-    /// Gives back a connection of `pool` that is clean and idle. The fast path: no lock, nothing allocated.
-    pub fn give_back_to(&self, pool: &Pool, mut connection: Connection) {
+    /// Gives back a connection of `pool` that is clean and idle. The fast path: no lock, nothing allocated. Whether the
+    /// server is still there is looked at when it is taken.
+    pub fn give_back_to(&self, pool: &Pool, mut connection: Box<Connection>) {
         let shared = &pool.shared;
         if connection.home != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
             return self.give_back(connection);
         }
+        let drained = connection.is_drained();
         if let Some(buffer) = connection.reclaim() {
             self.keep_buffer(buffer);
         }
-        if !connection.is_quiet() || !shared.keeps(&connection) {
+        if !drained || !shared.keeps(&connection) {
             return;
         }
         pool.idle.borrow_mut().push(connection);
@@ -541,7 +543,7 @@ impl WorkerPools {
     }
 
     /// Gives back a connection that is clean and idle. Whatever is not must be dropped instead.
-    pub fn give_back(&self, mut connection: Connection) {
+    pub fn give_back(&self, mut connection: Box<Connection>) {
         if let Some(buffer) = connection.reclaim() {
             self.keep_buffer(buffer);
         }
@@ -549,7 +551,6 @@ impl WorkerPools {
         if !connection.is_quiet() || !shared.keeps(&connection) {
             return;
         }
-        let mut connection = Box::new(connection);
         while shared.waiting.load(Ordering::Acquire) > 0 {
             let Some(waiter) = shared.next_waiter() else { break };
             match waiter.0.send(Grant::Connection(connection)) {
@@ -577,7 +578,7 @@ impl WorkerPools {
             self.local.borrow_mut().insert(shared.key.clone(), Rc::clone(&pool));
             pool
         });
-        pool.idle.borrow_mut().push(*connection);
+        pool.idle.borrow_mut().push(connection);
         shared.idle.fetch_add(1, Ordering::SeqCst);
         if shared.waiting.load(Ordering::SeqCst) > 0 {
             // They queued while this one was on its way here, and did not see it.

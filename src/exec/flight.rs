@@ -86,13 +86,16 @@ pub struct Crew<'a> {
     pub offset: u32,
 }
 
+/// The text of a CommandComplete, such as `SELECT 1`.
+pub type Tag = SmallVec<[u8; 24]>;
+
 /// How a flight ended.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The SQLSTATE of the first error that a server raised, with the link and the item it came at.
     pub failed: Option<Failure>,
     /// The last CommandComplete's tag.
-    pub tag: Option<Vec<u8>>,
+    pub tag: Option<Tag>,
     /// Messages of items shown to the caller, whole, in order.
     pub collected: Vec<u8>,
     /// Rows that went to the client.
@@ -284,7 +287,7 @@ async fn answer(
     outcome: &mut Outcome,
 ) -> Result<(), Lost> {
     let mut described: Option<Vec<u8>> = None;
-    let mut summed: Option<Vec<u8>> = None;
+    let mut summed: Option<Tag> = None;
     let shown = matches!(show, Show::Client | Show::ClientWithoutReady);
     let skipping = outcome.failed.is_some();
     for (turn, link) in owing.iter().enumerate() {
@@ -422,7 +425,7 @@ async fn answer(
                             collect(outcome, crew, link, range);
                         }
                         Show::Client | Show::ClientWithoutReady => {
-                            let total = summed.map_or_else(|| tag.clone(), |sum| add_tags(&sum, &tag));
+                            let total = summed.map_or_else(|| tag.clone(), |sum| Tag::from_vec(add_tags(&sum, &tag)));
                             summed = Some(total.clone());
                             if last {
                                 run.settle(crew);
@@ -746,9 +749,9 @@ fn collect(outcome: &mut Outcome, crew: &Crew<'_>, link: usize, range: Range<usi
     }
 }
 
-fn tag(crew: &Crew<'_>, link: usize, range: Range<usize>) -> Vec<u8> {
+fn tag(crew: &Crew<'_>, link: usize, range: Range<usize>) -> Tag {
     let bytes = crew.links.get(link).map(|l| l.connection.bytes(range)).unwrap_or_default();
-    bytes.get(5..bytes.len().saturating_sub(1)).unwrap_or_default().to_vec()
+    Tag::from_slice(bytes.get(5..bytes.len().saturating_sub(1)).unwrap_or_default())
 }
 
 /// Adds up the row counts at the end of two tags of the same command.

@@ -23,7 +23,7 @@ pub struct Link {
     /// The node.
     pub node: NodeId,
     /// The connection.
-    pub connection: Connection,
+    pub connection: Box<Connection>,
     /// Whether the node was a replica when chosen.
     pub replica: bool,
     /// The session's transaction has begun on it.
@@ -65,9 +65,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// A fresh link over a clean connection.
+    /// A fresh link over a clean connection. `out` is an empty buffer to gather messages in.
     #[must_use]
-    pub fn new(node: NodeId, connection: Connection, replica: bool, load: Serving, chosen: Option<Chosen>) -> Self {
+    pub fn new(node: NodeId, connection: Box<Connection>, replica: bool, load: Serving, out: Vec<u8>) -> Self {
         let committed = Arc::clone(&connection.settings);
         Self {
             id: 0,
@@ -86,12 +86,12 @@ impl Link {
             status: b'I',
             sync_eaten: false,
             committed,
-            local: Arc::default(),
+            local: Settings::none(),
             marks: Vec::new(),
-            out: Vec::new(),
+            out,
             sent: 0,
             load,
-            chosen,
+            chosen: None,
             type_oids: None,
         }
     }
@@ -134,7 +134,9 @@ impl Link {
         } else {
             self.connection.settings = Arc::clone(&self.committed);
         }
-        self.local = Arc::default();
+        if !self.local.is_empty() {
+            self.local = Settings::none();
+        }
         self.marks.clear();
         self.begun = false;
         self.wrote = false;

@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::backend::CheckoutError;
+use crate::backend::Connection;
 use crate::backend::PoolKey;
 use crate::backend::pool::Pool;
 use crate::backend::pool::Recipe;
@@ -35,6 +36,7 @@ use crate::shard_map::Consistency;
 use crate::shard_map::Database;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
+use crate::topology::Choice;
 use crate::topology::Chosen;
 use crate::topology::Floor;
 use crate::topology::SchemaHandle;
@@ -191,6 +193,12 @@ impl Access {
         self.link(node, false).await
     }
 
+    /// What [`Self::primary`] comes to when nothing has to be waited for.
+    #[must_use]
+    pub fn primary_now(&self, shard: ShardId) -> Option<Link> {
+        self.link_now(self.service.topology.primary(shard)?, false)
+    }
+
     async fn wait_primary(&self, shard: ShardId) -> Result<NodeId, ClientError> {
         let wait = self.service.database.failover.wait;
         match self.service.topology.wait_primary(shard, clock::now().plus(wait)).await {
@@ -203,60 +211,95 @@ impl Access {
         }
     }
 
-    /// A link that may serve a read of this freshness.
+    /// Whether reads of that shard may go elsewhere than to its primary.
+    #[must_use]
+    pub fn has_choice(&self, shard: ShardId) -> bool {
+        let database = &self.service.database;
+        database.reads.from_replicas && database.shard(shard).nodes.len() > 1
+    }
+
+    /// A link that may serve a read of this freshness, where there is a choice ([`Self::has_choice`]).
     ///
     /// # Errors
     /// No node, or no connection in time.
     pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
-        let topology = &self.service.topology;
-        let database = &self.service.database;
-        let replicas = database.shard(shard).nodes.len() > 1;
-        if !replicas || !database.reads.from_replicas || fresh.consistency == Consistency::Strong {
+        if fresh.consistency == Consistency::Strong {
             return self.primary(shard).await;
         }
+        let topology = &self.service.topology;
         let demand = topology.demand(fresh.consistency, fresh.floor);
-        let deadline = demand.now.plus(database.failover.wait);
+        let deadline = demand.now.plus(self.service.database.failover.wait);
         let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
         let Some(chosen) = chosen else { return self.primary(shard).await };
         let replica = topology.primary(shard) != Some(chosen.node);
         match self.link(chosen.node, replica).await {
-            // A replica that just died must not fail a read that the primary can serve; and what is known of a replica
-            // does not hold for a connection that is younger than the question.
+            // A replica that just died must not fail a read that the primary can serve.
             Err(error) if replica && error.code == Code::ShardUnavailable => self.primary(shard).await,
-            Ok(link)
-                if replica
-                    && fresh.consistency != Consistency::Eventual
-                    && !topology.node(chosen.node).vouches_for(link.connection.opened) =>
-            {
-                self.release(link);
-                self.primary(shard).await
-            }
-            Ok(mut link) => {
-                link.chosen = Some(chosen);
-                Ok(link)
-            }
             Err(error) => Err(error),
+            Ok(link) => match self.vouched(link, chosen, fresh) {
+                Some(link) => Ok(link),
+                None => self.primary(shard).await,
+            },
         }
     }
 
-    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, ClientError> {
-        let topology = &self.service.topology;
-        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
-        // What is known of the node is noted before it is used: if it restarts in between, that is another life.
-        let chosen = shared.then(|| Chosen { node, generation: topology.node(node).generation() });
-        let pool = self.pool(node);
-        let connection = match self.workers.take_idle(&pool) {
-            Some(connection) => connection,
-            None => match self.workers.checkout(&pool).await {
-                Ok(connection) => connection,
-                Err(error) => return Err(self.explain(node, error)),
-            },
-        };
-        let mut link = Link::new(node, connection, replica, topology.node(node).serve(), chosen);
-        if node.shard != self.service.database.catalog {
-            link.type_oids = self.service.schema.state().type_oids.get(node.shard.index()).cloned().flatten();
+    /// What [`Self::read`] comes to when nothing has to be waited for.
+    #[must_use]
+    pub fn read_now(&self, shard: ShardId, fresh: Freshness) -> Option<Link> {
+        if fresh.consistency == Consistency::Strong {
+            return self.primary_now(shard);
         }
-        Ok(link)
+        let topology = &self.service.topology;
+        let demand = topology.demand(fresh.consistency, fresh.floor);
+        let Choice::Node(chosen) = topology.choose_read(shard, &demand, None, self.random()) else { return None };
+        let replica = topology.primary(shard) != Some(chosen.node);
+        self.vouched(self.link_now(chosen.node, replica)?, chosen, fresh)
+    }
+
+    /// The link as one of that choice; `None`: what is known of a replica does not hold for a connection that is younger
+    /// than the question, and it has been given back.
+    fn vouched(&self, mut link: Link, chosen: Chosen, fresh: Freshness) -> Option<Link> {
+        if link.replica
+            && fresh.consistency != Consistency::Eventual
+            && !self.service.topology.node(chosen.node).vouches_for(link.connection.opened)
+        {
+            self.release(link);
+            return None;
+        }
+        link.chosen = Some(chosen);
+        Some(link)
+    }
+
+    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, ClientError> {
+        // What is known of the node is noted before it is used: if it restarts in between, that is another life.
+        let chosen = self.life(node);
+        let pool = self.pool(node);
+        match self.workers.checkout(&pool).await {
+            Ok(connection) => Ok(self.linked(node, connection, replica, chosen)),
+            Err(error) => Err(self.explain(node, error)),
+        }
+    }
+
+    fn link_now(&self, node: NodeId, replica: bool) -> Option<Link> {
+        let chosen = self.life(node);
+        let connection = self.workers.take_idle(&self.pool(node))?;
+        Some(self.linked(node, connection, replica, chosen))
+    }
+
+    /// Which life of the node this is, where it is one of several.
+    fn life(&self, node: NodeId) -> Option<Chosen> {
+        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
+        shared.then(|| Chosen { node, generation: self.service.topology.node(node).generation() })
+    }
+
+    fn linked(&self, node: NodeId, connection: Box<Connection>, replica: bool, chosen: Option<Chosen>) -> Link {
+        let load = self.service.topology.node(node).serve();
+        let mut link = Link::new(node, connection, replica, load, self.workers.outbox());
+        link.chosen = chosen;
+        if node.shard != self.service.database.catalog {
+            link.type_oids = self.service.schema.type_oids(node.shard);
+        }
+        link
     }
 
     fn explain(&self, node: NodeId, error: CheckoutError) -> ClientError {

@@ -1,6 +1,7 @@
-//! Texts → templates, kept: first by the exact text, then by its normalized bytes.
+//! Texts → templates, kept by their normalized bytes; texts without literals also as they stand.
 //!
-//! Both caches are bounded and belong to one thread. A hit allocates nothing.
+//! Both caches are bounded and belong to one thread. A hit allocates nothing. A text with literals is seldom said twice:
+//! keeping it would cost more than reading it again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +11,9 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use quick_cache::Equivalent;
+use quick_cache::UnitWeighter;
 use quick_cache::unsync::Cache;
+use quick_cache::unsync::DefaultLifecycle;
 use smallvec::SmallVec;
 
 use crate::error::ClientError;
@@ -35,10 +38,12 @@ const WORLDS_MAX: usize = 512;
 pub struct Planner {
     worlds: HashMap<WorldKey, Rc<World>, RandomState>,
     next_world: u32,
-    texts: Cache<Entry, Kept>,
-    templates: Cache<Entry, Rc<Template>>,
+    texts: Cached<Kept>,
+    templates: Cached<Rc<Template>>,
     lexed: Lexed,
 }
+
+type Cached<V> = Cache<Entry, V, UnitWeighter, RandomState>;
 
 type Kept = Rc<SmallVec<[Planned; 1]>>;
 
@@ -82,6 +87,11 @@ impl Equivalent<Entry> for Wanted<'_> {
     }
 }
 
+fn cache<V: Clone>(items: usize) -> Cached<V> {
+    let weight = items as u64;
+    Cache::with(items, weight, UnitWeighter, RandomState::default(), DefaultLifecycle::default())
+}
+
 impl std::fmt::Debug for Planner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Planner")
@@ -100,8 +110,8 @@ impl Planner {
         Self {
             worlds: HashMap::default(),
             next_world: 0,
-            texts: Cache::new(templates_max),
-            templates: Cache::new(templates_max),
+            texts: cache(templates_max),
+            templates: cache(templates_max),
             lexed: Lexed::default(),
         }
     }
@@ -172,7 +182,7 @@ impl Planner {
             };
             planned.push(Planned { range: piece.range.clone(), template, literals: literals.into() });
         }
-        if short {
+        if short && self.lexed.literals.is_empty() {
             self.texts.insert(Entry { world: world.id, bytes: text.as_bytes().into() }, Rc::new(planned.clone()));
         }
         Ok(planned)

@@ -670,7 +670,7 @@ impl Session {
 
     async fn reset_all(&mut self) -> Result<(), Trouble> {
         self.state.settings = Arc::clone(&self.state.startup);
-        self.transaction.local = Arc::default();
+        self.transaction.local = Settings::none();
         // What SET LOCAL did on servers that joined is undone there by setting the same again.
         for place in 0..self.links.len() {
             let Some(link) = self.links.get_mut(place) else { continue };
@@ -681,7 +681,7 @@ impl Session {
                     have = have.with(name, "");
                 }
                 link.connection.settings = Arc::new(have);
-                link.local = Arc::default();
+                link.local = Settings::none();
             }
         }
         self.settings_changed();
@@ -766,8 +766,8 @@ impl Session {
             }
             for link in self.links.iter_mut().filter(|link| link.pinned) {
                 link.pinned = false;
-                link.connection.settings = Arc::default();
-                link.committed = Arc::default();
+                link.connection.settings = Settings::none();
+                link.committed = Settings::none();
                 link.connection.forget_all_prepared();
             }
             self.state.pins.clear();

@@ -176,6 +176,10 @@ pub struct Session {
 impl Session {
     /// Serves the client until it leaves.
     pub async fn serve(mut self) {
+        let worker = Rc::clone(&self.worker);
+        let mut stop = pin!(worker.stopping.notified());
+        // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
+        poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         let end = loop {
             match self.client.message() {
                 Ok(Some(message)) => {
@@ -231,8 +235,6 @@ impl Session {
 
     /// Waits for the client; meanwhile passes on what pinned servers send unasked (notifications).
     async fn idle(&mut self) -> Result<(), End> {
-        let worker = Rc::clone(&self.worker);
-        let mut stop = pin!(worker.stopping.notified());
         let limit = match self.transaction.kind {
             Kind::None => None,
             _ => exec::limit(self.map.timeouts.idle_in_transaction),
@@ -243,13 +245,6 @@ impl Session {
             self.client.flush().await.map_err(|_| End::Gone)?;
         }
         loop {
-            if worker.draining.get() && !self.transaction.is_open() {
-                return Err(End::Fatal(ClientError::new(
-                    Code::ShuttingDown,
-                    "terminating connection: the proxy is stopping",
-                    "Connect again.",
-                )));
-            }
             enum Event {
                 Stopping,
                 Client(io::Result<usize>),
@@ -267,7 +262,7 @@ impl Session {
                         return Poll::Ready(Event::Server(at, result));
                     }
                 }
-                if stop.as_mut().poll(cx).is_ready() {
+                if self.worker.draining.get() && !self.transaction.is_open() {
                     return Poll::Ready(Event::Stopping);
                 }
                 if let Some(sleep) = &mut sleep
@@ -279,7 +274,13 @@ impl Session {
             })
             .await;
             match event {
-                Event::Stopping => stop.set(worker.stopping.notified()),
+                Event::Stopping => {
+                    return Err(End::Fatal(ClientError::new(
+                        Code::ShuttingDown,
+                        "terminating connection: the proxy is stopping",
+                        "Connect again.",
+                    )));
+                }
                 Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
@@ -369,9 +370,7 @@ impl Session {
         }
         if let Some(world) = &self.world {
             // The schema may have changed behind the proxy; a transaction goes on with the one it began with.
-            let stale = !self.transaction.is_open()
-                && self.access.service.schema.current().is_some_and(|now| !Arc::ptr_eq(&now, &world.schema));
-            if !stale {
+            if self.transaction.is_open() || self.access.service.schema.is_current(&world.schema) {
                 return Ok(Rc::clone(world));
             }
         }
@@ -478,30 +477,41 @@ impl Session {
             Kind::None => access == plan::Access::Read,
         };
         let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
-        let limit = exec::limit(self.map.timeouts.statement);
-        let access_to = Rc::clone(&self.access);
-        let fresh = reads.then(|| self.freshness(shard));
-        let joining = async {
-            match fresh {
-                Some(fresh) => access_to.read(shard, fresh).await,
-                None => access_to.primary(shard).await,
-            }
+        let fresh = (reads && self.access.has_choice(shard)).then(|| self.freshness(shard));
+        let link = match fresh {
+            Some(fresh) => self.access.read_now(shard, fresh),
+            None => self.access.primary_now(shard),
         };
-        let mut link = match limit {
-            None => joining.await?,
-            Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
-                ClientError::new(
-                    Code::TimedOut,
-                    "canceling statement due to the proxy's statement timeout",
-                    "Raise timeouts.statement in the shard map, or find out why no server connection is free.",
-                )
-            })??,
+        let mut link = match link {
+            Some(link) => link,
+            // Boxed, so that the future of everything around it stays small.
+            None => Box::pin(self.wait_link(shard, fresh)).await?,
         };
         self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
         self.links.push(link);
         Ok(self.links.len() - 1)
+    }
+
+    /// A link that has to be waited for.
+    async fn wait_link(&self, shard: ShardId, fresh: Option<Freshness>) -> Result<Link, ClientError> {
+        let joining = async {
+            match fresh {
+                Some(fresh) => self.access.read(shard, fresh).await,
+                None => self.access.primary(shard).await,
+            }
+        };
+        match exec::limit(self.map.timeouts.statement) {
+            None => joining.await,
+            Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
+                ClientError::new(
+                    Code::TimedOut,
+                    "canceling statement due to the proxy's statement timeout",
+                    "Raise timeouts.statement in the shard map, or find out why no server connection is free.",
+                )
+            })?,
+        }
     }
 
     /// Links to all of `shards`; replicas only or primaries only.
@@ -563,7 +573,7 @@ impl Session {
                 .transaction
                 .savepoints
                 .iter()
-                .map(|_| (Arc::clone(&link.connection.settings), Arc::default()))
+                .map(|_| (Arc::clone(&link.connection.settings), Settings::none()))
                 .collect();
         }
         if !Arc::ptr_eq(&link.local, &self.transaction.local) {
@@ -622,7 +632,7 @@ impl Session {
             Some(Isolation::RepeatableRead | Isolation::Serializable) => true,
             None => self
                 .state
-                .value("default_transaction_isolation", &Settings::default())
+                .value("default_transaction_isolation", &Settings::none())
                 .is_some_and(|level| level.contains("repeatable") || level.contains("serializable")),
         };
         let joined = self.links.iter().filter(|link| link.begun).map(|link| link.shard);
@@ -660,18 +670,15 @@ impl Session {
     /// Carries out what has been put together in `items`; then no item is left.
     async fn fly(&mut self, offset: u32, last: bool) -> Result<Outcome, Trouble> {
         let mut items = std::mem::take(&mut self.items);
-        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
-        let flying = flight::run(&items, &mut crew, last);
-        let result = match exec::limit(self.map.timeouts.statement) {
-            None => flying.await,
-            Some(limit) => match tokio::time::timeout(limit, flying).await {
-                Ok(result) => result,
-                Err(_) => {
-                    self.items.clear();
-                    return Err(self.timed_out());
-                }
-            },
+        let flown = {
+            let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
+            let flying = pin!(flight::run(&items, &mut crew, last));
+            match exec::limit(self.map.timeouts.statement) {
+                None => Ok(flying.await),
+                Some(limit) => tokio::time::timeout(limit, flying).await,
+            }
         };
+        let Ok(result) = flown else { return Err(self.timed_out()) };
         let result = match result {
             Ok(outcome) => Ok(outcome),
             Err(lost) => Err(self.trouble(lost)),

@@ -59,7 +59,7 @@ impl Session {
             return Ok(());
         }
         if self.within_batch() {
-            self.close_batch().await?;
+            Box::pin(self.close_batch()).await?;
             if self.skipping {
                 return Ok(());
             }
@@ -67,7 +67,9 @@ impl Session {
         self.batch_writer = None;
         // A server forgets both at every Query.
         self.unnamed = None;
-        self.portals.remove("");
+        if !self.portals.is_empty() {
+            self.portals.remove("");
+        }
         let mut text = self.worker.pools.outbox();
         match frontend::Query::read(self.client.bytes(message.body())) {
             Ok(query) => text.extend_from_slice(query.text),
@@ -88,12 +90,12 @@ impl Session {
             }
         };
         if self.transaction.kind == Kind::Implicit
-            && let Err(trouble) = self.end_implicit(done && !self.transaction.failed).await
+            && let Err(trouble) = Box::pin(self.end_implicit(done && !self.transaction.failed)).await
         {
             self.tell(trouble)?;
         }
         if self.pins_suspect && !self.transaction.is_open() {
-            self.look_at_pins().await?;
+            Box::pin(self.look_at_pins()).await?;
         }
         if shown { Ok(()) } else { self.ready().await }
     }
@@ -120,7 +122,7 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
-            Err(error) => return Err(self.verified(error, text, &[], &world).await),
+            Err(error) => return Err(Box::pin(self.verified(error, text, &[], &world)).await),
         };
         match statements.as_slice() {
             [] => {
@@ -142,7 +144,8 @@ impl Session {
                     };
                     return self.send(&order, &shards).await;
                 }
-                self.several(text, all).await
+                // Boxed, as all that is not done for every statement: the future that every statement needs stays small.
+                Box::pin(self.several(text, all)).await
             }
         }
     }
@@ -180,7 +183,7 @@ impl Session {
             Command::Data | Command::Declare { .. } | Command::Notify | Command::Listen => {
                 self.data(text, statement, place, world).await
             }
-            Command::Ddl => self.ddl(text, statement, place, world).await,
+            Command::Ddl => Box::pin(self.ddl(text, statement, place, world)).await,
             Command::Show(name) if !name.starts_with("shardway.") => {
                 let shards = ShardSet::one(self.any_shard());
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
@@ -197,7 +200,7 @@ impl Session {
             }
             _ => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
-                self.command(sql, &template.command).await?;
+                Box::pin(self.command(sql, &template.command)).await?;
                 Ok(false)
             }
         }
@@ -230,7 +233,7 @@ impl Session {
             Ok(plan) => plan,
             Err(error) => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
-                return Err(self.verified(error, sql, &[], world).await);
+                return Err(Box::pin(self.verified(error, sql, &[], world)).await);
             }
         };
         let shards = self.shards(&plan);
@@ -251,7 +254,9 @@ impl Session {
             _ => template.access,
         };
         let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
-        self.took_effect(&template.command, &template.effects, &shards).await?;
+        if *command != Command::Data || effects.changes_schema || effects.unpins {
+            Box::pin(self.took_effect(command, effects, &shards)).await?;
+        }
         Ok(shown)
     }
 
@@ -265,7 +270,7 @@ impl Session {
                 let at = self.join(shard, access).await?;
                 SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)])
             }
-            None => self.join_all(shards, access).await?,
+            None => Box::pin(self.join_all(shards, access)).await?,
         };
         for at in &links {
             self.prefix(usize::from(*at));
@@ -306,7 +311,9 @@ impl Session {
             }
             return Err(Trouble::Failed);
         }
-        self.read_back().await?;
+        if !self.readback.is_empty() {
+            Box::pin(self.read_back()).await?;
+        }
         Ok(outcome.ready_shown)
     }
 

@@ -107,6 +107,18 @@ impl SchemaHandle {
         })
     }
 
+    /// Whether `schema` is still the catalog shard's.
+    #[must_use]
+    pub fn is_current(&self, schema: &Arc<Schema>) -> bool {
+        self.state.load().schema.as_ref().is_none_or(|now| Arc::ptr_eq(now, schema))
+    }
+
+    /// A shard's numbers of user-defined types → the catalog shard's; `None`: they are the same.
+    #[must_use]
+    pub fn type_oids(&self, shard: ShardId) -> Option<Arc<HashMap<u32, u32>>> {
+        self.state.load().type_oids.get(shard.index()).cloned().flatten()
+    }
+
     /// Everything that the catalogs say.
     #[must_use]
     pub fn state(&self) -> Arc<SchemaState> {

@@ -103,7 +103,7 @@ impl Connection {
             filled: leftover.len(),
             at: 0,
             row_left: 0,
-            settings: Arc::default(),
+            settings: Settings::none(),
             prepared: HashMap::new(),
             prepared_clock: 0,
             doubtful: HashSet::new(),
@@ -120,13 +120,19 @@ impl Connection {
     /// Whether nothing has arrived and the server has not hung up, as far as the reactor knows. Costs no system call.
     #[must_use]
     pub fn is_quiet(&mut self) -> bool {
-        self.at == self.filled && self.row_left == 0 && self.stream.is_quiet()
+        self.is_drained() && self.stream.is_quiet()
+    }
+
+    /// Whether everything that was read has been handled.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.at == self.filled && self.row_left == 0
     }
 
     /// Lends the connection a buffer while it is in use.
     pub fn lend(&mut self, mut buffer: Vec<u8>) {
         if self.inbox.is_empty() {
-            buffer.resize(BUFFER.max(buffer.capacity().min(BUFFER)), 0);
+            buffer.resize(BUFFER, 0);
             self.inbox = buffer;
         }
     }
