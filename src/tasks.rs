@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::task::JoinHandle;
 
-/// Starts a task on this thread's runtime; it may hold `Rc`s. Needs a `LocalSet` around it.
+/// Starts a task on this thread's runtime; it may hold `Rc`s. Needs a `LocalRuntime` or `LocalSet` around it.
 ///
 /// The name goes to the log when the task's level is traced.
 #[expect(clippy::disallowed_methods, reason = "this is where tasks start")]

@@ -103,9 +103,8 @@ pub struct Shared {
     version: AtomicU64,
     size: AtomicUsize,
     open: AtomicUsize,
-    idle: AtomicUsize,
     waiting: AtomicUsize,
-    lent: AtomicU64,
+    lanes: [Lane; LANES],
     waiters: Mutex<VecDeque<Waiter>>,
     /// Set when the map no longer has it: what is lent finishes, nothing is kept.
     retired: AtomicBool,
@@ -114,6 +113,17 @@ pub struct Shared {
     /// The ParameterStatus of a fresh login here.
     greeting: Mutex<Option<Greeting>>,
 }
+
+/// One worker's counts, on a cache line of their own: workers that count in one place wait for each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
+    idle: AtomicUsize,
+    lent: AtomicU64,
+}
+
+/// How many lanes there are; with more workers, some share one.
+const LANES: usize = 8;
 
 /// What a server says of itself at login: names and values of its reported settings.
 pub type Greeting = Arc<Vec<(String, String)>>;
@@ -223,11 +233,20 @@ impl Shared {
         let open = self.open.load(Ordering::Relaxed);
         PoolCounts {
             open,
-            active: open.saturating_sub(self.idle.load(Ordering::Relaxed)),
+            active: open.saturating_sub(self.idle()),
             waiting: self.waiting.load(Ordering::Relaxed),
             size: self.size.load(Ordering::Relaxed),
-            lent: self.lent.load(Ordering::Relaxed),
+            lent: self.lanes.iter().map(|lane| lane.lent.load(Ordering::Relaxed)).sum(),
         }
+    }
+
+    /// How many connections are idle, on whatever worker.
+    fn idle(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.idle.load(Ordering::SeqCst)).sum()
+    }
+
+    fn lane(&self, worker: usize) -> &Lane {
+        self.lanes.get(worker % LANES).expect("a remainder is below its divisor")
     }
 
     /// Whether a connection is still wanted; its age is looked at by [`WorkerPools::tidy`] only.
@@ -265,9 +284,8 @@ impl Pools {
                 version: AtomicU64::new(recipe.version),
                 recipe: Mutex::new(Arc::clone(&recipe)),
                 open: AtomicUsize::new(0),
-                idle: AtomicUsize::new(0),
+                lanes: Default::default(),
                 waiting: AtomicUsize::new(0),
-                lent: AtomicU64::new(0),
                 waiters: Mutex::default(),
                 retired: AtomicBool::new(false),
                 opened_before: AtomicU64::new(0),
@@ -404,7 +422,7 @@ impl WorkerPools {
                 if let Some(former) = former {
                     // Idle sessions may keep it for long; its connections are wanted by nobody.
                     let unwanted = former.idle.take().len();
-                    former.shared.idle.fetch_sub(unwanted, Ordering::Relaxed);
+                    former.shared.lane(self.worker).idle.fetch_sub(unwanted, Ordering::Relaxed);
                 }
                 let pool = Rc::new(Pool { shared, idle: RefCell::default() });
                 self.local.borrow_mut().insert(key.clone(), Rc::clone(&pool));
@@ -427,7 +445,7 @@ impl WorkerPools {
     fn pop_quiet(&self, pool: &Pool) -> Option<Box<Connection>> {
         loop {
             let mut connection = pool.idle.borrow_mut().pop()?;
-            pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
+            pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
             // What the server hung up on, or sent something on unasked, is of no use.
             if connection.is_quiet() && connection.opened.0 >= pool.shared.opened_before.load(Ordering::Relaxed) {
                 return Some(connection);
@@ -436,7 +454,7 @@ impl WorkerPools {
     }
 
     fn hand_out(&self, pool: &Pool, connection: &mut Connection) {
-        pool.shared.lent.fetch_add(1, Ordering::Relaxed);
+        pool.shared.lane(self.worker).lent.fetch_add(1, Ordering::Relaxed);
         connection.used = false;
         connection.lend(self.buffer());
     }
@@ -501,7 +519,7 @@ impl WorkerPools {
     }
 
     fn ask_others(&self, shared: &Arc<Shared>) {
-        if shared.idle.load(Ordering::SeqCst) == 0 {
+        if shared.idle() == 0 {
             return;
         }
         for (worker, mailbox) in locked(&self.pools.mailboxes).iter().enumerate() {
@@ -536,7 +554,7 @@ impl WorkerPools {
             return;
         }
         pool.idle.borrow_mut().push(connection);
-        shared.idle.fetch_add(1, Ordering::SeqCst);
+        shared.lane(self.worker).idle.fetch_add(1, Ordering::SeqCst);
         if shared.waiting.load(Ordering::SeqCst) > 0 {
             self.serve_waiters(shared);
         }
@@ -579,7 +597,7 @@ impl WorkerPools {
             pool
         });
         pool.idle.borrow_mut().push(connection);
-        shared.idle.fetch_add(1, Ordering::SeqCst);
+        shared.lane(self.worker).idle.fetch_add(1, Ordering::SeqCst);
         if shared.waiting.load(Ordering::SeqCst) > 0 {
             // They queued while this one was on its way here, and did not see it.
             self.serve_waiters(&shared);
@@ -596,7 +614,7 @@ impl WorkerPools {
                 let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
                 let keep = young && connection.is_quiet() && pool.shared.keeps(connection);
                 if !keep {
-                    pool.shared.idle.fetch_sub(1, Ordering::Relaxed);
+                    pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
                 }
                 keep
             });

@@ -163,6 +163,11 @@ impl Run {
         self.range = 0..0;
     }
 
+    /// Whether anything is left to be sent to the client.
+    fn is_waiting(&self, crew: &Crew<'_>) -> bool {
+        !self.range.is_empty() || crew.client.mark() > 0
+    }
+
     /// Sends everything to the client, what is left in place.
     async fn send(&mut self, crew: &mut Crew<'_>) -> Result<(), Lost> {
         let range = std::mem::take(&mut self.range);
@@ -194,7 +199,17 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
             }
             Item::Owed { expect, links, show, .. } => {
                 let before = outcome.failed.is_some();
-                answer(place, *expect, links, *show, crew, &mut run, &mut outcome).await?;
+                let mut answer = Answer {
+                    item: place,
+                    expect: *expect,
+                    owing: links,
+                    show: *show,
+                    turn: 0,
+                    skipping: before,
+                    described: None,
+                    summed: None,
+                };
+                listen(&mut answer, crew, &mut run, &mut outcome).await?;
                 if outcome.failed.is_some() && !before {
                     let failed_on = outcome.failed.as_ref().map(|failure| failure.link);
                     skip(items, place, *expect, failed_on, crew, &mut run);
@@ -276,257 +291,317 @@ fn skip(
     }
 }
 
-/// Takes in one answer from every link that owes it.
-async fn answer(
+/// One answer, as far as it has been taken in: from every link that owes it, one after the other.
+#[derive(Debug)]
+struct Answer<'a> {
     item: usize,
     expect: Expect,
-    owing: &[u8],
+    owing: &'a [u8],
     show: Show,
+    /// The one of `owing` that is being listened to.
+    turn: usize,
+    /// After an error everything is skipped up to here.
+    skipping: bool,
+    /// What the first link said of the columns, when there are several.
+    described: Option<Vec<u8>>,
+    /// The row counts of the links so far.
+    summed: Option<Tag>,
+}
+
+/// What an answer waits for.
+#[derive(Debug)]
+enum Need {
+    /// Nothing: it is complete.
+    Nothing,
+    /// What has been handled is to be sent before more is.
+    Sent,
+    /// More bytes from that link.
+    More(usize),
+    /// That link wants the client's COPY data.
+    CopyData(usize),
+    /// Nothing any more: a server is lost.
+    Lost(Lost),
+}
+
+impl Answer<'_> {
+    /// Takes in what has arrived.
+    ///
+    /// # Errors
+    /// When servers contradict each other.
+    fn advance(&mut self, crew: &mut Crew<'_>, run: &mut Run, outcome: &mut Outcome) -> Result<Need, Lost> {
+        let &mut Self { item, expect, owing, show, skipping, .. } = self;
+        let shown = matches!(show, Show::Client | Show::ClientWithoutReady);
+        while let Some(link) = owing.get(self.turn) {
+            let link = usize::from(*link);
+            let (first, last) = (self.turn == 0, self.turn + 1 == owing.len());
+            loop {
+                let next = match crew.links.get_mut(link) {
+                    Some(link) => link.connection.piece(),
+                    None => return Ok(Need::Nothing),
+                };
+                let piece = match next {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => return Ok(Need::More(link)),
+                    Err(error) => {
+                        tracing::warn!(%error, "a server connection is of no more use");
+                        return Ok(Need::Lost(lost(link, item, crew, None)));
+                    }
+                };
+                let (kind, range) = match piece {
+                    Piece::Rows(range, rows) => {
+                        let discard = outcome.failed.is_some();
+                        if shown && !discard {
+                            outcome.rows += u64::from(rows);
+                            run.add(crew, link, range);
+                            if crew.links.get(link).is_some_and(|link| link.connection.is_within_row()) {
+                                return Ok(Need::Sent);
+                            }
+                        } else if show == Show::Caller && !discard {
+                            collect(outcome, crew, link, range);
+                        }
+                        continue;
+                    }
+                    Piece::Message(kind, range) => (kind, range),
+                };
+                match kind {
+                    b'N' | b'A' => {
+                        if shown || kind == b'A' {
+                            run.add(crew, link, range);
+                        } else if show == Show::Caller {
+                            collect(outcome, crew, link, range);
+                        }
+                    }
+                    // A server connection's settings are the proxy's affair; the session tells the client of its own.
+                    b'S' => {}
+                    b'E' => {
+                        let bytes = crew
+                            .links
+                            .get(link)
+                            .map(|l| l.connection.bytes(range.clone()).to_vec())
+                            .unwrap_or_default();
+                        if is_fatal(&bytes) {
+                            return Ok(Need::Lost(lost(link, item, crew, Some(bytes))));
+                        }
+                        if let Some(link) = crew.links.get_mut(link) {
+                            link.spoiled = true;
+                        }
+                        if outcome.failed.is_none() {
+                            outcome.failed = Some(Failure { link, item, sqlstate: sqlstate(&bytes) });
+                            if show == Show::Caller {
+                                outcome.collected.extend_from_slice(&bytes);
+                            } else {
+                                run.settle(crew);
+                                crew.client.push(&moved_position(bytes, crew.offset));
+                            }
+                        }
+                        match expect {
+                            // ReadyForQuery still follows.
+                            Expect::Query | Expect::Sync => {}
+                            // Nothing more comes until a Sync.
+                            _ => {
+                                if let Some(link) = crew.links.get_mut(link) {
+                                    link.skips = true;
+                                }
+                                return Ok(Need::Nothing);
+                            }
+                        }
+                    }
+                    b'Z' => {
+                        let status = crew
+                            .links
+                            .get(link)
+                            .and_then(|l| l.connection.bytes(range.clone()).get(5).copied())
+                            .unwrap_or(b'I');
+                        let owed_more = match crew.links.get_mut(link) {
+                            Some(link) => {
+                                link.status = status;
+                                link.skips = false;
+                                link.due = link.due.saturating_sub(1);
+                                link.due
+                            }
+                            None => 0,
+                        };
+                        match expect {
+                            Expect::Query => {
+                                // Of several servers, the last may not know that another one failed.
+                                if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
+                                    outcome.ready_shown = true;
+                                    run.add(crew, link, range);
+                                }
+                                break;
+                            }
+                            Expect::Sync => {
+                                // After an error, answers to earlier messages of the flight may come before.
+                                if skipping && owed_more > 0 {
+                                    continue;
+                                }
+                                if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
+                                    outcome.ready_shown = true;
+                                    run.add(crew, link, range);
+                                }
+                                break;
+                            }
+                            _ if owed_more > 0 => continue,
+                            // The server is done with everything, and this was never answered: waiting would be for ever.
+                            _ => {
+                                tracing::error!(?expect, "a server was ready before it had answered");
+                                return Ok(Need::Lost(lost(link, item, crew, None)));
+                            }
+                        }
+                    }
+                    _ if skipping => {}
+                    b'C' => {
+                        let tag = tag(crew, link, range.clone());
+                        match show {
+                            Show::Client | Show::ClientWithoutReady if owing.len() == 1 => {
+                                outcome.tag = Some(tag);
+                                run.add(crew, link, range);
+                            }
+                            Show::Caller => {
+                                outcome.tag = Some(tag);
+                                collect(outcome, crew, link, range);
+                            }
+                            Show::Client | Show::ClientWithoutReady => {
+                                let total = self
+                                    .summed
+                                    .take()
+                                    .map_or_else(|| tag.clone(), |sum| Tag::from_vec(add_tags(&sum, &tag)));
+                                self.summed = Some(total.clone());
+                                if last {
+                                    run.settle(crew);
+                                    say::message(crew.client.out(), b'C', |out| {
+                                        out.extend_from_slice(&total);
+                                        out.push(0);
+                                    });
+                                    outcome.tag = Some(total);
+                                }
+                            }
+                            Show::Nobody => {}
+                        }
+                        if expect == Expect::Execute {
+                            break;
+                        }
+                    }
+                    b'I' | b's' => {
+                        if shown && last {
+                            run.add(crew, link, range);
+                        } else if show == Show::Caller {
+                            collect(outcome, crew, link, range);
+                        }
+                        if expect == Expect::Execute {
+                            break;
+                        }
+                    }
+                    b'T' | b'n' | b't' => {
+                        if shown && first {
+                            if owing.len() > 1 && kind == b'T' {
+                                self.described =
+                                    crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
+                            }
+                            match crew.links.get(link).and_then(|l| l.type_oids.clone()) {
+                                Some(oids) if kind != b'n' => {
+                                    run.settle(crew);
+                                    let message = crew.links.get(link).map(|l| l.connection.bytes(range).to_vec());
+                                    crew.client.push(&renumbered(message.unwrap_or_default(), &oids));
+                                }
+                                _ => run.add(crew, link, range),
+                            }
+                        } else if shown && kind == b'T' {
+                            let other =
+                                crew.links.get(link).map(|l| l.connection.bytes(range.clone())).unwrap_or_default();
+                            if let Some(ours) = &self.described
+                                && !same_columns(ours, other)
+                            {
+                                return Err(Lost::Violation(ClientError::unsupported(
+                                    "shards describe the columns of this answer differently",
+                                    "Bring the schemas of the shards together; SHOW MAP names the difference.",
+                                )));
+                            }
+                        } else if show == Show::Caller {
+                            collect(outcome, crew, link, range);
+                        }
+                        if kind != b't' && matches!(expect, Expect::DescribePortal | Expect::DescribeStatement) {
+                            break;
+                        }
+                    }
+                    b'1' | b'2' | b'3' => {
+                        if shown && first {
+                            run.add(crew, link, range);
+                        }
+                        if matches!(expect, Expect::Parse | Expect::Bind | Expect::Close) {
+                            break;
+                        }
+                    }
+                    b'G' => {
+                        run.add(crew, link, range);
+                        return Ok(Need::CopyData(link));
+                    }
+                    b'H' | b'c' => {
+                        if shown {
+                            run.add(crew, link, range);
+                        }
+                    }
+                    _ => {
+                        tracing::warn!(kind = %char::from(kind), "a server sent a message that fits nowhere");
+                        return Ok(Need::Lost(lost(link, item, crew, None)));
+                    }
+                }
+            }
+            self.turn += 1;
+        }
+        Ok(Need::Nothing)
+    }
+}
+
+/// Takes in one answer from every link that owes it.
+async fn listen(
+    answer: &mut Answer<'_>,
     crew: &mut Crew<'_>,
     run: &mut Run,
     outcome: &mut Outcome,
 ) -> Result<(), Lost> {
-    let mut described: Option<Vec<u8>> = None;
-    let mut summed: Option<Tag> = None;
-    let shown = matches!(show, Show::Client | Show::ClientWithoutReady);
-    let skipping = outcome.failed.is_some();
-    for (turn, link) in owing.iter().enumerate() {
-        let link = usize::from(*link);
-        let (first, last) = (turn == 0, turn + 1 == owing.len());
-        loop {
-            let next = match crew.links.get_mut(link) {
-                Some(link) => link.connection.piece(),
-                None => return Ok(()),
-            };
-            let piece = match next {
-                Ok(Some(piece)) => piece,
-                Ok(None) => {
-                    run.send(crew).await?;
-                    wait(link, item, crew).await?;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a server connection is of no more use");
-                    run.send(crew).await?;
-                    return Err(lost(link, item, crew, None));
-                }
-            };
-            let (kind, range) = match piece {
-                Piece::Rows(range, rows) => {
-                    let discard = outcome.failed.is_some();
-                    if shown && !discard {
-                        outcome.rows += u64::from(rows);
-                        run.add(crew, link, range);
-                        if crew.links.get(link).is_some_and(|link| link.connection.is_within_row()) {
-                            run.send(crew).await?;
-                        }
-                    } else if show == Show::Caller && !discard {
-                        collect(outcome, crew, link, range);
-                    }
-                    continue;
-                }
-                Piece::Message(kind, range) => (kind, range),
-            };
-            match kind {
-                b'N' | b'A' => {
-                    if shown || kind == b'A' {
-                        run.add(crew, link, range);
-                    } else if show == Show::Caller {
-                        collect(outcome, crew, link, range);
-                    }
-                }
-                // A server connection's settings are the proxy's affair; the session tells the client of its own.
-                b'S' => {}
-                b'E' => {
-                    let bytes =
-                        crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec()).unwrap_or_default();
-                    if is_fatal(&bytes) {
-                        run.send(crew).await?;
-                        return Err(lost(link, item, crew, Some(bytes)));
-                    }
-                    if let Some(link) = crew.links.get_mut(link) {
-                        link.spoiled = true;
-                    }
-                    if outcome.failed.is_none() {
-                        outcome.failed = Some(Failure { link, item, sqlstate: sqlstate(&bytes) });
-                        if show == Show::Caller {
-                            outcome.collected.extend_from_slice(&bytes);
-                        } else {
-                            run.settle(crew);
-                            crew.client.push(&moved_position(bytes, crew.offset));
-                        }
-                    }
-                    match expect {
-                        // ReadyForQuery still follows.
-                        Expect::Query | Expect::Sync => {}
-                        // Nothing more comes until a Sync.
-                        _ => {
-                            if let Some(link) = crew.links.get_mut(link) {
-                                link.skips = true;
-                            }
-                            return Ok(());
-                        }
-                    }
-                }
-                b'Z' => {
-                    let status = crew
-                        .links
-                        .get(link)
-                        .and_then(|l| l.connection.bytes(range.clone()).get(5).copied())
-                        .unwrap_or(b'I');
-                    let owed_more = match crew.links.get_mut(link) {
-                        Some(link) => {
-                            link.status = status;
-                            link.skips = false;
-                            link.due = link.due.saturating_sub(1);
-                            link.due
-                        }
-                        None => 0,
-                    };
-                    match expect {
-                        Expect::Query => {
-                            // Of several servers, the last may not know that another one failed.
-                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
-                                outcome.ready_shown = true;
-                                run.add(crew, link, range);
-                            }
-                            break;
-                        }
-                        Expect::Sync => {
-                            // After an error, answers to earlier messages of the flight may come before.
-                            if skipping && owed_more > 0 {
-                                continue;
-                            }
-                            if last && show == Show::Client && (owing.len() == 1 || outcome.failed.is_none()) {
-                                outcome.ready_shown = true;
-                                run.add(crew, link, range);
-                            }
-                            break;
-                        }
-                        _ if owed_more > 0 => continue,
-                        // The server is done with everything, and this was never answered: waiting would be for ever.
-                        _ => {
-                            tracing::error!(?expect, "a server was ready before it had answered");
-                            run.send(crew).await?;
-                            return Err(lost(link, item, crew, None));
-                        }
-                    }
-                }
-                _ if skipping => {}
-                b'C' => {
-                    let tag = tag(crew, link, range.clone());
-                    match show {
-                        Show::Client | Show::ClientWithoutReady if owing.len() == 1 => {
-                            outcome.tag = Some(tag);
-                            run.add(crew, link, range);
-                        }
-                        Show::Caller => {
-                            outcome.tag = Some(tag);
-                            collect(outcome, crew, link, range);
-                        }
-                        Show::Client | Show::ClientWithoutReady => {
-                            let total = summed.map_or_else(|| tag.clone(), |sum| Tag::from_vec(add_tags(&sum, &tag)));
-                            summed = Some(total.clone());
-                            if last {
-                                run.settle(crew);
-                                say::message(crew.client.out(), b'C', |out| {
-                                    out.extend_from_slice(&total);
-                                    out.push(0);
-                                });
-                                outcome.tag = Some(total);
-                            }
-                        }
-                        Show::Nobody => {}
-                    }
-                    if expect == Expect::Execute {
-                        break;
-                    }
-                }
-                b'I' | b's' => {
-                    if shown && last {
-                        run.add(crew, link, range);
-                    } else if show == Show::Caller {
-                        collect(outcome, crew, link, range);
-                    }
-                    if expect == Expect::Execute {
-                        break;
-                    }
-                }
-                b'T' | b'n' | b't' => {
-                    if shown && first {
-                        if owing.len() > 1 && kind == b'T' {
-                            described = crew.links.get(link).map(|l| l.connection.bytes(range.clone()).to_vec());
-                        }
-                        match crew.links.get(link).and_then(|l| l.type_oids.clone()) {
-                            Some(oids) if kind != b'n' => {
-                                run.settle(crew);
-                                let message = crew.links.get(link).map(|l| l.connection.bytes(range).to_vec());
-                                crew.client.push(&renumbered(message.unwrap_or_default(), &oids));
-                            }
-                            _ => run.add(crew, link, range),
-                        }
-                    } else if shown && kind == b'T' {
-                        let other = crew.links.get(link).map(|l| l.connection.bytes(range.clone())).unwrap_or_default();
-                        if let Some(ours) = &described
-                            && !same_columns(ours, other)
-                        {
-                            return Err(Lost::Violation(ClientError::unsupported(
-                                "shards describe the columns of this answer differently",
-                                "Bring the schemas of the shards together; SHOW MAP names the difference.",
-                            )));
-                        }
-                    } else if show == Show::Caller {
-                        collect(outcome, crew, link, range);
-                    }
-                    if kind != b't' && matches!(expect, Expect::DescribePortal | Expect::DescribeStatement) {
-                        break;
-                    }
-                }
-                b'1' | b'2' | b'3' => {
-                    if shown && first {
-                        run.add(crew, link, range);
-                    }
-                    if matches!(expect, Expect::Parse | Expect::Bind | Expect::Close) {
-                        break;
-                    }
-                }
-                b'G' => {
-                    run.add(crew, link, range);
-                    run.send(crew).await?;
-                    // In the extended protocol the Sync behind Execute is eaten by the server while it copies.
-                    if expect == Expect::Execute
-                        && let Some(l) = crew.links.get_mut(link)
-                    {
-                        l.sync_eaten = l.due > 0;
-                    }
-                    copy_in(link, item, crew).await?;
-                    // Behind a Flush the client waits for the answer to its CopyDone, which the server keeps to itself.
-                    if expect == Expect::Execute
-                        && let Some(l) = crew.links.get_mut(link)
-                        && l.due == 0
-                    {
-                        say::flush(&mut l.out);
-                    }
-                }
-                b'H' | b'c' => {
-                    if shown {
-                        run.add(crew, link, range);
-                    }
-                }
-                _ => {
-                    tracing::warn!(kind = %char::from(kind), "a server sent a message that fits nowhere");
-                    run.send(crew).await?;
-                    return Err(lost(link, item, crew, None));
-                }
-            }
+    let item = answer.item;
+    loop {
+        let need = answer.advance(crew, run, outcome)?;
+        if let Need::Nothing = need {
+            return Ok(());
         }
+        if run.is_waiting(crew) {
+            run.send(crew).await?;
+        }
+        match need {
+            Need::Nothing | Need::Sent => {}
+            Need::More(link) => wait(link, item, crew).await?,
+            Need::CopyData(link) => Box::pin(copy(link, item, answer.expect, crew)).await?,
+            Need::Lost(lost) => return Err(lost),
+        }
+    }
+}
+
+/// Lets a server copy from the client.
+async fn copy(link: usize, item: usize, expect: Expect, crew: &mut Crew<'_>) -> Result<(), Lost> {
+    // In the extended protocol the Sync behind Execute is eaten by the server while it copies.
+    if expect == Expect::Execute
+        && let Some(l) = crew.links.get_mut(link)
+    {
+        l.sync_eaten = l.due > 0;
+    }
+    copy_in(link, item, crew).await?;
+    // Behind a Flush the client waits for the answer to its CopyDone, which the server keeps to itself.
+    if expect == Expect::Execute
+        && let Some(l) = crew.links.get_mut(link)
+        && l.due == 0
+    {
+        say::flush(&mut l.out);
     }
     Ok(())
 }
 
 /// Waits for more from one link, while what is still to be said to any link is sent.
 async fn wait(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost> {
-    if crew.links.get(link).is_some_and(|l| l.sync_eaten) && next_sync(link, item, crew).await? == Came::Answer {
+    if crew.links.get(link).is_some_and(|l| l.sync_eaten)
+        && Box::pin(next_sync(link, item, crew)).await? == Came::Answer
+    {
         return Ok(());
     }
     let result = poll_fn(|cx| {

@@ -293,7 +293,7 @@ impl Access {
     }
 
     fn linked(&self, node: NodeId, connection: Box<Connection>, replica: bool, chosen: Option<Chosen>) -> Link {
-        let load = self.service.topology.node(node).serve();
+        let load = self.service.topology.node(node).serve(self.workers.worker);
         let mut link = Link::new(node, connection, replica, load, self.workers.outbox());
         link.chosen = chosen;
         if node.shard != self.service.database.catalog {

@@ -127,12 +127,7 @@ impl Planner {
         if self.worlds.len() >= WORLDS_MAX {
             self.worlds.retain(|_, world| Rc::strong_count(world) > 1);
         }
-        let world = Rc::new(World {
-            id: self.next_world,
-            database: Arc::clone(database),
-            schema: Arc::clone(schema),
-            view: view.clone(),
-        });
+        let world = Rc::new(World::new(self.next_world, Arc::clone(database), Arc::clone(schema), view.clone()));
         self.next_world = self.next_world.wrapping_add(1);
         self.worlds.insert(key, Rc::clone(&world));
         world

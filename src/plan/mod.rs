@@ -73,6 +73,10 @@ pub struct World {
     pub schema: Arc<Schema>,
     /// What the session said.
     pub view: SessionView,
+    /// Whether times without an offset are UTC.
+    utc: bool,
+    /// Whether the client's bytes are the database's bytes.
+    utf8: bool,
 }
 
 /// One statement of a text, ready to be planned with values.
@@ -148,24 +152,29 @@ pub enum Plan {
 }
 
 impl World {
+    fn new(id: u32, database: Arc<Database>, schema: Arc<Schema>, view: SessionView) -> Self {
+        let (utc, utf8) = (is_utc(&view.time_zone), is_utf8(&view.client_encoding));
+        Self { id, database, schema, view, utc, utf8 }
+    }
+
     /// What names mean to this session.
     fn names(&self) -> Names<'_> {
         let role = self.view.role.as_ref().unwrap_or(&self.view.user);
         let temporary = self.view.temporary.as_ref().map_or(&[][..], |(_, names)| names.as_slice());
         Names::new(&self.schema, &self.view.search_path, role, temporary, &self.database.safe_functions)
     }
+}
 
-    /// Whether times without an offset are UTC.
-    fn is_utc(&self) -> bool {
-        ["utc", "gmt", "etc/utc", "etc/gmt", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"]
-            .iter()
-            .any(|it| self.view.time_zone.eq_ignore_ascii_case(it))
-    }
+/// Whether a TimeZone is UTC by another name.
+fn is_utc(zone: &str) -> bool {
+    ["utc", "gmt", "etc/utc", "etc/gmt", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"]
+        .iter()
+        .any(|it| zone.eq_ignore_ascii_case(it))
+}
 
-    /// Whether the client's bytes are the database's bytes.
-    fn is_utf8(&self) -> bool {
-        ["utf8", "utf-8", "unicode", "sql_ascii"].iter().any(|it| self.view.client_encoding.eq_ignore_ascii_case(it))
-    }
+/// Whether text of that client_encoding has the bytes that hash functions see.
+fn is_utf8(encoding: &str) -> bool {
+    ["utf8", "utf-8", "unicode", "sql_ascii"].iter().any(|it| encoding.eq_ignore_ascii_case(it))
 }
 
 impl Template {
@@ -325,8 +334,8 @@ impl Planned {
             shift: if template.rows.is_some() { count.saturating_sub(template.literals) } else { 0 },
             parameters,
             uses: &template.uses,
-            utc: world.is_utc(),
-            utf8: world.is_utf8(),
+            utc: world.utc,
+            utf8: world.utf8,
             server_version: world.schema.server_version,
         }
     }

@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::admin;
 use crate::backend::pool::WorkerPools;
@@ -93,14 +94,15 @@ pub(super) fn start_all(process: &Arc<Process>, count: usize) -> io::Result<Vec<
             let handle = Handle { clients: Arc::clone(&clients), orders };
             let process = Arc::clone(process);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let runtime = match runtime {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         tracing::error!(%error, "a worker cannot start");
                         return;
                     }
                 };
-                LocalSet::new().block_on(&runtime, work(process, clients, queue));
+                runtime.block_on(work(process, clients, queue));
             })?;
             Ok(handle)
         })

@@ -675,7 +675,7 @@ impl Session {
             let flying = pin!(flight::run(&items, &mut crew, last));
             match exec::limit(self.map.timeouts.statement) {
                 None => Ok(flying.await),
-                Some(limit) => tokio::time::timeout(limit, flying).await,
+                Some(limit) => Box::pin(tokio::time::timeout(limit, flying)).await,
             }
         };
         let Ok(result) = flown else { return Err(self.timed_out()) };

@@ -50,8 +50,7 @@ pub struct NodeState {
     system: AtomicU64,
     timeline: AtomicU32,
     started: AtomicI64,
-    in_use: AtomicU32,
-    served: AtomicU64,
+    lanes: [Arc<Lane>; LANES],
     trouble: Mutex<Option<String>>,
 }
 
@@ -68,8 +67,7 @@ impl NodeState {
             system: AtomicU64::new(0),
             timeline: AtomicU32::new(0),
             started: AtomicI64::new(0),
-            in_use: AtomicU32::new(0),
-            served: AtomicU64::new(0),
+            lanes: Default::default(),
             trouble: Mutex::new(None),
         }
     }
@@ -168,21 +166,22 @@ impl NodeState {
     /// Statements that run on it now.
     #[must_use]
     pub fn in_use(&self) -> u32 {
-        self.in_use.load(Ordering::Relaxed)
+        self.lanes.iter().map(|lane| lane.in_use.load(Ordering::Relaxed)).sum()
     }
 
     /// Statements that were sent to it so far.
     #[must_use]
     pub fn served(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
+        self.lanes.iter().map(|lane| lane.served.load(Ordering::Relaxed)).sum()
     }
 
-    /// Counts a statement that runs on it until the guard is dropped.
+    /// Counts a statement that `worker` runs on it until the guard is dropped.
     #[must_use]
-    pub fn serve(self: &Arc<Self>) -> Serving {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        Serving(Arc::clone(self))
+    pub fn serve(&self, worker: usize) -> Serving {
+        let lane = self.lanes.get(worker % LANES).expect("a remainder is below its divisor");
+        lane.served.fetch_add(1, Ordering::Relaxed);
+        lane.in_use.fetch_add(1, Ordering::Relaxed);
+        Serving(Arc::clone(lane))
     }
 
     fn publish(&self, standing: &Standing, trouble: Option<String>) {
@@ -217,7 +216,18 @@ impl NodeState {
 
 /// A statement that runs on a node, for the count that the less loaded of two is chosen by.
 #[derive(Debug)]
-pub struct Serving(Arc<NodeState>);
+pub struct Serving(Arc<Lane>);
+
+/// One worker's counts, on a cache line of their own: workers that count in one place wait for each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
+    in_use: AtomicU32,
+    served: AtomicU64,
+}
+
+/// How many lanes there are; with more workers, some share one.
+const LANES: usize = 8;
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -361,7 +361,7 @@ async fn a_new_map_keeps_what_is_known_of_unchanged_shards() {
     assert!(second.heard(soon(10)).await);
     assert!(second.primary(ShardId(1)).is_some());
     drop(first);
-    let served = second.node(PRIMARY).serve();
+    let served = second.node(PRIMARY).serve(0);
     assert_eq!((second.node(PRIMARY).in_use(), second.node(PRIMARY).served()), (1, 1));
     drop(served);
     assert_eq!(second.node(PRIMARY).in_use(), 0);
