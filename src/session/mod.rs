@@ -466,32 +466,45 @@ impl Session {
         })
     }
 
-    /// A link to that shard, fit for `access`.
-    async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, ClientError> {
-        if let Some(place) = self.held(shard, access) {
-            return Ok(place);
-        }
+    /// How new what is read there must be, where reads may go elsewhere than to the primary.
+    fn choice(&self, shard: ShardId, access: plan::Access) -> Option<Freshness> {
         let reads = match self.transaction.kind {
-            Kind::Explicit => self.transaction.modes.read_only == Some(true) && access != plan::Access::Write,
+            Kind::Explicit => self.transaction.modes.read_only == Some(true) && access == plan::Access::Read,
             Kind::Implicit => false,
             Kind::None => access == plan::Access::Read,
         };
-        let reads = reads && !(self.transaction.is_open() && access == plan::Access::ReadPrimary);
-        let fresh = (reads && self.access.has_choice(shard)).then(|| self.freshness(shard));
-        let link = match fresh {
+        (reads && self.access.has_choice(shard)).then(|| self.freshness(shard))
+    }
+
+    /// The place of a link to that shard, fit for `access`, if none has to be waited for.
+    fn join_now(&mut self, shard: ShardId, access: plan::Access) -> Option<usize> {
+        if let Some(place) = self.held(shard, access) {
+            return Some(place);
+        }
+        let link = match self.choice(shard, access) {
             Some(fresh) => self.access.read_now(shard, fresh),
             None => self.access.primary_now(shard),
         };
-        let mut link = match link {
-            Some(link) => link,
-            // Boxed, so that the future of everything around it stays small.
-            None => Box::pin(self.wait_link(shard, fresh)).await?,
-        };
+        link.map(|link| self.take_in(link))
+    }
+
+    /// The place of a link to that shard, fit for `access`.
+    async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, ClientError> {
+        if let Some(place) = self.join_now(shard, access) {
+            return Ok(place);
+        }
+        // Boxed, so that the future of everything around it stays small.
+        let link = Box::pin(self.wait_link(shard, self.choice(shard, access))).await?;
+        Ok(self.take_in(link))
+    }
+
+    /// Notes a link as held. Its place.
+    fn take_in(&mut self, mut link: Link) -> usize {
         self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
         self.links.push(link);
-        Ok(self.links.len() - 1)
+        self.links.len() - 1
     }
 
     /// A link that has to be waited for.

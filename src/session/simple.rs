@@ -9,6 +9,7 @@ use crate::error::Code;
 use crate::exec::client::Message;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
+use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
 use crate::exec::say;
 use crate::ident::ShardSet;
@@ -76,7 +77,12 @@ impl Session {
             Err(violation) => return Err(End::Fatal(violation.into())),
         }
         let result = match std::str::from_utf8(&text) {
-            Ok(text) => self.query(text).await,
+            Ok(text) if self.put_at_once(text) => match self.fly(0, true).await {
+                Ok(outcome) => self.shown(&outcome),
+                Err(trouble) => Err(trouble),
+            },
+            // Boxed, so that the future of the usual case stays small.
+            Ok(text) => Box::pin(self.query(text)).await,
             Err(_) => Err(Trouble::Refused(not_utf8())),
         };
         text.clear();
@@ -98,6 +104,51 @@ impl Session {
             Box::pin(self.look_at_pins()).await?;
         }
         if shown { Ok(()) } else { self.ready().await }
+    }
+
+    /// Puts together what is said for a text, if it is a statement that goes to one shard as it stands and nothing has to
+    /// be waited for. False: it is for [`Self::query`], and nothing was done that would not be done there too.
+    fn put_at_once(&mut self, text: &str) -> bool {
+        let Ok(world) = self.world() else { return false };
+        let Ok(compiled) = self.worker.planner.borrow_mut().compile(text, &world) else { return false };
+        let [statement] = compiled.as_slice() else { return false };
+        let template = &*statement.template;
+        let effects = &template.effects;
+        let usual = template.command == Command::Data
+            && template.splice_columns.is_none()
+            && !effects.outside_transaction
+            && !effects.changes_schema
+            && !effects.unpins
+            && effects.pins.is_none()
+            && effects.set_config.is_empty()
+            && !(self.transaction.is_open() && self.transaction.failed);
+        if !usual {
+            return false;
+        }
+        let Ok(plan) = statement.plan(text, None, &world) else { return false };
+        let Some(shard) = self.shards(&plan).only() else { return false };
+        if self.admit(&ShardSet::one(shard), template.access, effects).is_err() {
+            return false;
+        }
+        let Some(at) = self.join_now(shard, template.access) else { return false };
+        self.prefix(at);
+        let Some(link) = self.links.get_mut(at) else { return false };
+        link.say_query(text);
+        link.wrote |= template.access == plan::Access::Write;
+        let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Client, prepares: 0 });
+        true
+    }
+
+    /// What a Query's answer means for the session. True: the client has been told that it may go on.
+    fn shown(&mut self, outcome: &Outcome) -> Result<bool, Trouble> {
+        if outcome.failed.is_none() {
+            return Ok(outcome.ready_shown);
+        }
+        // What the server said to the client includes that it may go on, when the statement stood alone.
+        self.transaction.failed = self.transaction.is_open();
+        self.readback.clear();
+        Err(if outcome.ready_shown { Trouble::Shown } else { Trouble::Failed })
     }
 
     /// Tells the client what there is to tell; ends the session where it must.
@@ -302,19 +353,11 @@ impl Session {
         let show = if place == Place::Alone { Show::Client } else { Show::ClientWithoutReady };
         self.items.push(Item::Owed { expect: Expect::Query, links, show, prepares: 0 });
         let outcome = self.fly(offset, place == Place::Alone).await?;
-        if outcome.failed.is_some() {
-            // What the server said to the client includes that it may go on, when the statement stood alone.
-            self.transaction.failed = self.transaction.is_open();
-            self.readback.clear();
-            if outcome.ready_shown {
-                return Err(Trouble::Shown);
-            }
-            return Err(Trouble::Failed);
-        }
+        let shown = self.shown(&outcome)?;
         if !self.readback.is_empty() {
             Box::pin(self.read_back()).await?;
         }
-        Ok(outcome.ready_shown)
+        Ok(shown)
     }
 
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what
