@@ -131,6 +131,22 @@ fn each_layer_uses_what_the_table_says_and_all_of_it() {
     assert_eq!(used, table, "docs/architecture.md lists edges or layers that are not there");
 }
 
+/// Whoever reads a layer need not know those that stand on it.
+#[test]
+fn no_layer_uses_itself_by_way_of_others() {
+    let table = table();
+    for layer in table.keys() {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<&String> = table[layer].iter().collect();
+        while let Some(next) = ahead.pop() {
+            assert!(next != layer, "{layer} uses itself by way of {reached:?} (docs/architecture.md)");
+            if reached.insert(next) {
+                ahead.extend(&table[next]);
+            }
+        }
+    }
+}
+
 #[test]
 fn leaves_use_leaves_only() {
     for leaf in LEAVES {

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::admin::Operated;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
-use crate::server;
-use crate::server::Process;
 use crate::session::Worker;
 use crate::session::login::LoggedIn;
 use crate::shard_map::live::Outcome;
@@ -38,8 +37,8 @@ const COMMANDS: [(&str, &str); 6] = [
 ];
 
 /// Serves one operator until they leave.
-pub async fn serve(arrival: LoggedIn, process: Arc<Process>, worker: Rc<Worker>) {
-    let limit = process.live.current().limits.message;
+pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, worker: Rc<Worker>) {
+    let limit = process.live().current().limits.message;
     let mut client = Client::new(arrival.stream, &arrival.leftover, limit);
     for (name, value) in [
         ("server_version", concat!("15.0 (shardway ", env!("CARGO_PKG_VERSION"), ")")),
@@ -65,7 +64,7 @@ pub async fn serve(arrival: LoggedIn, process: Arc<Process>, worker: Rc<Worker>)
 
 struct Console {
     client: Client,
-    process: Arc<Process>,
+    process: Arc<dyn Operated>,
     worker: Rc<Worker>,
     statements: Vec<(String, String)>,
     portals: Vec<(String, String)>,
@@ -224,7 +223,7 @@ impl Console {
             ["SHOW", "MAP"] => Ok(self.map()),
             ["SHOW", "NODES"] => Ok(self.nodes()),
             ["SHOW", "POOLS"] => Ok(self.pools()),
-            ["RELOAD"] => match server::reload(&self.process).await {
+            ["RELOAD"] => match Arc::clone(&self.process).reload().await {
                 Outcome::Swapped { .. } | Outcome::Unchanged => {
                     Ok(Answer { tag: "RELOAD".to_owned(), ..Answer::default() })
                 }
@@ -254,10 +253,10 @@ impl Console {
     }
 
     fn map(&self) -> Answer {
-        let deployment = self.process.current.load();
+        let deployment = self.process.deployment();
         let mut rows = vec![
             pair("version", deployment.map.version.to_string()),
-            pair("file", self.process.live.path().display().to_string()),
+            pair("file", self.process.live().path().display().to_string()),
         ];
         for (name, service) in &deployment.services {
             let database = &service.database;
@@ -273,12 +272,12 @@ impl Console {
                 rows.push(pair(&format!("database {name} finding"), finding.to_string()));
             }
         }
-        rows.push(vec![Some("rejected".to_owned()), self.process.live.rejected().map(|text| text.to_string())]);
+        rows.push(vec![Some("rejected".to_owned()), self.process.live().rejected().map(|text| text.to_string())]);
         Answer { columns: vec!["item", "value"], rows, tag: "SHOW".to_owned() }
     }
 
     fn nodes(&self) -> Answer {
-        let deployment = self.process.current.load();
+        let deployment = self.process.deployment();
         let now = clock::now();
         let mut rows = Vec::new();
         for (name, service) in &deployment.services {
@@ -324,7 +323,7 @@ impl Console {
     fn pools(&self) -> Answer {
         let rows = self
             .process
-            .pools
+            .pools()
             .all()
             .iter()
             .map(|pool| {
