@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::exec::client::Client;
 use crate::session::Worker;
 use crate::session::login::LoggedIn;
+use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
 use crate::topology::Role;
 use crate::wire::postgres::backend as reply;
@@ -262,11 +263,9 @@ impl Console {
             let database = &service.database;
             let shards: Vec<&str> = database.shards.iter().map(|shard| &*shard.name).collect();
             rows.push(pair(&format!("database {name}"), format!("shards {}", shards.join(", "))));
-            for group in &database.groups {
-                rows.push(pair(
-                    &format!("database {name} group {}", group.name),
-                    crate::shard_map::diff::fingerprint(database, group),
-                ));
+            for (group, placed) in diff::records(database) {
+                let item = if &*group == diff::WHOLE { group.to_string() } else { format!("group {group}") };
+                rows.push(pair(&format!("database {name} {item}"), placed));
             }
             for finding in &service.schema.state().findings {
                 rows.push(pair(&format!("database {name} finding"), finding.to_string()));

@@ -1,7 +1,8 @@
 //! The record of where rows were put: `shardway.placement`, a small table on every shard.
 //!
 //! What existing rows are found by must not change because somebody edited a file: at start and on reload every
-//! group's fingerprint is compared with the one recorded at first use, and a difference is refused.
+//! group's fingerprint, and where whole tables are, is compared with what was recorded at first use, and a difference
+//! is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,9 +83,7 @@ impl PlacementError {
                 )
             }
             Self::Differs(_) => {
-                "Put the placement back as it was. Rows that exist move only by `shardway reshard`, which changes the map \
-                 itself."
-                    .to_owned()
+                "Put the placement back as it was: shardway does not move rows that exist yet.".to_owned()
             }
             Self::Rights { remedy, .. } => format!("Run there as its owner or a superuser: {remedy}"),
             Self::Unreachable { .. } => {
