@@ -72,6 +72,9 @@ struct Console {
     skipping: bool,
 }
 
+/// How much of an unknown command is repeated, in characters.
+const SHOWN_MAX: usize = 60;
+
 /// How many statements and portals one operator may keep.
 const KEPT_MAX: usize = 100;
 
@@ -247,7 +250,7 @@ impl Console {
             }),
             _ => Err(ClientError::new(
                 Code::ConsoleSyntax,
-                format_args!("\"{}\" is no command of the console", command.trim()),
+                format_args!("\"{}\" is no command of the console", shortened(command)),
                 "SHOW HELP lists them. Tables are in the databases of the map.",
             )),
         }
@@ -359,6 +362,15 @@ fn verb(command: &str) -> Verb {
     }
 }
 
+/// The beginning of a command, on one line: what tools send of their own accord is long.
+fn shortened(command: &str) -> String {
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 fn pair(item: &str, value: String) -> Vec<Option<String>> {
     vec![Some(item.to_owned()), Some(value)]
 }
@@ -385,4 +397,19 @@ fn rows(out: &mut Vec<u8>, answer: &Answer) {
         reply::data_row(out, row).expect("a row has as many cells as there are columns");
     }
     reply::command_complete(out, &answer.tag).expect("tags hold no zero byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_repeated_in_part() {
+        assert_eq!(shortened(" SHOW\n FOO "), "SHOW FOO");
+        let long = shortened(&format!("SELECT\n  {}", "é".repeat(200)));
+        assert_eq!(
+            (long.chars().count(), long.starts_with("SELECT éé"), long.ends_with("é…")),
+            (SHOWN_MAX + 1, true, true)
+        );
+    }
 }
