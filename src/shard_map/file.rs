@@ -299,7 +299,7 @@ record! {
         statement: At<Span>;
         /// Between statements of a transaction. Default 0s: no limit of the proxy's own.
         idle_in_transaction: At<Span>;
-        /// What runs when a node is removed or the proxy stops. Default 30s.
+        /// What runs when the proxy stops. Default 30s.
         drain: At<Span>;
     }
 
