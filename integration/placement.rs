@@ -4,6 +4,7 @@
 mod proxy;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use proxy::Outcome;
 use proxy::Proxy;
@@ -286,6 +287,9 @@ async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() 
     let (status, said) = Proxy::refused(&cluster, port, &by_hand).await?;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("account") && said.contains("placement"), "{said}");
+    let (status, said) = check_connect(&cluster, &by_hand)?;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("error[placement-differs]") && said.contains("`account`"), "{said}");
 
     // Written out as it is, it is taken, at start and on reload.
     let as_it_is = map_of(&cluster, port, |_| true, &group(", placement: {s1: 0-8191, s2: 8192-16383}"));
@@ -302,6 +306,15 @@ async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() 
     proxy.stop().await?;
     cluster.stop().await?;
     Ok(())
+}
+
+/// What `check --connect` says of a map, and how it exits.
+fn check_connect(cluster: &Cluster, map: &str) -> Outcome<(Option<i32>, String)> {
+    let file = cluster.dir().join("checked.yaml");
+    std::fs::write(&file, map)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
+    let output = command.arg("check").arg(&file).arg("--connect").output()?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,7 +345,12 @@ async fn whole_tables_are_not_moved_by_hand() -> Outcome {
         let (status, said) = Proxy::refused(&cluster, port, wrong).await?;
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("`settings`") && said.contains("whole on shard `s1`"), "{said}");
+        let (status, said) = check_connect(&cluster, wrong)?;
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("error[placement-differs]") && said.contains("whole on shard `s1`"), "{said}");
     }
+    let (_, said) = check_connect(&cluster, &right)?;
+    assert!(!said.contains("placement"), "{said}");
 
     // What moves nothing is taken, at start and on reload.
     let more = map("    unsharded: {s1: [settings], s2: [log]}\n    reference: [countries]\n");

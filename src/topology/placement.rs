@@ -172,6 +172,18 @@ async fn compare_and_record(
     if differences.is_empty() { Ok(new) } else { Err(PlacementError::Differs(differences)) }
 }
 
+/// What a server has recorded of a database: group → fingerprint. Nothing, where nothing was recorded yet.
+pub(super) async fn recorded(
+    connection: &mut PgConnection,
+    database: &str,
+) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    if !sqlx::query_scalar::<_, bool>(EXISTS).fetch_one(&mut *connection).await? {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query_as::<_, (String, String)>(READ).bind(database).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// One shard's record and the connection to it.
 struct Keeper {
     shard: Arc<str>,
@@ -195,15 +207,8 @@ impl Keeper {
         })
     }
 
-    /// What is recorded: group → fingerprint.
     async fn read(&mut self) -> Result<BTreeMap<String, String>, PlacementError> {
-        let exists = sqlx::query_scalar::<_, bool>(EXISTS).fetch_one(&mut self.connection).await;
-        if !exists.map_err(|error| self.failed(Step::Table, &error))? {
-            return Ok(BTreeMap::new());
-        }
-        let rows =
-            sqlx::query_as::<_, (String, String)>(READ).bind(&*self.database).fetch_all(&mut self.connection).await;
-        Ok(rows.map_err(|error| self.failed(Step::Table, &error))?.into_iter().collect())
+        recorded(&mut self.connection, &self.database).await.map_err(|error| self.failed(Step::Table, &error))
     }
 
     fn differences(&self, recorded: &BTreeMap<String, String>, fingerprints: &[(Arc<str>, String)]) -> Vec<Difference> {
