@@ -8,7 +8,7 @@ help: ## Show this list
 
 demo: ## Start a sharded sample shop on this machine; Ctrl-C removes it (ARGS='--shards 3')
 	@./.ci/setup demo
-	@cargo build --release --quiet --bin shardway
+	@cargo build --release --bin shardway
 	@exec target/release/shardway demo $(ARGS)
 
 test: ## Run everything that CI runs
@@ -16,7 +16,7 @@ test: ## Run everything that CI runs
 
 bench: ## Compare with PgBouncer, a bare forwarder and no proxy (ARGS='--quick')
 	@./.ci/setup bench
-	@cargo build --release --quiet --bin shardway --example forwarder
+	@cargo build --release --bin shardway --example forwarder
 	@exec ./bench/run $(ARGS)
 
 fmt: ## Format the code

@@ -1,6 +1,13 @@
 //! The local cluster itself: what the demo and every other integration test stand on.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 
 use shardway::local_cluster::AtEnd;
@@ -144,5 +151,99 @@ async fn a_taken_port_is_named_and_nothing_is_left() -> Outcome {
     let error = Cluster::start(spec).await.expect_err("the port is taken").to_string();
     assert!(error.contains(&format!("port {port} on 127.0.0.1 is taken")), "{error}");
     assert!(!dir.exists());
+    Ok(())
+}
+
+/// A demo with one server on free ports, as a process of its own. Dropping it kills it.
+struct Demo {
+    process: Child,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Demo {
+    /// Starts one, with `temporary` as the folder for temporary files, and waits until it says that it is ready.
+    fn start(temporary: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
+        command.args(["demo", "--shards", "1", "--replicas", "0", "--port", &port.to_string()]);
+        command.env("TMPDIR", temporary);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn()?;
+        let said = BufReader::new(process.stdout.take().ok_or("it has a standard output")?);
+        let mut demo = Self { process, dir: PathBuf::new(), port };
+        for line in said.lines() {
+            let line = line?;
+            // "  map      FOLDER/shard-map.yaml  (edits take effect)"
+            if let Some(map) = line.strip_prefix("  map ").and_then(|rest| rest.split_whitespace().next()) {
+                demo.dir = Path::new(map).parent().ok_or("a map is in a folder")?.to_path_buf();
+            }
+            if line.starts_with("Ctrl-C") {
+                return Ok(demo);
+            }
+        }
+        Err("the demo ended before it was ready".into())
+    }
+
+    /// The process of its server, and the number of the server's System V segment.
+    fn server(&self) -> Result<(String, String), Box<dyn std::error::Error>> {
+        let text = fs::read_to_string(self.dir.join("s1-a/postmaster.pid"))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let segment =
+            lines.get(6).and_then(|line| line.split_whitespace().nth(1)).ok_or("it wrote its segment down")?;
+        Ok((lines.first().ok_or("it wrote its number down")?.trim().to_owned(), segment.to_owned()))
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whether the system has a segment of that number.
+fn has_segment(id: &str) -> bool {
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    table.lines().any(|line| line.split_whitespace().nth(1) == Some(id))
+}
+
+#[tokio::test]
+async fn what_a_killed_demo_leaves_is_gone_after_the_next_start() -> Outcome {
+    // Of its own, or another test's start would remove what is left.
+    let temporary = std::env::temp_dir().join(format!("shardway-killed-{}", std::process::id()));
+    fs::create_dir_all(&temporary)?;
+    let mut killed = Demo::start(&temporary)?;
+    let (server, segment) = killed.server()?;
+    let lives = |pid: &str| Path::new("/proc").join(pid).exists();
+    killed.process.kill()?;
+    killed.process.wait()?;
+    // Nobody was left to stop it.
+    assert!(killed.dir.join("shard-map.yaml").exists() && lives(&server) && has_segment(&segment));
+
+    let mut next = Demo::start(&temporary)?;
+    assert!(!killed.dir.exists() && !lives(&server) && !has_segment(&segment));
+    let mut client = Client::connect(next.port, "demo", "shop").await?;
+    assert_eq!(client.value("SELECT name FROM customers WHERE id = 7").await?.as_deref(), Some("Amber Paper 7"));
+
+    let (server, segment) = next.server()?;
+    let signal = format!("kill -s INT {}", next.process.id());
+    Command::new("/bin/sh").args(["-c", &signal]).status()?;
+    assert!(next.process.wait()?.success());
+    assert!(!next.dir.exists() && !lives(&server) && !has_segment(&segment));
+    assert!(Client::connect(next.port, "demo", "shop").await.is_err());
+    fs::remove_dir_all(temporary)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_demo_whose_port_is_taken_names_it_and_says_what_to_do() -> Outcome {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port().to_string();
+    let ended = Command::new(env!("CARGO_BIN_EXE_shardway")).args(["demo", "--port", &port]).output()?;
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr)?;
+    assert!(said.contains(&format!("port {port} on 127.0.0.1 is taken")) && said.contains("--port"), "{said}");
     Ok(())
 }

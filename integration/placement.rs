@@ -4,6 +4,7 @@
 mod proxy;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use proxy::Outcome;
 use proxy::Proxy;
@@ -279,13 +280,16 @@ async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() 
     assert!(message.contains("rejected"), "{message}");
     let shown = console.query("SHOW MAP").await?;
     let rejected = shown.iter().find(|row| row.first() == Some(&Some("rejected".to_owned()))).ok_or("no such line")?;
-    assert!(text(rejected, 1)?.contains("reshard"), "{rejected:?}");
+    assert!(text(rejected, 1)?.contains("Put the map back"), "{rejected:?}");
     all_where_they_were(&mut client).await?;
     proxy.stop().await?;
 
     let (status, said) = Proxy::refused(&cluster, port, &by_hand).await?;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("account") && said.contains("placement"), "{said}");
+    let (status, said) = check_connect(&cluster, &by_hand)?;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("error[placement-differs]") && said.contains("`account`"), "{said}");
 
     // Written out as it is, it is taken, at start and on reload.
     let as_it_is = map_of(&cluster, port, |_| true, &group(", placement: {s1: 0-8191, s2: 8192-16383}"));
@@ -299,6 +303,72 @@ async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() 
     println!(
         "figure: {ROWS} rows where they were after a start and a reload with one more shard; by hand: refused twice"
     );
+    proxy.stop().await?;
+    cluster.stop().await?;
+    Ok(())
+}
+
+/// What `check --connect` says of a map, and how it exits.
+fn check_connect(cluster: &Cluster, map: &str) -> Outcome<(Option<i32>, String)> {
+    let file = cluster.dir().join("checked.yaml");
+    std::fs::write(&file, map)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
+    let output = command.arg("check").arg(&file).arg("--connect").output()?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_tables_are_not_moved_by_hand() -> Outcome {
+    let cluster = Cluster::start(ClusterSpec { replicas: 0, ..ClusterSpec::default() }).await?;
+    for primary in cluster.primaries() {
+        let mut client = Client::connect(primary.port(), "demo", "shop").await?;
+        let tables = ["settings", "log", "countries"].map(|it| format!("CREATE TABLE {it} (id bigint PRIMARY KEY)"));
+        client.query(&tables.join("; ")).await?;
+    }
+    let port = free_port()?;
+    let map = |whole: &str| map_of(&cluster, port, |_| true, &format!("{whole}{USERS}"));
+    let right = map("    unsharded: {s1: [settings]}\n    reference: [countries]\n");
+
+    let proxy = Proxy::start(&cluster, port, &right, &[]).await?;
+    let mut client = proxy.client().await?;
+    client.query("INSERT INTO settings VALUES (7)").await?;
+    proxy.stop().await?;
+
+    // Another home, another class, and the home of what is not named.
+    let elsewhere = [
+        map("    unsharded: {s2: [settings]}\n    reference: [countries]\n"),
+        map("    reference: [countries, settings]\n"),
+        map("    groups: {g: {key: bigint, tables: {settings: id}}}\n    reference: [countries]\n"),
+        map("    reference: [countries]\n    unlisted: s2\n"),
+    ];
+    for wrong in &elsewhere {
+        let (status, said) = Proxy::refused(&cluster, port, wrong).await?;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("`settings`") && said.contains("whole on shard `s1`"), "{said}");
+        let (status, said) = check_connect(&cluster, wrong)?;
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("error[placement-differs]") && said.contains("whole on shard `s1`"), "{said}");
+    }
+    let (_, said) = check_connect(&cluster, &right)?;
+    assert!(!said.contains("placement"), "{said}");
+
+    // What moves nothing is taken, at start and on reload.
+    let more = map("    unsharded: {s1: [settings], s2: [log]}\n    reference: [countries]\n");
+    let proxy = Proxy::start(&cluster, port, &more, &[]).await?;
+    let mut client = proxy.client().await?;
+    assert_eq!(client.value("SELECT id FROM settings").await?.as_deref(), Some("7"));
+    let mut console = proxy.console().await?;
+    for wrong in &elsewhere {
+        proxy.replace_map(wrong)?;
+        assert!(console.query("RELOAD").await.is_err(), "{wrong}");
+    }
+    proxy.replace_map(&right)?;
+    until("the reload", async || Ok(console.query("RELOAD").await.is_ok())).await?;
+    assert_eq!(client.value("SELECT id FROM settings").await?.as_deref(), Some("7"));
+    proxy.stop().await?;
+
+    // A table that the map does not name any more is nobody's, and may be placed anew.
+    let proxy = Proxy::start(&cluster, port, &map("    unsharded: {s1: [log, settings]}\n"), &[]).await?;
     proxy.stop().await?;
     cluster.stop().await?;
     Ok(())

@@ -131,6 +131,22 @@ fn each_layer_uses_what_the_table_says_and_all_of_it() {
     assert_eq!(used, table, "docs/architecture.md lists edges or layers that are not there");
 }
 
+/// Whoever reads a layer need not know those that stand on it.
+#[test]
+fn no_layer_uses_itself_by_way_of_others() {
+    let table = table();
+    for layer in table.keys() {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<&String> = table[layer].iter().collect();
+        while let Some(next) = ahead.pop() {
+            assert!(next != layer, "{layer} uses itself by way of {reached:?} (docs/architecture.md)");
+            if reached.insert(next) {
+                ahead.extend(&table[next]);
+            }
+        }
+    }
+}
+
 #[test]
 fn leaves_use_leaves_only() {
     for leaf in LEAVES {
@@ -208,16 +224,16 @@ fn every_error_code_is_one_of_a_kind_and_raised() {
     }
 }
 
-/// Every key that the map's JSON Schema knows stands in `docs/shard-map.md`, and says there what it does.
+/// Every key that the map's JSON Schema knows stands in `docs/shard-map.md`, in the same words.
 #[test]
 fn every_key_of_the_map_is_documented() {
-    fn gather(value: &serde_json::Value, keys: &mut BTreeMap<String, bool>) {
+    fn gather(value: &serde_json::Value, keys: &mut BTreeSet<(String, String)>) {
         match value {
             serde_json::Value::Object(object) => {
                 if let Some(serde_json::Value::Object(properties)) = object.get("properties") {
                     for (key, about) in properties {
-                        let told = about.get("description").and_then(|it| it.as_str()).is_some_and(|it| !it.is_empty());
-                        *keys.entry(key.clone()).or_insert(true) &= told;
+                        let told = about.get("description").and_then(|it| it.as_str()).unwrap_or_default();
+                        keys.insert((key.clone(), told.to_owned()));
                     }
                 }
                 object.values().for_each(|it| gather(it, keys));
@@ -227,18 +243,21 @@ fn every_key_of_the_map_is_documented() {
         }
     }
     let schema: serde_json::Value = serde_json::from_str(&shardway::shard_map::cli::json_schema()).unwrap();
-    let mut keys = BTreeMap::new();
+    let mut keys = BTreeSet::new();
     gather(&schema, &mut keys);
     assert!(keys.len() > 80, "the schema lost its keys");
     let page = read(&root().join("docs/shard-map.md"));
-    let listed: BTreeSet<&str> =
-        page.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
-    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
-    let listed: BTreeSet<String> = listed.into_iter().map(last).collect();
-    for (key, described) in keys {
-        assert!(described, "the schema does not say what \"{key}\" is");
-        assert!(listed.contains(&key), "docs/shard-map.md does not list \"{key}\"");
-    }
+    // "| `reads.wait` | How long … |"
+    let row = |line: &str| {
+        let (key, about) = line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")?;
+        Some((key.rsplit('.').next()?.to_owned(), about.to_owned()))
+    };
+    let (_, keys_of_page) = page.split_once("\n## Every key\n").unwrap();
+    let listed: BTreeSet<(String, String)> = keys_of_page.lines().filter_map(row).collect();
+    let missing: Vec<_> = keys.difference(&listed).collect();
+    assert!(missing.is_empty(), "docs/shard-map.md does not say {missing:#?}");
+    let unknown: Vec<_> = listed.difference(&keys).collect();
+    assert!(unknown.is_empty(), "docs/shard-map.md says what the schema does not: {unknown:#?}");
 }
 
 /// A dependency that nothing names is built for nothing.

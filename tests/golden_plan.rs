@@ -126,22 +126,7 @@ fn relation(line: &str, kind: RelationKind) -> Relation {
     let name = TableName::parse(line.split('(').next().unwrap().trim());
     let (columns, mut rest) = inside(line);
     let columns: Vec<Column> = split(columns).into_iter().map(column).collect();
-    let mut relation = Relation {
-        name,
-        kind,
-        columns,
-        primary_key: None,
-        unique: Vec::new(),
-        triggers: Vec::new(),
-        has_rules: false,
-        row_security: false,
-        parents: Vec::new(),
-        has_children: false,
-        foreign_keys: Vec::new(),
-        definition: None,
-        persistence: 'p',
-        unfit: None,
-    };
+    let mut relation = Relation { columns, ..Relation::bare(name, kind) };
     if let Some((_, definition)) = rest.split_once(" as ") {
         relation.definition = Some(definition.into());
         return relation;

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::admin::Operated;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
-use crate::server;
-use crate::server::Process;
 use crate::session::Worker;
 use crate::session::login::LoggedIn;
+use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
 use crate::topology::Role;
 use crate::wire::postgres::backend as reply;
@@ -38,8 +38,8 @@ const COMMANDS: [(&str, &str); 6] = [
 ];
 
 /// Serves one operator until they leave.
-pub async fn serve(arrival: LoggedIn, process: Arc<Process>, worker: Rc<Worker>) {
-    let limit = process.live.current().limits.message;
+pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, worker: Rc<Worker>) {
+    let limit = process.live().current().limits.message;
     let mut client = Client::new(arrival.stream, &arrival.leftover, limit);
     for (name, value) in [
         ("server_version", concat!("15.0 (shardway ", env!("CARGO_PKG_VERSION"), ")")),
@@ -65,12 +65,15 @@ pub async fn serve(arrival: LoggedIn, process: Arc<Process>, worker: Rc<Worker>)
 
 struct Console {
     client: Client,
-    process: Arc<Process>,
+    process: Arc<dyn Operated>,
     worker: Rc<Worker>,
     statements: Vec<(String, String)>,
     portals: Vec<(String, String)>,
     skipping: bool,
 }
+
+/// How much of an unknown command is repeated, in characters.
+const SHOWN_MAX: usize = 60;
 
 /// How many statements and portals one operator may keep.
 const KEPT_MAX: usize = 100;
@@ -224,7 +227,7 @@ impl Console {
             ["SHOW", "MAP"] => Ok(self.map()),
             ["SHOW", "NODES"] => Ok(self.nodes()),
             ["SHOW", "POOLS"] => Ok(self.pools()),
-            ["RELOAD"] => match server::reload(&self.process).await {
+            ["RELOAD"] => match Arc::clone(&self.process).reload().await {
                 Outcome::Swapped { .. } | Outcome::Unchanged => {
                     Ok(Answer { tag: "RELOAD".to_owned(), ..Answer::default() })
                 }
@@ -247,38 +250,36 @@ impl Console {
             }),
             _ => Err(ClientError::new(
                 Code::ConsoleSyntax,
-                format_args!("\"{}\" is no command of the console", command.trim()),
+                format_args!("\"{}\" is no command of the console", shortened(command)),
                 "SHOW HELP lists them. Tables are in the databases of the map.",
             )),
         }
     }
 
     fn map(&self) -> Answer {
-        let deployment = self.process.current.load();
+        let deployment = self.process.deployment();
         let mut rows = vec![
             pair("version", deployment.map.version.to_string()),
-            pair("file", self.process.live.path().display().to_string()),
+            pair("file", self.process.live().path().display().to_string()),
         ];
         for (name, service) in &deployment.services {
             let database = &service.database;
             let shards: Vec<&str> = database.shards.iter().map(|shard| &*shard.name).collect();
             rows.push(pair(&format!("database {name}"), format!("shards {}", shards.join(", "))));
-            for group in &database.groups {
-                rows.push(pair(
-                    &format!("database {name} group {}", group.name),
-                    crate::shard_map::diff::fingerprint(database, group),
-                ));
+            for (group, placed) in diff::records(database) {
+                let item = if &*group == diff::WHOLE { group.to_string() } else { format!("group {group}") };
+                rows.push(pair(&format!("database {name} {item}"), placed));
             }
             for finding in &service.schema.state().findings {
                 rows.push(pair(&format!("database {name} finding"), finding.to_string()));
             }
         }
-        rows.push(vec![Some("rejected".to_owned()), self.process.live.rejected().map(|text| text.to_string())]);
+        rows.push(vec![Some("rejected".to_owned()), self.process.live().rejected().map(|text| text.to_string())]);
         Answer { columns: vec!["item", "value"], rows, tag: "SHOW".to_owned() }
     }
 
     fn nodes(&self) -> Answer {
-        let deployment = self.process.current.load();
+        let deployment = self.process.deployment();
         let now = clock::now();
         let mut rows = Vec::new();
         for (name, service) in &deployment.services {
@@ -324,7 +325,7 @@ impl Console {
     fn pools(&self) -> Answer {
         let rows = self
             .process
-            .pools
+            .pools()
             .all()
             .iter()
             .map(|pool| {
@@ -361,6 +362,15 @@ fn verb(command: &str) -> Verb {
     }
 }
 
+/// The beginning of a command, on one line: what tools send of their own accord is long.
+fn shortened(command: &str) -> String {
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 fn pair(item: &str, value: String) -> Vec<Option<String>> {
     vec![Some(item.to_owned()), Some(value)]
 }
@@ -387,4 +397,19 @@ fn rows(out: &mut Vec<u8>, answer: &Answer) {
         reply::data_row(out, row).expect("a row has as many cells as there are columns");
     }
     reply::command_complete(out, &answer.tag).expect("tags hold no zero byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_repeated_in_part() {
+        assert_eq!(shortened(" SHOW\n FOO "), "SHOW FOO");
+        let long = shortened(&format!("SELECT\n  {}", "é".repeat(200)));
+        assert_eq!(
+            (long.chars().count(), long.starts_with("SELECT éé"), long.ends_with("é…")),
+            (SHOWN_MAX + 1, true, true)
+        );
+    }
 }

@@ -1,7 +1,6 @@
 //! `/healthz` (the process lives) and `/readyz` (clients are let in, and every shard has a node that answers).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,11 +12,11 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::admin::Operated;
 use crate::ident::ShardId;
-use crate::server::Process;
 
 /// Answers until the proxy stops.
-pub async fn serve(listener: TcpListener, process: Arc<Process>, mut stopping: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, process: Arc<dyn Operated>, mut stopping: watch::Receiver<bool>) {
     let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(process);
     let served = axum::serve(listener, router).with_graceful_shutdown(async move {
         // An error means that whoever could say so is gone, which says it too.
@@ -29,8 +28,8 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>, mut stopping: w
 }
 
 /// Whether the request brings the map's token, where it has one.
-fn allowed(process: &Process, headers: &HeaderMap) -> bool {
-    let deployment = process.current.load();
+fn allowed(process: &dyn Operated, headers: &HeaderMap) -> bool {
+    let deployment = process.deployment();
     let Some(token) = &deployment.map.listen.http_token else { return true };
     let given = headers
         .get(header::AUTHORIZATION)
@@ -39,21 +38,21 @@ fn allowed(process: &Process, headers: &HeaderMap) -> bool {
     bool::from(given.ct_eq(token.reveal().as_bytes()))
 }
 
-async fn healthz(State(process): State<Arc<Process>>, headers: HeaderMap) -> (StatusCode, String) {
-    if !allowed(&process, &headers) {
+async fn healthz(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) -> (StatusCode, String) {
+    if !allowed(&*process, &headers) {
         return (StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
     }
     (StatusCode::OK, "ok\n".to_owned())
 }
 
-async fn readyz(State(process): State<Arc<Process>>, headers: HeaderMap) -> (StatusCode, String) {
-    if !allowed(&process, &headers) {
+async fn readyz(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) -> (StatusCode, String) {
+    if !allowed(&*process, &headers) {
         return (StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
     }
-    if !process.serving.load(Ordering::Acquire) {
+    if !process.serving() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let deployment = process.current.load();
+    let deployment = process.deployment();
     let mut missing = Vec::new();
     for (name, service) in &deployment.services {
         for (shard, it) in (0_u16..).map(ShardId).zip(&service.database.shards) {

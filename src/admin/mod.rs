@@ -1,4 +1,32 @@
 //! What operators look at and turn: the console (database `shardway` on the Postgres port) and HTTP.
+//!
+//! Neither knows how the process is built: `server` hands in an [`Operated`].
 
 pub mod console;
 pub mod http;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::backend::Pools;
+use crate::exec::Deployment;
+use crate::shard_map::live::Live;
+use crate::shard_map::live::Outcome;
+
+/// A running proxy, as its operators see it.
+pub trait Operated: Send + Sync {
+    /// The map and the databases in force.
+    fn deployment(&self) -> Arc<Deployment>;
+
+    /// The map's file.
+    fn live(&self) -> &Live;
+
+    /// All server connections.
+    fn pools(&self) -> &Pools;
+
+    /// Whether clients are let in.
+    fn serving(&self) -> bool;
+
+    /// Reads the map's file again and puts it in force if everything about it holds.
+    fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+}

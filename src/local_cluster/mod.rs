@@ -415,6 +415,8 @@ fn settings_of(node: &Node, spec: &ClusterSpec, sockets: &str) -> Vec<(String, S
         ("max_replication_slots", "10"),
         ("wal_keep_size", "256MB"),
         ("max_wal_size", "256MB"),
+        // In the folder, so that a server that is killed leaves none elsewhere.
+        ("dynamic_shared_memory_type", "mmap"),
         ("shared_buffers", "16MB"),
         // A replica whose primary was away looks for it again at once.
         ("wal_retrieve_retry_interval", "200ms"),

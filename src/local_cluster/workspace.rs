@@ -114,9 +114,12 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        if !self.dir.join(KEPT).exists()
-            && let Err(error) = remove(&self.dir)
-        {
+        // Nobody has written down its segment where a server ended in order.
+        let segments = Segment::of_killed(&self.dir);
+        let kept = self.dir.join(KEPT).exists();
+        let removed = if kept { Ok(()) } else { remove(&self.dir) };
+        free(&segments);
+        if let Err(error) = removed {
             tracing::warn!(folder = %self.dir.display(), %error, "the cluster's folder could not be removed");
             // It stays registered: the next start tries again.
             return;
@@ -229,7 +232,59 @@ async fn end_servers(dir: &Path) -> Result<(), ClusterError> {
         }
         true
     });
-    if gone.await { Ok(()) } else { Err(failed(io::ErrorKind::TimedOut.into())) }
+    let segments = Segment::of_killed(dir);
+    if !gone.await {
+        return Err(failed(io::ErrorKind::TimedOut.into()));
+    }
+    free(&segments);
+    Ok(())
+}
+
+/// A System V segment of shared memory, which each server has as a lock and leaves behind when it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    key: i64,
+    id: i64,
+}
+
+impl Segment {
+    /// Those that the servers in a folder of `dir` wrote down and did not remove.
+    fn of_killed(dir: &Path) -> Vec<Self> {
+        let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path().join("postmaster.pid"));
+        files.filter_map(|file| Self::written(&fs::read_to_string(file).ok()?)).collect()
+    }
+
+    /// The seventh line of `postmaster.pid`.
+    fn written(text: &str) -> Option<Self> {
+        let mut words = text.lines().nth(6)?.split_whitespace();
+        Some(Self { key: words.next()?.parse().ok()?, id: words.next()?.parse().ok()? })
+    }
+
+    /// How many processes use it, by the text of `/proc/sysvipc/shm`; `None` when it is gone. The key shows that the
+    /// number has not become somebody else's.
+    fn users(self, table: &str) -> Option<u32> {
+        table.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [key, id, _, _, _, _, users, ..] = words.as_slice() else { return None };
+            let same = key.parse::<i32>().map(i64::from) == Ok(self.key) && id.parse() == Ok(self.id);
+            same.then(|| users.parse().ok())?
+        })
+    }
+}
+
+/// Frees segments once nobody uses them; where the system has no list of them, they stay.
+fn free(segments: &[Segment]) {
+    let begun = clock::now();
+    for segment in segments {
+        let users = || segment.users(&fs::read_to_string("/proc/sysvipc/shm").ok()?);
+        while users().is_some_and(|users| users > 0) && clock::now().since(begun) < REMOVE_MAX {
+            thread::sleep(POLL);
+        }
+        if users() == Some(0) {
+            // What is not freed costs 56 bytes.
+            let _ = Command::new("ipcrm").args(["-m", &segment.id.to_string()]).status();
+        }
+    }
 }
 
 /// Removes everything in a folder but its lock, which this process holds.
@@ -253,5 +308,25 @@ fn remove(dir: &Path) -> io::Result<()> {
             Err(_) if clock::now().since(begun) < REMOVE_MAX => thread::sleep(POLL),
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_known_by_number_and_key() {
+        let text = "77\n/tmp/x\n1\n6501\n/tmp/x/sockets\n127.0.0.1\n  10125444    786432\nready   \n";
+        let segment = Segment::written(text).expect("a server wrote it");
+        assert_eq!(segment, Segment { key: 10_125_444, id: 786_432 });
+        assert_eq!(Segment::written("77\n/tmp/x\n"), None);
+        let table = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid\n";
+        let row =
+            |key: i64, users| format!("{table}{key:>10} 786432 600 56 77 78 {users} 105 114 105 114 1 0 1 4096 0\n");
+        assert_eq!(segment.users(&row(10_125_444, 2)), Some(2));
+        assert_eq!(segment.users(&row(10_125_444, 0)), Some(0));
+        assert_eq!(segment.users(&row(7, 0)), None);
+        assert_eq!(segment.users(table), None);
     }
 }

@@ -169,6 +169,27 @@ impl Schema {
 }
 
 impl Relation {
+    /// A permanent relation without columns and all that hangs on them.
+    #[must_use]
+    pub fn bare(name: TableName, kind: RelationKind) -> Self {
+        Self {
+            name,
+            kind,
+            columns: Vec::new(),
+            primary_key: None,
+            unique: Vec::new(),
+            triggers: Vec::new(),
+            has_rules: false,
+            row_security: false,
+            parents: Vec::new(),
+            has_children: false,
+            foreign_keys: Vec::new(),
+            definition: None,
+            persistence: 'p',
+            unfit: None,
+        }
+    }
+
     /// The place of a column by name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<usize> {

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::exec::Deployment;
 use crate::exec::Service;
 use crate::shard_map::ShardMap;
+use crate::shard_map::diff;
 use crate::tasks;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
@@ -104,11 +105,7 @@ async fn settle_placement(
         tasks::shared("topology", Arc::clone(&topology).run(stopping.1));
         settled = Some(Arc::clone(&topology));
         topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;
-        let fingerprints: Vec<(Arc<str>, String)> = database
-            .groups
-            .iter()
-            .map(|group| (Arc::clone(&group.name), crate::shard_map::diff::fingerprint(&database, group)))
-            .collect();
+        let fingerprints = diff::records(&database);
         match placement::reconcile(&topology, &fingerprints).await {
             Ok(recorded) => {
                 for it in recorded {

@@ -29,7 +29,9 @@ pub fn start_for_demo() {
 
 fn install(level: &str, json: bool) {
     let filter = EnvFilter::try_from_env("SHARDWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: in a file they are noise.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Somebody else may have installed a subscriber already (tests do).
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

@@ -11,6 +11,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
@@ -36,6 +37,7 @@ use crate::session::prepared::Registry;
 use crate::shard_map::Listen;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
+use crate::shard_map::Warning;
 use crate::shard_map::live::Live;
 use crate::shard_map::live::Outcome;
 use crate::shard_map::live::ProcessEnvironment;
@@ -97,14 +99,33 @@ pub struct Process {
     pub clients: AtomicUsize,
     /// Whether clients are let in.
     pub serving: AtomicBool,
-    /// Asks for a reload, from the console.
-    pub shutdown: watch::Sender<bool>,
-    stop: Notify,
 }
 
 impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Process").field("clients", &self.clients).finish_non_exhaustive()
+    }
+}
+
+impl admin::Operated for Process {
+    fn deployment(&self) -> Arc<Deployment> {
+        self.current.load()
+    }
+
+    fn live(&self) -> &Live {
+        &self.live
+    }
+
+    fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    fn serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        Box::pin(async move { reload(&self).await })
     }
 }
 
@@ -138,9 +159,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (live, warnings) = Live::load(&settings.map, Box::new(ProcessEnvironment))
         .map_err(|mistakes| StartError::Map(mistake::render(&mistakes)))?;
-    for warning in &warnings {
-        tracing::warn!("{}", mistake::render(std::slice::from_ref(warning)).trim_end());
-    }
+    warn(&warnings);
     let map = live.current();
     let listeners = bind(&map.listen).await?;
     let tls = load_tls(&map.listen)?;
@@ -166,8 +185,6 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         tls: ArcSwap::from_pointee(tls),
         clients: AtomicUsize::new(0),
         serving: AtomicBool::new(true),
-        shutdown,
-        stop: Notify::new(),
     });
     warm(&process, &map);
     let count = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -192,7 +209,6 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
             _ = terminate.recv() => break true,
             _ = interrupt.recv() => break false,
             () = stop.0.notified() => break false,
-            () = process.stop.notified() => break true,
             _ = hangup.recv() => { reload(&process).await; }
         }
     };
@@ -217,7 +233,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         worker.stop();
     }
     // Nobody may be listening any more.
-    let _ = process.shutdown.send(true);
+    let _ = shutdown.send(true);
     Ok(())
 }
 
@@ -338,11 +354,21 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
         })
         .await;
     match &outcome {
-        Outcome::Swapped { version, .. } => tracing::info!(version, "a new map is in force"),
+        Outcome::Swapped { version, warnings, .. } => {
+            tracing::info!(version, "a new map is in force");
+            warn(warnings);
+        }
         Outcome::Unchanged => tracing::debug!("the map's file says what is in force"),
         Outcome::Rejected { text } => tracing::error!("the map's file was rejected; nothing changed\n{text}"),
     }
     outcome
+}
+
+/// Logs what to look at in a map that is served all the same.
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!("{}", mistake::render(std::slice::from_ref(warning)).trim_end());
+    }
 }
 
 /// How long a former map's monitors go on. Each holds a connection to its server.

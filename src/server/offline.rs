@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::local_cluster::demo::Serving;
 use crate::plan;
 use crate::plan::Planner;
@@ -32,9 +34,10 @@ pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
     });
     match found {
         Ok(findings) => {
-            for finding in &findings {
-                text.push_str(&format!("{finding}\n"));
-            }
+            text = match format {
+                Format::Text => findings.iter().fold(text, |text, finding| format!("{text}{finding}\n")),
+                Format::Json => joined(&text, &findings),
+            };
             if findings.iter().any(|finding| finding.severity == fit::Severity::Error) {
                 code = 1;
             }
@@ -45,6 +48,21 @@ pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
         }
     }
     (text, code)
+}
+
+/// A JSON array of mistakes with what was found at the servers added to it.
+fn joined(mistakes: &str, findings: &[fit::Finding]) -> String {
+    let mut all: Vec<serde_json::Value> =
+        serde_json::from_str(mistakes).expect("mistakes are rendered as a JSON array by cli::check");
+    all.extend(findings.iter().map(|finding| {
+        let severity = match finding.severity {
+            fit::Severity::Error => "error",
+            fit::Severity::Warning => "warning",
+            fit::Severity::Note => "note",
+        };
+        json!({"severity": severity, "code": finding.code, "message": finding.message, "hint": finding.hint})
+    }));
+    format!("{:#}\n", serde_json::Value::Array(all))
 }
 
 /// `shardway explain`: where a statement would go, by the map alone.
@@ -120,5 +138,27 @@ pub fn serve_beside(path: &Path) -> Serving {
             ended.await.unwrap_or_else(|_| Err("the proxy's thread broke".to_owned()))
         }),
         stop: Box::new(move || stop.stop()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_get_one_array_of_what_the_map_and_the_servers_show() {
+        let path = std::env::temp_dir().join(format!("shardway-check-{}.yaml", std::process::id()));
+        // Nothing listens on port 1.
+        let map = "version: 1\nlisten: {postgres: 127.0.0.1:6432}\ndatabases:\n  shop:\n    shards: {s1: [127.0.0.1:1]}\n\
+                   users: {demo: {auth: trust}}\npool: {idle_min: 2}\n";
+        std::fs::write(&path, map).unwrap();
+        let (text, code) = check(&path, true, Format::Json);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(code, 1, "{text}");
+        let all: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let codes: Vec<_> =
+            all.iter().map(|it| (it["severity"].as_str().unwrap(), it["code"].as_str().unwrap())).collect();
+        assert_eq!(codes[0], ("warning", "map-no-effect"));
+        assert!(codes.contains(&("error", "node-unreachable")), "{codes:?}");
     }
 }

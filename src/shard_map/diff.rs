@@ -19,6 +19,12 @@ use super::function::Unreadable;
 use crate::ident::ShardId;
 use crate::ident::TableName;
 
+/// The name under which it is recorded where reference and unsharded tables are. No group can have it.
+pub const WHOLE: &str = "(whole tables)";
+
+/// What to do about rows that would not be found.
+const PUT_BACK: &str = "Put the map back as it was: shardway does not move rows that exist yet.";
+
 /// What a new map changes. Names are as the maps spell them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -93,11 +99,34 @@ pub fn fingerprint(database: &Database, group: &Group) -> String {
     text
 }
 
+/// The canonical text of where the tables are that are not spread: reference tables, unsharded ones by the shard's
+/// name, and the shard of those that the map does not name.
+fn whole(database: &Database) -> String {
+    let placed = database.tables.iter().filter_map(|(table, placement)| match placement {
+        Placement::Sharded { .. } => None,
+        Placement::Reference => Some(format!("reference {}", spell(table))),
+        Placement::Unsharded { home } => Some(format!("unsharded {} {}", spell(table), named(database, *home))),
+    });
+    let unlisted = database.unlisted.map(|home| format!("unlisted {}", named(database, home)));
+    let lines: BTreeSet<String> = placed.chain(unlisted).collect();
+    lines.into_iter().collect::<Vec<_>>().join("\n")
+}
+
+/// Everything about a database that a shard records: each group's fingerprint, and where whole tables are.
+#[must_use]
+pub fn records(database: &Database) -> Vec<(Arc<str>, String)> {
+    let groups = database.groups.iter().map(|group| (Arc::clone(&group.name), fingerprint(database, group)));
+    groups.chain([(WHOLE.into(), whole(database))]).collect()
+}
+
 impl ShardMap {
-    /// The fingerprint of a group; `None` when there is no such group.
+    /// The fingerprint of a group, or of [`WHOLE`]; `None` when there is no such group.
     #[must_use]
     pub fn fingerprint(&self, database: &str, group: &str) -> Option<String> {
         let database = self.databases.get(database)?;
+        if group == WHOLE {
+            return Some(whole(database));
+        }
         database.groups.iter().find(|it| &*it.name == group).map(|group| fingerprint(database, group))
     }
 
@@ -109,6 +138,12 @@ impl ShardMap {
     /// When the map would look for rows where they are not.
     pub fn with_recorded(&self, database: &str, group: &str, recorded: &str) -> Result<Self, Refusal> {
         let Some(found) = self.databases.get(database) else { return Ok(self.clone()) };
+        if group == WHOLE {
+            return match whole_stays(found, recorded).into_iter().next() {
+                Some(refusal) => Err(refusal),
+                None => Ok(self.clone()),
+            };
+        }
         let Some(index) = found.groups.iter().position(|it| &*it.name == group) else {
             return group_gone(found, group, recorded).map_or_else(|| Ok(self.clone()), Err);
         };
@@ -184,11 +219,7 @@ impl Place<'_> {
         Refusal {
             code: "map-moves-rows",
             message: format!("group `{}` of database `{}` has its rows elsewhere: {what}", self.group, self.database),
-            hint: format!(
-                "Put the map back as it was, and let `shardway reshard {} {}` move the rows: it writes the new placement \
-                 into the map itself.",
-                self.database, self.group
-            ),
+            hint: PUT_BACK.to_owned(),
         }
     }
 }
@@ -203,11 +234,7 @@ fn recorded_function(
     let find = |name: &str| shard_named(database, name);
     let known = ShardFunction::parse(recorded, find).map_err(|error| match error {
         Unreadable::Shard(name) => place.moves(format!("shard `{name}` is not in the map, and has rows")),
-        Unreadable::Line(line) => Refusal {
-            code: "map-record-unreadable",
-            message: format!("what is recorded of group `{}` cannot be read: {line}", place.group),
-            hint: "It was written by a newer shardway: use that one, or restore table shardway.placement.".to_owned(),
-        },
+        Unreadable::Line(line) => unreadable(place.group, &line),
     })?;
     if known.key_type() != written.key_type {
         return Err(place.moves(format!("its key is {}, and the map says {}", known.key_type(), written.key_type)));
@@ -230,6 +257,14 @@ fn recorded_function(
         _ => "`placement` differs",
     };
     Err(place.moves(what))
+}
+
+fn unreadable(group: &str, line: &str) -> Refusal {
+    Refusal {
+        code: "map-record-unreadable",
+        message: format!("what is recorded of group `{group}` cannot be read: {line}"),
+        hint: "It was written by a newer shardway: use that one, or restore table shardway.placement.".to_owned(),
+    }
 }
 
 /// Tables of the record are in the group with the same key, or not in the map at all.
@@ -284,7 +319,7 @@ fn databases(old: &Database, new: &Database, map: &ShardMap, change: &mut Change
             hint: "Add it under a name of its own; `database:` says what it is called on the servers.".to_owned(),
         });
     }
-    whole_tables(old, new, refusals);
+    refusals.extend(whole_stays(new, &whole(old)));
     servers_stay(old, new, refusals);
     let (before, after) = (nodes(old), nodes(new));
     for (key, node) in &before {
@@ -333,31 +368,43 @@ fn databases(old: &Database, new: &Database, map: &ShardMap, change: &mut Change
     change.lines.extend(changed.map(|(key, _)| format!("{key} of {name} changes")));
 }
 
-/// Unsharded tables stay on their shard, reference tables on all.
-fn whole_tables(old: &Database, new: &Database, refusals: &mut Vec<Refusal>) {
-    for table in old.tables.keys().collect::<BTreeSet<_>>() {
-        let (before, after) = (old.placement(table), new.placement(table));
-        let moved = match (&before, &after) {
-            (Some(Placement::Unsharded { home }), Some(Placement::Unsharded { home: newer })) => {
-                (named(old, *home) != named(new, *newer)).then(|| format!("is whole on shard `{}`", named(old, *home)))
+/// Unsharded tables stay on their shard, reference tables on all; what the map no longer names may go.
+fn whole_stays(database: &Database, recorded: &str) -> Vec<Refusal> {
+    let moves = |what: String| Refusal {
+        code: "map-moves-rows",
+        message: format!("{what}, and the map says otherwise"),
+        hint: PUT_BACK.to_owned(),
+    };
+    let table_of = |spelled: &str| {
+        spelled.split_once('.').map(|(schema, name)| TableName::new(&unescape(schema), &unescape(name)))
+    };
+    let refused = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        match *words.as_slice() {
+            ["reference", table] => {
+                let table = table_of(table)?;
+                let spread = matches!(database.placement(&table), Some(Placement::Sharded { .. }));
+                spread.then(|| moves(format!("table `{table}` of database `{}` is on every shard", database.name)))
             }
-            (Some(Placement::Unsharded { home }), Some(_)) => {
-                Some(format!("is whole on shard `{}`", named(old, *home)))
+            ["unsharded", table, shard] => {
+                let table = table_of(table)?;
+                let stays = match database.placement(&table) {
+                    None => true,
+                    Some(Placement::Unsharded { home }) => &*named(database, home) == shard,
+                    Some(Placement::Sharded { .. } | Placement::Reference) => false,
+                };
+                let what = || format!("table `{table}` of database `{}` is whole on shard `{shard}`", database.name);
+                (!stays).then(|| moves(what()))
             }
-            (Some(Placement::Reference), Some(Placement::Sharded { .. })) => Some("is on every shard".to_owned()),
-            _ => None,
-        };
-        if let Some(what) = moved {
-            refusals.push(Refusal {
-                code: "map-moves-rows",
-                message: format!("table `{table}` of database `{}` {what}, and the map says otherwise", old.name),
-                hint: format!(
-                    "Put the map back as it was, and let `shardway reshard {} {table}` move its rows.",
-                    old.name
-                ),
-            });
+            ["unlisted", shard] => {
+                let stays = database.unlisted.is_none_or(|home| &*named(database, home) == shard);
+                let what = || format!("tables of database `{}` that it does not name are on `{shard}`", database.name);
+                (!stays).then(|| moves(what()))
+            }
+            _ => Some(unreadable(WHOLE, line)),
         }
-    }
+    };
+    recorded.lines().filter_map(refused).collect()
 }
 
 /// A server keeps its rows when it is listed under another shard.
@@ -601,7 +648,7 @@ users:
         let refusals = new.carrying_over(&map(BASE)).unwrap_err();
         assert_eq!(refusals.len(), 1);
         assert!(refusals[0].message.contains("table `orders` is in this group"), "{}", refusals[0]);
-        assert!(refusals[0].hint.contains("`shardway reshard shop customer`"), "{}", refusals[0]);
+        assert!(refusals[0].hint.starts_with("Put the map back"), "{}", refusals[0]);
         // Left out, it could be found by no one; sent to one shard, it would be found in part.
         let new = BASE.replace("tables: {customers: id, orders: customer_id}", "tables: {customers: id}");
         assert!(map(&new).carrying_over(&map(BASE)).is_ok());
@@ -635,6 +682,48 @@ users:
         assert_eq!(moved.with_recorded("shop", "customer", &recorded).unwrap_err().code, "map-moves-rows");
         let newer = old.with_recorded("shop", "customer", "scheme hash\nkey bigint\nmoons 7");
         assert_eq!(newer.unwrap_err().code, "map-record-unreadable");
+    }
+
+    #[test]
+    fn whole_tables_are_recorded_and_stay() {
+        let text = BASE.replace("[settings]}", "[settings, \"a b.c\"]}\n    unlisted: s2");
+        let recorded = map(&text).fingerprint("shop", WHOLE).unwrap();
+        assert_eq!(
+            recorded,
+            "reference public.countries\nunlisted s2\nunsharded a%20;b.c s1\nunsharded public.settings s1"
+        );
+        let outcome = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            let found = map(&text.replacen(from, to, 1)).with_recorded("shop", WHOLE, &recorded);
+            found.map(|_| ()).map_err(|refusal| refusal.message)
+        };
+        assert_eq!(outcome("[countries]", "[countries, plans]"), Ok(()));
+        assert_eq!(outcome("    unlisted: s2\n", ""), Ok(()));
+        assert_eq!(
+            outcome("    reference: [countries]\n    unsharded: {s1: [settings, \"a b.c\"]}\n    unlisted: s2\n", ""),
+            Ok(())
+        );
+        for (from, to, message) in [
+            ("unsharded: {s1:", "unsharded: {s2:", "is whole on shard `s1`"),
+            (
+                "{s1: [settings, \"a b.c\"]}",
+                "{s1: [\"a b.c\"], s2: [settings]}",
+                "table `settings` of database `shop` is whole",
+            ),
+            // Left out, it would be looked for where unlisted tables are.
+            ("[settings, ", "[", "table `settings` of database `shop` is whole on shard `s1`"),
+            (
+                "    reference: [countries]\n    unsharded: {s1: [settings, ",
+                "    reference: [countries, settings]\n    unsharded: {s1: [",
+                "is whole on shard `s1`",
+            ),
+            ("unlisted: s2", "unlisted: s1", "tables of database `shop` that it does not name are on `s2`"),
+        ] {
+            let refused = outcome(from, to).unwrap_err();
+            assert!(refused.contains(message), "{to}: {refused}");
+        }
+        assert_eq!(map(BASE).with_recorded("shop", WHOLE, "moons 7").unwrap_err().code, "map-record-unreadable");
+        assert!(map(BASE).with_recorded("shop", WHOLE, "").is_ok());
     }
 
     #[test]

@@ -59,9 +59,9 @@ record! {
     Listen = "`listen`" {
         /// Address and port for Postgres clients.
         postgres: At<Address>;
-        /// Address and port for MySQL clients.
+        /// Address and port for MySQL clients. Not built.
         mysql: At<Address>;
-        /// Address and port for the web page, /metrics, /healthz and /readyz.
+        /// Address and port for /healthz and /readyz.
         http: Http;
         /// TLS toward clients.
         tls: ListenTls;
@@ -87,7 +87,7 @@ record! {
 
     /// One database.
     Database = "a database" {
-        /// The protocol of its servers. Default postgres.
+        /// The protocol of its servers. Default postgres. `mysql` is not built.
         engine: At<Engine>;
         /// Its name on the servers, when it differs.
         database: At<Text>;
@@ -109,17 +109,17 @@ record! {
         unsharded: Named<List<Text>>;
         /// A shard for tables that are named nowhere, while moving in. Default: they are refused.
         unlisted: At<Text>;
-        /// Numbers handed out in blocks.
+        /// Numbers handed out in blocks. Not built.
         sequences: Named<Sequence>;
         /// Where reads go and how new they are.
         reads: Reads;
         /// What a transaction may do across shards.
         transactions: Transactions;
-        /// Where statements run that cannot be merged.
+        /// Where statements run that cannot be merged. No effect yet: such statements are refused.
         gather: Gather;
         /// Who leads when a primary fails.
         failover: Failover;
-        /// When a write counts as done. Default server.
+        /// When a write counts as done. Default server. `replicated` is not built.
         durability: At<Durability>;
     }
 
@@ -153,7 +153,7 @@ record! {
         host: At<Text>, required;
         /// TCP port. Default 5432.
         port: At<Number>;
-        /// Where it stands.
+        /// Where it stands. No effect yet.
         zone: At<Text>;
         /// Its share of reads among equals. Default 1.
         weight: At<Number>;
@@ -165,7 +165,7 @@ record! {
     Group = "a group" {
         /// The type of the key.
         key: At<KeyName>;
-        /// How keys find their shard. Default hash.
+        /// How keys find their shard. Default hash. hash, range or list; directory and schema are not built.
         scheme: At<Scheme>;
         /// Where the buckets of a hash lie. Default: equal shares, fixed at first use.
         placement: At<Placement>;
@@ -181,9 +181,9 @@ record! {
         other: At<Text>;
         /// For scheme range: pieces of the order, each from ≤ key < to.
         ranges: List<Range>;
-        /// For scheme directory: the table that knows.
+        /// For scheme directory: the table that knows. Not built.
         directory: Directory;
-        /// For scheme schema: the shard of each schema.
+        /// For scheme schema: the shard of each schema. Not built.
         schemas: Named<At<Text>>;
     }
 
@@ -239,7 +239,7 @@ record! {
         staleness_max: At<Span>;
         /// How long a read waits for a replica to catch up before it goes to the primary. Default 20ms.
         wait: At<Span>;
-        /// Which replicas come first. Default [zone, any].
+        /// Which replicas come first. Default [zone, any]. No effect yet: the proxy has no zone of its own.
         prefer: List<Prefer>;
     }
 
@@ -251,7 +251,7 @@ record! {
 
     /// What a transaction may do across shards.
     Transactions = "`transactions`" {
-        /// Default two_phase.
+        /// Default two_phase. A transaction writes one shard either way; `check --connect` asks for `max_prepared_transactions` unless it is reject.
         across_shards: At<AcrossShards>;
     }
 
@@ -269,11 +269,11 @@ record! {
 
     /// Who leads when a primary fails.
     Failover = "`failover`" {
-        /// others (default): follow who is promoted; shardway: lead.
+        /// others (default): follow who is promoted; shardway (lead) is not built.
         by: At<FailoverBy>;
         /// How long writes wait for a primary. Default 10s.
         wait: At<Span>;
-        /// How many may wait. Default 2000.
+        /// How many may wait. Default 2000. No effect yet.
         queue_max: At<Number>;
     }
 
@@ -281,7 +281,7 @@ record! {
     Pool = "`pool`" {
         /// Connections at most. Default 20.
         size: At<Number>;
-        /// Idle connections kept at least. Default 1.
+        /// Idle connections kept at least. Default 1. No effect yet.
         idle_min: At<Number>;
         /// How long a client may wait for one. Default 5s.
         wait: At<Span>;
@@ -299,7 +299,7 @@ record! {
         statement: At<Span>;
         /// Between statements of a transaction. Default 0s: no limit of the proxy's own.
         idle_in_transaction: At<Span>;
-        /// What runs when a node is removed or the proxy stops. Default 30s.
+        /// What runs when the proxy stops. Default 30s.
         drain: At<Span>;
     }
 
@@ -309,9 +309,9 @@ record! {
         clients: At<Number>;
         /// One message. Default 64MiB.
         message: At<Size>;
-        /// What may wait for one client. Default 1MiB.
+        /// What may wait for one client. Default 1MiB. No effect yet: 64 KiB are gathered.
         client_buffer: At<Size>;
-        /// Everything together. Default 2GiB.
+        /// Everything together. Default 2GiB. No effect yet.
         memory: At<Size>;
     }
 
@@ -351,7 +351,7 @@ record! {
         level: At<Level>;
         /// Default auto: text on a terminal, json otherwise.
         format: At<Format>;
-        /// Statements slower than this are logged. Default: none; 0s: all.
+        /// Statements slower than this are logged. Default: none; 0s: all. No effect yet.
         slow_query: At<Span>;
     }
 }

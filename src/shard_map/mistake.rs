@@ -165,8 +165,9 @@ impl Mistake {
         Self {
             severity: Severity::Error,
             code: "map-unreadable",
-            message: format!("the map cannot be read: {reason}"),
-            hint: "Name the map with --map FILE; it is a UTF-8 text file.".to_owned(),
+            message: format!("the map {file} cannot be read: {reason}"),
+            hint: "Name the map's file: `shardway check FILE`, `shardway serve --map FILE`. It is UTF-8 text."
+                .to_owned(),
             file: file.into(),
             line: 1,
             column: 1,

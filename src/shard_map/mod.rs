@@ -352,7 +352,7 @@ pub struct Timeouts {
     pub statement: Duration,
     /// Between statements of a transaction; zero: no limit.
     pub idle_in_transaction: Duration,
-    /// What runs when a node is removed or the proxy stops.
+    /// What runs when the proxy stops.
     pub drain: Duration,
 }
 

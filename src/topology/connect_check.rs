@@ -1,6 +1,8 @@
 //! `check --connect`: the map against the servers themselves.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -13,6 +15,9 @@ use super::control::Purpose;
 use super::fit;
 use super::fit::Finding;
 use super::fit::Severity;
+use super::placement;
+use super::placement::Difference;
+use super::placement::PlacementError;
 use super::schema_reader;
 use super::schema_reader::Catalog;
 use crate::ident::NodeId;
@@ -39,6 +44,7 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
         let control = Control::new(database, login, map.timeouts.connect);
         let survey = Survey::of(database, &control, &mut findings).await;
         findings.extend(survey.findings(map));
+        findings.extend(survey.placement_findings(map));
         let schemas: Vec<_> = survey.catalogs.iter().map(|it| it.as_ref().map(|it| it.schema.as_ref())).collect();
         findings.extend(fit::compare(database, &schemas));
         findings.extend(survey.type_findings());
@@ -67,12 +73,15 @@ struct Survey<'a> {
     user: String,
     facts: BTreeMap<NodeId, Facts>,
     catalogs: Vec<Option<Catalog>>,
+    /// What each shard has recorded of where rows are: group → fingerprint.
+    records: Vec<BTreeMap<String, String>>,
 }
 
 impl<'a> Survey<'a> {
     async fn of(database: &'a Database, control: &Control, findings: &mut Vec<Finding>) -> Self {
         let mut facts = BTreeMap::new();
         let mut catalogs: Vec<Option<Catalog>> = database.shards.iter().map(|_| None).collect();
+        let mut records: Vec<BTreeMap<String, String>> = database.shards.iter().map(|_| BTreeMap::new()).collect();
         let mut unreachable: Vec<(NodeId, ControlError)> = Vec::new();
         for (id, node) in database.nodes() {
             let asked = async {
@@ -88,6 +97,12 @@ impl<'a> Survey<'a> {
                         match schema_reader::read(&mut connection).await {
                             Ok(catalog) => *slot = Some(catalog),
                             Err(error) => unreachable.push((id, error)),
+                        }
+                        let recorded = placement::recorded(&mut connection, &database.name);
+                        match (control::bounded(recorded).await, records.get_mut(id.shard.index())) {
+                            (Ok(found), Some(record)) => *record = found,
+                            (Ok(_), None) => {}
+                            (Err(error), _) => findings.push(unreadable_record(database, id, &error)),
                         }
                     }
                     facts.insert(id, found);
@@ -109,7 +124,7 @@ impl<'a> Survey<'a> {
                 ),
             ));
         }
-        Self { database, user: control.user().to_owned(), facts, catalogs }
+        Self { database, user: control.user().to_owned(), facts, catalogs, records }
     }
 
     fn findings(&self, map: &ShardMap) -> Vec<Finding> {
@@ -283,6 +298,36 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// What `serve` would not start for: rows that the map looks for elsewhere.
+    fn placement_findings(&self, map: &ShardMap) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let name = &self.database.name;
+        let mut map = map.clone();
+        for (shard, record) in self.database.shards.iter().zip(&self.records) {
+            for (group, recorded) in record {
+                if map.fingerprint(name, group).is_none() {
+                    let gone = Difference {
+                        shard: Arc::clone(&shard.name),
+                        group: group.as_str().into(),
+                        recorded: recorded.clone(),
+                        now: None,
+                    };
+                    let gone = PlacementError::Differs(vec![gone]);
+                    findings.push(Finding::new(Severity::Error, "placement-differs", gone.to_string(), gone.hint()));
+                    continue;
+                }
+                match map.with_recorded(name, group, recorded) {
+                    Ok(taken) => map = taken,
+                    Err(refusal) => {
+                        let message = format!("shard \"{}\" has recorded otherwise: {}", shard.name, refusal.message);
+                        findings.push(Finding::new(Severity::Error, "placement-differs", message, refusal.hint));
+                    }
+                }
+            }
+        }
+        findings
+    }
+
     fn type_findings(&self) -> Vec<Finding> {
         let canonical = self.catalogs.get(self.database.catalog.index()).and_then(Option::as_ref);
         let Some(canonical) = canonical else { return Vec::new() };
@@ -290,17 +335,38 @@ impl<'a> Survey<'a> {
         for (place, catalog) in (0_u16..).zip(&self.catalogs) {
             let Some(catalog) = catalog else { continue };
             let shard = &self.database.shard(ShardId(place)).name;
-            if let Some(oids) = schema_reader::type_oids(canonical, catalog) {
+            let differ = schema_reader::type_oids(canonical, catalog).unwrap_or_default();
+            // Every table has a row type, which hardly anybody asks for, and which differ wherever tables do.
+            let rows: BTreeSet<String> =
+                catalog.schema.relations.keys().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+            let of_rows = |name: &str| rows.contains(name.trim_end_matches("[]"));
+            let named =
+                |(name, oid): (&String, &u32)| (differ.contains_key(oid) && !of_rows(name)).then(|| name.clone());
+            let names: Vec<String> = catalog.types.iter().filter_map(named).collect();
+            if !names.is_empty() {
                 findings.push(Finding::new(
                     Severity::Note,
                     "type-oids-differ",
-                    format!("{} types have other OIDs on shard \"{shard}\" than on the catalog shard", oids.len()),
-                    "Statements that return values of such types from that shard may be refused.",
+                    format!(
+                        "types with other OIDs on shard \"{shard}\" than on the catalog shard: {}",
+                        names.join(", ")
+                    ),
+                    "Answers of one shard are given the catalog shard's OIDs; statements that return such values from \
+                     several shards are refused: cast them to text there.",
                 ));
             }
         }
         findings
     }
+}
+
+fn unreadable_record(database: &Database, id: NodeId, error: &ControlError) -> Finding {
+    Finding::new(
+        Severity::Error,
+        "placement-unreadable",
+        format!("the record of placements on shard \"{}\" cannot be read: {error}", database.shard(id.shard).name),
+        "Let the control user read shardway.placement there; without it nothing is served.",
+    )
 }
 
 async fn ask(connection: &mut PgConnection) -> Result<Facts, ControlError> {

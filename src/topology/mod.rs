@@ -277,12 +277,6 @@ impl Topology {
         of.until(deadline, || state.vouches_for(opened).then_some(())).await.is_some()
     }
 
-    /// Says that a write was acknowledged on this shard: samples are taken more often for a while. Costs a load when
-    /// it was already said.
-    pub fn wrote(&self, shard: ShardId) {
-        self.shard(shard).wrote();
-    }
-
     fn shard(&self, id: ShardId) -> &Arc<Shard> {
         self.shards.get(id.index()).expect("a shard id is only used with the map that made it")
     }

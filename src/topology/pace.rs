@@ -20,7 +20,7 @@ pub(super) struct Situation {
     pub sampled: Tick,
     /// The node is fresh as of (replicas).
     pub fresh_as_of: Tick,
-    /// Whether something was written since the probe before, as positions or sessions tell.
+    /// Whether something was written since the probe before, as positions tell.
     pub writing: bool,
     /// `reads.staleness_max`: idle probes must be closer than that.
     pub staleness_max: Duration,

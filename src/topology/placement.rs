@@ -1,7 +1,8 @@
 //! The record of where rows were put: `shardway.placement`, a small table on every shard.
 //!
 //! What existing rows are found by must not change because somebody edited a file: at start and on reload every
-//! group's fingerprint is compared with the one recorded at first use, and a difference is refused.
+//! group's fingerprint, and where whole tables are, is compared with what was recorded at first use, and a difference
+//! is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,9 +83,7 @@ impl PlacementError {
                 )
             }
             Self::Differs(_) => {
-                "Put the placement back as it was. Rows that exist move only by `shardway reshard`, which changes the map \
-                 itself."
-                    .to_owned()
+                "Put the placement back as it was: shardway does not move rows that exist yet.".to_owned()
             }
             Self::Rights { remedy, .. } => format!("Run there as its owner or a superuser: {remedy}"),
             Self::Unreachable { .. } => {
@@ -173,6 +172,18 @@ async fn compare_and_record(
     if differences.is_empty() { Ok(new) } else { Err(PlacementError::Differs(differences)) }
 }
 
+/// What a server has recorded of a database: group → fingerprint. Nothing, where nothing was recorded yet.
+pub(super) async fn recorded(
+    connection: &mut PgConnection,
+    database: &str,
+) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    if !sqlx::query_scalar::<_, bool>(EXISTS).fetch_one(&mut *connection).await? {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query_as::<_, (String, String)>(READ).bind(database).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// One shard's record and the connection to it.
 struct Keeper {
     shard: Arc<str>,
@@ -196,15 +207,8 @@ impl Keeper {
         })
     }
 
-    /// What is recorded: group → fingerprint.
     async fn read(&mut self) -> Result<BTreeMap<String, String>, PlacementError> {
-        let exists = sqlx::query_scalar::<_, bool>(EXISTS).fetch_one(&mut self.connection).await;
-        if !exists.map_err(|error| self.failed(Step::Table, &error))? {
-            return Ok(BTreeMap::new());
-        }
-        let rows =
-            sqlx::query_as::<_, (String, String)>(READ).bind(&*self.database).fetch_all(&mut self.connection).await;
-        Ok(rows.map_err(|error| self.failed(Step::Table, &error))?.into_iter().collect())
+        recorded(&mut self.connection, &self.database).await.map_err(|error| self.failed(Step::Table, &error))
     }
 
     fn differences(&self, recorded: &BTreeMap<String, String>, fingerprints: &[(Arc<str>, String)]) -> Vec<Difference> {

@@ -157,20 +157,11 @@ impl Build {
             _ => RelationKind::Table,
         };
         let relation = Relation {
-            name: TableName::new(&schema, &name),
-            kind,
-            columns: Vec::new(),
-            primary_key: None,
-            unique: Vec::new(),
-            triggers: Vec::new(),
             has_rules,
             row_security,
-            parents: Vec::new(),
-            has_children: false,
-            foreign_keys: Vec::new(),
             definition: definition.map(Arc::from),
             persistence: persistence.chars().next().unwrap_or('p'),
-            unfit: None,
+            ..Relation::bare(TableName::new(&schema, &name), kind)
         };
         self.relations.insert(oid, relation);
     }

@@ -250,7 +250,6 @@ pub(super) struct Shard {
     at_once: Vec<AtomicBool>,
     waiting: AtomicU32,
     wanted: AtomicU64,
-    wrote: AtomicBool,
     started: AtomicBool,
     ended: AtomicBool,
 }
@@ -290,7 +289,6 @@ impl Shard {
             at_once: shard.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
             waiting: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
-            wrote: AtomicBool::new(false),
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
@@ -362,12 +360,6 @@ impl Shard {
         (0_u16..).zip(&self.nodes).map(candidate).collect()
     }
 
-    pub(super) fn wrote(&self) {
-        if !self.wrote.load(Ordering::Relaxed) {
-            self.wrote.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Has a sample taken that is later than `moment`, at once, and followed closely while the guard lives.
     pub(super) fn wait_for(&self, moment: Tick) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -437,7 +429,6 @@ impl Shard {
         let state = self.nodes.get(place);
         let role = state.map_or(Role::Unknown, |it| it.role());
         let waiting = self.waiting.load(Ordering::Acquire) > 0;
-        let wrote = role == Role::Primary && self.wrote.swap(false, Ordering::Relaxed);
         Situation {
             at_once: self.at_once.get(place).is_some_and(|it| it.swap(false, Ordering::AcqRel)),
             role,
@@ -445,7 +436,7 @@ impl Shard {
             wanted: waiting.then(|| Tick(self.wanted.load(Ordering::Acquire))),
             sampled: lock(&self.monitor).newest_sample().map_or(Tick::NEVER, |(t0, _)| t0),
             fresh_as_of: state.map_or(Tick::NEVER, |it| it.fresh_as_of()),
-            writing: moved || wrote,
+            writing: moved,
             staleness_max: self.staleness_max,
         }
     }

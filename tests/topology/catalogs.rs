@@ -415,6 +415,19 @@ async fn check_connect_tells_what_the_servers_are_like() {
     assert_eq!(codes(&findings), ["no-prepared-transactions", "too-few-connections"], "{findings:?}");
     assert!(findings.iter().any(|it| it.code == "wal-level" && it.severity == Severity::Note));
 
+    // Row types differ wherever tables do; what is told are types that somebody made.
+    one.execute("create table alone (id int)").await;
+    for it in [&one, &two] {
+        it.execute("create table late (id int)").await;
+    }
+    let note = |findings: Vec<Finding>| findings.into_iter().find(|it| it.code == "type-oids-differ");
+    assert_eq!(note(check_connect(&map(&[&one, &two], "")).await), None);
+    for it in [&one, &two] {
+        it.execute("create type late_mood as enum ('good')").await;
+    }
+    let told = note(check_connect(&map(&[&one, &two], "")).await).unwrap().message;
+    assert!(told.ends_with(": public.late_mood, public.late_mood[]"), "{told}");
+
     let replica = Server::replica_of(&one).await;
     let findings = check_connect(&map(&[&one, &replica], "")).await;
     assert!(codes(&findings).contains(&"system-of-another-shard"), "{findings:?}");

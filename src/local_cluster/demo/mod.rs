@@ -118,13 +118,25 @@ enum DemoError {
     Statement { statement: String, error: SqlError },
 }
 
+impl DemoError {
+    /// What to do about it, where that is not plain: a line more.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Cluster(ClusterError::PortTaken { .. }) => {
+                "\nIs another demo running? With --port 7432 (make demo ARGS='--port 7432') all ports are others."
+            }
+            _ => "",
+        }
+    }
+}
+
 /// Runs the demo until SIGINT, SIGTERM, or a failure, and removes everything. `serve` starts a proxy with a map.
 pub async fn demo(options: DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> ExitCode {
     match run(&options, serve).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell when standard error is gone.
-            let _ = writeln!(io::stderr(), "shardway demo: {error}");
+            let _ = writeln!(io::stderr(), "shardway demo: {error}{}", error.advice());
             ExitCode::FAILURE
         }
     }

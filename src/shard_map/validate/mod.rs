@@ -156,10 +156,12 @@ impl<'v, 'a> Validator<'v, 'a> {
             let built = self.database(name, database, &logins, file);
             (Arc::clone(&built.name), Arc::new(built))
         });
+        let databases = databases.collect();
+        self.without_effect(file);
         ShardMap {
             version: 1,
             listen,
-            databases: databases.collect(),
+            databases,
             users: logins.into_iter().map(|user| (Arc::clone(&user.name), Arc::new(user))).collect(),
             admins,
             pool: self.pool(file.pool.given()),
@@ -511,6 +513,52 @@ impl<'v, 'a> Validator<'v, 'a> {
             slow_query: slow
                 .filter(|field| field.given().is_some())
                 .map(|_| self.span("log.slow_query", slow, SECOND, Zero::Allowed, DAY)),
+        }
+    }
+
+    /// Tells of keys that say something about what is not built.
+    fn without_effect(&mut self, file: &file::Map) {
+        fn place<T>(field: &Field<At<T>>) -> Option<Place> {
+            field.given().map(|at| at.place)
+        }
+        let mut found = Vec::new();
+        let mut tell = |place: Option<Place>, key: &'static str, instead: &'static str| {
+            found.extend(place.map(|place| (place, key, instead)));
+        };
+        if let Some(pool) = file.pool.given() {
+            tell(place(&pool.idle_min), "pool.idle_min", "connections are opened when they are needed");
+        }
+        if let Some(limits) = file.limits.given() {
+            tell(place(&limits.client_buffer), "limits.client_buffer", "64 KiB are gathered for a client");
+            tell(place(&limits.memory), "limits.memory", "`clients` and `message` bound each by itself");
+        }
+        if let Some(log) = file.log.given() {
+            tell(place(&log.slow_query), "log.slow_query", "the servers' own log_min_duration_statement tells");
+        }
+        for (_, database) in file.databases.given().into_iter().flat_map(Named::iter) {
+            if let Some(failover) = database.failover.given() {
+                tell(place(&failover.queue_max), "failover.queue_max", "writes wait for `failover.wait`, however many");
+            }
+            if let Some(gather) = database.gather.given() {
+                tell(Some(gather.place), "gather", "what cannot be answered by a union of rows is refused");
+            }
+            if let Some(prefer) = database.reads.given().and_then(|reads| reads.prefer.given()) {
+                tell(Some(prefer.place), "reads.prefer", "the proxy has no zone of its own");
+            }
+            let shards = database.shards.given().into_iter().flat_map(Named::iter);
+            for node in shards.flat_map(|(_, nodes)| nodes.iter()) {
+                if let file::Node::Record(record) = &node.value {
+                    tell(place(&record.zone), "zone", "the proxy has no zone of its own");
+                }
+            }
+        }
+        for (place, key, instead) in found {
+            self.mistakes.warning(
+                "map-no-effect",
+                place,
+                format!("`{key}` has no effect yet: {instead}"),
+                "Nothing reads it so far: remove it, or keep it for later.",
+            );
         }
     }
 
