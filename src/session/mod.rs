@@ -4,6 +4,7 @@
 //! protocol, `command` what the proxy itself has to do (transactions, settings, cursors); `transaction` and `state` hold
 //! what was said before.
 
+pub mod batch;
 pub mod cancel;
 pub mod command;
 pub mod extended;
@@ -161,14 +162,16 @@ pub struct Session {
     /// Whether pins may have ended and are to be looked at when no transaction is open.
     pins_suspect: bool,
     next_link: u32,
-    /// Parses that a flight will confirm: the item, and the name (none: the unnamed statement).
-    registering: Vec<(usize, Option<Box<str>>)>,
+    /// What messages changed whose answers are not known yet, by the items of the flight.
+    undo: Vec<(usize, batch::Undo)>,
     /// Statements that the flight executes, for what they leave behind.
     executed: Vec<(Rc<Template>, ShardId)>,
     /// Settings that statements changed by set_config, to be read back.
     readback: Vec<(ShardId, SetConfig)>,
     /// Whether anything of the batch since the last Sync has been sent.
     batch_flown: bool,
+    /// What else is known of that batch.
+    batch: batch::Batch,
     /// Whether the open transaction changed the schema.
     schema_changed: bool,
 }
@@ -437,6 +440,7 @@ impl Session {
     fn within_batch(&self) -> bool {
         self.deferred.is_some()
             || !self.items.is_empty()
+            || self.batch.held.is_some()
             || self.links.iter().any(|link| link.unsynced || !link.out.is_empty())
     }
 
@@ -679,6 +683,9 @@ impl Session {
         items.clear();
         self.items = items;
         let outcome = result?;
+        if outcome.failed.is_some() && self.links.iter().any(|link| link.skips && !link.unsynced) {
+            self.resync().await?;
+        }
         self.after(outcome.failed.is_some());
         Ok(outcome)
     }

@@ -9,6 +9,7 @@ use crate::error::Code;
 use crate::exec::client::Message;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
+use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
 use crate::exec::say;
 use crate::ident::ShardSet;
@@ -21,6 +22,8 @@ use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::batch::Batch;
+use crate::session::batch::Within;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
@@ -58,10 +61,11 @@ impl Session {
         if self.skipping {
             return Ok(());
         }
-        if self.within_batch() {
-            self.close_batch().await?;
-            if self.skipping {
-                return Ok(());
+        if self.within_batch() || self.batch.is_begun() {
+            match self.query_within().await? {
+                Within::Run => {}
+                Within::Skip => return Ok(()),
+                Within::Refused => return self.refused_within().await,
             }
         }
         self.batch_writer = None;
@@ -91,6 +95,9 @@ impl Session {
             && let Err(trouble) = self.end_implicit(done && !self.transaction.failed).await
         {
             self.tell(trouble)?;
+        }
+        if self.batch.is_begun() {
+            self.batch = Batch::default();
         }
         if self.pins_suspect && !self.transaction.is_open() {
             self.look_at_pins().await?;
@@ -127,9 +134,10 @@ impl Session {
                 reply::empty_query(self.client.out());
                 Ok(false)
             }
-            [only] => self.statement(text, only, Place::Alone, &world).await,
+            [only] if self.transaction.kind != Kind::Implicit => self.statement(text, only, Place::Alone, &world).await,
             all => {
-                if let Some((shards, access, effects)) = together(all, text, &world)
+                if self.transaction.kind != Kind::Implicit
+                    && let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
                     let order = Order {
@@ -316,6 +324,22 @@ impl Session {
         if error.code.sqlstate() != "0A000" || !self.state.pins.is_empty() || error.code == Code::SecondWritingShard {
             return Trouble::Refused(error);
         }
+        self.asked(error, sql, types, world, None).await
+    }
+
+    /// An error of the proxy's own, after the catalog shard has been asked whether it has another one before it: at
+    /// Parse, or with the values of a Bind at their count.
+    pub(super) async fn asked(
+        &mut self,
+        error: ClientError,
+        sql: &str,
+        types: &[u32],
+        world: &World,
+        bind: Option<&[u8]>,
+    ) -> Trouble {
+        if !self.state.pins.is_empty() {
+            return Trouble::Refused(error);
+        }
         let shard = world.database.catalog;
         let access = Rc::clone(&self.access);
         let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
@@ -325,6 +349,7 @@ impl Session {
         link.connection.settings = wanted;
         link.connection.unnamed = 0;
         say::parse(&mut link.out, "", sql, types);
+        link.out.extend_from_slice(bind.unwrap_or_default());
         link.say_sync();
         let mut links = vec![link];
         let items =
@@ -342,7 +367,9 @@ impl Session {
             access.release(link);
         }
         match outcome {
-            Ok(outcome) if outcome.failed.is_some() => Trouble::Told(only_error(&outcome.collected)),
+            Ok(Outcome { failed: Some(failure), collected, .. }) if bind.is_none() || failure.sqlstate == *b"08P01" => {
+                Trouble::Told(only_error(&collected))
+            }
             _ => Trouble::Refused(error),
         }
     }
