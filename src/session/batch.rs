@@ -26,6 +26,7 @@ use crate::plan::Planned;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::close_items;
 use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::prepared::Prepared;
@@ -104,8 +105,11 @@ impl Session {
     /// Execute answers.
     pub(super) fn say_own(&mut self, at: u8, sql: &str, show: Show) {
         let Some(link) = self.links.get_mut(usize::from(at)) else { return };
-        say::setter(&mut link.out, sql);
         link.unsynced = true;
+        if link.say_close_setter() {
+            close_items(&mut self.items, &SmallVec::from_slice(&[at]));
+        }
+        say::setter(&mut link.out, sql);
         let around = if show == Show::Caller { Show::Caller } else { Show::Nobody };
         for (expect, show) in [
             (Expect::Parse, around),
@@ -114,7 +118,8 @@ impl Session {
             (Expect::Close, around),
             (Expect::Close, around),
         ] {
-            self.items.push(Item::Owed { expect, links: SmallVec::from_slice(&[at]), show, prepares: 0 });
+            let prepares = if expect == Expect::Close { say::SETTER_NUMBER } else { 0 };
+            self.items.push(Item::Owed { expect, links: SmallVec::from_slice(&[at]), show, prepares });
         }
     }
 
@@ -122,7 +127,11 @@ impl Session {
     pub(super) fn say_preparing(&mut self, at: usize, sql: &str, number: u64) {
         let first = self.items.len();
         self.say_own(u8::try_from(at).unwrap_or(u8::MAX), sql, Show::Nobody);
-        if let Some(Item::Owed { prepares, .. }) = self.items.get_mut(first + 2) {
+        let execute = self.items.iter_mut().skip(first).find_map(|item| match item {
+            Item::Owed { expect: Expect::Execute, prepares, .. } => Some(prepares),
+            _ => None,
+        });
+        if let Some(prepares) = execute {
             *prepares = number;
         }
     }
@@ -371,7 +380,11 @@ impl Session {
     // ── what is not known to have happened ──
 
     /// Takes back what messages changed that a server has refused or skipped: everything from `failed_at` on.
-    pub(super) fn take_back(&mut self, failed_at: usize) {
+    /// The statement that failed is told by its SQLSTATE.
+    pub(super) fn take_back(&mut self, failed_at: usize, sqlstate: [u8; 5]) {
+        if let Some(deferred) = self.deferred.take() {
+            self.undo.push((usize::MAX, deferred.undo));
+        }
         while let Some((item, undo)) = self.undo.pop() {
             if item < failed_at {
                 continue;
@@ -384,7 +397,9 @@ impl Session {
                     Some(before) => drop(self.prepared.insert(name, before)),
                     None => drop(self.prepared.remove(&name)),
                 },
-                Undo::Portal(name, before) => match before.filter(|_| skipped) {
+                // A portal whose making has failed is there, and as failed as its transaction.
+                Undo::Portal(..) if !skipped && !NO_PORTAL.contains(&&sqlstate) => {}
+                Undo::Portal(name, before) => match before {
                     Some(before) => drop(self.portals.insert(name, before)),
                     None => drop(self.portals.remove(&name)),
                 },
@@ -419,6 +434,9 @@ impl Session {
         Ok(())
     }
 }
+
+/// Errors of Bind that come before there is a portal.
+const NO_PORTAL: [&[u8; 5]; 4] = [b"08P01", b"26000", b"25P02", b"42P03"];
 
 fn not_in_pipeline(what: &str) -> Trouble {
     ClientError::unsupported(

@@ -368,6 +368,9 @@ impl Session {
         for link in self.links.iter_mut().filter(|link| link.begun) {
             link.marks.truncate(place);
         }
+        for portal in self.portals.values_mut() {
+            portal.depth = portal.depth.min(place);
+        }
         self.complete("RELEASE");
         Ok(())
     }
@@ -395,6 +398,8 @@ impl Session {
             self.transaction.writer = savepoint.writer;
         }
         self.transaction.savepoints.truncate(place + 1);
+        // What was bound since goes with what was done since.
+        self.portals.retain(|_, portal| portal.depth <= place);
         for link in self.links.iter_mut().filter(|link| link.begun) {
             if let Some((settings, local)) = link.marks.get(place).cloned() {
                 link.connection.settings = settings;
@@ -885,6 +890,10 @@ impl Session {
             && let Some(shard) = shards.only()
         {
             self.cursors.insert(Arc::clone(name), shard);
+        }
+        if let Command::Close(Some(name)) = command {
+            self.cursors.remove(name);
+            self.pins_suspect |= !self.state.pins.is_empty();
         }
         if effects.unpins && !self.state.pins.is_empty() {
             self.pins_suspect = true;

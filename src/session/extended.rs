@@ -45,7 +45,7 @@ use crate::wire::postgres::frontend::Target;
 #[derive(Debug)]
 pub struct Deferred {
     prepared: Rc<Prepared>,
-    undo: Undo,
+    pub(super) undo: Undo,
 }
 
 /// A portal of the client.
@@ -55,6 +55,8 @@ pub struct Portal {
     planned: Option<Rc<Planned>>,
     /// Where it was bound: the links' numbers. None: the session answers it itself.
     links: SmallVec<[u32; 4]>,
+    /// How many savepoints there were.
+    pub(super) depth: usize,
 }
 
 /// What became of a part of a batch.
@@ -214,9 +216,9 @@ impl Session {
             }
         }
         match &planned {
-            Some(planned) => self.fit_for(&planned.template.command)?,
+            Some(planned) if planned.template.command != Command::Empty => self.fit_for(&planned.template.command)?,
             // Nothing at all may be parsed in a transaction that has failed, but not bound.
-            None => self.fit_for(&Command::Data)?,
+            _ => self.fit_for(&Command::Data)?,
         }
         if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
             let error = ClientError::new(
@@ -235,10 +237,27 @@ impl Session {
             frontend::with_statement(&mut bind, &frame, b"").map_err(fatal)?;
             return Err(self.asked(error, &text, &prepared.types, &world, Some(&bind)).await);
         }
+        if let Some(Command::Fetch(cursor) | Command::Close(Some(cursor))) =
+            planned.as_ref().map(|planned| &planned.template.command)
+            && !self.cursors.contains_key(cursor)
+        {
+            // It may be declared in what has not been sent yet. If there is none, Execute says so.
+            self.settle_deferred().await?;
+            if self.fly_batch().await? == Reached::Failed {
+                return Ok(());
+            }
+            if !self.cursors.contains_key(cursor) {
+                let depth = self.transaction.savepoints.len();
+                self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth });
+                self.items.push(Item::Local(BIND_COMPLETE.into()));
+                return Ok(());
+            }
+        }
         let on_servers = match &planned {
             Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
             _ => {
-                let portal = Portal { prepared, planned, links: SmallVec::new() };
+                let depth = self.transaction.savepoints.len();
+                let portal = Portal { prepared, planned, links: SmallVec::new(), depth };
                 self.put_portal(portal_name, portal);
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
@@ -246,7 +265,7 @@ impl Session {
         };
         let template = &on_servers.template;
         let (shards, access) = match &template.command {
-            Command::Fetch(cursor) => {
+            Command::Fetch(cursor) | Command::Close(Some(cursor)) => {
                 let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;
                 (ShardSet::one(shard), plan::Access::ReadPrimary)
             }
@@ -298,7 +317,8 @@ impl Session {
             link.unsynced = true;
             ids.push(link.id);
         }
-        self.put_portal(portal_name, Portal { prepared, planned, links: ids });
+        let depth = self.transaction.savepoints.len();
+        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places, show: Show::Client, prepares: 0 });
         Ok(())
     }
@@ -687,12 +707,12 @@ impl Session {
         self.batch_flown = true;
         let executed = std::mem::take(&mut self.executed);
         let result = self.fly(0, last).await;
-        let failed_at = match &result {
-            Ok(outcome) => outcome.failed.as_ref().map(|failure| failure.item),
-            Err(_) => Some(0),
+        let failed = match &result {
+            Ok(outcome) => outcome.failed.as_ref().map(|failure| (failure.item, failure.sqlstate)),
+            Err(_) => Some((0, *b"08P01")),
         };
-        if let Some(failed_at) = failed_at {
-            self.take_back(failed_at);
+        if let Some((item, sqlstate)) = failed {
+            self.take_back(item, sqlstate);
             self.batch.failed = true;
             if !last {
                 self.skipping = true;
@@ -816,7 +836,7 @@ impl Session {
     pub(super) async fn describing_link(&mut self, prepared: &Prepared, world: &Rc<World>) -> Result<usize, Trouble> {
         let planned = self.compiled(prepared, world)?;
         let home: Option<ShardId> = planned.as_ref().and_then(|planned| match &planned.template.command {
-            Command::Fetch(cursor) => self.cursors.get(cursor).copied(),
+            Command::Fetch(cursor) | Command::Close(Some(cursor)) => self.cursors.get(cursor).copied(),
             _ => planned.described_on(),
         });
         let access = planned.as_ref().map_or(plan::Access::ReadPrimary, |planned| planned.template.access);
@@ -875,7 +895,12 @@ impl Session {
 /// Whether the session answers the command without sending its text as it is.
 fn is_local(command: &Command) -> bool {
     match command {
-        Command::Data | Command::Declare { .. } | Command::Listen | Command::Notify | Command::Fetch(_) => false,
+        Command::Data
+        | Command::Declare { .. }
+        | Command::Listen
+        | Command::Notify
+        | Command::Fetch(_)
+        | Command::Close(Some(_)) => false,
         Command::Show(name) => name.starts_with("shardway."),
         _ => true,
     }

@@ -531,6 +531,11 @@ impl Session {
         let wanted = Arc::clone(&self.state.settings);
         let Some(link) = self.links.get_mut(place) else { return };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
+        let settled =
+            Arc::ptr_eq(&link.connection.settings, &wanted) && Arc::ptr_eq(&link.local, &self.transaction.local);
+        if !settled && link.say_close_setter() {
+            close_items(&mut self.items, &links);
+        }
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
             let mut difference = link.connection.settings.difference(&wanted);
             if !link.begun && !link.unsynced {
@@ -869,11 +874,19 @@ fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) 
     }
 }
 
+/// What [`Link::say_close_setter`] owes.
+fn close_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>) {
+    for _ in 0..2 {
+        items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+    }
+}
+
 /// What `count` setters owe.
 fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
     for _ in 0..count {
         for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close, Expect::Close] {
-            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            let prepares = if expect == Expect::Close { say::SETTER_NUMBER } else { 0 };
+            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares });
         }
     }
 }

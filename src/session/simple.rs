@@ -345,6 +345,7 @@ impl Session {
         let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
         let wanted = std::sync::Arc::clone(&self.state.settings);
         let difference = link.connection.settings.difference(&wanted);
+        link.say_close_setter();
         say::settings(&mut link.out, &difference);
         link.connection.settings = wanted;
         link.connection.unnamed = 0;
@@ -363,6 +364,9 @@ impl Session {
         let outcome = crate::exec::flight::run(&items, &mut crew, false).await;
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
         for mut link in links {
+            if failed {
+                link.connection.doubt_prepared(say::SETTER_NUMBER);
+            }
             link.ended(!failed);
             access.release(link);
         }

@@ -258,6 +258,7 @@ impl Session {
         let there = Settings::default().difference(&wanted);
         let one = SmallVec::from_slice(&[0]);
         let owed = |expect, show| Item::Owed { expect, links: SmallVec::clone(&one), show, prepares: 0 };
+        link.say_close_setter();
         say::settings(&mut link.out, &back);
         link.say_sync();
         let asked: Vec<String> = ASKED.iter().map(|name| setting(name)).collect();
