@@ -1003,6 +1003,18 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
         "SET work_mem = '3MB'",
         "SET LOCAL work_mem = '4MB'",
         "RESET work_mem",
+        "SET TIME ZONE 'Asia/Tokyo'",
+        "SHOW timezone",
+        "RESET ALL",
+        "DISCARD ALL",
+        "DEALLOCATE n",
+        "DEALLOCATE ALL",
+        "DECLARE c CURSOR FOR SELECT generate_series(1, 3)",
+        "FETCH 1 FROM c",
+        "CLOSE c",
+        "SELECT nix",
+        "COMMIT AND CHAIN",
+        "SET work_mem = 'nonsense'",
     ];
     let takes_one = |text: &str| text.contains("$1");
     let names = ["", "", "n", "m"];

@@ -43,6 +43,8 @@ pub(super) struct Batch {
     pub(super) ran: bool,
     /// A server has raised an error.
     pub(super) failed: bool,
+    /// Settings have changed of which the client is told with ReadyForQuery.
+    pub(super) unreported: bool,
     /// The session's settings before the batch's transaction changed them.
     pub(super) before: Option<Arc<Settings>>,
     /// What has been executed and suffers nothing behind it in the same transaction.
@@ -54,7 +56,7 @@ pub(super) struct Batch {
 impl Batch {
     /// Whether there is anything that its end has to look after.
     pub(super) fn is_begun(&self) -> bool {
-        self.ran || self.before.is_some() || self.last.is_some() || self.held.is_some()
+        self.ran || self.unreported || self.before.is_some() || self.last.is_some() || self.held.is_some()
     }
 }
 
@@ -271,7 +273,8 @@ impl Session {
 
     /// Whether the client must hear of settings when the batch has ended.
     pub(super) fn batch_leaves_settings(&self) -> bool {
-        !self.transaction.is_open() && (self.batch.before.is_some() || !self.transaction.local.is_empty())
+        self.batch.unreported
+            || !self.transaction.is_open() && (self.batch.before.is_some() || !self.transaction.local.is_empty())
     }
 
     /// The batch's transaction has ended: SET LOCAL is over, and so is SET if it was rolled back.
@@ -279,17 +282,19 @@ impl Session {
         let before = self.batch.before.take();
         self.batch.ran = false;
         self.batch.last = None;
-        if self.transaction.is_open() || (before.is_none() && self.transaction.local.is_empty()) {
-            return;
+        let over = !self.transaction.is_open() && (before.is_some() || !self.transaction.local.is_empty());
+        if over {
+            if let Some(before) = before
+                && !committed
+            {
+                self.state.settings = before;
+            }
+            self.transaction.local = Arc::default();
+            self.settings_changed();
         }
-        if let Some(before) = before
-            && !committed
-        {
-            self.state.settings = before;
+        if over || std::mem::take(&mut self.batch.unreported) {
+            self.report();
         }
-        self.transaction.local = Arc::default();
-        self.settings_changed();
-        self.report();
     }
 
     // ── a Query within a batch ──
@@ -322,6 +327,9 @@ impl Session {
         self.batch_writer = None;
         self.batch_flown = false;
         self.batch.failed = false;
+        if std::mem::take(&mut self.batch.unreported) {
+            self.report();
+        }
         self.items.clear();
         if !self.transaction.is_open() {
             self.portals.clear();

@@ -720,6 +720,10 @@ impl Session {
 
     /// Tells the client of every reported setting that is not what it was last told.
     pub(super) fn report(&mut self) {
+        if self.batch.extended {
+            self.batch.unreported = true;
+            return;
+        }
         let mut news = Vec::new();
         for (name, told) in &mut self.state.reported {
             let lower = name.to_ascii_lowercase();
