@@ -43,6 +43,8 @@ pub(super) struct Batch {
     pub(super) ran: bool,
     /// A server has raised an error.
     pub(super) failed: bool,
+    /// Several statements of one Query are being executed, or what is said of settings waits for another reason.
+    pub(super) quiet: bool,
     /// Settings have changed of which the client is told with ReadyForQuery.
     pub(super) unreported: bool,
     /// The session's settings before the batch's transaction changed them.

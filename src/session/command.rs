@@ -720,18 +720,17 @@ impl Session {
 
     /// Tells the client of every reported setting that is not what it was last told.
     pub(super) fn report(&mut self) {
-        if self.batch.extended {
+        if self.batch.extended || self.batch.quiet {
             self.batch.unreported = true;
             return;
         }
         let mut news = Vec::new();
+        let (settings, local) = self.transaction.in_force(&self.state.settings);
         for (name, told) in &mut self.state.reported {
             let lower = name.to_ascii_lowercase();
-            let now = self
-                .transaction
-                .local
+            let now = local
                 .value(&lower)
-                .or_else(|| self.state.settings.value(&lower))
+                .or_else(|| settings.value(&lower))
                 .or_else(|| self.state.defaults.get(lower.as_str()));
             if let Some(now) = now
                 && **now != **told
@@ -786,8 +785,8 @@ impl Session {
             )
             .into());
         }
+        // The unnamed statement stays, as on a server.
         self.prepared.clear();
-        self.unnamed = None;
         self.portals.clear();
         self.cursors.clear();
         let pinned: SmallVec<[u8; 8]> =
@@ -1012,10 +1011,15 @@ impl Session {
         // The server says now what is wrong with it.
         let at = self.describing_link(&prepared, &world).await?;
         let prepared = Rc::new(prepared);
-        self.prefix(at);
-        self.prepare_on(at, &prepared);
-        if self.fly_own().await?.failed.is_some() {
-            return Err(Trouble::Failed);
+        let known = self.links.get_mut(at).is_some_and(|link| link.connection.has_prepared(prepared.number.number));
+        if known {
+            self.release_idle();
+        } else {
+            self.prefix(at);
+            self.prepare_on(at, &prepared);
+            if self.fly_own().await?.failed.is_some() {
+                return Err(Trouble::Failed);
+            }
         }
         self.prepared.insert(name.into(), prepared);
         self.complete("PREPARE");

@@ -34,6 +34,7 @@ use crate::session::batch::Undo;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
 use crate::session::prepared::Prepared;
+use crate::session::simple::Ask;
 use crate::session::simple::not_utf8;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frame::Frame;
@@ -135,6 +136,16 @@ impl Session {
 
     async fn parse(&mut self, message: &Message) -> Result<(), Trouble> {
         self.settle_deferred().await?;
+        let unnamed = self.client.bytes(message.body()).first() == Some(&0);
+        let result = self.parse_statement(message).await;
+        if result.is_err() && unnamed {
+            // A server drops it before it looks at the new one.
+            self.undo.push((self.items.len(), Undo::Unnamed(self.unnamed.take())));
+        }
+        result
+    }
+
+    async fn parse_statement(&mut self, message: &Message) -> Result<(), Trouble> {
         let view = frontend::Parse::read(self.client.bytes(message.body())).map_err(fatal)?;
         let name = std::str::from_utf8(view.name).map_err(|_| not_utf8())?;
         let text: Arc<str> = std::str::from_utf8(view.text).map_err(|_| not_utf8())?.into();
@@ -161,7 +172,7 @@ impl Session {
             Err(error) => match taken {
                 // A server looks at the text first, and then at the name.
                 Some(taken) if error.code.sqlstate() == "0A000" => {
-                    return Err(self.asked(taken, &text, &types, &world, None).await);
+                    return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
                 }
                 _ => return Err(self.verified(error, &text, &types, &world).await),
             },
@@ -170,7 +181,7 @@ impl Session {
             self.fit_for(&planned.template.command)?;
         }
         if let Some(taken) = taken {
-            return Err(self.asked(taken, &text, &types, &world, None).await);
+            return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
         }
         let number = match &named {
             Some(_) => self.worker.registry.number(&text, &types, None, world.schema.digest),
@@ -205,15 +216,7 @@ impl Session {
         let world = self.world()?;
         let planned = self.compiled(&prepared, &world)?;
         if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
-            let given = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?.values().count();
-            if given > 0 {
-                return Err(ClientError::new(
-                    Code::ProtocolViolation,
-                    format_args!("bind message supplies {given} parameters, but the statement requires 0"),
-                    "Statements of the session take no parameters.",
-                )
-                .into());
-            }
+            self.no_values(message)?;
         }
         match &planned {
             Some(planned) if planned.template.command != Command::Empty => self.fit_for(&planned.template.command)?,
@@ -235,7 +238,7 @@ impl Session {
             let whole = self.client.bytes(message.whole.clone());
             let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()), bytes: whole };
             frontend::with_statement(&mut bind, &frame, b"").map_err(fatal)?;
-            return Err(self.asked(error, &text, &prepared.types, &world, Some(&bind)).await);
+            return Err(self.asked(error, &text, &prepared.types, &world, Ask::Values(&bind)).await);
         }
         if let Some(Command::Fetch(cursor) | Command::Close(Some(cursor))) =
             planned.as_ref().map(|planned| &planned.template.command)
@@ -247,6 +250,7 @@ impl Session {
                 return Ok(());
             }
             if !self.cursors.contains_key(cursor) {
+                self.no_values(message)?;
                 let depth = self.transaction.savepoints.len();
                 self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth });
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
@@ -485,6 +489,20 @@ impl Session {
         }
     }
 
+    /// Refuses a Bind with values.
+    fn no_values(&self, message: &Message) -> Result<(), Trouble> {
+        let given = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?.values().count();
+        if given == 0 {
+            return Ok(());
+        }
+        Err(ClientError::new(
+            Code::ProtocolViolation,
+            format_args!("bind message supplies {given} parameters, but the statement requires 0"),
+            "Statements of the session take no parameters.",
+        )
+        .into())
+    }
+
     /// Makes a portal, as far as the item that comes next is answered.
     fn put_portal(&mut self, name: Box<str>, portal: Portal) {
         // Outside of a transaction none outlives a failure.
@@ -691,6 +709,7 @@ impl Session {
     /// Sends what was gathered without ending the batch, and takes in the answers.
     pub(super) async fn fly_batch(&mut self) -> Result<Reached, Trouble> {
         if self.items.is_empty() {
+            self.undo.clear();
             return Ok(Reached::Good);
         }
         for link in &mut self.links {
@@ -749,7 +768,12 @@ impl Session {
     /// Brings links to where the statement can be bound or described: settings, BEGIN, the statement itself.
     fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
         for at in places {
-            self.prefix(usize::from(*at));
+            let at = usize::from(*at);
+            self.prefix(at);
+            // Servers answer what has no Sync behind it when they are told to flush.
+            if let Some(link) = self.links.get_mut(at).filter(|link| !link.out.is_empty()) {
+                link.unsynced = true;
+            }
         }
         let mut owed = self.deferred.take();
         for at in places {

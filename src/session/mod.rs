@@ -358,6 +358,9 @@ impl Session {
     /// Says ReadyForQuery, and sends everything.
     async fn ready(&mut self) -> Result<(), End> {
         let status = self.transaction.status();
+        if status == b'E' && self.transaction.has_set(&self.state.settings) {
+            self.report();
+        }
         reply::ready(self.client.out(), status);
         self.client.flush().await.map_err(|_| End::Gone)
     }

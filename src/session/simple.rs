@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Message;
+use crate::exec::flight;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
@@ -55,6 +56,17 @@ pub(super) enum Place {
     Among,
 }
 
+/// What a server is asked before the client is told of an error of the proxy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask<'a> {
+    /// Whether anything is wrong with the text.
+    Text,
+    /// Whether it can be read at all.
+    Syntax,
+    /// Whether this Bind message has as many values as the text takes.
+    Values(&'a [u8]),
+}
+
 impl Session {
     /// Answers a Query.
     pub(super) async fn simple(&mut self, message: &Message) -> Result<(), End> {
@@ -96,8 +108,13 @@ impl Session {
         {
             self.tell(trouble)?;
         }
+        self.batch.quiet = false;
         if self.batch.is_begun() {
+            let unreported = self.batch.unreported;
             self.batch = Batch::default();
+            if unreported {
+                self.report();
+            }
         }
         if self.pins_suspect && !self.transaction.is_open() {
             self.look_at_pins().await?;
@@ -127,14 +144,19 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
-            Err(error) => return Err(self.verified(error, text, &[], &world).await),
+            Err(error) => return self.piecemeal(error, text, &world).await,
         };
         match statements.as_slice() {
             [] => {
                 reply::empty_query(self.client.out());
                 Ok(false)
             }
-            [only] if self.transaction.kind != Kind::Implicit => self.statement(text, only, Place::Alone, &world).await,
+            [only] if self.transaction.kind != Kind::Implicit => {
+                // Should it fail, then the client is told of settings before it may go on.
+                let set = self.transaction.has_set(&self.state.settings);
+                let place = if set { Place::Among } else { Place::Alone };
+                self.statement(text, only, place, &world).await
+            }
             all => {
                 if self.transaction.kind != Kind::Implicit
                     && let Some((shards, access, effects)) = together(all, text, &world)
@@ -158,17 +180,67 @@ impl Session {
     /// Runs the statements of one text one after the other, as one transaction where the client has none open.
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
         for statement in all {
-            if self.transaction.kind == Kind::None {
-                self.transaction = Transaction {
-                    kind: Kind::Implicit,
-                    settings_before: std::sync::Arc::clone(&self.state.settings),
-                    ..Transaction::default()
-                };
-            }
+            self.begin_implicit();
             let world = self.world()?;
             self.statement(text, statement, Place::Among, &world).await?;
             if self.client.is_full() {
                 self.client.flush().await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the statements of one Query are run in where the client has no transaction open.
+    fn begin_implicit(&mut self) {
+        // Settings are told of once, at the end.
+        self.batch.quiet = true;
+        if self.transaction.kind == Kind::None {
+            self.transaction = Transaction {
+                kind: Kind::Implicit,
+                settings_before: std::sync::Arc::clone(&self.state.settings),
+                ..Transaction::default()
+            };
+        }
+    }
+
+    /// Runs a text of which one statement at least is refused: a server runs what stands before the first one that it
+    /// refuses itself.
+    async fn piecemeal(&mut self, error: ClientError, text: &str, world: &Rc<World>) -> Result<bool, Trouble> {
+        let pieces = self.worker.planner.borrow_mut().pieces(text);
+        if pieces.len() < 2 || !self.state.pins.is_empty() {
+            return Err(self.verified(error, text, &[], world).await);
+        }
+        match self.asked(error.clone(), text, &[], world, Ask::Text).await {
+            // The server can read it all, and then finds that it is more than one.
+            Trouble::Told(said) if !flight::fields(&said).any(|(kind, _)| kind == b'P') => {}
+            other => return Err(other),
+        }
+        // Each in its place, so that errors are told where they stand.
+        let pieces: Vec<String> = pieces
+            .into_iter()
+            .map(|range| {
+                let before = usize::try_from(characters(text, range.start)).unwrap_or(0);
+                format!("{:before$}{}", "", text.get(range).unwrap_or_default())
+            })
+            .collect();
+        for piece in &pieces {
+            let compiled = self.worker.planner.borrow_mut().compile(piece, world);
+            if let Err(error) = compiled
+                && let refused @ Trouble::Refused(_) = self.asked(error, piece, &[], world, Ask::Text).await
+            {
+                return Err(refused);
+            }
+        }
+        for piece in &pieces {
+            self.begin_implicit();
+            let world = self.world()?;
+            let compiled = self.worker.planner.borrow_mut().compile(piece, &world);
+            let statements = match compiled {
+                Ok(statements) => statements,
+                Err(error) => return Err(self.verified(error, piece, &[], &world).await),
+            };
+            for statement in &statements {
+                self.statement(piece, statement, Place::Among, &world).await?;
             }
         }
         Ok(false)
@@ -321,10 +393,14 @@ impl Session {
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what
     /// the client must see (promise 1).
     pub(super) async fn verified(&mut self, error: ClientError, sql: &str, types: &[u32], world: &World) -> Trouble {
-        if error.code.sqlstate() != "0A000" || !self.state.pins.is_empty() || error.code == Code::SecondWritingShard {
+        if error.code.sqlstate() != "0A000" || error.code == Code::SecondWritingShard {
             return Trouble::Refused(error);
         }
-        self.asked(error, sql, types, world, None).await
+        // A server that can read the text looks at the transaction before it looks at what the text means.
+        if let Err(aborted) = self.fit_for(&Command::Data) {
+            return self.asked(aborted, sql, types, world, Ask::Syntax).await;
+        }
+        self.asked(error, sql, types, world, Ask::Text).await
     }
 
     /// An error of the proxy's own, after the catalog shard has been asked whether it has another one before it: at
@@ -335,7 +411,7 @@ impl Session {
         sql: &str,
         types: &[u32],
         world: &World,
-        bind: Option<&[u8]>,
+        ask: Ask<'_>,
     ) -> Trouble {
         if !self.state.pins.is_empty() {
             return Trouble::Refused(error);
@@ -350,7 +426,9 @@ impl Session {
         link.connection.settings = wanted;
         link.connection.unnamed = 0;
         say::parse(&mut link.out, "", sql, types);
-        link.out.extend_from_slice(bind.unwrap_or_default());
+        if let Ask::Values(bind) = ask {
+            link.out.extend_from_slice(bind);
+        }
         link.say_sync();
         let mut links = vec![link];
         let items =
@@ -371,7 +449,9 @@ impl Session {
             access.release(link);
         }
         match outcome {
-            Ok(Outcome { failed: Some(failure), collected, .. }) if bind.is_none() || failure.sqlstate == *b"08P01" => {
+            Ok(Outcome { failed: Some(failure), collected, .. })
+                if ask == Ask::Text || failure.sqlstate == *(if ask == Ask::Syntax { b"42601" } else { b"08P01" }) =>
+            {
                 Trouble::Told(only_error(&collected))
             }
             _ => Trouble::Refused(error),
