@@ -329,9 +329,6 @@ impl Session {
         self.batch_writer = None;
         self.batch_flown = false;
         self.batch.failed = false;
-        if std::mem::take(&mut self.batch.unreported) {
-            self.report();
-        }
         self.items.clear();
         if !self.transaction.is_open() {
             self.portals.clear();
@@ -344,6 +341,32 @@ impl Session {
                 Ok(Within::Refused)
             }
         }
+    }
+
+    /// One statement in a Query behind a batch: for a server it does not stand in a transaction block, though it shares
+    /// the batch's transaction.
+    pub(super) fn alone_within(&mut self, sql: &str, command: &Command) -> Result<(), ClientError> {
+        let warned = match command {
+            Command::Set { local: true, .. } => Some("SET LOCAL"),
+            Command::SetTransaction(_) => Some("SET TRANSACTION"),
+            Command::SetConstraints => Some("SET CONSTRAINTS"),
+            _ => None,
+        };
+        if let Some(what) = warned {
+            self.warn("25P01", &format!("{what} can only be used in transaction blocks"));
+        }
+        let refused = match command {
+            Command::Declare { hold: false, .. } => "DECLARE CURSOR",
+            Command::Data if sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("lock ")) => {
+                "LOCK TABLE"
+            }
+            _ => return Ok(()),
+        };
+        Err(ClientError::new(
+            Code::NoTransaction,
+            format_args!("{refused} can only be used in transaction blocks"),
+            "BEGIN first.",
+        ))
     }
 
     /// Ends a batch whose Query was refused.

@@ -103,7 +103,7 @@ impl Session {
         reply::command_complete(self.client.out(), tag).expect("tags of the proxy's own hold no zero byte");
     }
 
-    fn warn(&mut self, sqlstate: &str, message: &str) {
+    pub(super) fn warn(&mut self, sqlstate: &str, message: &str) {
         reply::notice(self.client.out(), reply::Severity::Warning, sqlstate, message, None);
     }
 

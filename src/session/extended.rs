@@ -218,17 +218,23 @@ impl Session {
         if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
             self.no_values(message)?;
         }
-        match &planned {
-            Some(planned) if planned.template.command != Command::Empty => self.fit_for(&planned.template.command)?,
+        let fit = match &planned {
+            Some(planned) if planned.template.command != Command::Empty => self.fit_for(&planned.template.command),
             // Nothing at all may be parsed in a transaction that has failed, but not bound.
-            _ => self.fit_for(&Command::Data)?,
-        }
-        if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
-            let error = ClientError::new(
-                Code::DuplicatePortal,
-                format_args!("cursor \"{portal_name}\" already exists"),
-                "Close it first, or choose another name.",
-            );
+            _ => self.fit_for(&Command::Data),
+        };
+        let taken = !portal_name.is_empty() && self.portals.contains_key(&portal_name);
+        let error = match fit {
+            Err(error) => Some(error),
+            Ok(()) => taken.then(|| {
+                ClientError::new(
+                    Code::DuplicatePortal,
+                    format_args!("cursor \"{portal_name}\" already exists"),
+                    "Close it first, or choose another name.",
+                )
+            }),
+        };
+        if let Some(error) = error {
             if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
                 return Err(error.into());
             }
@@ -456,7 +462,10 @@ impl Session {
         let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
         match &template.command {
             // These need no server: they take their turn among what is owed.
-            Command::Deallocate(Some(_)) => return self.command(sql, &template.command).await,
+            Command::Deallocate(Some(_)) => {
+                self.batch.ran = true;
+                return self.command(sql, &template.command).await;
+            }
             // As long as nothing before it may fail, for then it must not happen.
             Command::Begin(_) if !self.transaction.is_open() && !self.links.iter().any(|link| link.unsynced) => {
                 return self.command(sql, &template.command).await;
@@ -479,6 +488,7 @@ impl Session {
         }
         match &template.command {
             Command::Show(name) => {
+                self.batch.ran = true;
                 let value = self.own_value(name)?;
                 let out = self.client.out();
                 reply::data_row(out, &[Some(value.as_bytes())]).map_err(fatal)?;

@@ -299,7 +299,7 @@ impl Session {
                 }
                 Event::TooLong => {
                     return Err(End::Fatal(ClientError::new(
-                        Code::TimedOut,
+                        Code::IdleInTransaction,
                         "terminating connection due to idle-in-transaction timeout",
                         "End transactions soon, or raise timeouts.idle_in_transaction in the shard map.",
                     )));

@@ -158,6 +158,10 @@ impl Session {
                 self.statement(text, only, place, &world).await
             }
             all => {
+                if let [only] = all {
+                    let sql = text.get(only.range.clone()).unwrap_or_default();
+                    self.alone_within(sql, &only.template.command)?;
+                }
                 if self.transaction.kind != Kind::Implicit
                     && let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
