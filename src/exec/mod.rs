@@ -19,7 +19,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+#[cfg(debug_assertions)]
+use crate::backend;
 use crate::backend::CheckoutError;
+#[cfg(debug_assertions)]
+use crate::backend::Connection;
 use crate::backend::PoolKey;
 use crate::backend::pool::Pool;
 use crate::backend::pool::Recipe;
@@ -252,6 +256,8 @@ impl Access {
                 Err(error) => return Err(self.explain(node, error)),
             },
         };
+        #[cfg(debug_assertions)]
+        let connection = checked(connection).await?;
         let mut link = Link::new(node, connection, replica, topology.node(node).serve(), chosen);
         if node.shard != self.service.database.catalog {
             link.type_oids = self.service.schema.state().type_oids.get(node.shard.index()).cloned().flatten();
@@ -296,6 +302,19 @@ impl Access {
     #[must_use]
     pub fn node_name(&self, node: NodeId) -> &str {
         &self.service.database.node(node).name
+    }
+}
+
+/// In tests, a connection is what the proxy believes, or its hand-out is an error.
+#[cfg(debug_assertions)]
+async fn checked(mut connection: Connection) -> Result<Connection, ClientError> {
+    match backend::check::handed_out(&mut connection).await {
+        Ok(()) => Ok(connection),
+        Err(found) => Err(ClientError::new(
+            Code::Internal,
+            format_args!("a connection is not as it should be when it is handed out: {found}"),
+            "Report this with what the log says.",
+        )),
     }
 }
 

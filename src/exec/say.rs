@@ -79,9 +79,9 @@ pub fn statement_name(number: u64) -> String {
 }
 
 /// The name of the statement by which settings are brought up to date.
-const SETTER: &str = "sw_set";
+const SETTER: &str = "sw_ffffffffffffffff";
 
-/// The number under which a connection notes that nobody knows whether that statement is closed. No other has it.
+/// The number of that name, which no text is given: under it a connection notes that the statement may not be closed.
 pub const SETTER_NUMBER: u64 = u64::MAX;
 
 /// Closes what a setter that failed may have left.

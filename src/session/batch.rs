@@ -43,7 +43,7 @@ pub(super) struct Batch {
     pub(super) ran: bool,
     /// A server has raised an error.
     pub(super) failed: bool,
-    /// Several statements of one Query are being executed, or what is said of settings waits for another reason.
+    /// What is said of settings waits for the end of the batch, or of the statements of one Query.
     pub(super) quiet: bool,
     /// Settings have changed of which the client is told with ReadyForQuery.
     pub(super) unreported: bool,
@@ -205,7 +205,9 @@ impl Session {
             }
             _ => {}
         }
-        self.batch.extended = true;
+        // What ends a transaction ends the batch so far as well, so that nothing of it is open when that is answered.
+        self.batch.extended = !matches!(command, Command::Commit(_) | Command::Rollback(_));
+        self.batch.quiet = true;
         let result = match command {
             Command::Ddl => match self.world() {
                 Ok(world) => self.ddl(&prepared.text, planned, Place::Among, &world).await.map(|_| ()),
@@ -214,6 +216,7 @@ impl Session {
             _ => self.command(sql, command).await,
         };
         self.batch.extended = false;
+        self.batch.quiet = false;
         // A transaction that this ended takes with it what ran before.
         self.batch.ran |= !matches!(command, Command::Begin(_) | Command::Commit(_) | Command::Rollback(_));
         result

@@ -160,6 +160,7 @@ impl Session {
         for at in links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
+                link.unsynced = false;
             }
             self.items.push(Item::Owed {
                 expect: Expect::Query,
@@ -720,7 +721,7 @@ impl Session {
 
     /// Tells the client of every reported setting that is not what it was last told.
     pub(super) fn report(&mut self) {
-        if self.batch.extended || self.batch.quiet {
+        if self.batch.quiet {
             self.batch.unreported = true;
             return;
         }
