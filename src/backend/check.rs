@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use crate::backend::connection::Connection;
 use crate::backend::connection::Piece;
+use crate::backend::settings::UNKNOWN;
 use crate::backend::settings::literal;
 use crate::wire::postgres::backend::DataRow;
 use crate::wire::postgres::frontend;
@@ -59,7 +60,10 @@ pub async fn handed_out(connection: &mut Connection) -> Result<(), String> {
         let [kind, name, value] = row.as_slice() else { return Err(format!("an answer of {} cells", row.len())) };
         match kind.as_str() {
             "setting" | "tracked"
-                if connection.settings.value(&name.to_ascii_lowercase()).is_some_and(|known| **known == **value) => {}
+                if connection
+                    .settings
+                    .value(&name.to_ascii_lowercase())
+                    .is_some_and(|known| **known == **value || **known == *UNKNOWN) => {}
             "prepared" => {
                 prepared.insert(name.clone());
             }

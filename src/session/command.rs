@@ -208,23 +208,20 @@ impl Session {
     async fn end_batch(&mut self, ending: Ending) -> Result<(), Trouble> {
         self.portals.clear();
         let committed = ending == Ending::Commit;
-        let mut unsynced = self.unsynced();
         // The one that wrote goes first: only when it has committed is anything done.
         let writer = self.batch_writer;
-        unsynced.sort_by_key(|at| self.links.get(usize::from(*at)).map(|link| Some(link.shard) != writer));
-        for at in unsynced {
-            let outcome = self.own(&[at], word(ending), Show::Caller).await?;
+        let mut unsynced: SmallVec<[(bool, u32); 8]> =
+            self.links.iter().filter(|link| link.unsynced).map(|link| (Some(link.shard) != writer, link.id)).collect();
+        unsynced.sort_unstable();
+        for (_, id) in unsynced {
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            if let Some(link) = self.links.get_mut(at) {
+                // What it did is undone, and so is what it was set to.
+                link.spoiled |= !committed;
+            }
+            let outcome = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], word(ending), Show::Caller).await?;
             if outcome.failed.is_some() {
                 return Err(Trouble::Told(only_error(&outcome.collected)));
-            }
-            if let Some(link) = self.links.get_mut(usize::from(at)) {
-                if link.wrote
-                    && committed
-                    && let Some(floor) = self.floors.get_mut(link.shard.index())
-                {
-                    floor.wrote(clock::now());
-                }
-                link.ended(committed);
             }
         }
         self.batch_writer = None;
@@ -708,7 +705,7 @@ impl Session {
                 let names: Vec<Arc<str>> = link.local.iter().map(|(name, _)| Arc::clone(name)).collect();
                 let mut have = (*link.connection.settings).clone();
                 for name in &names {
-                    have = have.with(name, "");
+                    have = have.with(name, settings::UNKNOWN);
                 }
                 link.connection.settings = Arc::new(have);
                 link.local = Arc::default();
