@@ -254,6 +254,139 @@ fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
             ],
         ),
         batches(
+            "settings are undone with the batch that failed",
+            vec![
+                vec![run(ins, &[a]), run("SET work_mem = '3MB'", &[]), run("SELECT 1/0", &[])],
+                vec![run(sel, &[a]), run("SHOW work_mem", &[])],
+                vec![run("SET work_mem = '3MB'", &[]), run(sel, &[a]), run(sel, &[c]), run("SHOW work_mem", &[])],
+                vec![run("SHOW work_mem", &[])],
+                vec![run("RESET work_mem", &[]), run(ins, &[a]), run("SELEC", &[])],
+                vec![run("SHOW work_mem", &[])],
+                vec![run("SET work_mem = 'nonsense'", &[]), run(ins, &[a])],
+                vec![run("SHOW work_mem", &[]), run(sel, &[a])],
+                vec![run("RESET ALL", &[]), run("SHOW work_mem", &[]), run("SELECT 1/0", &[])],
+                vec![run("SHOW work_mem", &[])],
+                vec![run("SET TIME ZONE 'Asia/Tokyo'", &[]), run("SELECT 1/0", &[])],
+                vec![run("SHOW timezone", &[])],
+                vec![run("SET TIME ZONE 'Asia/Tokyo'", &[]), run("ROLLBACK", &[]), run("SHOW timezone", &[])],
+                vec![run("SET TIME ZONE 'Asia/Tokyo'", &[]), run("COMMIT", &[]), run("SELECT 1/0", &[])],
+                vec![run("SHOW timezone", &[])],
+            ],
+        ),
+        batches(
+            "what is local is so for the batch",
+            vec![
+                vec![run("SET LOCAL work_mem = '3MB'", &[]), run("SHOW work_mem", &[])],
+                vec![run("SHOW work_mem", &[])],
+                vec![run(ins, &[a]), run("SET LOCAL work_mem = '3MB'", &[]), run("BEGIN", &[])],
+                vec![run("SHOW work_mem", &[])],
+                vec![run("COMMIT", &[])],
+                vec![run("SHOW work_mem", &[])],
+            ],
+        ),
+        batches(
+            "a setting counts for a portal that is bound",
+            vec![vec![
+                parse("t", "SELECT timestamptz '2020-02-01 00:00Z'"),
+                bind("p", "t", &[]),
+                run("SET TIME ZONE 'Asia/Tokyo'", &[]),
+                execute("p", 0),
+            ]],
+        ),
+        batches(
+            "a portal lives on beside commands",
+            vec![
+                vec![run("BEGIN", &[]), parse("g", "SELECT generate_series(1, 9)"), bind("", "g", &[]), execute("", 2)],
+                vec![
+                    parse("s", "SAVEPOINT s"),
+                    bind("x", "s", &[]),
+                    execute("x", 0),
+                    execute("", 2),
+                    parse("w", "SET work_mem = '3MB'"),
+                    bind("y", "w", &[]),
+                    execute("y", 0),
+                    execute("", 2),
+                    parse("r", "RELEASE s"),
+                    bind("z", "r", &[]),
+                    execute("z", 0),
+                    execute("", 2),
+                ],
+                vec![run("ROLLBACK", &[])],
+            ],
+        ),
+        batches(
+            "commit and rollback in the middle",
+            vec![
+                vec![run(ins, &[a]), run("COMMIT", &[]), run(ins, &[b]), run("SELECT 1/0", &[])],
+                vec![run(sel, &[a]), run(sel, &[b])],
+                vec![run(ins, &[b]), run("ROLLBACK", &[]), run(upd, &[a, "u"])],
+                vec![run(sel, &[a]), run(sel, &[b])],
+                vec![run(ins, &[b]), run("COMMIT AND CHAIN", &[])],
+                vec![run(sel, &[b]), run("SAVEPOINT s", &[]), run(ins, &[b])],
+                vec![run("DISCARD ALL", &[]), run(sel, &[a])],
+                vec![run(ins, &[b]), run("DISCARD ALL", &[])],
+                vec![run(sel, &[b])],
+            ],
+        ),
+        batches(
+            "names that a failed batch has not closed",
+            vec![
+                vec![parse("n", "SELECT 1"), parse("m", "SELECT 2"), parse("o", "SELECT 3")],
+                vec![
+                    run("SELECT 1/0", &[]),
+                    about(b'C', b'S', "n"),
+                    run("DEALLOCATE m", &[]),
+                    parse("", "SELECT 4"),
+                    parse("q", "SELECT 5"),
+                    parse("r", "BEGIN"),
+                ],
+                vec![bind("", "n", &[]), execute("", 0), bind("", "m", &[]), execute("", 0)],
+                vec![bind("", "q", &[])],
+                vec![bind("", "r", &[])],
+                vec![run("SELECT 1/0", &[]), run("DEALLOCATE ALL", &[])],
+                vec![bind("", "o", &[]), execute("", 0), run("DEALLOCATE ALL", &[])],
+                vec![bind("", "o", &[]), execute("", 0)],
+            ],
+        ),
+        batches(
+            "cursors in a batch",
+            vec![
+                vec![
+                    run("BEGIN", &[]),
+                    run("DECLARE c CURSOR FOR SELECT generate_series(1, 5)", &[]),
+                    run("FETCH 2 FROM c", &[]),
+                    run("CLOSE c", &[]),
+                    run("FETCH 2 FROM c", &[]),
+                ],
+                vec![run("ROLLBACK", &[])],
+                vec![
+                    run("DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 5)", &[]),
+                    run("FETCH 2 FROM h", &[]),
+                ],
+                vec![run("FETCH 1 FROM h", &[]), run("CLOSE h", &[])],
+                vec![run("FETCH 1 FROM h", &[])],
+                vec![run("DECLARE d CURSOR FOR SELECT 1", &[])],
+                vec![run("CLOSE nix", &[])],
+            ],
+        ),
+        batches(
+            "preparing by SQL in a batch",
+            vec![
+                vec![run(ins, &[a]), run("PREPARE p (bigint) AS SELECT name FROM customers WHERE id = $1", &[])],
+                vec![run(ins, &[b]), run("PREPARE q AS SELECT 8", &[]), run("SELECT 1/0", &[])],
+                vec![bind("", "p", &[a]), execute("", 0), bind("", "p", &[c]), execute("", 0)],
+                vec![bind("", "q", &[]), execute("", 0), run(sel, &[b])],
+            ],
+        ),
+        batches(
+            "temporary tables in a batch",
+            vec![
+                vec![run("CREATE TEMP TABLE tt (i int)", &[]), run("SELECT 1/0", &[])],
+                vec![run("CREATE TEMP TABLE tt (i int)", &[])],
+                vec![run("INSERT INTO tt VALUES (1)", &[]), run("SELECT i FROM tt", &[]), run("DROP TABLE tt", &[])],
+            ],
+        ),
+        batches(
             "savepoints outside",
             vec![vec![run("SAVEPOINT s", &[])], vec![run("ROLLBACK", &[])], vec![run("COMMIT", &[])]],
         ),
@@ -307,6 +440,58 @@ fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
                 Say::Then([run(ins, &[a]), query(&f("SELECT name FROM customers WHERE id = {A}"))].concat(), b'Z', 1),
                 Say::Then(sync(), b'Z', 1),
                 Say::Then(query(&f("SELECT name FROM customers WHERE id = {A}")), b'Z', 1),
+            ],
+        },
+        Case {
+            name: "a query ends the transaction of a batch",
+            script: vec![
+                Say::Then(
+                    [
+                        run(ins, &[a]),
+                        query(&f("INSERT INTO customers VALUES ({B}, 'q')")),
+                        run("SELECT 1/0", &[]),
+                        sync(),
+                    ]
+                    .concat(),
+                    b'Z',
+                    2,
+                ),
+                Say::Then([run(upd, &[a, "no"]), query("SELECT 1/0"), run(sel, &[b]), sync()].concat(), b'Z', 2),
+                Say::Then(
+                    [run(upd, &[a, "no"]), query(&f("SELECT name FROM customers WHERE id = {C}; SELECT 1/0")), sync()]
+                        .concat(),
+                    b'Z',
+                    2,
+                ),
+                Say::Then([run(upd, &[a, "no"]), query("ROLLBACK"), run(sel, &[a]), sync()].concat(), b'Z', 2),
+                Say::Then([run(upd, &[a, "yes"]), query("COMMIT"), run("SELECT 1/0", &[]), sync()].concat(), b'Z', 2),
+                Say::Then([run(upd, &[a, "more"]), query("BEGIN"), run(upd, &[a, "no"]), sync()].concat(), b'Z', 2),
+                Say::Then(query("ROLLBACK"), b'Z', 1),
+                Say::Then(
+                    [run(upd, &[a, "x"]), query("SET work_mem = '3MB'; SELECT 1/0"), run(sel, &[a]), sync()].concat(),
+                    b'Z',
+                    2,
+                ),
+                Say::Then([run("SET work_mem = '3MB'", &[]), query("SELECT 1/0"), sync()].concat(), b'Z', 2),
+                Say::Then(query("SHOW work_mem"), b'Z', 1),
+                Say::Then([run(upd, &[a, "e"]), query(""), run("SELECT 1/0", &[]), sync()].concat(), b'Z', 2),
+                Say::Then([run(upd, &[a, "d"]), query("DISCARD ALL"), sync()].concat(), b'Z', 2),
+                Say::Then([run(upd, &[a, "s"]), query("SAVEPOINT s"), sync()].concat(), b'Z', 2),
+                Say::Then([run(upd, &[a, "s"]), query("SELEC"), sync()].concat(), b'Z', 2),
+                Say::Then(
+                    [
+                        parse("g", "SELECT generate_series(1, 5)"),
+                        bind("p", "g", &[]),
+                        execute("p", 2),
+                        query("SELECT 1"),
+                        execute("p", 2),
+                        sync(),
+                    ]
+                    .concat(),
+                    b'Z',
+                    2,
+                ),
+                Say::Then([run(sel, &[a]), run(sel, &[c]), query("SELECT 1"), sync()].concat(), b'Z', 2),
             ],
         },
         Case {
@@ -737,6 +922,8 @@ fn compared(heard: &[String]) -> Vec<String> {
     sorted
         .into_iter()
         .map(|line| match line.split_once(" # ") {
+            // An invariant of the proxy's own is broken: that has no counterpart, and its words are wanted.
+            Some(_) if line.starts_with("E ERROR XX000") => line.clone(),
             Some((head, _)) if line.starts_with("E ") || line.starts_with("N ") => head.to_owned(),
             _ => line.clone(),
         })
@@ -818,15 +1005,28 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
         "SET work_mem = '3MB'",
         "SET LOCAL work_mem = '4MB'",
         "RESET work_mem",
+        "SET TIME ZONE 'Asia/Tokyo'",
+        "SHOW timezone",
+        "RESET ALL",
+        "DISCARD ALL",
+        "DEALLOCATE n",
+        "DEALLOCATE ALL",
+        "DECLARE c CURSOR FOR SELECT generate_series(1, 3)",
+        "FETCH 1 FROM c",
+        "CLOSE c",
+        "SELECT nix",
+        "COMMIT AND CHAIN",
+        "SET work_mem = 'nonsense'",
     ];
-    // SET within a batch that has no BEGIN ends what came before it: left out here.
-    let batched = &texts[..15];
     let takes_one = |text: &str| text.contains("$1");
     let names = ["", "", "n", "m"];
     let portals = ["", "", "p"];
     let mut said = Vec::new();
     let mut script = Vec::new();
-    for _ in 0..random.below(8) + 2 {
+    let turns = random.below(8) + 2;
+    for turn in 0..turns {
+        // Whether a Query is answered depends on what failed before it: the answers are counted by the end of it all.
+        let last = turn + 1 == turns;
         if random.below(4) == 0 {
             let mut parts = Vec::new();
             for _ in 0..random.below(3) + 1 {
@@ -844,8 +1044,13 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
         for _ in 0..random.below(5) + 1 {
             let (name, portal) = (random.of(&names), random.of(&portals));
             match random.below(8) {
+                0 if last => {
+                    let text = random.of(&texts).replace("length($1)", "length('x')").replace("$1", &a);
+                    said.push(format!("Q {text}"));
+                    batch.push(query(&text));
+                }
                 0..4 => {
-                    let text = random.of(batched);
+                    let text = random.of(&texts);
                     let key = random.of(&[&a, &b]);
                     let key = if text.starts_with("SELECT name") { random.of(&[key, &c]) } else { key };
                     let values = if takes_one(text) { vec![key] } else { vec![] };
@@ -857,7 +1062,7 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
                     batch.push(execute(portal, u32::try_from(random.below(3)).expect("small")));
                 }
                 4 => {
-                    let text = random.of(batched);
+                    let text = random.of(&texts);
                     said.push(format!("parse {name:?} {text}"));
                     batch.push(parse(name, text));
                 }
@@ -880,6 +1085,11 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
         }
         said.push("sync".to_owned());
         batch.push(sync());
+        if last {
+            batch.push(message(b'X', &[]));
+            script.push(Say::Then(batch.concat(), 0, 1));
+            break;
+        }
         script.push(Say::Then(batch.concat(), b'Z', 1));
     }
     (script, said)
@@ -890,7 +1100,7 @@ fn random_scripts_are_answered_alike() {
     let house = House::build("size: 3", "");
     let keys = house.keys();
     let seed: u64 = std::env::var("SESSIONS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let scripts: u64 = std::env::var("SESSIONS_SCRIPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(5);
+    let scripts: u64 = std::env::var("SESSIONS_SCRIPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
     let most: usize = std::env::var("SESSIONS_SHOW").ok().and_then(|count| count.parse().ok()).unwrap_or(5);
     let mut wrong = Vec::new();
     let (mut nodes, mut plain) = ([house.node(0), house.node(1)], house.plain());
@@ -907,6 +1117,15 @@ fn random_scripts_are_answered_alike() {
         let right = plain.rows(rows);
         if ours != theirs || left != right {
             let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+            // A Query that fails within a transaction leaves its own portal behind, which has no name and is of no use
+            // but to be described. The proxy does not keep it; what follows is then another script.
+            let failed = ours[..same].iter().rfind(|line| line.starts_with("Z ")).is_some_and(|line| line == "Z E");
+            if failed
+                && ours.get(same).is_some_and(|it| it == "E ERROR 34000")
+                && theirs.get(same).is_some_and(|it| it == "n")
+            {
+                continue;
+            }
             wrong.push(format!(
                 "SESSIONS_SEED={seed}\n  said: {said:#?}\n  the same: {:?}\n  ours: {:?}\n  theirs: {:?}\n  rows: {left:?} and {right:?}",
                 &ours[..same], &ours[same..], &theirs[same..],

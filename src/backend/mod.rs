@@ -1,5 +1,7 @@
 //! One database server, seen from here: a connection, and the pool that lends it.
 
+#[cfg(debug_assertions)]
+pub mod check;
 pub mod connection;
 pub mod pool;
 pub mod settings;

@@ -10,6 +10,9 @@ pub struct Settings(Vec<(Arc<str>, Arc<str>)>);
 /// How the names of the proxy's own settings begin.
 pub const OWN: &str = "shardway.";
 
+/// The value of a setting of which it is not known what a connection has: no value of a server holds a zero byte.
+pub const UNKNOWN: &str = "\0";
+
 /// How the names of settings begin that count from the next transaction on.
 const DEFAULTS: &str = "default_transaction_";
 

@@ -269,20 +269,14 @@ fn skip(
     {
         let place = u8::try_from(place).unwrap_or(u8::MAX);
         let mut skipped = 0;
-        let mut synced = false;
         for item in items.iter().skip(failed_at + 1) {
             match item {
                 Item::Owed { expect: Expect::Query, links, .. } if links.contains(&place) => skipped += 1,
-                Item::Owed { expect: Expect::Sync, links, .. } if links.contains(&place) => {
-                    synced = true;
-                    break;
-                }
+                Item::Owed { expect: Expect::Sync, links, .. } if links.contains(&place) => break,
                 _ => {}
             }
         }
-        if synced || link.unsynced {
-            link.due = link.due.saturating_sub(skipped);
-        }
+        link.due = link.due.saturating_sub(skipped);
     }
     // Links other than the failed one still answer what they were asked; none of it is for the client.
     let has_sync = items.iter().skip(failed_at).any(|item| matches!(item, Item::Owed { expect: Expect::Sync, .. }));

@@ -111,6 +111,15 @@ impl Link {
             && self.connection.is_sure()
     }
 
+    /// Closes what a setter that failed may have left. True: two Close are owed.
+    pub fn say_close_setter(&mut self) -> bool {
+        let doubt = self.connection.take_doubt(say::SETTER_NUMBER);
+        if doubt {
+            say::close_setter(&mut self.out);
+        }
+        doubt
+    }
+
     /// Says Query.
     ///
     /// A server forgets its unnamed statement at every Query.

@@ -19,6 +19,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+#[cfg(debug_assertions)]
+use crate::backend;
 use crate::backend::CheckoutError;
 use crate::backend::Connection;
 use crate::backend::PoolKey;
@@ -274,13 +276,17 @@ impl Access {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
         let chosen = self.life(node);
         let pool = self.pool(node);
-        match self.workers.checkout(&pool).await {
-            Ok(connection) => Ok(self.linked(node, connection, replica, chosen)),
-            Err(error) => Err(self.explain(node, error)),
-        }
+        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        #[cfg(debug_assertions)]
+        let connection = checked(connection).await?;
+        Ok(self.linked(node, connection, replica, chosen))
     }
 
     fn link_now(&self, node: NodeId, replica: bool) -> Option<Link> {
+        #[cfg(debug_assertions)]
+        if backend::check::is_on() {
+            return None;
+        }
         let chosen = self.life(node);
         let connection = self.workers.take_idle(&self.pool(node))?;
         Some(self.linked(node, connection, replica, chosen))
@@ -339,6 +345,19 @@ impl Access {
     #[must_use]
     pub fn node_name(&self, node: NodeId) -> &str {
         &self.service.database.node(node).name
+    }
+}
+
+/// In tests, a connection is what the proxy believes, or its hand-out is an error.
+#[cfg(debug_assertions)]
+async fn checked(mut connection: Box<Connection>) -> Result<Box<Connection>, ClientError> {
+    match backend::check::handed_out(&mut connection).await {
+        Ok(()) => Ok(connection),
+        Err(found) => Err(ClientError::new(
+            Code::Internal,
+            format_args!("a connection is not as it should be when it is handed out: {found}"),
+            "Report this with what the log says.",
+        )),
     }
 }
 

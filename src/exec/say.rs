@@ -79,7 +79,16 @@ pub fn statement_name(number: u64) -> String {
 }
 
 /// The name of the statement by which settings are brought up to date.
-const SETTER: &str = "sw_set";
+const SETTER: &str = "sw_ffffffffffffffff";
+
+/// The number of that name, which no text is given: under it a connection notes that the statement may not be closed.
+pub const SETTER_NUMBER: u64 = u64::MAX;
+
+/// Closes what a setter that failed may have left.
+pub fn close_setter(out: &mut Vec<u8>) {
+    about(out, b'C', b'P', SETTER);
+    about(out, b'C', b'S', SETTER);
+}
 
 /// Appends what brings settings up to date, as extended-protocol messages without Sync: when one fails, the server
 /// skips all that follows in the same flight. Gives back how many statements it said; each answers Parse, Bind,

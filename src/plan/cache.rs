@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -131,6 +132,14 @@ impl Planner {
         self.next_world = self.next_world.wrapping_add(1);
         self.worlds.insert(key, Rc::clone(&world));
         world
+    }
+
+    /// Where the statements of a text stand, in bytes; none: the text cannot be read.
+    pub fn pieces(&mut self, text: &str) -> Vec<Range<usize>> {
+        match self.lexed.read(text) {
+            Ok(()) => self.lexed.pieces.iter().map(|piece| piece.range.clone()).collect(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Splits and compiles a whole text (one simple Query, or one Parse). Templates are cached by normalized text, so

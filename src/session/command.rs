@@ -30,6 +30,7 @@ use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::batch::Undo;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Order;
 use crate::session::simple::Place;
@@ -102,7 +103,7 @@ impl Session {
         reply::command_complete(self.client.out(), tag).expect("tags of the proxy's own hold no zero byte");
     }
 
-    fn warn(&mut self, sqlstate: &str, message: &str) {
+    pub(super) fn warn(&mut self, sqlstate: &str, message: &str) {
         reply::notice(self.client.out(), reply::Severity::Warning, sqlstate, message, None);
     }
 
@@ -116,20 +117,17 @@ impl Session {
             Kind::None => {
                 self.transaction = Transaction {
                     kind: Kind::Explicit,
-                    settings_before: Arc::clone(&self.state.settings),
+                    settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
+                    local: std::mem::take(&mut self.transaction.local),
                     writer: self.batch_writer.take(),
                     ..Transaction::default()
                 };
                 // What this batch has said already without a BEGIN joins in, as it does on one server.
-                for link in self.links.iter_mut().filter(|link| link.unsynced) {
-                    link.say_query("BEGIN");
-                    link.begun = true;
-                }
-                let joined: SmallVec<[u8; 8]> =
-                    (0_u8..).zip(&self.links).filter(|(_, link)| link.begun).map(|(at, _)| at).collect();
-                for at in joined {
-                    let links = SmallVec::from_slice(&[at]);
-                    self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Nobody, prepares: 0 });
+                for at in self.unsynced() {
+                    self.say_own(at, "BEGIN", Show::Nobody);
+                    if let Some(link) = self.links.get_mut(usize::from(at)) {
+                        link.begun = true;
+                    }
                 }
             }
         }
@@ -156,9 +154,13 @@ impl Session {
 
     /// Says `sql` on links, each alone, for the proxy's own ends.
     async fn own(&mut self, links: &[u8], sql: &str, show: Show) -> Result<Outcome, Trouble> {
+        if self.batch.extended {
+            return self.own_extended(links, sql, show).await;
+        }
         for at in links {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
+                link.unsynced = false;
             }
             self.items.push(Item::Owed {
                 expect: Expect::Query,
@@ -205,19 +207,28 @@ impl Session {
     /// COMMIT or ROLLBACK without BEGIN within a batch: what the batch has done so far ends with it, as on a server.
     async fn end_batch(&mut self, ending: Ending) -> Result<(), Trouble> {
         self.portals.clear();
-        let unsynced: SmallVec<[u8; 8]> =
-            (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
-        if unsynced.is_empty() {
-            return Ok(());
-        }
-        let outcome = self.own(&unsynced, word(ending), Show::Caller).await?;
-        if outcome.failed.is_some() {
-            return Err(Trouble::Told(only_error(&outcome.collected)));
-        }
-        for link in self.links.iter_mut().filter(|link| link.unsynced) {
-            link.ended(ending == Ending::Commit);
+        let committed = ending == Ending::Commit;
+        // The one that wrote goes first: only when it has committed is anything done.
+        let writer = self.batch_writer;
+        let mut unsynced: SmallVec<[(bool, u32); 8]> =
+            self.links.iter().filter(|link| link.unsynced).map(|link| (Some(link.shard) != writer, link.id)).collect();
+        unsynced.sort_unstable();
+        for (_, id) in unsynced {
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            if let Some(link) = self.links.get_mut(at) {
+                // What it did is undone, and so is what it was set to.
+                link.spoiled |= !committed;
+            }
+            let outcome = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], word(ending), Show::Caller).await?;
+            if outcome.failed.is_some() {
+                return Err(Trouble::Told(only_error(&outcome.collected)));
+            }
         }
         self.batch_writer = None;
+        self.batch_ended(committed);
+        if std::mem::take(&mut self.schema_changed) && committed {
+            self.schema_has_changed().await;
+        }
         Ok(())
     }
 
@@ -235,6 +246,7 @@ impl Session {
         let schema_changed = std::mem::take(&mut self.schema_changed);
         let writer = self.transaction.writer;
         self.transaction = Transaction::default();
+        self.batch.ran = false;
         self.portals.clear();
         self.settings_changed();
         let held: Vec<Arc<str>> = self
@@ -354,6 +366,9 @@ impl Session {
         for link in self.links.iter_mut().filter(|link| link.begun) {
             link.marks.truncate(place);
         }
+        for portal in self.portals.values_mut() {
+            portal.depth = portal.depth.min(place);
+        }
         self.complete("RELEASE");
         Ok(())
     }
@@ -381,6 +396,8 @@ impl Session {
             self.transaction.writer = savepoint.writer;
         }
         self.transaction.savepoints.truncate(place + 1);
+        // What was bound since goes with what was done since.
+        self.portals.retain(|_, portal| portal.depth <= place);
         for link in self.links.iter_mut().filter(|link| link.begun) {
             if let Some((settings, local)) = link.marks.get(place).cloned() {
                 link.connection.settings = settings;
@@ -454,7 +471,7 @@ impl Session {
 
     /// A link on which settings may be tried, brought up to date.
     async fn scratch(&mut self) -> Result<u8, Trouble> {
-        let held = self.links.iter().position(|link| link.begun || link.pinned);
+        let held = self.links.iter().position(|link| link.begun || link.pinned || (link.unsynced && !link.replica));
         let at = match held {
             Some(at) => at,
             None => {
@@ -496,6 +513,7 @@ impl Session {
 
     /// Runs a statement that sets `names` on a server, reads back what it came to, and makes that the session's.
     pub(super) async fn try_setting(&mut self, sql: &str, names: &[String], local: bool) -> Result<String, Trouble> {
+        self.remember_settings();
         let at = self.scratch().await?;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
         let read: Vec<String> =
@@ -504,13 +522,18 @@ impl Session {
         // effect but its warning, which it would not give with another statement beside it.
         let in_vain = local && !self.transaction.is_open();
         let said = if in_vain { sql.to_owned() } else { format!("{sql}\n;SELECT {}", read.join(", ")) };
-        if let Some(link) = self.links.get_mut(usize::from(at)) {
-            link.say_query(&said);
+        if self.batch.extended {
+            self.say_own(at, sql, Show::Caller);
+            self.say_own(at, &format!("SELECT {}", read.join(", ")), Show::Caller);
+        } else {
+            if let Some(link) = self.links.get_mut(usize::from(at)) {
+                link.say_query(&said);
+            }
+            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
         }
-        self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
         // The link must still be here when the answer is in: its settings have to be noted.
         let id = self.keep(usize::from(at));
-        let outcome = self.fly(0, false).await;
+        let outcome = self.fly_own().await;
         let at = self.unkeep(id);
         let outcome = outcome?;
         for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
@@ -545,7 +568,7 @@ impl Session {
         names: &[(String, bool)],
         values: Vec<Option<String>>,
     ) -> Result<(), Trouble> {
-        let open = self.transaction.is_open();
+        let open = self.transaction.is_open() || self.batch.extended;
         let mut refused = None;
         if let Some(link) = self.links.get_mut(at) {
             for ((name, local), value) in names.iter().zip(values) {
@@ -572,7 +595,7 @@ impl Session {
             if link.connection.settings == self.state.settings {
                 link.connection.settings = Arc::clone(&self.state.settings);
             }
-            if !link.begun {
+            if !link.begun && !link.unsynced {
                 link.committed = Arc::clone(&link.connection.settings);
             }
         }
@@ -622,11 +645,13 @@ impl Session {
             None => settings.without(name),
         };
         state::check_own(name, value.unwrap_or_else(|| default_of(name)), &self.access.service.database, &self.user)?;
+        self.remember_settings();
         if local {
-            if self.transaction.is_open() {
-                self.transaction.local = Arc::new(changed(&self.transaction.local));
-            } else {
+            if !self.transaction.is_open() {
                 self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+            }
+            if self.transaction.is_open() || self.batch.extended {
+                self.transaction.local = Arc::new(changed(&self.transaction.local));
             }
         } else {
             self.state.settings = Arc::new(changed(&self.state.settings));
@@ -640,6 +665,7 @@ impl Session {
     async fn reset(&mut self, sql: &str, name: &str) -> Result<(), Trouble> {
         if name.starts_with(settings::OWN) {
             state::check_own(name, default_of(name), &self.access.service.database, &self.user)?;
+            self.remember_settings();
             self.state.settings = Arc::new(self.state.settings.without(name));
             self.transaction.local = Arc::new(self.transaction.local.without(name));
             self.settings_changed();
@@ -669,16 +695,17 @@ impl Session {
     }
 
     async fn reset_all(&mut self) -> Result<(), Trouble> {
+        self.remember_settings();
         self.state.settings = Arc::clone(&self.state.startup);
         self.transaction.local = Settings::none();
         // What SET LOCAL did on servers that joined is undone there by setting the same again.
         for place in 0..self.links.len() {
             let Some(link) = self.links.get_mut(place) else { continue };
-            if link.begun && !link.local.is_empty() {
+            if (link.begun || link.unsynced) && !link.local.is_empty() {
                 let names: Vec<Arc<str>> = link.local.iter().map(|(name, _)| Arc::clone(name)).collect();
                 let mut have = (*link.connection.settings).clone();
                 for name in &names {
-                    have = have.with(name, "");
+                    have = have.with(name, settings::UNKNOWN);
                 }
                 link.connection.settings = Arc::new(have);
                 link.local = Settings::none();
@@ -691,14 +718,17 @@ impl Session {
 
     /// Tells the client of every reported setting that is not what it was last told.
     pub(super) fn report(&mut self) {
+        if self.batch.quiet {
+            self.batch.unreported = true;
+            return;
+        }
         let mut news = Vec::new();
+        let (settings, local) = self.transaction.in_force(&self.state.settings);
         for (name, told) in &mut self.state.reported {
             let lower = name.to_ascii_lowercase();
-            let now = self
-                .transaction
-                .local
+            let now = local
                 .value(&lower)
-                .or_else(|| self.state.settings.value(&lower))
+                .or_else(|| settings.value(&lower))
                 .or_else(|| self.state.defaults.get(lower.as_str()));
             if let Some(now) = now
                 && **now != **told
@@ -753,8 +783,8 @@ impl Session {
             )
             .into());
         }
+        // The unnamed statement stays, as on a server.
         self.prepared.clear();
-        self.unnamed = None;
         self.portals.clear();
         self.cursors.clear();
         let pinned: SmallVec<[u8; 8]> =
@@ -862,11 +892,15 @@ impl Session {
         {
             self.cursors.insert(Arc::clone(name), shard);
         }
+        if let Command::Close(Some(name)) = command {
+            self.cursors.remove(name);
+            self.pins_suspect |= !self.state.pins.is_empty();
+        }
         if effects.unpins && !self.state.pins.is_empty() {
             self.pins_suspect = true;
         }
         if effects.changes_schema {
-            if self.transaction.is_open() {
+            if self.transaction.is_open() || self.links.iter().any(|link| link.unsynced) {
                 self.schema_changed = true;
             } else {
                 self.schema_has_changed().await;
@@ -975,10 +1009,15 @@ impl Session {
         // The server says now what is wrong with it.
         let at = self.describing_link(&prepared, &world).await?;
         let prepared = Rc::new(prepared);
-        self.prefix(at);
-        self.prepare_on(at, &prepared);
-        if self.fly(0, false).await?.failed.is_some() {
-            return Err(Trouble::Failed);
+        let known = self.links.get_mut(at).is_some_and(|link| link.connection.has_prepared(prepared.number.number));
+        if known {
+            self.release_idle();
+        } else {
+            self.prefix(at);
+            self.prepare_on(at, &prepared);
+            if self.fly_own().await?.failed.is_some() {
+                return Err(Trouble::Failed);
+            }
         }
         self.prepared.insert(name.into(), prepared);
         self.complete("PREPARE");
@@ -1004,7 +1043,12 @@ impl Session {
             say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
             self.items.push(nobody(Expect::Close, evicted));
         }
-        link.say_query(&format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text));
+        let sql = format!("PREPARE {} {types} AS {}", say::statement_name(number), prepared.text);
+        if self.batch.extended {
+            self.say_preparing(at, &sql, number);
+            return;
+        }
+        link.say_query(&sql);
         self.items.push(nobody(Expect::Query, number));
     }
 
@@ -1080,7 +1124,10 @@ impl Session {
     fn deallocate(&mut self, name: Option<&str>) -> Result<(), Trouble> {
         match name {
             Some(name) => {
-                self.prepared.remove(name).ok_or_else(|| no_statement(name))?;
+                let before = self.prepared.remove(name).ok_or_else(|| no_statement(name))?;
+                if !self.items.is_empty() {
+                    self.undo.push((self.items.len(), Undo::Statement(name.into(), Some(before))));
+                }
                 self.items_or_complete("DEALLOCATE");
             }
             None => {
@@ -1114,6 +1161,16 @@ impl Session {
                 "Run it outside: each shard commits it by itself, in order.",
             )
             .into());
+        }
+        if self.transaction.kind == Kind::Implicit && self.batch.ran && world.database.shards.len() > 1 {
+            return Err(ClientError::unsupported(
+                "DDL in a Query before the Sync of a pipeline",
+                "Send a Sync before it: each shard commits it by itself, in order.",
+            )
+            .into());
+        }
+        if shards.len() <= 1 && self.batch.extended {
+            return self.ddl_within(sql, effects, &shards).await;
         }
         if shards.len() <= 1 {
             let offset = super::simple::characters(text, statement.range.start);

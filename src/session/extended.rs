@@ -29,10 +29,12 @@ use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::batch::Batch;
+use crate::session::batch::Undo;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
 use crate::session::prepared::Prepared;
-use crate::session::simple::Place;
+use crate::session::simple::Ask;
 use crate::session::simple::not_utf8;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frame::Frame;
@@ -44,7 +46,7 @@ use crate::wire::postgres::frontend::Target;
 #[derive(Debug)]
 pub struct Deferred {
     prepared: Rc<Prepared>,
-    named: Option<Box<str>>,
+    pub(super) undo: Undo,
 }
 
 /// A portal of the client.
@@ -54,11 +56,13 @@ pub struct Portal {
     planned: Option<Rc<Planned>>,
     /// Where it was bound: the links' numbers. None: the session answers it itself.
     links: SmallVec<[u32; 4]>,
+    /// How many savepoints there were.
+    pub(super) depth: usize,
 }
 
 /// What became of a part of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
+pub(super) enum Reached {
     /// It was answered.
     Good,
     /// A server raised an error, which the client has been told: everything is skipped until Sync.
@@ -76,6 +80,11 @@ impl Session {
         }
         if self.skipping {
             return Ok(());
+        }
+        if self.batch.held.is_some()
+            && let Err(trouble) = self.settle_held(message.kind).await
+        {
+            return self.break_off(trouble).await;
         }
         let result = match message.kind {
             b'P' => self.parse(message).await,
@@ -96,7 +105,7 @@ impl Session {
     }
 
     /// An error within a batch: what came before it is answered first, then everything is skipped until Sync.
-    async fn break_off(&mut self, trouble: Trouble) -> Result<(), End> {
+    pub(super) async fn break_off(&mut self, trouble: Trouble) -> Result<(), End> {
         self.skipping = true;
         let whole = matches!(&trouble, Trouble::Refused(error) if error.code == Code::SecondWritingShard)
             && !self.links.iter().any(|link| link.pinned && link.unsynced);
@@ -104,18 +113,19 @@ impl Session {
             // Nothing of the batch has been sent, and nothing of it will be.
             self.items.clear();
             self.deferred = None;
-            self.registering.clear();
+            self.undo.clear();
             self.executed.clear();
             self.readback.clear();
             self.drop_busy();
         } else if !matches!(trouble, Trouble::End(_) | Trouble::Failed | Trouble::Shown) {
-            if self.deferred.take().is_some() {
+            if let Some(deferred) = self.deferred.take() {
+                self.undo.push((self.items.len(), deferred.undo));
                 self.items.push(Item::Local(PARSE_COMPLETE.into()));
             }
             match self.fly_batch().await {
-                Ok(Batch::Good) => {}
+                Ok(Reached::Good) => {}
                 // What came before has failed, which the client has been told: it was the first error, and the only one.
-                Ok(Batch::Failed) => return Ok(()),
+                Ok(Reached::Failed) => return Ok(()),
                 Err(earlier) => return self.tell(earlier),
             }
         }
@@ -126,21 +136,28 @@ impl Session {
 
     async fn parse(&mut self, message: &Message) -> Result<(), Trouble> {
         self.settle_deferred().await?;
+        let unnamed = self.client.bytes(message.body()).first() == Some(&0);
+        let result = self.parse_statement(message).await;
+        if result.is_err() && unnamed {
+            // A server drops it before it looks at the new one.
+            self.undo.push((self.items.len(), Undo::Unnamed(self.unnamed.take())));
+        }
+        result
+    }
+
+    async fn parse_statement(&mut self, message: &Message) -> Result<(), Trouble> {
         let view = frontend::Parse::read(self.client.bytes(message.body())).map_err(fatal)?;
         let name = std::str::from_utf8(view.name).map_err(|_| not_utf8())?;
         let text: Arc<str> = std::str::from_utf8(view.text).map_err(|_| not_utf8())?.into();
         let types: Vec<u32> = view.types().collect();
         let named: Option<Box<str>> = (!name.is_empty()).then(|| name.into());
-        if let Some(name) = &named
-            && self.prepared.contains_key(name)
-        {
-            return Err(ClientError::new(
+        let taken = named.as_ref().filter(|name| self.prepared.contains_key(*name)).map(|name| {
+            ClientError::new(
                 Code::DuplicateStatement,
                 format_args!("prepared statement \"{name}\" already exists"),
                 "Close it first, or choose another name.",
             )
-            .into());
-        }
+        });
         let world = self.world()?;
         let compiled = self.worker.planner.borrow_mut().compile(&text, &world);
         let planned = match compiled {
@@ -152,10 +169,19 @@ impl Session {
                 );
                 return Err(self.verified(error, &text, &types, &world).await);
             }
-            Err(error) => return Err(self.verified(error, &text, &types, &world).await),
+            Err(error) => match taken {
+                // A server looks at the text first, and then at the name.
+                Some(taken) if error.code.sqlstate() == "0A000" => {
+                    return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
+                }
+                _ => return Err(self.verified(error, &text, &types, &world).await),
+            },
         };
         if let Some(planned) = &planned {
             self.fit_for(&planned.template.command)?;
+        }
+        if let Some(taken) = taken {
+            return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
         }
         let number = match &named {
             Some(_) => self.worker.registry.number(&text, &types, None, world.schema.digest),
@@ -164,16 +190,18 @@ impl Session {
         let local = planned.as_ref().is_none_or(|planned| is_local(&planned.template.command));
         let prepared =
             Rc::new(Prepared { text, types, written_types: None, number, compiled: (world.id, planned).into() });
-        match &named {
+        let undo = match named {
             Some(name) => {
-                self.prepared.insert(name.clone(), Rc::clone(&prepared));
+                let before = self.prepared.insert(name.clone(), Rc::clone(&prepared));
+                Undo::Statement(name, before)
             }
-            None => self.unnamed = Some(Rc::clone(&prepared)),
-        }
+            None => Undo::Unnamed(self.unnamed.replace(Rc::clone(&prepared))),
+        };
         if local {
+            self.undo.push((self.items.len(), undo));
             self.items.push(Item::Local(PARSE_COMPLETE.into()));
         } else {
-            self.deferred = Some(Deferred { prepared, named });
+            self.deferred = Some(Deferred { prepared, undo });
         }
         Ok(())
     }
@@ -188,38 +216,66 @@ impl Session {
         let world = self.world()?;
         let planned = self.compiled(&prepared, &world)?;
         if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
-            let given = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?.values().count();
-            if given > 0 {
-                return Err(ClientError::new(
-                    Code::ProtocolViolation,
-                    format_args!("bind message supplies {given} parameters, but the statement requires 0"),
-                    "Statements of the session take no parameters.",
+            self.no_values(message)?;
+        }
+        let fit = match &planned {
+            Some(planned) if planned.template.command != Command::Empty => self.fit_for(&planned.template.command),
+            // Nothing at all may be parsed in a transaction that has failed, but not bound.
+            _ => self.fit_for(&Command::Data),
+        };
+        let taken = !portal_name.is_empty() && self.portals.contains_key(&portal_name);
+        let error = match fit {
+            Err(error) => Some(error),
+            Ok(()) => taken.then(|| {
+                ClientError::new(
+                    Code::DuplicatePortal,
+                    format_args!("cursor \"{portal_name}\" already exists"),
+                    "Close it first, or choose another name.",
                 )
-                .into());
+            }),
+        };
+        if let Some(error) = error {
+            if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
+                return Err(error.into());
             }
+            // A server counts the values first.
+            let text = text_for_servers_of(&prepared);
+            let mut bind = Vec::new();
+            let whole = self.client.bytes(message.whole.clone());
+            let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()), bytes: whole };
+            frontend::with_statement(&mut bind, &frame, b"").map_err(fatal)?;
+            return Err(self.asked(error, &text, &prepared.types, &world, Ask::Values(&bind)).await);
         }
-        if let Some(planned) = &planned {
-            self.fit_for(&planned.template.command)?;
-        }
-        if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
-            return Err(ClientError::new(
-                Code::DuplicatePortal,
-                format_args!("cursor \"{portal_name}\" already exists"),
-                "Close it first, or choose another name.",
-            )
-            .into());
+        if let Some(Command::Fetch(cursor) | Command::Close(Some(cursor))) =
+            planned.as_ref().map(|planned| &planned.template.command)
+            && !self.cursors.contains_key(cursor)
+        {
+            // It may be declared in what has not been sent yet. If there is none, Execute says so.
+            self.settle_deferred().await?;
+            if self.fly_batch().await? == Reached::Failed {
+                return Ok(());
+            }
+            if !self.cursors.contains_key(cursor) {
+                self.no_values(message)?;
+                let depth = self.transaction.savepoints.len();
+                self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth });
+                self.items.push(Item::Local(BIND_COMPLETE.into()));
+                return Ok(());
+            }
         }
         let on_servers = match &planned {
             Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
             _ => {
+                let depth = self.transaction.savepoints.len();
+                let portal = Portal { prepared, planned, links: SmallVec::new(), depth };
+                self.put_portal(portal_name, portal);
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
-                self.portals.insert(portal_name, Portal { prepared, planned, links: SmallVec::new() });
                 return Ok(());
             }
         };
         let template = &on_servers.template;
         let (shards, access) = match &template.command {
-            Command::Fetch(cursor) => {
+            Command::Fetch(cursor) | Command::Close(Some(cursor)) => {
                 let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;
                 (ShardSet::one(shard), plan::Access::ReadPrimary)
             }
@@ -249,7 +305,7 @@ impl Session {
         if !self.transaction.is_open()
             && (access == plan::Access::Write || self.batch_writer.is_some())
             && self.links.iter().any(|link| link.unsynced && !shards.contains(link.shard))
-            && self.fly_batch().await? == Batch::Failed
+            && self.fly_batch().await? == Reached::Failed
         {
             return Ok(());
         }
@@ -271,8 +327,9 @@ impl Session {
             link.unsynced = true;
             ids.push(link.id);
         }
+        let depth = self.transaction.savepoints.len();
+        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places, show: Show::Client, prepares: 0 });
-        self.portals.insert(portal_name, Portal { prepared, planned, links: ids });
         Ok(())
     }
 
@@ -360,6 +417,7 @@ impl Session {
             self.items.push(Item::Local(EMPTY_QUERY.into()));
             return Ok(());
         };
+        self.may_follow()?;
         let template = Rc::clone(&planned.template);
         self.fit_for(&template.command)?;
         if portal.links.is_empty() {
@@ -376,6 +434,13 @@ impl Session {
         let places = self.places_of(&ids)?;
         for at in &places {
             let place = usize::from(*at);
+            // Settings may have changed since Bind.
+            if self.links.get(place).is_some_and(|link| {
+                !Arc::ptr_eq(&link.connection.settings, &self.state.settings)
+                    || !Arc::ptr_eq(&link.local, &self.transaction.local)
+            }) {
+                self.prefix(place);
+            }
             if let Some(link) = self.links.get_mut(place) {
                 frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
                 link.unsynced = true;
@@ -387,18 +452,22 @@ impl Session {
             self.executed.push((Rc::clone(&template), shard));
         }
         self.items.push(Item::Owed { expect: Expect::Execute, links: places, show: Show::Client, prepares: 0 });
+        self.batch.ran = true;
         Ok(())
     }
 
     /// Executes what the session does itself, in its turn.
-    async fn execute_local(&mut self, prepared: &Prepared, planned: &Planned) -> Result<(), Trouble> {
+    async fn execute_local(&mut self, prepared: &Rc<Prepared>, planned: &Rc<Planned>) -> Result<(), Trouble> {
         let template = Rc::clone(&planned.template);
         let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
         match &template.command {
             // These need no server: they take their turn among what is owed.
-            Command::Deallocate(_) => return self.command(sql, &template.command).await,
+            Command::Deallocate(Some(_)) => {
+                self.batch.ran = true;
+                return self.command(sql, &template.command).await;
+            }
             // As long as nothing before it may fail, for then it must not happen.
-            Command::Begin(_) if !self.links.iter().any(|link| link.unsynced) => {
+            Command::Begin(_) if !self.transaction.is_open() && !self.links.iter().any(|link| link.unsynced) => {
                 return self.command(sql, &template.command).await;
             }
             Command::Empty => {
@@ -414,23 +483,44 @@ impl Session {
             }
             _ => {}
         }
-        if self.fly_batch().await? == Batch::Failed {
+        if self.fly_batch().await? == Reached::Failed {
             return Ok(());
         }
         match &template.command {
-            Command::Ddl => {
-                let world = self.world()?;
-                self.ddl(&prepared.text, planned, Place::Among, &world).await?;
-                Ok(())
-            }
             Command::Show(name) => {
+                self.batch.ran = true;
                 let value = self.own_value(name)?;
                 let out = self.client.out();
                 reply::data_row(out, &[Some(value.as_bytes())]).map_err(fatal)?;
                 reply::command_complete(out, "SHOW").map_err(fatal)?;
                 Ok(())
             }
-            command => self.command(sql, command).await,
+            _ => self.execute_own(prepared, planned).await,
+        }
+    }
+
+    /// Refuses a Bind with values.
+    fn no_values(&self, message: &Message) -> Result<(), Trouble> {
+        let given = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?.values().count();
+        if given == 0 {
+            return Ok(());
+        }
+        Err(ClientError::new(
+            Code::ProtocolViolation,
+            format_args!("bind message supplies {given} parameters, but the statement requires 0"),
+            "Statements of the session take no parameters.",
+        )
+        .into())
+    }
+
+    /// Makes a portal, as far as the item that comes next is answered.
+    fn put_portal(&mut self, name: Box<str>, portal: Portal) {
+        // Outside of a transaction none outlives a failure.
+        if self.transaction.is_open() {
+            let before = self.portals.insert(name.clone(), portal);
+            self.undo.push((self.items.len(), Undo::Portal(name, before)));
+        } else {
+            self.portals.insert(name, portal);
         }
     }
 
@@ -439,11 +529,13 @@ impl Session {
         match Target::read(self.client.bytes(message.body())).map_err(fatal)? {
             Target::Statement(name) => {
                 let name = std::str::from_utf8(name).map_err(|_| not_utf8())?;
-                if name.is_empty() {
-                    self.unnamed = None;
+                let undo = if name.is_empty() {
+                    Undo::Unnamed(self.unnamed.take())
                 } else {
-                    self.prepared.remove(name);
-                }
+                    let before = self.prepared.remove(name);
+                    Undo::Statement(name.into(), before)
+                };
+                self.undo.push((self.items.len(), undo));
                 self.items.push(Item::Local(CLOSE_COMPLETE.into()));
             }
             Target::Portal(name) => {
@@ -453,6 +545,9 @@ impl Session {
                     Some(portal) if !portal.links.is_empty() => self.places_of(&portal.links)?,
                     _ => SmallVec::new(),
                 };
+                if portal.is_some() {
+                    self.undo.push((self.items.len(), Undo::Portal(name.as_str().into(), portal)));
+                }
                 if places.is_empty() {
                     self.items.push(Item::Local(CLOSE_COMPLETE.into()));
                     return Ok(());
@@ -477,12 +572,17 @@ impl Session {
     }
 
     async fn sync(&mut self) -> Result<(), End> {
-        if !self.skipping
-            && let Err(trouble) = self.settle_deferred().await
-        {
-            self.break_off(trouble).await?;
+        if !self.skipping {
+            let settled = match self.settle_held(b'S').await {
+                Ok(()) => self.settle_deferred().await,
+                Err(trouble) => Err(trouble),
+            };
+            if let Err(trouble) = settled {
+                self.break_off(trouble).await?;
+            }
         }
         let result = self.sync_links(Show::Client).await;
+        let committed = !self.skipping && !self.batch.failed && result.is_ok();
         let shown = match result {
             Ok(shown) => shown,
             Err(trouble) => {
@@ -497,8 +597,16 @@ impl Session {
         self.batch_flown = false;
         self.items.clear();
         self.deferred = None;
+        if self.batch.is_begun() || self.batch.failed || !self.transaction.local.is_empty() {
+            self.batch_ended(committed);
+            self.batch = Batch::default();
+        }
         if !self.transaction.is_open() {
             self.portals.clear();
+            if self.schema_changed {
+                self.schema_changed = false;
+                self.schema_has_changed().await;
+            }
         }
         if let Err(trouble) = self.read_back().await {
             self.tell(trouble)?;
@@ -510,7 +618,7 @@ impl Session {
     }
 
     /// Ends the batch on every server that took part. True: the client has been told that it may go on.
-    async fn sync_links(&mut self, show: Show) -> Result<bool, Trouble> {
+    pub(super) async fn sync_links(&mut self, show: Show) -> Result<bool, Trouble> {
         let unsynced: SmallVec<[u8; 8]> =
             (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
         if unsynced.is_empty() {
@@ -530,7 +638,10 @@ impl Session {
                 link.say_sync();
             }
         }
-        let shows = single && (!self.transaction.is_open() || !self.transaction.failed) && !self.skipping;
+        let shows = single
+            && !self.batch_leaves_settings()
+            && (!self.transaction.is_open() || !self.transaction.failed)
+            && !self.skipping;
         let show = match show {
             Show::Client if shows => Show::Client,
             // The client has been told of one error; what others say is of no interest.
@@ -605,35 +716,11 @@ impl Session {
 
     // ── helpers ──
 
-    /// A Query came before the Sync of a batch: the batch ends here, as on a server; unless it has failed, for then the
-    /// Query is skipped as well.
-    pub(super) async fn close_batch(&mut self) -> Result<(), End> {
-        if let Err(trouble) = self.settle_deferred().await {
-            return self.break_off(trouble).await;
-        }
-        match self.fly_batch().await {
-            Ok(Batch::Good) => {}
-            Ok(Batch::Failed) => return Ok(()),
-            Err(trouble) => return self.break_off(trouble).await,
-        }
-        let result = self.sync_links(Show::Nobody).await;
-        self.skipping = false;
-        self.batch_writer = None;
-        self.batch_flown = false;
-        self.items.clear();
-        if !self.transaction.is_open() {
-            self.portals.clear();
-        }
-        match result {
-            Ok(_) => Ok(()),
-            Err(trouble) => self.tell(trouble),
-        }
-    }
-
     /// Sends what was gathered without ending the batch, and takes in the answers.
-    async fn fly_batch(&mut self) -> Result<Batch, Trouble> {
+    pub(super) async fn fly_batch(&mut self) -> Result<Reached, Trouble> {
         if self.items.is_empty() {
-            return Ok(Batch::Good);
+            self.undo.clear();
+            return Ok(Reached::Good);
         }
         for link in &mut self.links {
             if link.unsynced && !link.out.is_empty() {
@@ -641,34 +728,28 @@ impl Session {
             }
         }
         let outcome = self.fly_items(false).await?;
-        Ok(if outcome.failed.is_some() { Batch::Failed } else { Batch::Good })
+        Ok(if outcome.failed.is_some() { Reached::Failed } else { Reached::Good })
     }
 
     /// Carries the batch out so far; registers and forgets what that made true.
     async fn fly_items(&mut self, last: bool) -> Result<Outcome, Trouble> {
         self.batch_flown = true;
-        let registering = std::mem::take(&mut self.registering);
         let executed = std::mem::take(&mut self.executed);
         let result = self.fly(0, last).await;
-        let failed_at = match &result {
-            Ok(outcome) => outcome.failed.as_ref().map(|failure| failure.item),
-            Err(_) => Some(0),
+        let failed = match &result {
+            Ok(outcome) => outcome.failed.as_ref().map(|failure| (failure.item, failure.sqlstate)),
+            Err(_) => Some((0, *b"08P01")),
         };
-        if let Some(failed_at) = failed_at {
-            for (item, name) in registering {
-                if item >= failed_at {
-                    match name {
-                        Some(name) => drop(self.prepared.remove(&name)),
-                        None => self.unnamed = None,
-                    }
-                }
-            }
+        if let Some((item, sqlstate)) = failed {
+            self.take_back(item, sqlstate);
+            self.batch.failed = true;
             if !last {
                 self.skipping = true;
             }
             self.readback.clear();
             self.pins_suspect |= !self.state.pins.is_empty();
         } else {
+            self.undo.clear();
             for (template, shard) in executed {
                 self.took_effect(&template.command, &template.effects, &ShardSet::one(shard)).await?;
             }
@@ -685,7 +766,7 @@ impl Session {
     }
 
     /// Says a deferred Parse where it may be said.
-    async fn settle_deferred(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn settle_deferred(&mut self) -> Result<(), Trouble> {
         let Some(deferred) = &self.deferred else { return Ok(()) };
         let prepared = Rc::clone(&deferred.prepared);
         let world = self.world()?;
@@ -697,16 +778,21 @@ impl Session {
     /// Brings links to where the statement can be bound or described: settings, BEGIN, the statement itself.
     fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
         for at in places {
-            self.prefix(usize::from(*at));
+            let at = usize::from(*at);
+            self.prefix(at);
+            // Servers answer what has no Sync behind it when they are told to flush.
+            if let Some(link) = self.links.get_mut(at).filter(|link| !link.out.is_empty()) {
+                link.unsynced = true;
+            }
         }
         let mut owed = self.deferred.take();
         for at in places {
             let show = if owed.is_some() { Show::Client } else { Show::Nobody };
             let said = self.say_parse(usize::from(*at), prepared, show)?;
             if let Some(deferred) = owed.take() {
-                match said {
-                    Some(item) => self.registering.push((item, deferred.named)),
-                    None => self.items.push(Item::Local(PARSE_COMPLETE.into())),
+                self.undo.push((said.unwrap_or(self.items.len()), deferred.undo));
+                if said.is_none() {
+                    self.items.push(Item::Local(PARSE_COMPLETE.into()));
                 }
             }
         }
@@ -723,11 +809,7 @@ impl Session {
         if has {
             return Ok(None);
         }
-        let planned = prepared.compiled.borrow().1.clone();
-        let text = match &planned {
-            Some(planned) => text_for_servers(planned, &prepared.text),
-            None => prepared.text.to_string(),
-        };
+        let text = text_for_servers_of(prepared);
         if let Some(types) = &prepared.written_types {
             // Not as a Query, which would end what the batch has begun.
             let server_name = say::statement_name(number);
@@ -740,13 +822,9 @@ impl Session {
                     prepares: 0,
                 });
             }
-            say::setter(&mut link.out, &format!("PREPARE {server_name} {types} AS {text}"));
-            link.unsynced = true;
             let evicted = link.connection.note_prepared(number);
-            for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
-                let prepares = if expect == Expect::Execute { number } else { 0 };
-                self.items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares });
-            }
+            self.say_preparing(at, &format!("PREPARE {server_name} {types} AS {text}"), number);
+            let Some(link) = self.links.get_mut(at) else { return Ok(None) };
             if let Some(evicted) = evicted {
                 say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
                 self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: evicted });
@@ -792,7 +870,7 @@ impl Session {
     pub(super) async fn describing_link(&mut self, prepared: &Prepared, world: &Rc<World>) -> Result<usize, Trouble> {
         let planned = self.compiled(prepared, world)?;
         let home: Option<ShardId> = planned.as_ref().and_then(|planned| match &planned.template.command {
-            Command::Fetch(cursor) => self.cursors.get(cursor).copied(),
+            Command::Fetch(cursor) | Command::Close(Some(cursor)) => self.cursors.get(cursor).copied(),
             _ => planned.described_on(),
         });
         let access = planned.as_ref().map_or(plan::Access::ReadPrimary, |planned| planned.template.access);
@@ -851,9 +929,21 @@ impl Session {
 /// Whether the session answers the command without sending its text as it is.
 fn is_local(command: &Command) -> bool {
     match command {
-        Command::Data | Command::Declare { .. } | Command::Listen | Command::Notify | Command::Fetch(_) => false,
+        Command::Data
+        | Command::Declare { .. }
+        | Command::Listen
+        | Command::Notify
+        | Command::Fetch(_)
+        | Command::Close(Some(_)) => false,
         Command::Show(name) => name.starts_with("shardway."),
         _ => true,
+    }
+}
+
+fn text_for_servers_of(prepared: &Prepared) -> String {
+    match &prepared.compiled.borrow().1 {
+        Some(planned) => text_for_servers(planned, &prepared.text),
+        None => prepared.text.to_string(),
     }
 }
 

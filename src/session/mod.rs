@@ -4,6 +4,7 @@
 //! protocol, `command` what the proxy itself has to do (transactions, settings, cursors); `transaction` and `state` hold
 //! what was said before.
 
+pub mod batch;
 pub mod cancel;
 pub mod command;
 pub mod extended;
@@ -161,14 +162,16 @@ pub struct Session {
     /// Whether pins may have ended and are to be looked at when no transaction is open.
     pins_suspect: bool,
     next_link: u32,
-    /// Parses that a flight will confirm: the item, and the name (none: the unnamed statement).
-    registering: Vec<(usize, Option<Box<str>>)>,
+    /// What messages changed whose answers are not known yet, by the items of the flight.
+    undo: Vec<(usize, batch::Undo)>,
     /// Statements that the flight executes, for what they leave behind.
     executed: Vec<(Rc<Template>, ShardId)>,
     /// Settings that statements changed by set_config, to be read back.
     readback: Vec<(ShardId, SetConfig)>,
     /// Whether anything of the batch since the last Sync has been sent.
     batch_flown: bool,
+    /// What else is known of that batch.
+    batch: batch::Batch,
     /// Whether the open transaction changed the schema.
     schema_changed: bool,
 }
@@ -297,7 +300,7 @@ impl Session {
                 }
                 Event::TooLong => {
                     return Err(End::Fatal(ClientError::new(
-                        Code::TimedOut,
+                        Code::IdleInTransaction,
                         "terminating connection due to idle-in-transaction timeout",
                         "End transactions soon, or raise timeouts.idle_in_transaction in the shard map.",
                     )));
@@ -356,6 +359,9 @@ impl Session {
     /// Says ReadyForQuery, and sends everything.
     async fn ready(&mut self) -> Result<(), End> {
         let status = self.transaction.status();
+        if status == b'E' && self.transaction.has_set(&self.state.settings) {
+            self.report();
+        }
         reply::ready(self.client.out(), status);
         self.client.flush().await.map_err(|_| End::Gone)
     }
@@ -436,6 +442,7 @@ impl Session {
     fn within_batch(&self) -> bool {
         self.deferred.is_some()
             || !self.items.is_empty()
+            || self.batch.held.is_some()
             || self.links.iter().any(|link| link.unsynced || !link.out.is_empty())
     }
 
@@ -550,6 +557,11 @@ impl Session {
         let wanted = Arc::clone(&self.state.settings);
         let Some(link) = self.links.get_mut(place) else { return };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
+        let settled =
+            Arc::ptr_eq(&link.connection.settings, &wanted) && Arc::ptr_eq(&link.local, &self.transaction.local);
+        if !settled && link.say_close_setter() {
+            close_items(&mut self.items, &links);
+        }
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
             let mut difference = link.connection.settings.difference(&wanted);
             if !link.begun && !link.unsynced {
@@ -699,6 +711,9 @@ impl Session {
         items.clear();
         self.items = items;
         let outcome = result?;
+        if outcome.failed.is_some() && self.links.iter().any(|link| link.skips && !link.unsynced) {
+            self.resync().await?;
+        }
         self.after(outcome.failed.is_some());
         Ok(outcome)
     }
@@ -882,11 +897,19 @@ fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) 
     }
 }
 
+/// What [`Link::say_close_setter`] owes.
+fn close_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>) {
+    for _ in 0..2 {
+        items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+    }
+}
+
 /// What `count` setters owe.
 fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
     for _ in 0..count {
         for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close, Expect::Close] {
-            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares: 0 });
+            let prepares = if expect == Expect::Close { say::SETTER_NUMBER } else { 0 };
+            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares });
         }
     }
 }

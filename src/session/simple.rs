@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Message;
+use crate::exec::flight;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
@@ -22,6 +23,8 @@ use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::batch::Batch;
+use crate::session::batch::Within;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
@@ -53,16 +56,28 @@ pub(super) enum Place {
     Among,
 }
 
+/// What a server is asked before the client is told of an error of the proxy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask<'a> {
+    /// Whether anything is wrong with the text.
+    Text,
+    /// Whether it can be read at all.
+    Syntax,
+    /// Whether this Bind message has as many values as the text takes.
+    Values(&'a [u8]),
+}
+
 impl Session {
     /// Answers a Query.
     pub(super) async fn simple(&mut self, message: &Message) -> Result<(), End> {
         if self.skipping {
             return Ok(());
         }
-        if self.within_batch() {
-            Box::pin(self.close_batch()).await?;
-            if self.skipping {
-                return Ok(());
+        if self.within_batch() || self.batch.is_begun() {
+            match Box::pin(self.query_within()).await? {
+                Within::Run => {}
+                Within::Skip => return Ok(()),
+                Within::Refused => return Box::pin(self.refused_within()).await,
             }
         }
         self.batch_writer = None;
@@ -100,6 +115,14 @@ impl Session {
         {
             self.tell(trouble)?;
         }
+        self.batch.quiet = false;
+        if self.batch.is_begun() {
+            let unreported = self.batch.unreported;
+            self.batch = Batch::default();
+            if unreported {
+                self.report();
+            }
+        }
         if self.pins_suspect && !self.transaction.is_open() {
             Box::pin(self.look_at_pins()).await?;
         }
@@ -121,7 +144,11 @@ impl Session {
             && !effects.unpins
             && effects.pins.is_none()
             && effects.set_config.is_empty()
-            && !(self.transaction.is_open() && self.transaction.failed);
+            && match self.transaction.kind {
+                Kind::None => true,
+                Kind::Explicit => !self.transaction.failed && !self.transaction.has_set(&self.state.settings),
+                Kind::Implicit => false,
+            };
         if !usual {
             return false;
         }
@@ -173,16 +200,26 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
-            Err(error) => return Err(Box::pin(self.verified(error, text, &[], &world)).await),
+            Err(error) => return Box::pin(self.piecemeal(error, text, &world)).await,
         };
         match statements.as_slice() {
             [] => {
                 reply::empty_query(self.client.out());
                 Ok(false)
             }
-            [only] => self.statement(text, only, Place::Alone, &world).await,
+            [only] if self.transaction.kind != Kind::Implicit => {
+                // Should it fail, then the client is told of settings before it may go on.
+                let set = self.transaction.has_set(&self.state.settings);
+                let place = if set { Place::Among } else { Place::Alone };
+                self.statement(text, only, place, &world).await
+            }
             all => {
-                if let Some((shards, access, effects)) = together(all, text, &world)
+                if let [only] = all {
+                    let sql = text.get(only.range.clone()).unwrap_or_default();
+                    self.alone_within(sql, &only.template.command)?;
+                }
+                if self.transaction.kind != Kind::Implicit
+                    && let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
                     let order = Order {
@@ -204,17 +241,67 @@ impl Session {
     /// Runs the statements of one text one after the other, as one transaction where the client has none open.
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
         for statement in all {
-            if self.transaction.kind == Kind::None {
-                self.transaction = Transaction {
-                    kind: Kind::Implicit,
-                    settings_before: std::sync::Arc::clone(&self.state.settings),
-                    ..Transaction::default()
-                };
-            }
+            self.begin_implicit();
             let world = self.world()?;
             self.statement(text, statement, Place::Among, &world).await?;
             if self.client.is_full() {
                 self.client.flush().await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the statements of one Query are run in where the client has no transaction open.
+    fn begin_implicit(&mut self) {
+        // Settings are told of once, at the end.
+        self.batch.quiet = true;
+        if self.transaction.kind == Kind::None {
+            self.transaction = Transaction {
+                kind: Kind::Implicit,
+                settings_before: std::sync::Arc::clone(&self.state.settings),
+                ..Transaction::default()
+            };
+        }
+    }
+
+    /// Runs a text of which one statement at least is refused: a server runs what stands before the first one that it
+    /// refuses itself.
+    async fn piecemeal(&mut self, error: ClientError, text: &str, world: &Rc<World>) -> Result<bool, Trouble> {
+        let pieces = self.worker.planner.borrow_mut().pieces(text);
+        if pieces.len() < 2 || !self.state.pins.is_empty() {
+            return Err(self.verified(error, text, &[], world).await);
+        }
+        match self.asked(error.clone(), text, &[], world, Ask::Text).await {
+            // The server can read it all, and then finds that it is more than one.
+            Trouble::Told(said) if !flight::fields(&said).any(|(kind, _)| kind == b'P') => {}
+            other => return Err(other),
+        }
+        // Each in its place, so that errors are told where they stand.
+        let pieces: Vec<String> = pieces
+            .into_iter()
+            .map(|range| {
+                let before = usize::try_from(characters(text, range.start)).unwrap_or(0);
+                format!("{:before$}{}", "", text.get(range).unwrap_or_default())
+            })
+            .collect();
+        for piece in &pieces {
+            let compiled = self.worker.planner.borrow_mut().compile(piece, world);
+            if let Err(error) = compiled
+                && let refused @ Trouble::Refused(_) = self.asked(error, piece, &[], world, Ask::Text).await
+            {
+                return Err(refused);
+            }
+        }
+        for piece in &pieces {
+            self.begin_implicit();
+            let world = self.world()?;
+            let compiled = self.worker.planner.borrow_mut().compile(piece, &world);
+            let statements = match compiled {
+                Ok(statements) => statements,
+                Err(error) => return Err(self.verified(error, piece, &[], &world).await),
+            };
+            for statement in &statements {
+                self.statement(piece, statement, Place::Among, &world).await?;
             }
         }
         Ok(false)
@@ -363,7 +450,27 @@ impl Session {
     /// A refusal, after the catalog shard has been asked whether it would not refuse as well: then its own error is what
     /// the client must see (promise 1).
     pub(super) async fn verified(&mut self, error: ClientError, sql: &str, types: &[u32], world: &World) -> Trouble {
-        if error.code.sqlstate() != "0A000" || !self.state.pins.is_empty() || error.code == Code::SecondWritingShard {
+        if error.code.sqlstate() != "0A000" || error.code == Code::SecondWritingShard {
+            return Trouble::Refused(error);
+        }
+        // A server that can read the text looks at the transaction before it looks at what the text means.
+        if let Err(aborted) = self.fit_for(&Command::Data) {
+            return self.asked(aborted, sql, types, world, Ask::Syntax).await;
+        }
+        self.asked(error, sql, types, world, Ask::Text).await
+    }
+
+    /// An error of the proxy's own, after the catalog shard has been asked whether it has another one before it: at
+    /// Parse, or with the values of a Bind at their count.
+    pub(super) async fn asked(
+        &mut self,
+        error: ClientError,
+        sql: &str,
+        types: &[u32],
+        world: &World,
+        ask: Ask<'_>,
+    ) -> Trouble {
+        if !self.state.pins.is_empty() {
             return Trouble::Refused(error);
         }
         let shard = world.database.catalog;
@@ -371,10 +478,14 @@ impl Session {
         let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
         let wanted = std::sync::Arc::clone(&self.state.settings);
         let difference = link.connection.settings.difference(&wanted);
+        link.say_close_setter();
         say::settings(&mut link.out, &difference);
         link.connection.settings = wanted;
         link.connection.unnamed = 0;
         say::parse(&mut link.out, "", sql, types);
+        if let Ask::Values(bind) = ask {
+            link.out.extend_from_slice(bind);
+        }
         link.say_sync();
         let mut links = vec![link];
         let items =
@@ -388,11 +499,18 @@ impl Session {
         let outcome = crate::exec::flight::run(&items, &mut crew, false).await;
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
         for mut link in links {
+            if failed {
+                link.connection.doubt_prepared(say::SETTER_NUMBER);
+            }
             link.ended(!failed);
             access.release(link);
         }
         match outcome {
-            Ok(outcome) if outcome.failed.is_some() => Trouble::Told(only_error(&outcome.collected)),
+            Ok(Outcome { failed: Some(failure), collected, .. })
+                if ask == Ask::Text || failure.sqlstate == *(if ask == Ask::Syntax { b"42601" } else { b"08P01" }) =>
+            {
+                Trouble::Told(only_error(&collected))
+            }
             _ => Trouble::Refused(error),
         }
     }

@@ -24,6 +24,7 @@ use crate::exec::flight::Show;
 use crate::exec::say;
 use crate::session::Session;
 use crate::session::Worker;
+use crate::session::batch::Batch;
 use crate::session::command::cells;
 use crate::session::login::LoggedIn;
 use crate::session::simple::messages;
@@ -161,10 +162,11 @@ impl Session {
             ticket,
             pins_suspect: false,
             next_link: 0,
-            registering: Vec::new(),
+            undo: Vec::new(),
             executed: Vec::new(),
             readback: Vec::new(),
             batch_flown: false,
+            batch: Batch::default(),
             schema_changed: false,
         })
     }
@@ -256,6 +258,7 @@ impl Session {
         let there = Settings::default().difference(&wanted);
         let one = SmallVec::from_slice(&[0]);
         let owed = |expect, show| Item::Owed { expect, links: SmallVec::clone(&one), show, prepares: 0 };
+        link.say_close_setter();
         say::settings(&mut link.out, &back);
         link.say_sync();
         let asked: Vec<String> = ASKED.iter().map(|name| setting(name)).collect();

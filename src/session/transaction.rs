@@ -89,6 +89,25 @@ impl Transaction {
         }
     }
 
+    /// The settings that hold while the session has `now`: a failed transaction has lost what it did since its last
+    /// savepoint. The second: what SET LOCAL did.
+    #[must_use]
+    pub fn in_force(&self, now: &Arc<Settings>) -> (Arc<Settings>, Arc<Settings>) {
+        if self.kind != Kind::Explicit || !self.failed {
+            return (Arc::clone(now), Arc::clone(&self.local));
+        }
+        match self.savepoints.last() {
+            Some(savepoint) => (Arc::clone(&savepoint.settings), Arc::clone(&savepoint.local)),
+            None => (Arc::clone(&self.settings_before), Arc::default()),
+        }
+    }
+
+    /// Whether settings have been changed in it.
+    #[must_use]
+    pub fn has_set(&self, now: &Arc<Settings>) -> bool {
+        self.kind == Kind::Explicit && (!Arc::ptr_eq(now, &self.settings_before) || !self.local.is_empty())
+    }
+
     /// Whether servers that join it get a BEGIN.
     #[must_use]
     pub fn is_open(&self) -> bool {

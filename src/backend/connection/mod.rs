@@ -2,6 +2,8 @@
 
 pub mod login;
 
+#[cfg(debug_assertions)]
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -313,6 +315,14 @@ impl Connection {
     /// is prepared. Ends the doubt.
     pub fn take_doubt(&mut self, statement: u64) -> bool {
         self.doubtful.remove(&statement)
+    }
+
+    /// The names of the statements that are prepared here, and of those that may be.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn believed_prepared(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let named = |number: &u64| format!("sw_{number:016x}");
+        (self.prepared.keys().map(named).collect(), self.doubtful.iter().map(named).collect())
     }
 
     /// Whether little enough is in doubt that the connection is worth keeping.
