@@ -1403,6 +1403,11 @@ pub fn text_for_servers(planned: &Planned, text: &str) -> String {
     }
 }
 
+/// Whether there is anything for [`Session::took_effect`] to do.
+pub(super) fn leaves_something(command: &Command, effects: &Effects) -> bool {
+    *command != Command::Data || effects.changes_schema || effects.unpins
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

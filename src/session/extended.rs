@@ -31,6 +31,7 @@ use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Undo;
+use crate::session::command::leaves_something;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
 use crate::session::prepared::Prepared;
@@ -82,9 +83,9 @@ impl Session {
             return Ok(());
         }
         if self.batch.held.is_some()
-            && let Err(trouble) = self.settle_held(message.kind).await
+            && let Err(trouble) = Box::pin(self.settle_held(message.kind)).await
         {
-            return self.break_off(trouble).await;
+            return Box::pin(self.break_off(trouble)).await;
         }
         let result = match message.kind {
             b'P' => self.parse(message).await,
@@ -92,15 +93,15 @@ impl Session {
             b'D' => self.describe(message).await,
             b'E' => self.execute(message).await,
             b'C' => self.close(message).await,
-            _ => self.flush_batch().await,
+            _ => Box::pin(self.flush_batch()).await,
         };
         let result = match result {
-            Ok(()) if self.links.iter().any(|link| link.out.len() > BATCH_MAX) => self.flush_batch().await,
+            Ok(()) if self.links.iter().any(|link| link.out.len() > BATCH_MAX) => Box::pin(self.flush_batch()).await,
             other => other,
         };
         match result {
             Ok(()) => Ok(()),
-            Err(trouble) => self.break_off(trouble).await,
+            Err(trouble) => Box::pin(self.break_off(trouble)).await,
         }
     }
 
@@ -122,7 +123,7 @@ impl Session {
                 self.undo.push((self.items.len(), deferred.undo));
                 self.items.push(Item::Local(PARSE_COMPLETE.into()));
             }
-            match self.fly_batch().await {
+            match Box::pin(self.fly_batch()).await {
                 Ok(Reached::Good) => {}
                 // What came before has failed, which the client has been told: it was the first error, and the only one.
                 Ok(Reached::Failed) => return Ok(()),
@@ -167,21 +168,21 @@ impl Session {
                     "several commands in one prepared statement",
                     "Prepare them one by one, or send them as a simple query.",
                 );
-                return Err(self.verified(error, &text, &types, &world).await);
+                return Err(Box::pin(self.verified(error, &text, &types, &world)).await);
             }
             Err(error) => match taken {
                 // A server looks at the text first, and then at the name.
                 Some(taken) if error.code.sqlstate() == "0A000" => {
-                    return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
+                    return Err(Box::pin(self.asked(taken, &text, &types, &world, Ask::Text)).await);
                 }
-                _ => return Err(self.verified(error, &text, &types, &world).await),
+                _ => return Err(Box::pin(self.verified(error, &text, &types, &world)).await),
             },
         };
         if let Some(planned) = &planned {
             self.fit_for(&planned.template.command)?;
         }
         if let Some(taken) = taken {
-            return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
+            return Err(Box::pin(self.asked(taken, &text, &types, &world, Ask::Text)).await);
         }
         let number = match &named {
             Some(_) => self.worker.registry.number(&text, &types, None, world.schema.digest),
@@ -244,7 +245,7 @@ impl Session {
             let whole = self.client.bytes(message.whole.clone());
             let frame = Frame { kind: b'B', body: self.client.bytes(body.clone()), bytes: whole };
             frontend::with_statement(&mut bind, &frame, b"").map_err(fatal)?;
-            return Err(self.asked(error, &text, &prepared.types, &world, Ask::Values(&bind)).await);
+            return Err(Box::pin(self.asked(error, &text, &prepared.types, &world, Ask::Values(&bind))).await);
         }
         if let Some(Command::Fetch(cursor) | Command::Close(Some(cursor))) =
             planned.as_ref().map(|planned| &planned.template.command)
@@ -252,7 +253,7 @@ impl Session {
         {
             // It may be declared in what has not been sent yet. If there is none, Execute says so.
             self.settle_deferred().await?;
-            if self.fly_batch().await? == Reached::Failed {
+            if Box::pin(self.fly_batch()).await? == Reached::Failed {
                 return Ok(());
             }
             if !self.cursors.contains_key(cursor) {
@@ -295,7 +296,7 @@ impl Session {
                 match plan {
                     Ok(plan) => (self.shards(&plan), template.access),
                     Err(error) => {
-                        return Err(self.verified(error, &prepared.text, &prepared.types, &world).await);
+                        return Err(Box::pin(self.verified(error, &prepared.text, &prepared.types, &world)).await);
                     }
                 }
             }
@@ -305,7 +306,7 @@ impl Session {
         if !self.transaction.is_open()
             && (access == plan::Access::Write || self.batch_writer.is_some())
             && self.links.iter().any(|link| link.unsynced && !shards.contains(link.shard))
-            && self.fly_batch().await? == Reached::Failed
+            && Box::pin(self.fly_batch()).await? == Reached::Failed
         {
             return Ok(());
         }
@@ -314,7 +315,7 @@ impl Session {
                 let at = self.join(shard, access).await?;
                 SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)])
             }
-            None => self.join_all(&shards, access).await?,
+            None => Box::pin(self.join_all(&shards, access)).await?,
         };
         self.ready_links(&places, &prepared)?;
         let mut ids = SmallVec::new();
@@ -464,11 +465,11 @@ impl Session {
             // These need no server: they take their turn among what is owed.
             Command::Deallocate(Some(_)) => {
                 self.batch.ran = true;
-                return self.command(sql, &template.command).await;
+                return Box::pin(self.command(sql, &template.command)).await;
             }
             // As long as nothing before it may fail, for then it must not happen.
             Command::Begin(_) if !self.transaction.is_open() && !self.links.iter().any(|link| link.unsynced) => {
-                return self.command(sql, &template.command).await;
+                return Box::pin(self.command(sql, &template.command)).await;
             }
             Command::Empty => {
                 self.items.push(Item::Local(EMPTY_QUERY.into()));
@@ -483,7 +484,7 @@ impl Session {
             }
             _ => {}
         }
-        if self.fly_batch().await? == Reached::Failed {
+        if Box::pin(self.fly_batch()).await? == Reached::Failed {
             return Ok(());
         }
         match &template.command {
@@ -566,7 +567,7 @@ impl Session {
 
     async fn flush_batch(&mut self) -> Result<(), Trouble> {
         self.settle_deferred().await?;
-        self.fly_batch().await?;
+        Box::pin(self.fly_batch()).await?;
         self.client.flush().await?;
         Ok(())
     }
@@ -578,7 +579,7 @@ impl Session {
                 Err(trouble) => Err(trouble),
             };
             if let Err(trouble) = settled {
-                self.break_off(trouble).await?;
+                Box::pin(self.break_off(trouble)).await?;
             }
         }
         let result = self.sync_links(Show::Client).await;
@@ -608,11 +609,13 @@ impl Session {
                 self.schema_has_changed().await;
             }
         }
-        if let Err(trouble) = self.read_back().await {
+        if !self.readback.is_empty()
+            && let Err(trouble) = Box::pin(self.read_back()).await
+        {
             self.tell(trouble)?;
         }
         if self.pins_suspect && !self.transaction.is_open() {
-            self.look_at_pins().await?;
+            Box::pin(self.look_at_pins()).await?;
         }
         if shown { Ok(()) } else { self.ready().await }
     }
@@ -622,12 +625,12 @@ impl Session {
         let unsynced: SmallVec<[u8; 8]> =
             (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
         if unsynced.is_empty() {
-            self.fly_batch().await?;
+            Box::pin(self.fly_batch()).await?;
             return Ok(false);
         }
         let single = unsynced.len() == 1;
         if !self.transaction.is_open() && !single && self.batch_writer.is_some() {
-            return self.sync_writer_first(&unsynced).await;
+            return Box::pin(self.sync_writer_first(&unsynced)).await;
         }
         if self.skipping && !self.transaction.is_open() {
             // The proxy refused something: what servers did of the batch must not stay.
@@ -655,7 +658,7 @@ impl Session {
 
     /// Ends a batch that wrote on one server and read on others: only when the write is done is anything.
     async fn sync_writer_first(&mut self, unsynced: &[u8]) -> Result<bool, Trouble> {
-        self.fly_batch().await?;
+        Box::pin(self.fly_batch()).await?;
         let writer = self.batch_writer;
         let mut order: SmallVec<[u32; 8]> = unsynced
             .iter()
@@ -751,7 +754,10 @@ impl Session {
         } else {
             self.undo.clear();
             for (template, shard) in executed {
-                self.took_effect(&template.command, &template.effects, &ShardSet::one(shard)).await?;
+                let (command, effects) = (&template.command, &template.effects);
+                if leaves_something(command, effects) {
+                    Box::pin(self.took_effect(command, effects, &ShardSet::one(shard))).await?;
+                }
             }
         }
         result

@@ -26,6 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -147,10 +148,10 @@ pub struct Session {
     transaction: Transaction,
     links: Vec<Link>,
     items: Vec<Item>,
-    prepared: HashMap<Box<str>, Rc<Prepared>>,
+    prepared: HashMap<Box<str>, Rc<Prepared>, RandomState>,
     unnamed: Option<Rc<Prepared>>,
     deferred: Option<extended::Deferred>,
-    portals: HashMap<Box<str>, Portal>,
+    portals: HashMap<Box<str>, Portal, RandomState>,
     cursors: HashMap<Arc<str>, ShardId>,
     /// After an error in the extended protocol everything is skipped until Sync.
     skipping: bool,

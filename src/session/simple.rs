@@ -25,6 +25,7 @@ use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Within;
+use crate::session::command::leaves_something;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
@@ -392,7 +393,7 @@ impl Session {
             _ => template.access,
         };
         let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
-        if *command != Command::Data || effects.changes_schema || effects.unpins {
+        if leaves_something(command, effects) {
             Box::pin(self.took_effect(command, effects, &shards)).await?;
         }
         Ok(shown)

@@ -15,6 +15,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use foldhash::fast::RandomState;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
@@ -51,7 +52,7 @@ pub struct Connection {
     /// The session-level settings that it has, beyond those it was opened with.
     pub settings: Arc<Settings>,
     /// Prepared statements by global number, with the moment of their last use (a counter).
-    prepared: HashMap<u64, u64>,
+    prepared: HashMap<u64, u64, RandomState>,
     prepared_clock: u64,
     /// Statements of which it is not known whether they are prepared here.
     doubtful: HashSet<u64>,
@@ -106,7 +107,7 @@ impl Connection {
             at: 0,
             row_left: 0,
             settings: Settings::none(),
-            prepared: HashMap::new(),
+            prepared: HashMap::default(),
             prepared_clock: 0,
             doubtful: HashSet::new(),
             unnamed: 0,
