@@ -290,6 +290,29 @@ fn every_dependency_is_used() {
     assert!(listed > 30, "Cargo.toml is not read as it is written");
 }
 
+/// `cargo test` needs no database: whatever starts servers is in `integration/`, and off by default.
+#[test]
+fn tests_that_start_servers_are_off_by_default() {
+    for file in files("tests", "rs").iter().filter(|file| *file != "tests/architecture.rs") {
+        for (number, line) in code(file, true) {
+            let starts = line.contains("local_cluster::") || line.contains("Command::new");
+            assert!(!starts, "{file}:{number}: what starts servers belongs into integration/");
+        }
+    }
+    let manifest = read(&root().join("Cargo.toml"));
+    let named: BTreeSet<String> = manifest
+        .split("\n[[test]]\n")
+        .skip(1)
+        .map(|section| {
+            let section = section.split("\n[").next().unwrap();
+            assert!(section.contains("test = false"), "Cargo.toml: {section}");
+            section.split("path = \"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+        })
+        .collect();
+    let there = files("integration", "rs").into_iter().filter(|file| file.matches('/').count() == 1).collect();
+    assert_eq!(named, there, "Cargo.toml lists other integration tests than there are");
+}
+
 /// What `docs/sql-support.md` quotes is what golden cases are refused with, and it leaves none of them out.
 #[test]
 fn every_refusal_is_quoted_and_every_quote_refused() {

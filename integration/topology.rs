@@ -7,7 +7,9 @@
     reason = "helpers of tests may fail as tests do"
 )]
 
+#[path = "topology/catalogs.rs"]
 mod catalogs;
+#[path = "topology/servers.rs"]
 mod servers;
 
 use std::sync::Arc;
