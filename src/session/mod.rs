@@ -481,7 +481,18 @@ impl Session {
             Kind::Implicit => false,
             Kind::None => access == plan::Access::Read,
         };
-        (reads && self.access.has_choice(shard)).then(|| self.freshness(shard))
+        (reads && self.access.has_choice(shard) && !self.is_serializable()).then(|| self.freshness(shard))
+    }
+
+    /// Whether statements run as SERIALIZABLE, which a replica refuses.
+    fn is_serializable(&self) -> bool {
+        match self.transaction.modes.isolation {
+            Some(level) => level == Isolation::Serializable,
+            None => self
+                .state
+                .value("default_transaction_isolation", &self.transaction.local)
+                .is_some_and(|level| level.eq_ignore_ascii_case("serializable")),
+        }
     }
 
     /// The place of a link to that shard, fit for `access`, if none has to be waited for.
@@ -713,7 +724,7 @@ impl Session {
         self.items = items;
         let outcome = result?;
         if outcome.failed.is_some() && self.links.iter().any(|link| link.skips && !link.unsynced) {
-            self.resync().await?;
+            Box::pin(self.resync()).await?;
         }
         self.after(outcome.failed.is_some());
         Ok(outcome)
