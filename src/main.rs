@@ -29,7 +29,7 @@ enum Command {
         /// The map's file.
         #[arg(long, default_value = "shard-map.yaml")]
         map: PathBuf,
-        /// Worker threads [default: one a core].
+        /// Worker threads [default: one for two cores].
         #[arg(long)]
         workers: Option<usize>,
     },

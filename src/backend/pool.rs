@@ -108,8 +108,6 @@ pub struct Shared {
     waiters: Mutex<VecDeque<Waiter>>,
     /// Set when the map no longer has it: what is lent finishes, nothing is kept.
     retired: AtomicBool,
-    /// Connections older than this moment are closed instead of kept (`RECONNECT`, a new primary).
-    opened_before: AtomicU64,
     /// The ParameterStatus of a fresh login here.
     greeting: Mutex<Option<Greeting>>,
 }
@@ -249,11 +247,9 @@ impl Shared {
         self.lanes.get(worker % LANES).expect("a remainder is below its divisor")
     }
 
-    /// Whether a connection is still wanted; its age is looked at by [`WorkerPools::tidy`] only.
-    fn keeps(&self, connection: &Connection) -> bool {
-        !self.retired.load(Ordering::Relaxed)
-            && connection.opened.0 >= self.opened_before.load(Ordering::Relaxed)
-            && self.open.load(Ordering::Relaxed) <= self.size.load(Ordering::Relaxed)
+    /// Whether connections are still wanted; their age is looked at by [`WorkerPools::tidy`] only.
+    fn keeps_all(&self) -> bool {
+        !self.retired.load(Ordering::Relaxed) && self.open.load(Ordering::Relaxed) <= self.size.load(Ordering::Relaxed)
     }
 }
 
@@ -288,7 +284,6 @@ impl Pools {
                 waiting: AtomicUsize::new(0),
                 waiters: Mutex::default(),
                 retired: AtomicBool::new(false),
-                opened_before: AtomicU64::new(0),
                 greeting: Mutex::default(),
             })
         });
@@ -311,13 +306,6 @@ impl Pools {
             pool.retired.store(!kept, Ordering::Relaxed);
             kept
         });
-    }
-
-    /// Has every connection to a node closed when it comes back: its role changed, or an operator said so.
-    pub fn reconnect(&self, host: &str, port: u16) {
-        for pool in locked(&self.all).values().filter(|pool| &*pool.key.host == host && pool.key.port == port) {
-            pool.opened_before.store(clock::now().0, Ordering::Relaxed);
-        }
     }
 }
 
@@ -447,7 +435,7 @@ impl WorkerPools {
             let mut connection = pool.idle.borrow_mut().pop()?;
             pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
             // What the server hung up on, or sent something on unasked, is of no use.
-            if connection.is_quiet() && connection.opened.0 >= pool.shared.opened_before.load(Ordering::Relaxed) {
+            if connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -550,7 +538,7 @@ impl WorkerPools {
         if let Some(buffer) = connection.reclaim() {
             self.keep_buffer(buffer);
         }
-        if !drained || !shared.keeps(&connection) {
+        if !drained || !shared.keeps_all() {
             return;
         }
         pool.idle.borrow_mut().push(connection);
@@ -566,7 +554,7 @@ impl WorkerPools {
             self.keep_buffer(buffer);
         }
         let Some(shared) = connection.slot.pool.clone() else { return };
-        if !connection.is_quiet() || !shared.keeps(&connection) {
+        if !connection.is_quiet() || !shared.keeps_all() {
             return;
         }
         while shared.waiting.load(Ordering::Acquire) > 0 {
@@ -612,7 +600,7 @@ impl WorkerPools {
             let lifetime = locked(&pool.shared.recipe).limits.lifetime;
             pool.idle.borrow_mut().retain_mut(|connection| {
                 let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
-                let keep = young && connection.is_quiet() && pool.shared.keeps(connection);
+                let keep = young && connection.is_quiet() && pool.shared.keeps_all();
                 if !keep {
                     pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
                 }

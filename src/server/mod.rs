@@ -50,7 +50,7 @@ use crate::tasks;
 pub struct Settings {
     /// The map's file.
     pub map: PathBuf,
-    /// How many worker threads; `None`: one a core.
+    /// How many worker threads; `None`: one for two cores.
     pub workers: Option<usize>,
 }
 
@@ -187,7 +187,10 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         serving: AtomicBool::new(true),
     });
     warm(&process, &map);
-    let count = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let count = settings.workers.unwrap_or_else(|| {
+        // The kernel's part of the work, the larger one, is done on the other half; docs/decisions/runtimes.md has figures.
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    });
     let workers = worker::start_all(&process, count)?;
     if let Some(http) = listeners.http {
         let process = Arc::clone(&process);
