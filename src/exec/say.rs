@@ -72,10 +72,44 @@ pub fn flush(out: &mut Vec<u8>) {
     message(out, b'H', |_| {});
 }
 
-/// The name of a globally numbered prepared statement on a server connection: of fixed width, never reused.
+/// The name of a prepared statement on a server connection; it is made for every Bind, and allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementName {
+    bytes: [u8; 19],
+    length: usize,
+}
+
+impl StatementName {
+    /// The name of the unnamed statement.
+    pub const UNNAMED: Self = Self { bytes: [0; 19], length: 0 };
+}
+
+impl std::ops::Deref for StatementName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        std::str::from_utf8(bytes).expect("it is made of ASCII")
+    }
+}
+
+impl std::fmt::Display for StatementName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// The name of a globally numbered prepared statement: `sw_` and 16 hexadecimal digits, never reused.
 #[must_use]
-pub fn statement_name(number: u64) -> String {
-    format!("sw_{number:016x}")
+pub fn statement_name(number: u64) -> StatementName {
+    let mut bytes = *b"sw_0000000000000000";
+    let mut left = number;
+    for digit in bytes.iter_mut().rev().take(16) {
+        let [value, ..] = (left & 15).to_le_bytes();
+        *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
+        left >>= 4;
+    }
+    StatementName { bytes, length: bytes.len() }
 }
 
 /// The name of the statement by which settings are brought up to date.
@@ -109,4 +143,16 @@ pub fn setter(out: &mut Vec<u8>, statement: &str) {
     // A server keeps a portal whose statement is closed, and the next one in this transaction has the same name.
     about(out, b'C', b'P', SETTER);
     about(out, b'C', b'S', SETTER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_names_of_one_width() {
+        assert_eq!(&*statement_name(1), "sw_0000000000000001");
+        assert_eq!(&*statement_name(u64::MAX - 0x5f), "sw_ffffffffffffffa0");
+        assert_eq!(&*StatementName::UNNAMED, "");
+    }
 }

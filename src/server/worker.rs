@@ -27,6 +27,7 @@ use crate::plan::Planner;
 use crate::server::Process;
 use crate::session::Session;
 use crate::session::Worker;
+use crate::session::engine::Engines;
 use crate::session::login;
 use crate::session::login::Arrival;
 use crate::session::login::Entrance;
@@ -115,6 +116,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         current: Arc::clone(&process.current),
         pools: Rc::clone(&pools),
         planner: RefCell::new(Planner::new(TEMPLATES_MAX)),
+        engines: Engines::default(),
         registry: Arc::clone(&process.registry),
         cancels: Arc::clone(&process.cancels),
         facts: RefCell::new(HashMap::new()),

@@ -17,6 +17,7 @@ use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
 use crate::exec::say;
+use crate::exec::say::StatementName;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan;
@@ -868,8 +869,8 @@ impl Session {
     }
 
     /// The name that the statement has on servers.
-    fn server_name(&self, prepared: &Prepared) -> String {
-        if self.is_named(prepared) { say::statement_name(prepared.number.number) } else { String::new() }
+    fn server_name(&self, prepared: &Prepared) -> StatementName {
+        if self.is_named(prepared) { say::statement_name(prepared.number.number) } else { StatementName::UNNAMED }
     }
 
     /// A link on which the statement can be described: one that is held, or one more.

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod cancel;
 pub mod command;
+pub mod engine;
 pub mod extended;
 pub mod login;
 pub mod prepared;
@@ -63,6 +64,7 @@ use crate::plan::Template;
 use crate::plan::World;
 use crate::session::cancel::Cancels;
 use crate::session::cancel::Ticket;
+use crate::session::engine::Engines;
 use crate::session::extended::Portal;
 use crate::session::prepared::Prepared;
 use crate::session::prepared::Registry;
@@ -84,6 +86,8 @@ pub struct Worker {
     pub pools: Rc<WorkerPools>,
     /// This thread's compiled statements.
     pub planner: RefCell<Planner>,
+    /// Memory for bursts.
+    pub engines: Engines,
     /// Prepared statements of all threads, by text.
     pub registry: Arc<Registry>,
     /// Cancel keys of all threads.
@@ -179,22 +183,24 @@ pub struct Session {
 
 impl Session {
     /// Serves the client until it leaves.
-    pub async fn serve(mut self) {
-        let worker = Rc::clone(&self.worker);
+    pub async fn serve(self: Box<Self>) {
+        let mut this = self;
+        let worker = Rc::clone(&this.worker);
         let mut stop = pin!(worker.stopping.notified());
         // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
         poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         let end = loop {
-            match self.client.message() {
+            match this.client.message() {
                 Ok(Some(message)) => {
-                    // One box a burst: what waits for the next one stays small.
-                    match Box::pin(self.burst(message)).await {
-                        Ok(()) => self.client.relax(),
+                    let result;
+                    (this, result) = worker.engines.burst(this, message).await;
+                    match result {
+                        Ok(()) => this.client.relax(),
                         Err(end) => break end,
                     }
                 }
                 Ok(None) => {
-                    if let Err(end) = self.idle().await {
+                    if let Err(end) = this.idle().await {
                         break end;
                     }
                 }
@@ -202,11 +208,11 @@ impl Session {
             }
         };
         if let End::Fatal(error) = end {
-            reply::error(self.client.out(), Severity::Fatal, &error);
+            reply::error(this.client.out(), Severity::Fatal, &error);
             // The client may be gone; then there is nobody to tell.
-            let _ = self.client.flush().await;
+            let _ = this.client.flush().await;
         }
-        self.leave();
+        this.leave();
     }
 
     /// Gives back what may be reused; everything else closes as it is dropped.
