@@ -152,16 +152,15 @@ async fn tokio_postgres_cancels() -> Outcome {
     let client = tokio_client().await?;
     let token = client.cancel_token();
     let other = tokio_client().await?;
-    let mut sleeping = pin!(client.query_one("SELECT pg_sleep(50) AS cancels", &[]));
-    // One that comes before the statement would do nothing.
-    let running = async {
-        let seen = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(50) AS cancels' \
-                    AND state = 'active'";
-        while other.query_one(seen, &[]).await?.get::<_, i64>(0) == 0 {}
+    let mut sleeping = pin!(client.query_one("SELECT pg_advisory_xact_lock(7070), pg_sleep(50)", &[]));
+    // One that comes before the statement would do nothing: it runs when it has the lock.
+    let running = tokio::time::timeout(Duration::from_secs(30), async {
+        let free = "SELECT pg_try_advisory_xact_lock(7070)";
+        while other.query_one(free, &[]).await?.get::<_, bool>(0) {}
         token.cancel_query(NoTls).await
-    };
+    });
     let (outcome, cancelled) = tokio::join!(sleeping.as_mut(), running);
-    cancelled?;
+    cancelled??;
     assert_eq!(outcome.expect_err("it was cancelled").code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0), 1);
     Ok(())
