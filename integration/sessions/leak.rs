@@ -6,8 +6,10 @@ use std::time::Instant;
 use crate::house::House;
 use crate::wire::HANG;
 use crate::wire::Wire;
+use crate::wire::about;
 use crate::wire::bind;
 use crate::wire::execute;
+use crate::wire::flush;
 use crate::wire::parse;
 use crate::wire::query;
 use crate::wire::sync;
@@ -286,4 +288,43 @@ fn a_setting_that_a_shard_refuses_costs_the_statement_and_not_the_connection() {
     client.rows("ROLLBACK TO s");
     client.rows("COMMIT");
     assert_eq!(client.rows(&format!("SELECT name FROM customers WHERE id = {c}")), ["kept"]);
+}
+
+/// What the proxy cannot do within a pipeline's transaction is refused before anything of it is done.
+#[test]
+fn what_no_pipeline_can_take_back_is_refused() {
+    let house = House::build("size: 2", "");
+    let [a, ..] = house.keys();
+    let mut client = house.client();
+    let run = |sql: &str| [parse("", sql), bind("", "", &[]), execute("", 0)].concat();
+    let insert = run(&format!("INSERT INTO customers VALUES ({a}, 'x')"));
+    let (alter, select) = (run("ALTER TABLE customers ADD COLUMN piped int"), run("SELECT 1"));
+    let modes = run("SET TRANSACTION READ ONLY");
+    for (script, answers) in [
+        ([&insert[..], &alter, &sync()].concat(), 1),
+        ([&alter[..], &insert, &sync()].concat(), 1),
+        ([&alter[..], &select, &sync()].concat(), 1),
+        ([&alter[..], &query("SELECT 1"), &sync()].concat(), 2),
+        ([&insert[..], &query("ALTER TABLE customers ADD COLUMN piped int"), &sync()].concat(), 2),
+        ([&insert[..], &modes, &sync()].concat(), 1),
+        ([&modes[..], &insert, &sync()].concat(), 1),
+        ([&modes[..], &query("SELECT 1"), &sync()].concat(), 2),
+    ] {
+        client.say(&script).expect("it is taken");
+        let heard = client.hear(b'Z', answers).expect("an answer");
+        assert_eq!(heard.iter().filter(|it| it.starts_with("E ERROR 0A000")).count(), 1, "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some("Z I"), "{heard:?}");
+        assert_eq!(client.rows(&format!("SELECT count(*) FROM customers WHERE id = {a}")), ["0"], "{heard:?}");
+        for shard in [0, 1] {
+            let there = house.node(shard).rows("SELECT count(*) FROM pg_attribute WHERE attname = 'piped'");
+            assert_eq!(there, ["0"], "{heard:?}");
+        }
+    }
+    // Alone, whatever is told of it, it is done.
+    for ending in [sync(), [about(b'C', b'S', ""), flush(), sync()].concat()] {
+        client.say(&[alter.clone(), ending].concat()).expect("it is taken");
+        let heard = client.hear(b'Z', 1).expect("an answer");
+        assert!(heard.iter().any(|it| it == "C ALTER TABLE"), "{heard:?}");
+        client.rows("ALTER TABLE customers DROP COLUMN piped");
+    }
 }
