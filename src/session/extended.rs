@@ -173,7 +173,7 @@ impl Session {
             }
             Err(error) => match taken {
                 // A server looks at the text first, and then at the name.
-                Some(taken) if error.code.sqlstate() == "0A000" => {
+                Some(taken) if error.code.sqlstate() == "0A000" && self.fit_for(&Command::Data).is_ok() => {
                     return Err(self.asked(taken, &text, &types, &world, Ask::Text).await);
                 }
                 _ => return Err(self.verified(error, &text, &types, &world).await),
