@@ -48,12 +48,15 @@ run_rust() {
     local status threads=()
     # What measures has the machine for itself, and its figures are shown.
     if grep -q '"figure: ' "integration/$1.rs"; then threads=(--test-threads 1); fi
+    # What sessions leave on connections is looked at whenever one is handed out.
+    local check=()
+    if [ "$1" = sessions ]; then check=(env SHARDWAY_CHECK_HANDOUT=1); fi
     if grep -q SHARDWAY_TEST_PORT "integration/$1.rs"; then
         start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
         export SHARDWAY_TEST_PORT=$port
     fi
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --no-fail-fast --color never --status-level pass --success-output immediate \
+        ${check+"${check[@]}"} cargo nextest run --no-fail-fast --color never --status-level pass --success-output immediate \
             ${threads+"${threads[@]}"} --test "$1" >"$work/rust" 2>&1
         status=$?
         # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and each once more in the summary.
@@ -61,7 +64,7 @@ run_rust() {
         sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
             sort -u >>"$work/out"
     else
-        cargo test --no-fail-fast --test "$1" -- --show-output ${threads+"${threads[@]}"} >"$work/rust" 2>&1
+        ${check+"${check[@]}"} cargo test --no-fail-fast --test "$1" -- --show-output ${threads+"${threads[@]}"} >"$work/rust" 2>&1
         status=$?
         sed -n 's/^test \(.*\) \.\.\. ok$/ok \1/p; s/^test \(.*\) \.\.\. FAILED$/FAIL \1/p' "$work/rust" >"$work/out"
     fi
@@ -79,7 +82,7 @@ start_demo() {
     [ -e "$work/demo.err" ] && return 1 # it was tried
     cargo build --quiet --bin shardway || return 1
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    target/debug/shardway demo --port "$port" >"$work/demo.out" 2>"$work/demo.err" &
+    SHARDWAY_CHECK_HANDOUT=1 target/debug/shardway demo --port "$port" >"$work/demo.out" 2>"$work/demo.err" &
     demo_pid=$!
     until grep -q '^Ctrl-C' "$work/demo.out"; do
         if ! kill -0 "$demo_pid" 2>/dev/null; then

@@ -151,14 +151,16 @@ async fn tokio_postgres_copies_and_suspends_portals() -> Outcome {
 async fn tokio_postgres_cancels() -> Outcome {
     let client = tokio_client().await?;
     let token = client.cancel_token();
-    let mut sleeping = pin!(client.query_one("SELECT pg_sleep(50)", &[]));
-    // One that comes before the statement does nothing, so it is repeated until it hits.
-    let outcome = loop {
-        tokio::select! {
-            outcome = sleeping.as_mut() => break outcome,
-            () = tokio::time::sleep(Duration::from_millis(200)) => token.cancel_query(NoTls).await?,
-        }
-    };
+    let other = tokio_client().await?;
+    let mut sleeping = pin!(client.query_one("SELECT pg_advisory_xact_lock(7070), pg_sleep(50)", &[]));
+    // One that comes before the statement would do nothing: it runs when it has the lock.
+    let running = tokio::time::timeout(Duration::from_secs(30), async {
+        let free = "SELECT pg_try_advisory_xact_lock(7070)";
+        while other.query_one(free, &[]).await?.get::<_, bool>(0) {}
+        token.cancel_query(NoTls).await
+    });
+    let (outcome, cancelled) = tokio::join!(sleeping.as_mut(), running);
+    cancelled??;
     assert_eq!(outcome.expect_err("it was cancelled").code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0), 1);
     Ok(())

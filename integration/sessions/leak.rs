@@ -6,8 +6,10 @@ use std::time::Instant;
 use crate::house::House;
 use crate::wire::HANG;
 use crate::wire::Wire;
+use crate::wire::about;
 use crate::wire::bind;
 use crate::wire::execute;
+use crate::wire::flush;
 use crate::wire::parse;
 use crate::wire::query;
 use crate::wire::sync;
@@ -196,7 +198,7 @@ fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
     idle.rows("BEGIN");
     idle.rows(&format!("INSERT INTO customers VALUES ({a}, 'idle')"));
     let told = idle.hear(b'E', 1).expect("it is told");
-    assert!(told[0].starts_with("E FATAL "), "{told:?}");
+    assert!(told[0].starts_with("E FATAL 25P03"), "{told:?}");
     assert_eq!(house.client().rows(&format!("SELECT count(*) FROM customers WHERE id = {a}")), ["0"]);
 
     // A cancel request strikes the statement that runs, and no other session's.
@@ -238,5 +240,91 @@ fn what_is_tied_comes_loose_and_notifications_reach_who_waits() {
     assert!(heard.iter().any(|it| it.starts_with("E ERROR 0A000")), "{heard:?}");
     for key in [a, c] {
         assert_eq!(client.rows(&format!("SELECT count(*) FROM customers WHERE id = {key}")), ["0"]);
+    }
+}
+
+#[test]
+fn a_setting_that_a_shard_refuses_costs_the_statement_and_not_the_connection() {
+    let house = House::build("size: 1, wait: 1s", "");
+    let [a, _, c] = house.keys();
+    house.node(0).rows("CREATE TEXT SEARCH CONFIGURATION only_here (COPY = simple)");
+    let mut client = house.client();
+    for (key, held) in [(a, "ha"), (c, "hc")] {
+        client.rows(&format!("INSERT INTO customers VALUES ({key}, 'x')"));
+        client.rows(&format!("DECLARE {held} CURSOR WITH HOLD FOR SELECT name FROM customers WHERE id = {key}"));
+    }
+    let there = format!("SELECT pg_backend_pid() FROM customers WHERE id = {c}");
+    let pid = client.rows(&there);
+    // The first shard takes it, and the second one is told when it is next used.
+    client.rows("SET default_text_search_config = 'public.only_here'");
+    let is_refused = |heard: Vec<String>, status: &str| {
+        assert!(heard.iter().any(|it| it.starts_with("E ERROR 22023")), "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some(status), "{heard:?}");
+    };
+    for _ in 0..2 {
+        is_refused(client.ask(&there).expect("an answer"), "Z I");
+        let said = [parse("", &there), bind("", "", &[]), execute("", 0), sync()].concat();
+        client.say(&said).expect("it is taken");
+        is_refused(client.hear(b'Z', 1).expect("an answer"), "Z I");
+    }
+    client.rows("BEGIN");
+    client.rows(&format!("SELECT 1 FROM customers WHERE id = {a}"));
+    is_refused(client.ask(&there).expect("an answer"), "Z E");
+    client.rows("ROLLBACK");
+    client.rows("RESET default_text_search_config");
+    // It is the same connection, with all that it holds.
+    assert_eq!(client.rows(&there), pid);
+    assert_eq!(client.rows("FETCH 1 FROM hc"), ["x"]);
+    client.rows("CLOSE hc");
+    client.rows("CLOSE ha");
+
+    // Within a transaction that has done something there, a savepoint leads back.
+    client.rows("BEGIN");
+    client.rows(&format!("SELECT 1 FROM customers WHERE id = {a}"));
+    client.rows(&format!("UPDATE customers SET name = 'kept' WHERE id = {c}"));
+    client.rows("SAVEPOINT s");
+    client.rows("SET default_text_search_config = 'public.only_here'");
+    is_refused(client.ask(&there).expect("an answer"), "Z E");
+    client.rows("ROLLBACK TO s");
+    client.rows("COMMIT");
+    assert_eq!(client.rows(&format!("SELECT name FROM customers WHERE id = {c}")), ["kept"]);
+}
+
+/// What the proxy cannot do within a pipeline's transaction is refused before anything of it is done.
+#[test]
+fn what_no_pipeline_can_take_back_is_refused() {
+    let house = House::build("size: 2", "");
+    let [a, ..] = house.keys();
+    let mut client = house.client();
+    let run = |sql: &str| [parse("", sql), bind("", "", &[]), execute("", 0)].concat();
+    let insert = run(&format!("INSERT INTO customers VALUES ({a}, 'x')"));
+    let (alter, select) = (run("ALTER TABLE customers ADD COLUMN piped int"), run("SELECT 1"));
+    let modes = run("SET TRANSACTION READ ONLY");
+    for (script, answers) in [
+        ([&insert[..], &alter, &sync()].concat(), 1),
+        ([&alter[..], &insert, &sync()].concat(), 1),
+        ([&alter[..], &select, &sync()].concat(), 1),
+        ([&alter[..], &query("SELECT 1"), &sync()].concat(), 2),
+        ([&insert[..], &query("ALTER TABLE customers ADD COLUMN piped int"), &sync()].concat(), 2),
+        ([&insert[..], &modes, &sync()].concat(), 1),
+        ([&modes[..], &insert, &sync()].concat(), 1),
+        ([&modes[..], &query("SELECT 1"), &sync()].concat(), 2),
+    ] {
+        client.say(&script).expect("it is taken");
+        let heard = client.hear(b'Z', answers).expect("an answer");
+        assert_eq!(heard.iter().filter(|it| it.starts_with("E ERROR 0A000")).count(), 1, "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some("Z I"), "{heard:?}");
+        assert_eq!(client.rows(&format!("SELECT count(*) FROM customers WHERE id = {a}")), ["0"], "{heard:?}");
+        for shard in [0, 1] {
+            let there = house.node(shard).rows("SELECT count(*) FROM pg_attribute WHERE attname = 'piped'");
+            assert_eq!(there, ["0"], "{heard:?}");
+        }
+    }
+    // Alone, whatever is told of it, it is done.
+    for ending in [sync(), [about(b'C', b'S', ""), flush(), sync()].concat()] {
+        client.say(&[alter.clone(), ending].concat()).expect("it is taken");
+        let heard = client.hear(b'Z', 1).expect("an answer");
+        assert!(heard.iter().any(|it| it == "C ALTER TABLE"), "{heard:?}");
+        client.rows("ALTER TABLE customers DROP COLUMN piped");
     }
 }

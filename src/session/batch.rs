@@ -101,7 +101,8 @@ impl Session {
             say::flush(&mut link.out);
         }
         let outcome = self.fly(0, false).await?;
-        self.batch.failed |= outcome.failed.is_some();
+        // A Query's failure is its own.
+        self.batch.failed |= self.batch.extended && outcome.failed.is_some();
         Ok(outcome)
     }
 
@@ -179,7 +180,10 @@ impl Session {
                     return Err(within_pipeline("DISCARD ALL"));
                 }
                 self.stand_alone().await?;
-                return self.command(sql, command).await;
+                self.batch.quiet = true;
+                let result = self.command(sql, command).await;
+                self.batch.quiet = false;
+                return result;
             }
             Command::Ddl if !open => {
                 let world = self.world()?;

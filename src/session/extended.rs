@@ -37,7 +37,9 @@ use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
+use crate::session::simple::messages;
 use crate::session::simple::not_utf8;
+use crate::session::simple::only_error;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frame::Frame;
 use crate::wire::postgres::frontend;
@@ -173,7 +175,7 @@ impl Session {
             }
             Err(error) => match taken {
                 // A server looks at the text first, and then at the name.
-                Some(taken) if error.code.sqlstate() == "0A000" => {
+                Some(taken) if error.code.sqlstate() == "0A000" && self.fit_for(&Command::Data).is_ok() => {
                     return Err(Box::pin(self.asked(taken, &text, &types, &world, Ask::Text)).await);
                 }
                 _ => return Err(Box::pin(self.verified(error, &text, &types, &world)).await),
@@ -362,13 +364,7 @@ impl Session {
                     say::about(&mut link.out, b'D', b'S', &server_name);
                     link.unsynced = true;
                 }
-                self.items.push(Item::Owed {
-                    expect: Expect::DescribeStatement,
-                    links: places,
-                    show: Show::Client,
-                    prepares: 0,
-                });
-                Ok(())
+                self.say_described(Expect::DescribeStatement, places).await
             }
             Target::Portal(name) => {
                 let name = std::str::from_utf8(name).map_err(|_| not_utf8())?.to_owned();
@@ -396,15 +392,32 @@ impl Session {
                         link.unsynced = true;
                     }
                 }
-                self.items.push(Item::Owed {
-                    expect: Expect::DescribePortal,
-                    links: places,
-                    show: Show::Client,
-                    prepares: 0,
-                });
-                Ok(())
+                self.say_described(Expect::DescribePortal, places).await
             }
         }
+    }
+
+    /// What Describe owes. In a transaction that has failed nothing is described that has columns; a server does not
+    /// know of it where the proxy was the one to refuse something.
+    async fn say_described(&mut self, expect: Expect, places: SmallVec<[u8; 8]>) -> Result<(), Trouble> {
+        let unaware = |at: &u8| self.links.get(usize::from(*at)).is_some_and(|link| link.status != b'E');
+        let aborted = self.fit_for(&Command::Data).err().filter(|_| places.iter().any(unaware));
+        let show = if aborted.is_some() { Show::Caller } else { Show::Client };
+        self.items.push(Item::Owed { expect, links: places, show, prepares: 0 });
+        let Some(aborted) = aborted else { return Ok(()) };
+        for link in self.links.iter_mut().filter(|link| link.unsynced) {
+            say::flush(&mut link.out);
+        }
+        let outcome = self.fly_items(false).await?;
+        if outcome.failed.is_some() {
+            let error = only_error(&outcome.collected);
+            return Err(if error.is_empty() { Trouble::Failed } else { Trouble::Told(error) });
+        }
+        if messages(&outcome.collected).any(|message| message.first() == Some(&b'T')) {
+            return Err(aborted.into());
+        }
+        self.client.push(&outcome.collected);
+        Ok(())
     }
 
     async fn execute(&mut self, message: &Message) -> Result<(), Trouble> {
