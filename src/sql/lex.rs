@@ -170,10 +170,12 @@ const fn classes() -> [u8; 256] {
     table
 }
 
+#[inline]
 fn class(byte: u8) -> u8 {
     CLASSES.get(usize::from(byte)).copied().unwrap_or(0)
 }
 
+#[inline]
 fn at(text: &[u8], place: usize) -> u8 {
     text.get(place).copied().unwrap_or(0)
 }
@@ -182,6 +184,7 @@ fn at(text: &[u8], place: usize) -> u8 {
 ///
 /// # Errors
 /// What Postgres's scanner does not accept.
+#[inline]
 pub fn next(text: &[u8], from: usize) -> Result<Lexeme, Invalid> {
     let mut start = from;
     loop {
@@ -206,6 +209,7 @@ pub fn next(text: &[u8], from: usize) -> Result<Lexeme, Invalid> {
     }
 }
 
+#[inline]
 fn lexeme(text: &[u8], start: usize, byte: u8) -> Result<Lexeme, Invalid> {
     let one = |kind| Ok(Lexeme { kind, start, end: start + 1 });
     let classed = class(byte);
@@ -255,6 +259,7 @@ fn lexeme(text: &[u8], start: usize, byte: u8) -> Result<Lexeme, Invalid> {
     }
 }
 
+#[inline]
 fn word(text: &[u8], start: usize) -> Lexeme {
     let rest = text.get(start..).unwrap_or_default();
     let length = rest.iter().position(|byte| class(*byte) & WORD_MORE == 0).unwrap_or(rest.len());
@@ -375,6 +380,7 @@ fn dollar(text: &[u8], start: usize) -> Result<Lexeme, Invalid> {
     }
 }
 
+#[inline]
 fn number(text: &[u8], start: usize) -> Result<Lexeme, Invalid> {
     let mut kind = Kind::Integer;
     let mut place = start;
@@ -413,6 +419,7 @@ fn number(text: &[u8], start: usize) -> Result<Lexeme, Invalid> {
     Ok(Lexeme { kind, start, end: place })
 }
 
+#[inline]
 fn operator(text: &[u8], start: usize) -> Lexeme {
     let mut end = start + 1;
     while class(at(text, end)) & OPERATOR != 0 {
@@ -560,6 +567,8 @@ impl Lexed {
             return Err(Invalid { at: 0 });
         }
         let bytes = text.as_bytes();
+        // A blank between two lexemes is the most that is added.
+        self.normalized.reserve(2 * bytes.len());
         let mut place = 0;
         let mut open = Open::new(0, 0);
         loop {
@@ -600,6 +609,7 @@ impl Lexed {
         }
     }
 
+    #[inline]
     fn put(&mut self, bytes: &[u8], lexeme: &Lexeme, open: &mut Open) {
         let mark = match lexeme.kind {
             Kind::Integer => MARK_INTEGER,
@@ -617,6 +627,7 @@ impl Lexed {
                         let number = raw.iter().skip(1).fold(0_u32, |sum, b| sum * 10 + u32::from(b - b'0'));
                         open.parameters = open.parameters.max(u16::try_from(number).unwrap_or(u16::MAX));
                     }
+                    Kind::Word if open.routine == Routine::No => {}
                     Kind::Word => words(raw, open),
                     _ => open.routine = Routine::after(open.routine),
                 }
