@@ -581,7 +581,7 @@ impl<'a> Compiler<'a> {
             let width = match &write.rows {
                 Rows::Values(rows) => rows.first().map(Vec::len),
                 Rows::Folded { row, .. } => Some(row.len()),
-                Rows::Query { outputs, .. } => Some(outputs.len()),
+                Rows::Query { outputs, whole, .. } => whole.then_some(outputs.len()),
                 Rows::Defaults | Rows::None => None,
             };
             if let Some(width) = width.filter(|it| *it <= relation.columns.len()) {
@@ -628,7 +628,8 @@ impl<'a> Compiler<'a> {
             Rows::Folded { row, first, width } => {
                 InsertKeys::Folded { value: cell(row)?, first: *first, width: *width }
             }
-            Rows::Query { blocks, outputs } => match place.map(|place| outputs.get(place)) {
+            Rows::Query { whole: false, .. } if write.splice_at.is_some() => return Err(computed()),
+            Rows::Query { blocks, outputs, .. } => match place.map(|place| outputs.get(place)) {
                 None => InsertKeys::Rows(vec![self.default_key(&relation, &key)?]),
                 Some(None) => return Err(computed()),
                 Some(Some(output)) => match &output.value {
