@@ -495,7 +495,7 @@ impl Session {
             "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
         ) {
             return Err(ClientError::unsupported(
-                format_args!("SET {name}"),
+                format_args!("SET {name} is not supported"),
                 "Use SET TRANSACTION for the open transaction; log in as the other user instead of changing the session's.",
             )
             .into());
@@ -619,7 +619,7 @@ impl Session {
         for (shard, set) in changed {
             if set.name.starts_with(settings::OWN) {
                 return Err(ClientError::unsupported(
-                    "set_config() of a setting under shardway.",
+                    "set_config() of a setting under shardway. is not supported",
                     "Use SET: these settings are the proxy's.",
                 )
                 .into());
@@ -995,7 +995,11 @@ impl Session {
             Ok(statements) => match <[Planned; 1]>::try_from(statements.into_vec()) {
                 Ok([planned]) => Rc::new(planned),
                 Err(_) => {
-                    return Err(ClientError::unsupported("PREPARE of this statement", "Prepare one statement.").into());
+                    return Err(ClientError::unsupported(
+                        "PREPARE of this statement is not supported",
+                        "Prepare one statement.",
+                    )
+                    .into());
                 }
             },
             Err(error) => return Err(self.verified(error, body, &[], &world).await),
@@ -1062,7 +1066,7 @@ impl Session {
         let prepared = self.prepared.get(name).cloned().ok_or_else(|| no_statement(name))?;
         if prepared.written_types.is_none() && !prepared.types.is_empty() {
             return Err(ClientError::unsupported(
-                "EXECUTE of a statement that was prepared by a Parse message with parameter types",
+                "EXECUTE of a statement that was prepared by a Parse message with parameter types is not supported",
                 "Execute it by Bind and Execute messages, or PREPARE it in SQL.",
             )
             .into());
@@ -1089,7 +1093,11 @@ impl Session {
         let template = &planned.template;
         self.fit_for(&template.command)?;
         if template.command != Command::Data {
-            return Err(ClientError::unsupported("EXECUTE of a command of the session", "Say it directly.").into());
+            return Err(ClientError::unsupported(
+                "EXECUTE of a command of the session is not supported",
+                "Say it directly.",
+            )
+            .into());
         }
         let shards = self.shards(&plan);
         self.admit(&shards, template.access, &template.effects)?;
@@ -1164,14 +1172,14 @@ impl Session {
         let shards = self.shards(&plan);
         if self.transaction.kind == Kind::Explicit && world.database.shards.len() > 1 {
             return Err(ClientError::unsupported(
-                "DDL inside a transaction block",
+                "DDL inside a transaction block is not supported",
                 "Run it outside: each shard commits it by itself, in order.",
             )
             .into());
         }
         if self.transaction.kind == Kind::Implicit && self.batch.ran && world.database.shards.len() > 1 {
             return Err(ClientError::unsupported(
-                "DDL in a Query before the Sync of a pipeline",
+                "DDL in a Query before the Sync of a pipeline is not supported",
                 "Send a Sync before it: each shard commits it by itself, in order.",
             )
             .into());
@@ -1364,7 +1372,7 @@ fn constant(written: &str) -> Result<Constant, ClientError> {
         return plain(Some(inner.replace("''", "'")));
     }
     Err(ClientError::unsupported(
-        format_args!("EXECUTE with the argument {written}"),
+        format_args!("EXECUTE with the argument {written} is not supported"),
         "Write constants as arguments, or use Bind and Execute messages.",
     ))
 }

@@ -165,7 +165,7 @@ impl Session {
             Ok(mut statements) if statements.len() <= 1 => statements.pop().map(Rc::new),
             Ok(_) => {
                 let error = ClientError::unsupported(
-                    "several commands in one prepared statement",
+                    "several commands in one prepared statement are not supported",
                     "Prepare them one by one, or send them as a simple query.",
                 );
                 return Err(Box::pin(self.verified(error, &text, &types, &world)).await);
@@ -427,7 +427,7 @@ impl Session {
         let ids = portal.links.clone();
         if rows_max > 0 && ids.len() > 1 {
             return Err(ClientError::unsupported(
-                "a row limit on a portal that spans shards",
+                "a row limit on a portal that spans shards is not supported",
                 "Fetch all rows at once, or narrow the statement to one shard.",
             )
             .into());
@@ -477,7 +477,7 @@ impl Session {
             }
             Command::Execute { .. } => {
                 return Err(ClientError::unsupported(
-                    "EXECUTE in the extended protocol",
+                    "EXECUTE in the extended protocol is not supported",
                     "Bind and execute the statement itself, or send EXECUTE as a simple query.",
                 )
                 .into());

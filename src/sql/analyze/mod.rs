@@ -645,7 +645,7 @@ impl<'a> Analyzer<'a> {
         }
         self.in_answer = in_answer;
         self.setting_named = self.setting_named_by(select, &scope);
-        let (outputs, open, placed) = self.projection(&select.projection, &scope)?;
+        let (mut outputs, open, placed) = self.projection(&select.projection, &scope)?;
         self.setting_named = None;
         self.in_answer = false;
         match &select.distinct {
@@ -677,6 +677,12 @@ impl<'a> Analyzer<'a> {
                         self.output_expression(expression, &outputs, &scope)?;
                         if let Some(variable) = self.column(expression, &scope) {
                             columns.push(variable);
+                        }
+                    }
+                    if !plain {
+                        // Grouping sets show NULL for a column that has a value in every row.
+                        for output in &mut outputs {
+                            output.variables.fill(None);
                         }
                     }
                     grouped = Some(if plain { columns } else { Vec::new() });
