@@ -4,6 +4,7 @@
 //! the client flushes or syncs. Where a statement goes is known at Bind, so a Parse waits (`deferred`) for the message
 //! that needs it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -837,6 +838,12 @@ impl Session {
             }
             return Ok(None);
         }
+        // The types that the client gave are the catalog shard's numbers.
+        let theirs = match &link.type_oids {
+            Some(oids) => Some(types_on(oids, &prepared.types)?),
+            None => None,
+        };
+        let types = theirs.as_deref().unwrap_or(&prepared.types);
         if named && link.connection.take_doubt(number) {
             say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
             self.items.push(Item::Owed {
@@ -850,14 +857,14 @@ impl Session {
         self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });
         link.unsynced = true;
         if named {
-            frontend::parse(&mut link.out, say::statement_name(number).as_bytes(), text.as_bytes(), &prepared.types)
+            frontend::parse(&mut link.out, say::statement_name(number).as_bytes(), text.as_bytes(), types)
                 .map_err(fatal)?;
             if let Some(evicted) = link.connection.note_prepared(number) {
                 say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
                 self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: evicted });
             }
         } else {
-            frontend::parse(&mut link.out, b"", text.as_bytes(), &prepared.types).map_err(fatal)?;
+            frontend::parse(&mut link.out, b"", text.as_bytes(), types).map_err(fatal)?;
             link.connection.unnamed = number;
         }
         Ok(Some(item))
@@ -983,3 +990,32 @@ const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
+
+/// The numbers that a shard has for types, given those of the catalog shard; `oids` goes the other way.
+fn types_on(oids: &HashMap<u32, u32>, types: &[u32]) -> Result<Vec<u32>, ClientError> {
+    let translate = |known: &u32| match oids.iter().find(|(_, catalog)| *catalog == known) {
+        Some((shard, _)) => Ok(*shard),
+        // Another type has this number on the shard, and none has it on the catalog shard.
+        None if oids.contains_key(known) => Err(ClientError::unsupported(
+            format_args!("a parameter of type {known}, which no type of the catalog shard is, is not supported"),
+            "Look the type up again: pg_type is read on the catalog shard.",
+        )),
+        None => Ok(*known),
+    };
+    types.iter().map(translate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_numbered_as_the_shard_numbers_them() {
+        let oids = HashMap::from([(17_001, 17_000), (17_000, 16_999), (16_500, 17_001)]);
+        assert_eq!(
+            types_on(&oids, &[20, 17_000, 0, 16_999, 18_000, 17_001]),
+            Ok(vec![20, 17_001, 0, 17_000, 18_000, 16_500])
+        );
+        assert!(types_on(&oids, &[16_500]).is_err());
+    }
+}
