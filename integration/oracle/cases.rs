@@ -6,6 +6,7 @@ use super::rig::Rig;
 use super::rig::Tally;
 use super::rig::Verdict;
 use super::wire::How;
+use super::wire::Row;
 use super::wire::Value;
 
 /// Reads, by what is hard about them.
@@ -816,6 +817,31 @@ fn types_are_numbered_as_on_the_catalog_shard() {
             }
         }
     }
+    // In binary format an array or a row holds numbers: the catalog shard's, or none.
+    let (mut held, mut refused) = (0, 0);
+    for id in [1, 5, 9, 13, 17, 21] {
+        for how in [How::Unnamed, How::Named] {
+            for value in ["ARRAY[mood]", "m", "ROW(mood)", "ARRAY[m]"] {
+                let sql = format!("SELECT {value} FROM moods m WHERE id = {id}");
+                let answer = both.proxy.run(how, &sql, &[], true);
+                if let Some(error) = answer.error {
+                    assert_eq!(error.sqlstate, "0A000", "{sql}");
+                    assert_eq!(answer.rows, Vec::<Row>::new(), "{sql}");
+                    refused += 1;
+                } else {
+                    assert_eq!(answer.rows, rig.node(0).run(how, &sql, &[], true).rows, "{sql}");
+                    held += 1;
+                }
+            }
+            let sql = format!("UPDATE moods SET mood = mood WHERE id = {id} RETURNING ARRAY[mood]");
+            let answer = both.proxy.run(how, &sql, &[], true);
+            assert!(answer.error.is_none_or(|error| error.sqlstate == "0A000"), "{sql}");
+            // Enums hold no numbers, and what comes next is not disturbed.
+            let sql = format!("SELECT mood FROM moods WHERE id = {id}");
+            assert_eq!(both.proxy.run(how, &sql, &[], true).rows, both.plain.run(how, &sql, &[], true).rows, "{sql}");
+        }
+    }
+    assert!(held > 0 && refused > 0, "{held} and {refused}");
     // A client that gives the number back at Parse means the same type on every shard.
     let mood = rig.node(0).simple("SELECT 'mood'::regtype::oid::int8").rows;
     let mood = mood.first().and_then(|row| row.first().cloned().flatten()).expect("one row");

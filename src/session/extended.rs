@@ -321,6 +321,11 @@ impl Session {
         self.ready_links(&places, &prepared)?;
         let mut ids = SmallVec::new();
         let name = self.server_name(&prepared);
+        // Where types are numbered otherwise, what stands in binary values is looked at before they are sent.
+        let in_question = self.links.iter().any(|link| link.type_oids.is_some()) && {
+            let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+            (0..view.results.given()).any(|at| view.results.at(at) == Format::Binary)
+        };
         for at in &places {
             let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
             let whole = self.client.bytes(message.whole.clone());
@@ -330,8 +335,32 @@ impl Session {
             ids.push(link.id);
         }
         let depth = self.transaction.savepoints.len();
+        let described = in_question.then(|| portal_name.clone());
         self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth });
-        self.items.push(Item::Owed { expect: Expect::Bind, links: places, show: Show::Client, prepares: 0 });
+        self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
+        if let Some(portal) = described {
+            return Box::pin(self.describe_numbers(&portal, &places, access)).await;
+        }
+        Ok(())
+    }
+
+    /// Has servers describe a portal, for the flight to refuse what it cannot renumber. What writes waits for that.
+    async fn describe_numbers(&mut self, portal: &str, places: &[u8], access: plan::Access) -> Result<(), Trouble> {
+        for at in places {
+            let Some(link) = self.links.get_mut(usize::from(*at)).filter(|link| link.type_oids.is_some()) else {
+                continue;
+            };
+            say::about(&mut link.out, b'D', b'P', portal);
+            self.items.push(Item::Owed {
+                expect: Expect::DescribePortal,
+                links: SmallVec::from_slice(&[*at]),
+                show: Show::Nobody,
+                prepares: 0,
+            });
+        }
+        if access == plan::Access::Write {
+            self.fly_batch().await?;
+        }
         Ok(())
     }
 
@@ -840,7 +869,7 @@ impl Session {
         }
         // The types that the client gave are the catalog shard's numbers.
         let theirs = match &link.type_oids {
-            Some(oids) => Some(types_on(oids, &prepared.types)?),
+            Some(oids) => Some(types_on(&oids.known, &prepared.types)?),
             None => None,
         };
         let types = theirs.as_deref().unwrap_or(&prepared.types);
