@@ -232,6 +232,66 @@ async fn statements_run_where_the_proxy_says_they_do() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serializable_reads_go_to_the_primary() -> Outcome {
+    let cluster = Cluster::start(ClusterSpec { replicas: 1, ..ClusterSpec::default() }).await?;
+    for primary in cluster.primaries() {
+        let mut client = Client::connect(primary.port(), "demo", "shop").await?;
+        client.query("CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL)").await?;
+    }
+    let port = free_port()?;
+    let map = map_of(
+        &cluster,
+        port,
+        |_| true,
+        &format!("    groups: {{account: {{key: bigint, tables: {{accounts: id}}}}}}\n{USERS}"),
+    );
+    let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
+    let mut client = proxy.client().await?;
+    client.query("INSERT INTO accounts VALUES (1, 7)").await?;
+    let read = "SELECT pg_is_in_recovery(), balance FROM accounts WHERE id = 1";
+    let recovering = async |client: &mut Client| -> Outcome<bool> {
+        let rows = client.query(read).await?;
+        let row = rows.first().ok_or("no row")?;
+        assert_eq!(text(row, 1)?, "7");
+        Ok(text(row, 0)? == "t")
+    };
+    // A plain read and a read-only transaction are served by a replica, as soon as it has the row.
+    until("a read from a replica", async || recovering(&mut proxy.client().await?).await).await?;
+    until("a read-only transaction on a replica", async || {
+        let mut client = proxy.client().await?;
+        client.query("BEGIN READ ONLY").await?;
+        recovering(&mut client).await
+    })
+    .await?;
+    for begin in [
+        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE",
+        "BEGIN READ ONLY; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    ] {
+        let mut client = proxy.client().await?;
+        client.query(begin).await?;
+        assert!(!recovering(&mut client).await?, "{begin}");
+        client.query("COMMIT").await?;
+    }
+    for set in [
+        "SET default_transaction_isolation = 'serializable'",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    ] {
+        let mut client = proxy.client().await?;
+        client.query(set).await?;
+        assert!(!recovering(&mut client).await?, "{set}");
+        client.query("BEGIN READ ONLY").await?;
+        assert!(!recovering(&mut client).await?, "{set}, in a transaction");
+        client.query("COMMIT").await?;
+        client.query("RESET default_transaction_isolation").await?;
+        until("a read from a replica again", async || recovering(&mut client).await).await?;
+    }
+    proxy.stop().await?;
+    cluster.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() -> Outcome {
     const ROWS: i64 = 500;
     let cluster = Cluster::start(ClusterSpec { shards: 3, replicas: 0, ..ClusterSpec::default() }).await?;

@@ -6,6 +6,7 @@ use super::rig::Rig;
 use super::rig::Tally;
 use super::rig::Verdict;
 use super::wire::How;
+use super::wire::Row;
 use super::wire::Value;
 
 /// Reads, by what is hard about them.
@@ -65,6 +66,10 @@ const READS: &[(&str, &[&str])] = &[
             "SELECT * FROM users WHERE (id, 1) = (5, 1)",
             "SELECT * FROM users WHERE ROW(id, name) = ROW(5, 'name4')",
             "SELECT * FROM users WHERE (id) = (5)",
+            "SELECT * FROM (SELECT e.*, u.id FROM users u, jsonb_each_text('{\"5\":\"x\",\"6\":\"7\"}') e) d(k, v) WHERE v = '7'",
+            "SELECT * FROM (SELECT id FROM users UNION ALL SELECT 1.5::float8) d WHERE id = 9007199254740993",
+            "SELECT day FROM (SELECT day FROM days UNION ALL SELECT timestamptz '2024-01-01') d WHERE day = '2024-02-29 00:00+00'",
+            "SELECT (SELECT max(id) FROM jsonb_each_text('{\"a\":\"b\"}') e) FROM users",
             "SELECT * FROM users WHERE 5 = id",
             "SELECT * FROM users WHERE id OPERATOR(pg_catalog.=) 5",
             "SELECT * FROM users WHERE id = 5::float8",
@@ -645,6 +650,40 @@ const PREPARED: &[(&str, &[(u32, &str)])] = &[
     ),
 ];
 
+/// PREPARE and EXECUTE in SQL: what EXECUTE is given is assigned to the parameter's type.
+const EXECUTED: &[&str] = &[
+    "PREPARE number AS SELECT id FROM users WHERE id = $1",
+    "EXECUTE number(5)",
+    "EXECUTE number('5')",
+    "EXECUTE number(5.4)",
+    "EXECUTE number(5.5)",
+    "EXECUTE number(-5)",
+    "EXECUTE number(NULL)",
+    "PREPARE wide(numeric(3, 0)) AS SELECT id FROM users WHERE id = $1",
+    "EXECUTE wide(5.0)",
+    "EXECUTE wide(5.5)",
+    "PREPARE narrow(smallint) AS SELECT id FROM users WHERE id = $1",
+    "EXECUTE narrow(5.4)",
+    "EXECUTE narrow(70000)",
+    "PREPARE padded(char(3)) AS SELECT slug FROM pages WHERE slug = $1",
+    "EXECUTE padded('abc ')",
+    "EXECUTE padded('5 ')",
+    "PREPARE word(text) AS SELECT slug FROM pages WHERE slug = $1",
+    "EXECUTE word(05)",
+    "EXECUTE word(5.0)",
+    "PREPARE moment(timestamp) AS SELECT day FROM days WHERE day = $1",
+    "EXECUTE moment('2024-02-29 00:00')",
+    "EXECUTE moment('2024-02-29 10:00')",
+    "PREPARE those(numeric[]) AS SELECT id FROM users WHERE id = ANY ($1)",
+    "EXECUTE those('{5.0,6.5}')",
+    "PREPARE written AS INSERT INTO loose VALUES ($1, $2)",
+    "EXECUTE written(5.4, 200)",
+    "EXECUTE written(6.5, 200)",
+    "EXECUTE written('7', 200)",
+    "EXECUTE written(8, 200.4)",
+    "DEALLOCATE ALL",
+];
+
 /// A parameter in binary, where its type is one of those.
 pub(crate) fn binary(oid: u32, text: &str) -> Option<Vec<u8>> {
     Some(match oid {
@@ -744,6 +783,14 @@ fn known_traps_are_answered_right_or_refused() {
         rig.same_rows();
     }
     let mut tally = Tally::default();
+    for sql in EXECUTED {
+        let verdict = both.check(How::Simple, sql, &[], false, Order::Any);
+        tally.add(sql, verdict);
+    }
+    tally.print("EXECUTE");
+    mismatches.append(&mut tally.mismatches);
+    rig.same_rows();
+    let mut tally = Tally::default();
     try_prepared(&mut both, &mut tally);
     try_copies(&mut both, &mut tally);
     tally.print("parameters and COPY");
@@ -768,6 +815,45 @@ fn types_are_numbered_as_on_the_catalog_shard() {
             for oid in described.filter(|oid| **oid >= 16_384) {
                 assert!(numbers.contains(&oid.to_string()), "{sql}: {oid} is none of {numbers:?}");
             }
+        }
+    }
+    // In binary format an array or a row holds numbers: the catalog shard's, or none.
+    let (mut held, mut refused) = (0, 0);
+    for id in [1, 5, 9, 13, 17, 21] {
+        for how in [How::Unnamed, How::Named] {
+            for value in ["ARRAY[mood]", "m", "ROW(mood)", "ARRAY[m]"] {
+                let sql = format!("SELECT {value} FROM moods m WHERE id = {id}");
+                let answer = both.proxy.run(how, &sql, &[], true);
+                if let Some(error) = answer.error {
+                    assert_eq!(error.sqlstate, "0A000", "{sql}");
+                    assert_eq!(answer.rows, Vec::<Row>::new(), "{sql}");
+                    refused += 1;
+                } else {
+                    assert_eq!(answer.rows, rig.node(0).run(how, &sql, &[], true).rows, "{sql}");
+                    held += 1;
+                }
+            }
+            let sql = format!("UPDATE moods SET mood = mood WHERE id = {id} RETURNING ARRAY[mood]");
+            let answer = both.proxy.run(how, &sql, &[], true);
+            assert!(answer.error.is_none_or(|error| error.sqlstate == "0A000"), "{sql}");
+            // Enums hold no numbers, and what comes next is not disturbed.
+            let sql = format!("SELECT mood FROM moods WHERE id = {id}");
+            assert_eq!(both.proxy.run(how, &sql, &[], true).rows, both.plain.run(how, &sql, &[], true).rows, "{sql}");
+        }
+    }
+    assert!(held > 0 && refused > 0, "{held} and {refused}");
+    // A client that gives the number back at Parse means the same type on every shard.
+    let mood = rig.node(0).simple("SELECT 'mood'::regtype::oid::int8").rows;
+    let mood = mood.first().and_then(|row| row.first().cloned().flatten()).expect("one row");
+    let mood = String::from_utf8_lossy(&mood).parse().expect("a number");
+    for id in [1, 5, 9, 13, 17, 21] {
+        for how in [How::Unnamed, How::Named] {
+            let value = Value { oid: mood, binary: false, bytes: Some(b"sad".to_vec()) };
+            let sql = format!("SELECT id FROM moods WHERE id = {id} AND mood IS DISTINCT FROM $1");
+            let answer = both.proxy.run(how, &sql, std::slice::from_ref(&value), false);
+            assert_eq!(answer.error, None, "{sql}");
+            let plain = both.plain.simple(&sql.replace("$1", "'sad'"));
+            assert_eq!(answer.rows, plain.rows, "{sql}");
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::error::Code;
 use crate::exec::client::Client;
 use crate::exec::link::Link;
 use crate::exec::say;
+use crate::topology::TypeNumbers;
 
 /// Which answer is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -487,6 +488,19 @@ impl Answer<'_> {
                         }
                     }
                     b'T' | b'n' | b't' => {
+                        if kind == b'T'
+                            && let Some(link) = crew.links.get(link)
+                            && let Some(oids) = &link.type_oids
+                            && let Some(column) = unreadable_column(link.connection.bytes(range.clone()), oids)
+                        {
+                            return Err(Lost::Violation(ClientError::unsupported(
+                                format_args!(
+                                    "column \"{column}\" in binary format is not supported: its values hold type numbers \
+                                     that differ between shards"
+                                ),
+                                "Ask for it in text format, or cast it to text.",
+                            )));
+                        }
                         if shown && first {
                             if owing.len() > 1 && kind == b'T' {
                                 self.described =
@@ -496,7 +510,7 @@ impl Answer<'_> {
                                 Some(oids) if kind != b'n' => {
                                     run.settle(crew);
                                     let message = crew.links.get(link).map(|l| l.connection.bytes(range).to_vec());
-                                    crew.client.push(&renumbered(message.unwrap_or_default(), &oids));
+                                    crew.client.push(&renumbered(message.unwrap_or_default(), &oids.known));
                                 }
                                 _ => run.add(crew, link, range),
                             }
@@ -908,6 +922,23 @@ fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
         at += end + 19;
     }
     message
+}
+
+/// The first column in binary format whose values hold type numbers of the shard's own.
+fn unreadable_column(message: &[u8], oids: &TypeNumbers) -> Option<String> {
+    let count = u16::from_be_bytes(*message.get(5..)?.first_chunk::<2>()?);
+    let mut at = 7;
+    for _ in 0..count {
+        let rest = message.get(at..)?;
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let oid = u32::from_be_bytes(*rest.get(end + 7..)?.first_chunk::<4>()?);
+        let format = u16::from_be_bytes(*rest.get(end + 17..)?.first_chunk::<2>()?);
+        if format == 1 && oids.holds_oids(oid) {
+            return Some(String::from_utf8_lossy(rest.get(..end)?).into_owned());
+        }
+        at += end + 19;
+    }
+    None
 }
 
 /// Whether two RowDescriptions agree in everything a client decodes by: count, names, types, formats. Table numbers may

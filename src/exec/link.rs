@@ -1,6 +1,5 @@
 //! A server connection while a session holds it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::Connection;
@@ -10,6 +9,7 @@ use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::topology::Chosen;
 use crate::topology::Serving;
+use crate::topology::TypeNumbers;
 
 /// What a session holds of one server: the connection, and what it knows of its state.
 ///
@@ -58,8 +58,8 @@ pub struct Link {
     pub sent: usize,
     /// Counts as load on the node.
     pub load: Serving,
-    /// The shard's numbers of user-defined types → the catalog shard's, which clients know; `None`: they are the same.
-    pub type_oids: Option<Arc<HashMap<u32, u32>>>,
+    /// How the shard numbers user-defined types; `None`: as the catalog shard does, whose numbers clients know.
+    pub type_oids: Option<Arc<TypeNumbers>>,
     /// Which life of which node this is, where the shard has replicas: for the session's floor.
     pub chosen: Option<Chosen>,
 }

@@ -397,9 +397,10 @@ impl<'a> Compiler<'a> {
         writes: bool,
     ) -> Result<usize, ClientError> {
         let query = self.query;
-        let hint = match parts.first() {
+        // The table whose key is still to be named; with all of them named, other keys will not do.
+        let hint = match parts.iter().find(|part| !part.is_named()) {
             Some(part) => format!("{ONE_SHARD}, such as {}.{} = ….", part.table, part.key),
-            None => format!("{ONE_SHARD}."),
+            None => "The keys that it names may lie on several shards: ask for one of them in a statement.".to_owned(),
         };
         let refuse =
             |what: String| ClientError::unsupported(format!("{what} across shards is not supported"), hint.clone());
@@ -407,15 +408,22 @@ impl<'a> Compiler<'a> {
             return Err(refuse(what.to_owned()));
         }
         if let Some(write) = query.writes.first() {
-            return Err(refuse(
-                match write.kind {
-                    WriteKind::Insert => "INSERT",
-                    WriteKind::Update => "UPDATE",
-                    WriteKind::Delete => "DELETE",
-                    WriteKind::Merge => "MERGE",
+            let what = match write.kind {
+                WriteKind::Insert => "INSERT",
+                WriteKind::Update => "UPDATE",
+                WriteKind::Delete => "DELETE",
+                WriteKind::Merge => {
+                    return Err(ClientError::unsupported(
+                        "MERGE across shards is not supported",
+                        "Name the target's shard key by a constant in ON, and a sharded source's in a subquery: \
+                         USING (SELECT … WHERE key = …).",
+                    ));
                 }
-                .to_owned(),
-            ));
+            };
+            return Err(match &self.fixed {
+                Some((_, why)) => two_shards(what, why),
+                None => refuse(what.to_owned()),
+            });
         }
         if query.notes.locks || writes {
             return Err(refuse("locking rows (FOR UPDATE, FOR SHARE)".to_owned()));
@@ -425,6 +433,9 @@ impl<'a> Compiler<'a> {
                 query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
             refuse(what)
         })?;
+        if let Some((_, why)) = &self.fixed {
+            return Err(two_shards("a join", why));
+        }
         if let Some(what) = query.blocks.get(top).and_then(|it| it.obstacle.clone()) {
             return Err(refuse(what));
         }
@@ -439,10 +450,10 @@ impl<'a> Compiler<'a> {
             return Err(refuse(format!("system column \"{what}\"")));
         }
         if let Some(what) = &notes.user_type {
-            return Err(refuse(format!("a user-defined type in the answer (\"{what}\")")));
-        }
-        if let Some((_, why)) = &self.fixed {
-            return Err(refuse(format!("a join with what lives on one shard ({why})")));
+            return Err(ClientError::unsupported(
+                format!("a user-defined type in the answer (\"{what}\") across shards is not supported"),
+                format!("Cast columns of such a type to text. {hint}"),
+            ));
         }
         // A table whose row stands behind every row of the answer.
         let facts = query.facts_in(top);
@@ -581,7 +592,7 @@ impl<'a> Compiler<'a> {
             let width = match &write.rows {
                 Rows::Values(rows) => rows.first().map(Vec::len),
                 Rows::Folded { row, .. } => Some(row.len()),
-                Rows::Query { outputs, .. } => Some(outputs.len()),
+                Rows::Query { outputs, whole, .. } => whole.then_some(outputs.len()),
                 Rows::Defaults | Rows::None => None,
             };
             if let Some(width) = width.filter(|it| *it <= relation.columns.len()) {
@@ -628,7 +639,8 @@ impl<'a> Compiler<'a> {
             Rows::Folded { row, first, width } => {
                 InsertKeys::Folded { value: cell(row)?, first: *first, width: *width }
             }
-            Rows::Query { blocks, outputs } => match place.map(|place| outputs.get(place)) {
+            Rows::Query { whole: false, .. } if write.splice_at.is_some() => return Err(computed()),
+            Rows::Query { blocks, outputs, .. } => match place.map(|place| outputs.get(place)) {
                 None => InsertKeys::Rows(vec![self.default_key(&relation, &key)?]),
                 Some(None) => return Err(computed()),
                 Some(Some(output)) => match &output.value {
@@ -764,6 +776,14 @@ fn same_part(a: &Part, b: &Part) -> bool {
     a.group == b.group && a.column == b.column && a.conditions == b.conditions
 }
 
+/// What is on one shard beside sharded rows that may be elsewhere.
+fn two_shards(what: &str, why: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("{what} with what lives on one shard ({why}) across shards is not supported"),
+        "Ask for it in a statement of its own; a table that is joined often can be a reference table.",
+    )
+}
+
 fn refused_kind(kind: &str, name: &TableName) -> ClientError {
     ClientError::unsupported(format!("{kind} \"{name}\" is not supported"), "Use a plain or partitioned table.")
 }
@@ -855,6 +875,11 @@ impl Keys {
 }
 
 impl Part {
+    /// Whether the statement names values of its key.
+    fn is_named(&self) -> bool {
+        self.conditions.iter().any(|it| !matches!(it, KeyCondition::Range(..)))
+    }
+
     /// The shards that may hold rows that matter.
     pub(crate) fn shards(&self, values: &Values<'_>, database: &Database) -> ShardSet {
         narrowed(&self.conditions, self.group, self.column, values, database)

@@ -96,8 +96,20 @@ pub(crate) fn compile(
         }
         Utility::About(tables) => about(tables, world, names, false),
         Utility::Drop(tables) => about(tables, world, names, true),
-        Utility::Truncate(tables) => home(tables, world, names, "TRUNCATE of tables that are on several shards"),
-        Utility::Lock(tables) => home(tables, world, names, "LOCK of tables that are on several shards"),
+        Utility::Truncate(tables) => home(
+            tables,
+            world,
+            names,
+            "TRUNCATE of tables that are on several shards",
+            "Delete the rows of one shard key at a time, or truncate the table on every server directly.",
+        ),
+        Utility::Lock(tables) => home(
+            tables,
+            world,
+            names,
+            "LOCK of tables that are on several shards",
+            "Lock the rows of one shard key with SELECT … FOR UPDATE.",
+        ),
         Utility::Copy { table, direction, writes } => {
             if direction.is_none() {
                 return Err(ClientError::unsupported(
@@ -112,7 +124,12 @@ pub(crate) fn compile(
             {
                 return fixed(Plan::Any, "reference tables only");
             }
-            home(std::slice::from_ref(table), world, names, what)
+            let hint = if *writes {
+                "Use INSERT; on a reference table, copy into it on every server directly."
+            } else {
+                "Use COPY (SELECT … WHERE key = …) TO STDOUT, one shard key at a time."
+            };
+            home(std::slice::from_ref(table), world, names, what, hint)
         }
         Utility::CopyQuery { direction, .. } => {
             if direction.is_none() {
@@ -394,14 +411,17 @@ fn about(
 }
 
 /// For statements that only one shard can carry out.
-fn home(tables: &[Vec<Arc<str>>], world: &World, names: &Names<'_>, what: &str) -> Result<Compiled, ClientError> {
+fn home(
+    tables: &[Vec<Arc<str>>],
+    world: &World,
+    names: &Names<'_>,
+    what: &str,
+    hint: &str,
+) -> Result<Compiled, ClientError> {
     match about(tables, world, names, false)? {
         Compiled { route: Route::Fixed(Plan::One(shard), why), temporary } => {
             Ok(Compiled { route: Route::Fixed(Plan::One(shard), why), temporary })
         }
-        _ => Err(ClientError::unsupported(
-            format!("{what} is not supported"),
-            "Use statements that name one shard key each.",
-        )),
+        _ => Err(ClientError::unsupported(format!("{what} is not supported"), hint)),
     }
 }

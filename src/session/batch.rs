@@ -480,7 +480,7 @@ const NO_PORTAL: [&[u8; 5]; 4] = [b"08P01", b"26000", b"25P02", b"42P03"];
 
 fn not_in_pipeline(what: &str) -> Trouble {
     ClientError::unsupported(
-        format_args!("{what} in one pipeline without BEGIN"),
+        format_args!("{what} in one pipeline without BEGIN is not supported"),
         "Send a Sync between them, or BEGIN first.",
     )
     .into()

@@ -495,7 +495,7 @@ impl Session {
             "session_authorization" | "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
         ) {
             return Err(ClientError::unsupported(
-                format_args!("SET {name}"),
+                format_args!("SET {name} is not supported"),
                 "Use SET TRANSACTION for the open transaction; log in as the other user instead of changing the session's.",
             )
             .into());
@@ -619,7 +619,7 @@ impl Session {
         for (shard, set) in changed {
             if set.name.starts_with(settings::OWN) {
                 return Err(ClientError::unsupported(
-                    "set_config() of a setting under shardway.",
+                    "set_config() of a setting under shardway. is not supported",
                     "Use SET: these settings are the proxy's.",
                 )
                 .into());
@@ -995,7 +995,11 @@ impl Session {
             Ok(statements) => match <[Planned; 1]>::try_from(statements.into_vec()) {
                 Ok([planned]) => Rc::new(planned),
                 Err(_) => {
-                    return Err(ClientError::unsupported("PREPARE of this statement", "Prepare one statement.").into());
+                    return Err(ClientError::unsupported(
+                        "PREPARE of this statement is not supported",
+                        "Prepare one statement.",
+                    )
+                    .into());
                 }
             },
             Err(error) => return Err(self.verified(error, body, &[], &world).await),
@@ -1062,7 +1066,7 @@ impl Session {
         let prepared = self.prepared.get(name).cloned().ok_or_else(|| no_statement(name))?;
         if prepared.written_types.is_none() && !prepared.types.is_empty() {
             return Err(ClientError::unsupported(
-                "EXECUTE of a statement that was prepared by a Parse message with parameter types",
+                "EXECUTE of a statement that was prepared by a Parse message with parameter types is not supported",
                 "Execute it by Bind and Execute messages, or PREPARE it in SQL.",
             )
             .into());
@@ -1072,17 +1076,28 @@ impl Session {
             reply::empty_query(self.client.out());
             return Ok(());
         };
-        let values: Vec<Option<String>> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
-        let values: Vec<Parameter<'_>> = values
+        let constants: Vec<Constant> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
+        let mut types = prepared.types.to_vec();
+        types.resize(types.len().max(constants.len()), 0);
+        for (oid, constant) in types.iter_mut().zip(&constants) {
+            if constant.converted && *oid != NUMERIC {
+                *oid = NOT_KNOWN;
+            }
+        }
+        let values: Vec<Parameter<'_>> = constants
             .iter()
-            .map(|value| Parameter { binary: false, bytes: value.as_deref().map(str::as_bytes) })
+            .map(|it| Parameter { binary: false, bytes: it.text.as_deref().map(str::as_bytes) })
             .collect();
-        let parameters = Parameters { types: &prepared.types, values: &values };
+        let parameters = Parameters { types: &types, values: &values };
         let plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
         let template = &planned.template;
         self.fit_for(&template.command)?;
         if template.command != Command::Data {
-            return Err(ClientError::unsupported("EXECUTE of a command of the session", "Say it directly.").into());
+            return Err(ClientError::unsupported(
+                "EXECUTE of a command of the session is not supported",
+                "Say it directly.",
+            )
+            .into());
         }
         let shards = self.shards(&plan);
         self.admit(&shards, template.access, &template.effects)?;
@@ -1157,14 +1172,14 @@ impl Session {
         let shards = self.shards(&plan);
         if self.transaction.kind == Kind::Explicit && world.database.shards.len() > 1 {
             return Err(ClientError::unsupported(
-                "DDL inside a transaction block",
+                "DDL inside a transaction block is not supported",
                 "Run it outside: each shard commits it by itself, in order.",
             )
             .into());
         }
         if self.transaction.kind == Kind::Implicit && self.batch.ran && world.database.shards.len() > 1 {
             return Err(ClientError::unsupported(
-                "DDL in a Query before the Sync of a pipeline",
+                "DDL in a Query before the Sync of a pipeline is not supported",
                 "Send a Sync before it: each shard commits it by itself, in order.",
             )
             .into());
@@ -1317,41 +1332,68 @@ fn default_of(name: &str) -> &'static str {
     }
 }
 
-/// A constant as SQL writes it → the text of its value; `None`: NULL.
-fn constant(written: &str) -> Result<Option<String>, ClientError> {
+/// One argument of EXECUTE.
+#[derive(Debug, PartialEq, Eq)]
+struct Constant {
+    /// Its text; `None`: NULL.
+    text: Option<String>,
+    /// The server makes a number of it, which it then assigns to the parameter's type: the text is not what arrives.
+    converted: bool,
+}
+
+/// The OID of numeric.
+const NUMERIC: u32 = 1700;
+/// The OID of "any", of which no parameter is: values of it are not computed.
+const NOT_KNOWN: u32 = 2276;
+
+/// A constant as SQL writes it → the text of its value.
+fn constant(written: &str) -> Result<Constant, ClientError> {
+    let plain = |text: Option<String>| Ok(Constant { text, converted: false });
     let written = written.trim();
     let digits = written.trim_start_matches(['-', '+']).trim_start();
     let number = !digits.is_empty()
         && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
         && digits.chars().any(|c| c.is_ascii_digit());
     if number {
-        return Ok(Some(written.replace(' ', "")));
+        let text = written.replace(' ', "");
+        // An integer in its usual spelling is the same text in every type.
+        let converted = text.parse::<i64>().map_or(true, |it| it.to_string() != text);
+        return Ok(Constant { text: Some(text), converted });
     }
     if written.eq_ignore_ascii_case("null") {
-        return Ok(None);
+        return plain(None);
     }
     if written.eq_ignore_ascii_case("true") || written.eq_ignore_ascii_case("false") {
-        return Ok(Some(written.to_ascii_lowercase()));
+        return plain(Some(written.to_ascii_lowercase()));
     }
     if let Some(inner) = written.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''))
         && !inner.replace("''", "").contains('\'')
     {
-        return Ok(Some(inner.replace("''", "'")));
+        return plain(Some(inner.replace("''", "'")));
     }
     Err(ClientError::unsupported(
-        format_args!("EXECUTE with the argument {written}"),
+        format_args!("EXECUTE with the argument {written} is not supported"),
         "Write constants as arguments, or use Bind and Execute messages.",
     ))
 }
 
-/// The types of `(int, text)`; 0 for a name that is not one of the shard keys' types.
+/// The types of `(int, text)`; [`NOT_KNOWN`] for a name that is not one of the shard keys' types.
 fn type_oids(written: &str) -> Vec<u32> {
-    written
-        .trim()
-        .trim_start_matches('(')
-        .trim_end_matches(')')
-        .split(',')
+    let written = written.trim();
+    let inner = written.strip_prefix('(').and_then(|it| it.strip_suffix(')')).unwrap_or(written);
+    let mut depth = 0_i32;
+    inner
+        .split(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            c == ',' && depth == 0
+        })
+        // A parameter's type has no modifier: the server ignores it.
+        .map(|name| match name.trim().strip_suffix(')').and_then(|it| it.split_once('(')) {
+            Some((name, modifier)) if !modifier.contains(['(', ')']) => name,
+            _ => name,
+        })
         .map(|name| match name.trim().to_ascii_lowercase().as_str() {
+            "unknown" => 0,
             "bigint" | "int8" => 20,
             "integer" | "int" | "int4" => 23,
             "smallint" | "int2" => 21,
@@ -1364,7 +1406,11 @@ fn type_oids(written: &str) -> Vec<u32> {
             "numeric" | "decimal" => 1700,
             "double precision" | "float8" => 701,
             "real" | "float4" => 700,
-            _ => 0,
+            "bigint[]" | "int8[]" => 1016,
+            "integer[]" | "int[]" | "int4[]" => 1007,
+            "text[]" => 1009,
+            "uuid[]" => 2951,
+            _ => NOT_KNOWN,
         })
         .collect()
 }
@@ -1414,12 +1460,28 @@ mod tests {
 
     #[test]
     fn arguments_of_execute_are_read_as_constants_or_refused() {
-        assert_eq!(constant("5"), Ok(Some("5".into())));
-        assert_eq!(constant(" - 5.5 "), Ok(Some("-5.5".into())));
-        assert_eq!(constant("'it''s'"), Ok(Some("it's".into())));
-        assert_eq!(constant("NULL"), Ok(None));
+        let same = |text: &str| Ok(Constant { text: Some(text.into()), converted: false });
+        let converted = |text: &str| Ok(Constant { text: Some(text.into()), converted: true });
+        assert_eq!(constant("5"), same("5"));
+        assert_eq!(constant("- 5"), same("-5"));
+        assert_eq!(constant(" - 5.5 "), converted("-5.5"));
+        assert_eq!(constant("05"), converted("05"));
+        assert_eq!(constant("-0"), converted("-0"));
+        assert_eq!(constant("99999999999999999999"), converted("99999999999999999999"));
+        assert_eq!(constant("'it''s'"), same("it's"));
+        assert_eq!(constant("NULL"), Ok(Constant { text: None, converted: false }));
         assert!(constant("1 + 1").is_err());
         assert!(constant("'a' || 'b'").is_err());
+    }
+
+    #[test]
+    fn types_of_prepare_are_known_or_not() {
+        assert_eq!(type_oids("(bigint, text)"), [20, 25]);
+        assert_eq!(type_oids("(numeric(5, 2), VARCHAR(3), int[])"), [1700, 1043, 1007]);
+        assert_eq!(
+            type_oids("(char(3), bpchar, unknown, timestamp(3) with time zone)"),
+            [NOT_KNOWN, NOT_KNOWN, 0, NOT_KNOWN]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the client flushes or syncs. Where a statement goes is known at Bind, so a Parse waits (`deferred`) for the message
 //! that needs it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -168,7 +169,7 @@ impl Session {
             Ok(mut statements) if statements.len() <= 1 => statements.pop().map(Rc::new),
             Ok(_) => {
                 let error = ClientError::unsupported(
-                    "several commands in one prepared statement",
+                    "several commands in one prepared statement are not supported",
                     "Prepare them one by one, or send them as a simple query.",
                 );
                 return Err(Box::pin(self.verified(error, &text, &types, &world)).await);
@@ -323,6 +324,11 @@ impl Session {
         self.ready_links(&places, &prepared)?;
         let mut ids = SmallVec::new();
         let name = self.server_name(&prepared);
+        // Where types are numbered otherwise, what stands in binary values is looked at before they are sent.
+        let in_question = self.links.iter().any(|link| link.type_oids.is_some()) && {
+            let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+            (0..view.results.given()).any(|at| view.results.at(at) == Format::Binary)
+        };
         for at in &places {
             let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
             let whole = self.client.bytes(message.whole.clone());
@@ -332,8 +338,32 @@ impl Session {
             ids.push(link.id);
         }
         let depth = self.transaction.savepoints.len();
+        let described = in_question.then(|| portal_name.clone());
         self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth });
-        self.items.push(Item::Owed { expect: Expect::Bind, links: places, show: Show::Client, prepares: 0 });
+        self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
+        if let Some(portal) = described {
+            return Box::pin(self.describe_numbers(&portal, &places, access)).await;
+        }
+        Ok(())
+    }
+
+    /// Has servers describe a portal, for the flight to refuse what it cannot renumber. What writes waits for that.
+    async fn describe_numbers(&mut self, portal: &str, places: &[u8], access: plan::Access) -> Result<(), Trouble> {
+        for at in places {
+            let Some(link) = self.links.get_mut(usize::from(*at)).filter(|link| link.type_oids.is_some()) else {
+                continue;
+            };
+            say::about(&mut link.out, b'D', b'P', portal);
+            self.items.push(Item::Owed {
+                expect: Expect::DescribePortal,
+                links: SmallVec::from_slice(&[*at]),
+                show: Show::Nobody,
+                prepares: 0,
+            });
+        }
+        if access == plan::Access::Write {
+            self.fly_batch().await?;
+        }
         Ok(())
     }
 
@@ -441,7 +471,7 @@ impl Session {
         let ids = portal.links.clone();
         if rows_max > 0 && ids.len() > 1 {
             return Err(ClientError::unsupported(
-                "a row limit on a portal that spans shards",
+                "a row limit on a portal that spans shards is not supported",
                 "Fetch all rows at once, or narrow the statement to one shard.",
             )
             .into());
@@ -491,7 +521,7 @@ impl Session {
             }
             Command::Execute { .. } => {
                 return Err(ClientError::unsupported(
-                    "EXECUTE in the extended protocol",
+                    "EXECUTE in the extended protocol is not supported",
                     "Bind and execute the statement itself, or send EXECUTE as a simple query.",
                 )
                 .into());
@@ -851,6 +881,12 @@ impl Session {
             }
             return Ok(None);
         }
+        // The types that the client gave are the catalog shard's numbers.
+        let theirs = match &link.type_oids {
+            Some(oids) => Some(types_on(&oids.known, &prepared.types)?),
+            None => None,
+        };
+        let types = theirs.as_deref().unwrap_or(&prepared.types);
         if named && link.connection.take_doubt(number) {
             say::about(&mut link.out, b'C', b'S', &say::statement_name(number));
             self.items.push(Item::Owed {
@@ -864,14 +900,14 @@ impl Session {
         self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show, prepares: number });
         link.unsynced = true;
         if named {
-            frontend::parse(&mut link.out, say::statement_name(number).as_bytes(), text.as_bytes(), &prepared.types)
+            frontend::parse(&mut link.out, say::statement_name(number).as_bytes(), text.as_bytes(), types)
                 .map_err(fatal)?;
             if let Some(evicted) = link.connection.note_prepared(number) {
                 say::about(&mut link.out, b'C', b'S', &say::statement_name(evicted));
                 self.items.push(Item::Owed { expect: Expect::Close, links, show: Show::Nobody, prepares: evicted });
             }
         } else {
-            frontend::parse(&mut link.out, b"", text.as_bytes(), &prepared.types).map_err(fatal)?;
+            frontend::parse(&mut link.out, b"", text.as_bytes(), types).map_err(fatal)?;
             link.connection.unnamed = number;
         }
         Ok(Some(item))
@@ -997,3 +1033,32 @@ const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
+
+/// The numbers that a shard has for types, given those of the catalog shard; `oids` goes the other way.
+fn types_on(oids: &HashMap<u32, u32>, types: &[u32]) -> Result<Vec<u32>, ClientError> {
+    let translate = |known: &u32| match oids.iter().find(|(_, catalog)| *catalog == known) {
+        Some((shard, _)) => Ok(*shard),
+        // Another type has this number on the shard, and none has it on the catalog shard.
+        None if oids.contains_key(known) => Err(ClientError::unsupported(
+            format_args!("a parameter of type {known}, which no type of the catalog shard is, is not supported"),
+            "Look the type up again: pg_type is read on the catalog shard.",
+        )),
+        None => Ok(*known),
+    };
+    types.iter().map(translate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_numbered_as_the_shard_numbers_them() {
+        let oids = HashMap::from([(17_001, 17_000), (17_000, 16_999), (16_500, 17_001)]);
+        assert_eq!(
+            types_on(&oids, &[20, 17_000, 0, 16_999, 18_000, 17_001]),
+            Ok(vec![20, 17_001, 0, 17_000, 18_000, 16_500])
+        );
+        assert!(types_on(&oids, &[16_500]).is_err());
+    }
+}

@@ -354,6 +354,8 @@ pub enum Rows {
         blocks: Vec<BlockId>,
         /// Per output column, per arm.
         outputs: Vec<Output>,
+        /// There are no others: where `*` hides some, those from there on are left out.
+        whole: bool,
     },
 }
 

@@ -43,6 +43,7 @@ pub use choose::ReadDemand;
 pub use freshness::Lsn;
 pub use health::Health;
 pub use roles::Role;
+pub use schema_reader::TypeNumbers;
 pub use schema_watch::SchemaHandle;
 pub use schema_watch::SchemaState;
 pub use shard::NodeState;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -75,6 +76,42 @@ pub async fn read(connection: &mut PgConnection) -> Result<Catalog, ControlError
         text: "the schema changes faster than it can be read".to_owned(),
         sqlstate: None,
     }))
+}
+
+/// How a shard numbers types otherwise than the catalog shard.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TypeNumbers {
+    /// For every type whose OID is another: the shard's → the catalog shard's.
+    pub known: HashMap<u32, u32>,
+    /// The shard's arrays and composites of such types: values of them hold the shard's OIDs in binary format.
+    holders: HashSet<u32>,
+}
+
+/// `record` and `record[]`: their values hold the OIDs of whatever is in them.
+const RECORDS: [u32; 2] = [2249, 2287];
+
+impl TypeNumbers {
+    /// Compares two shards; `None`: they number all types alike.
+    #[must_use]
+    pub fn compare(canonical: &Catalog, shard: &Catalog) -> Option<Self> {
+        let known = type_oids(canonical, shard)?;
+        // What is neither of these is an array, a composite or a table's row.
+        let plain: HashSet<u32> =
+            shard.schema.user_types.values().filter(|it| !matches!(it.kind, 'c' | 'p')).map(|it| it.oid).collect();
+        let holds = |(name, oid): &(&String, &u32)| {
+            let element = name.strip_suffix("[]").and_then(|it| shard.types.get(it));
+            let differs = known.contains_key(oid) || element.is_some_and(|it| known.contains_key(it));
+            !plain.contains(oid) && (differs || element.is_none_or(|it| !plain.contains(it)))
+        };
+        let holders = shard.types.iter().filter(holds).map(|(_, oid)| *oid).collect();
+        Some(Self { known, holders })
+    }
+
+    /// Whether values of a type, by the shard's OID, hold OIDs in binary format.
+    #[must_use]
+    pub fn holds_oids(&self, oid: u32) -> bool {
+        RECORDS.contains(&oid) || self.holders.contains(&oid)
+    }
 }
 
 /// For every type of the shard whose OID is another on the catalog shard: the shard's → the catalog shard's.

@@ -27,6 +27,7 @@ use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::ident::TableName;
 use crate::schema::Schema;
+use crate::topology::schema_reader::TypeNumbers;
 
 /// What the catalogs of all shards say together.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ pub struct SchemaState {
     /// Of the catalog shard. `None`: never read yet; nothing may be planned then.
     pub schema: Option<Arc<Schema>>,
     /// Per shard, in the map's order: its type OIDs → the catalog shard's. `None`: identical, or not read yet.
-    pub type_oids: Vec<Option<Arc<HashMap<u32, u32>>>>,
+    pub type_oids: Vec<Option<Arc<TypeNumbers>>>,
     /// What is wrong between the map and the shards, or among the shards.
     pub findings: Vec<Finding>,
     /// Tables on which statements are refused, and why.
@@ -113,9 +114,9 @@ impl SchemaHandle {
         self.state.load().schema.as_ref().is_none_or(|now| Arc::ptr_eq(now, schema))
     }
 
-    /// A shard's numbers of user-defined types → the catalog shard's; `None`: they are the same.
+    /// How a shard numbers user-defined types; `None`: as the catalog shard does.
     #[must_use]
-    pub fn type_oids(&self, shard: ShardId) -> Option<Arc<HashMap<u32, u32>>> {
+    pub fn type_oids(&self, shard: ShardId) -> Option<Arc<TypeNumbers>> {
         self.state.load().type_oids.get(shard.index()).cloned().flatten()
     }
 
@@ -215,7 +216,7 @@ impl SchemaState {
         let canonical = catalogs.get(database.catalog.index()).cloned().flatten();
         let oids = |it: &Option<Arc<Catalog>>| {
             let (canonical, shard) = (canonical.as_ref()?, it.as_ref()?);
-            schema_reader::type_oids(canonical, shard).map(Arc::new)
+            TypeNumbers::compare(canonical, shard).map(Arc::new)
         };
         let schemas: Vec<_> = catalogs.iter().map(|it| it.as_ref().map(|it| it.schema.as_ref())).collect();
         let findings = fit::compare(database, &schemas);

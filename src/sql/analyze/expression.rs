@@ -46,7 +46,14 @@ impl Analyzer<'_> {
             Expr::CompoundFieldAccess { root, access_chain } => {
                 for access in access_chain {
                     match access {
-                        ast::AccessExpr::Dot(Expr::Identifier(_)) => {}
+                        // `(row).f` is a column, or a call of f(row).
+                        ast::AccessExpr::Dot(Expr::Identifier(name)) => {
+                            let parts: [Arc<str>; 1] = [name.value.as_str().into()];
+                            let candidates = self.names.user_functions(&parts);
+                            if candidates.iter().any(|it| !self.names.safe_functions.contains(it)) {
+                                self.unreviewed(format!("function {}", name.value))?;
+                            }
+                        }
                         ast::AccessExpr::Dot(_) => return Err(unreadable("SQL")),
                         ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => self.expression(index, scope)?,
                         ast::AccessExpr::Subscript(ast::Subscript::Slice { lower_bound, upper_bound, stride }) => {
@@ -71,19 +78,23 @@ impl Analyzer<'_> {
                 return Ok(Some(left));
             }
             Expr::IsJson { expr, .. } | Expr::IsNormalized { expr, .. } => return Ok(Some(expr)),
-            Expr::InList { expr, list, .. } => {
-                self.operator("=")?;
+            Expr::InList { expr, list, negated } => {
+                self.operator(if *negated { "<>" } else { "=" })?;
                 self.each(list, scope)?;
                 return Ok(Some(expr));
             }
-            Expr::InSubquery { expr, subquery, .. } => {
+            Expr::InSubquery { expr, subquery, negated } => {
                 self.operator("=")?;
+                if *negated {
+                    self.operator("<>")?;
+                }
                 self.subquery(subquery, scope)?;
                 return Ok(Some(expr));
             }
             Expr::Between { expr, low, high, .. } => {
-                self.operator("<=")?;
-                self.operator(">=")?;
+                for symbol in ["<", "<=", ">", ">="] {
+                    self.operator(symbol)?;
+                }
                 self.expression(low, scope)?;
                 self.expression(high, scope)?;
                 return Ok(Some(expr));
@@ -96,7 +107,14 @@ impl Analyzer<'_> {
             Expr::Like { expr, pattern, escape_char, any: false, .. }
             | Expr::ILike { expr, pattern, escape_char, any: false, .. }
             | Expr::SimilarTo { expr, pattern, escape_char, .. } => {
-                self.operator("~~")?;
+                self.operator(match expression {
+                    Expr::Like { negated: false, .. } => "~~",
+                    Expr::Like { .. } => "!~~",
+                    Expr::ILike { negated: false, .. } => "~~*",
+                    Expr::ILike { .. } => "!~~*",
+                    Expr::SimilarTo { negated: false, .. } => "~",
+                    _ => "!~",
+                })?;
                 self.expression(pattern, scope)?;
                 self.each(escape_char.iter().map(|it| &**it), scope)?;
                 return Ok(Some(expr));
@@ -326,6 +344,7 @@ impl Analyzer<'_> {
         let parts = parts(&function.name)?;
         let name = parts.last().cloned().unwrap_or_else(|| "".into());
         let before = self.nearest.take();
+        let vague_before = std::mem::take(&mut self.vague);
         match &function.args {
             ast::FunctionArguments::None => self.call(&parts, &[], scope)?,
             ast::FunctionArguments::Subquery(query) => {
@@ -349,6 +368,8 @@ impl Analyzer<'_> {
         self.each(function.within_group.iter().map(|it| &it.expr), scope)?;
         self.each(function.filter.iter().map(|it| &**it), scope)?;
         let arguments = self.nearest;
+        let vague = self.vague;
+        self.vague |= vague_before;
         self.nearest = match (before, arguments) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -364,11 +385,15 @@ impl Analyzer<'_> {
         } else if self.is_aggregate(&parts) {
             // An aggregate belongs to the query that its nearest column stands in.
             let mut owner = Some(scope);
+            let mut marked = vec![scope.block];
             for _ in 0..arguments.unwrap_or(0) {
                 owner = owner.and_then(|it| it.parent);
             }
-            let mut marked = vec![scope.block];
             marked.extend(owner.map(|it| it.block));
+            while let Some(it) = owner.filter(|_| vague) {
+                marked.push(it.block);
+                owner = it.parent;
+            }
             for block in marked {
                 if let Some(it) = self.query.blocks.get_mut(block) {
                     it.aggregated = true;

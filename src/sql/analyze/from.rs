@@ -58,6 +58,8 @@ pub(crate) struct ItemColumn {
     deterministic: bool,
 }
 
+const TSVECTOR: u32 = 3614;
+
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 
 /// What an outer join is, seen from the left.
@@ -138,7 +140,16 @@ impl Analyzer<'_> {
         {
             on.push(condition);
         }
+        let alike = match (left, right) {
+            (Resolved::Variable(a), Resolved::Variable(b)) => {
+                let (a, b) = (self.query.variables.get(a), self.query.variables.get(b));
+                a.zip(b).is_some_and(|(a, b)| a.oid == b.oid || family(a.oid) == family(b.oid))
+            }
+            _ => false,
+        };
         let merged = match kind {
+            // The column has the common type of both, in which other values may be equal than in one of them.
+            _ if !alike => Resolved::Opaque,
             Kind::Inner if matches!(left, Resolved::Variable(_)) => left,
             Kind::Inner | Kind::Right => right,
             Kind::Left => left,
@@ -215,11 +226,13 @@ impl Analyzer<'_> {
                 self.function_in_from(name, args, alias.as_ref(), *with_ordinality, scope)
             }
             ast::TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+                let mut several = array_exprs.len() > 1;
                 for expression in array_exprs {
                     self.expression(expression, scope)?;
+                    several |= !self.plain_array(expression, scope);
                 }
                 let name = "unnest".into();
-                self.rows_item(name, alias.as_ref(), *with_ordinality, array_exprs.len() > 1, scope)
+                self.rows_item(name, alias.as_ref(), *with_ordinality, several, scope)
             }
             ast::TableFactor::Derived { lateral, subquery, alias, sample: None } => {
                 let name: Arc<str> = alias.as_ref().map_or("", |it| it.name.value.as_str()).into();
@@ -275,6 +288,27 @@ impl Analyzer<'_> {
         self.rows_item(name, alias, ordinality, several, scope)
     }
 
+    /// Whether the elements of an array have no columns of their own, so that `unnest` gives one column.
+    fn plain_array(&mut self, expression: &ast::Expr, scope: &Scope<'_, '_>) -> bool {
+        match expression {
+            ast::Expr::Nested(inner) => self.plain_array(inner, scope),
+            ast::Expr::Array(array) => array.elem.iter().all(|it| self.value(it).is_some()),
+            ast::Expr::Cast {
+                data_type:
+                    ast::DataType::Array(
+                        ast::ArrayElemTypeDef::SquareBracket(element, _) | ast::ArrayElemTypeDef::Qualified(element, _),
+                    ),
+                ..
+            } => !matches!(**element, ast::DataType::Custom(..)),
+            ast::Expr::Value(_) => true,
+            other => self
+                .column(other, scope)
+                .and_then(|it| self.query.variables.get(it))
+                // An array of a built-in type; a tsvector gives three columns.
+                .is_some_and(|it| (1..16_384).contains(&it.oid) && it.oid != TSVECTOR),
+        }
+    }
+
     fn rows_item(
         &mut self,
         name: Arc<str>,
@@ -299,7 +333,8 @@ impl Analyzer<'_> {
         if ordinality {
             columns.push(opaque_column("ordinality"));
         }
-        item.open = several && named.is_empty();
+        // `AS t(a, b)` renames the first columns; with types it says which there are.
+        item.open = several && named.iter().all(|it| it.data_type.is_none());
         item.columns = Rc::new(columns);
         scope.items.push(item);
         Ok(self.node(Node::Leaf(leaf)))
@@ -413,6 +448,9 @@ impl Analyzer<'_> {
             // The recursive arm sees rows of its own making: nothing may be pushed into it.
             answer.inward.fill(false);
         }
+        if !cte.columns.is_empty() {
+            answer.keep_placed();
+        }
         for (output, name) in answer.outputs.iter_mut().zip(&cte.columns) {
             output.name = Some(name.clone());
         }
@@ -453,6 +491,10 @@ impl Analyzer<'_> {
         self.text = text;
         self.names = names;
         let mut answer = answer?;
+        answer.keep_placed();
+        while answer.outputs.len() < relation.columns.len() {
+            answer.outputs.push(Output::default());
+        }
         for (output, column) in answer.outputs.iter_mut().zip(&relation.columns) {
             output.name = Some(column.name.clone());
         }
@@ -469,7 +511,8 @@ impl Analyzer<'_> {
         shown: Arc<str>,
         alias: Option<&ast::TableAlias>,
     ) -> Item {
-        if let Some(alias) = alias {
+        if let Some(alias) = alias.filter(|it| !it.columns.is_empty()) {
+            answer.keep_placed();
             for (output, column) in answer.outputs.iter_mut().zip(&alias.columns) {
                 output.name = Some(column.name.value.as_str().into());
             }
@@ -598,6 +641,11 @@ impl Analyzer<'_> {
                 }
                 match self.among(name, &it.items) {
                     Resolved::Missing => {}
+                    Resolved::Opaque if !it.items.iter().any(|item| item.columns.iter().any(|at| at.name == *name)) => {
+                        // It may as well be a column further out.
+                        self.vague |= it.parent.is_some();
+                        return (Resolved::Opaque, level);
+                    }
                     resolved => return (resolved, level),
                 }
                 if SYSTEM_COLUMNS.contains(&&**name) && it.items.iter().any(|item| item.stored) {

@@ -69,6 +69,8 @@ pub(crate) struct Analyzer<'a> {
     lenient: bool,
     /// How many blocks up the nearest column of the current aggregate's arguments stands.
     nearest: Option<usize>,
+    /// An argument of the current aggregate is a column that may stand further up than `nearest` says.
+    vague: bool,
     /// The rows that the lexer folded: first literal, width.
     repeat: Option<(u32, u32)>,
     /// ON CONFLICT with something that the parser cannot read.
@@ -128,8 +130,21 @@ pub(crate) struct Answer {
     inward: Vec<bool>,
     /// More columns than `outputs` may exist.
     open: bool,
+    /// So many outputs from the left stand where they stand in `outputs`; behind them `*` may hide further columns.
+    placed: usize,
     /// A set operation: no single row inside stands behind a row outside.
     many: bool,
+}
+
+impl Answer {
+    /// Forgets the outputs whose places are not known, before places matter.
+    fn keep_placed(&mut self) {
+        if self.placed < self.outputs.len() {
+            self.outputs.truncate(self.placed);
+            self.inward.truncate(self.placed);
+            self.open = true;
+        }
+    }
 }
 
 pub(crate) type Outcome<T> = Result<T, ClientError>;
@@ -158,6 +173,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         expansions: 0,
         lenient: false,
         nearest: None,
+        vague: false,
         repeat: input.repeat,
         conflict_removed: input.conflict_removed,
         overriding: input.overriding,
@@ -477,8 +493,14 @@ impl<'a> Analyzer<'a> {
                         ..Output::default()
                     })
                     .collect();
-                let mut answer =
-                    Answer { blocks: vec![block], outputs, inward: vec![false; width], open: false, many: false };
+                let mut answer = Answer {
+                    blocks: vec![block],
+                    outputs,
+                    inward: vec![false; width],
+                    open: false,
+                    placed: width,
+                    many: false,
+                };
                 self.outer_order(order, &mut answer, parent, ctes)?;
                 Ok(answer)
             }
@@ -493,7 +515,7 @@ impl<'a> Analyzer<'a> {
                 };
                 let outputs = self.write(it, parent, ctes, parent_block)?;
                 let inward = vec![false; outputs.len()];
-                Ok(Answer { blocks: Vec::new(), outputs, inward, open: true, many: true })
+                Ok(Answer { blocks: Vec::new(), outputs, inward, open: true, placed: 0, many: true })
             }
             ast::SetExpr::Table(_) => Err(unreadable("TABLE")),
         }
@@ -526,10 +548,15 @@ impl<'a> Analyzer<'a> {
         arms.push(spine);
         let mut all: Option<Answer> = None;
         for arm in arms.into_iter().rev() {
-            let answer = self.set_expression(arm, None, parent, ctes, parent_block, host)?;
+            let mut answer = self.set_expression(arm, None, parent, ctes, parent_block, host)?;
+            answer.keep_placed();
             match &mut all {
                 None => all = Some(Answer { many: true, ..answer }),
                 Some(all) => {
+                    if answer.open || all.open {
+                        all.placed = all.placed.min(answer.placed);
+                        all.keep_placed();
+                    }
                     let before = all.blocks.len();
                     all.blocks.extend(&answer.blocks);
                     all.open |= answer.open;
@@ -540,11 +567,13 @@ impl<'a> Analyzer<'a> {
                         output.variables.extend(found);
                         output.variables.resize(all.blocks.len(), None);
                         output.value = None;
-                        if other.is_none_or(|it| it.oid != output.oid) {
+                        // Arms of several types are brought to a common one, in which other values may be equal.
+                        let alike = other.is_some_and(|it| it.oid == output.oid);
+                        if !alike {
                             output.oid = 0;
                         }
                         if let Some(inward) = all.inward.get_mut(place) {
-                            *inward &= answer.inward.get(place).copied().unwrap_or(false);
+                            *inward &= alike && answer.inward.get(place).copied().unwrap_or(false);
                         }
                     }
                 }
@@ -616,7 +645,7 @@ impl<'a> Analyzer<'a> {
         }
         self.in_answer = in_answer;
         self.setting_named = self.setting_named_by(select, &scope);
-        let (outputs, open) = self.projection(&select.projection, &scope)?;
+        let (mut outputs, open, placed) = self.projection(&select.projection, &scope)?;
         self.setting_named = None;
         self.in_answer = false;
         match &select.distinct {
@@ -648,6 +677,12 @@ impl<'a> Analyzer<'a> {
                         self.output_expression(expression, &outputs, &scope)?;
                         if let Some(variable) = self.column(expression, &scope) {
                             columns.push(variable);
+                        }
+                    }
+                    if !plain {
+                        // Grouping sets show NULL for a column that has a value in every row.
+                        for output in &mut outputs {
+                            output.variables.fill(None);
                         }
                     }
                     grouped = Some(if plain { columns } else { Vec::new() });
@@ -682,7 +717,7 @@ impl<'a> Analyzer<'a> {
                 (None, _) => false,
             })
             .collect();
-        Ok(Answer { blocks: vec![block], outputs, inward, open, many: false })
+        Ok(Answer { blocks: vec![block], outputs, inward, open, placed, many: false })
     }
 
     /// A grouping or ordering expression: a position, an output's name, or an expression over the input.
@@ -695,9 +730,11 @@ impl<'a> Analyzer<'a> {
         self.expression(expression, scope)
     }
 
-    fn projection(&mut self, items: &[ast::SelectItem], scope: &Scope<'_, '_>) -> Outcome<(Vec<Output>, bool)> {
+    /// The outputs; whether there may be more; and how many of them from the left stand where the server has them.
+    fn projection(&mut self, items: &[ast::SelectItem], scope: &Scope<'_, '_>) -> Outcome<(Vec<Output>, bool, usize)> {
         let mut outputs = Vec::with_capacity(items.len());
         let mut open = false;
+        let mut placed: Option<usize> = None;
         for item in items {
             match item {
                 ast::SelectItem::UnnamedExpr(expression) => {
@@ -712,17 +749,26 @@ impl<'a> Analyzer<'a> {
                 }
                 ast::SelectItem::Wildcard(options) => {
                     plain_wildcard(options)?;
-                    open |= self.expand(None, scope, &mut outputs)?;
+                    let before = outputs.len();
+                    if self.expand(None, scope, &mut outputs)? {
+                        open = true;
+                        placed.get_or_insert(before);
+                    }
                 }
                 ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     plain_wildcard(options)?;
                     let parts = parts(name)?;
-                    open |= self.expand(Some(&parts), scope, &mut outputs)?;
+                    let before = outputs.len();
+                    if self.expand(Some(&parts), scope, &mut outputs)? {
+                        open = true;
+                        placed.get_or_insert(before);
+                    }
                 }
                 ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::Expr(expression), options) => {
                     plain_wildcard(options)?;
                     self.expression(expression, scope)?;
                     open = true;
+                    placed.get_or_insert(outputs.len());
                 }
                 ast::SelectItem::ExprWithAliases { .. } => return Err(unreadable("SELECT")),
             }
@@ -735,7 +781,8 @@ impl<'a> Analyzer<'a> {
                 }
             }
         }
-        Ok((outputs, open))
+        let placed = placed.unwrap_or(outputs.len());
+        Ok((outputs, open, placed))
     }
 
     fn is_user_type(&self, oid: u32) -> bool {

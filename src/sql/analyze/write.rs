@@ -149,8 +149,10 @@ impl Analyzer<'_> {
                     self.values(values, &types, &outside)?
                 }
                 _ => {
-                    let answer = self.query(source, outside.parent, outside.ctes, Some(scope.block), None)?;
-                    Rows::Query { blocks: answer.blocks, outputs: answer.outputs }
+                    let mut answer = self.query(source, outside.parent, outside.ctes, Some(scope.block), None)?;
+                    let whole = answer.placed >= answer.outputs.len();
+                    answer.keep_placed();
+                    Rows::Query { blocks: answer.blocks, outputs: answer.outputs, whole }
                 }
             },
         };
@@ -281,7 +283,7 @@ impl Analyzer<'_> {
 
     fn returning(&mut self, items: Option<&[ast::SelectItem]>, scope: &Scope<'_, '_>) -> Outcome<Vec<Output>> {
         let Some(items) = items else { return Ok(Vec::new()) };
-        let (mut outputs, _) = self.projection(items, scope)?;
+        let (mut outputs, ..) = self.projection(items, scope)?;
         for output in &mut outputs {
             output.variables.clear();
             output.value = None;
