@@ -662,7 +662,7 @@ impl Session {
             match self.transaction.clock {
                 Some(before) if before != shard || shards.len() > 1 => {
                     return Err(ClientError::unsupported(
-                        "now() on a second shard of one transaction",
+                        "now() on a second shard of one transaction is not supported",
                         "A transaction has one now(); read it once and pass it as a parameter, or use \
                          clock_timestamp().",
                     ));
@@ -681,7 +681,7 @@ impl Session {
         let joined = self.links.iter().filter(|link| link.begun).map(|link| link.shard);
         if frozen && joined.chain(shards.iter()).collect::<ShardSet>().len() > 1 {
             return Err(ClientError::unsupported(
-                "REPEATABLE READ and SERIALIZABLE across shards",
+                "REPEATABLE READ and SERIALIZABLE across shards are not supported",
                 "Use READ COMMITTED, or keep the transaction on one shard.",
             ));
         }

@@ -577,7 +577,7 @@ pub(super) fn splice(sql: &str, at: usize, insertion: &str) -> String {
 
 pub(super) fn not_utf8() -> ClientError {
     ClientError::unsupported(
-        "statement text that is not UTF-8",
+        "statement text that is not UTF-8 is not supported",
         "Use client_encoding = UTF8, or send only ASCII in the text and the rest as parameters.",
     )
 }
