@@ -54,7 +54,6 @@ pub async fn handed_out(connection: &mut Connection) -> Result<(), String> {
         }
         Err(Silent::Refused(said)) => return Err(said),
     };
-    connection.used = false;
     let mut prepared = BTreeSet::new();
     for row in &rows {
         let [kind, name, value] = row.as_slice() else { return Err(format!("an answer of {} cells", row.len())) };

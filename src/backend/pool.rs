@@ -325,6 +325,10 @@ pub struct WorkerPools {
 pub struct Pool {
     /// What the threads share.
     pub shared: Arc<Shared>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they stay in their boxes when they are lent: a pointer moves, not a connection"
+    )]
     idle: RefCell<Vec<Box<Connection>>>,
 }
 
@@ -443,7 +447,6 @@ impl WorkerPools {
 
     fn hand_out(&self, pool: &Pool, connection: &mut Connection) {
         pool.shared.lane(self.worker).lent.fetch_add(1, Ordering::Relaxed);
-        connection.used = false;
         connection.lend(self.buffer());
     }
 

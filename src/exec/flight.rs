@@ -314,16 +314,13 @@ enum Need {
     More(usize),
     /// That link wants the client's COPY data.
     CopyData(usize),
-    /// Nothing any more: a server is lost.
+    /// Nothing any more: a server is lost, or what it said cannot be passed on.
     Lost(Lost),
 }
 
 impl Answer<'_> {
     /// Takes in what has arrived.
-    ///
-    /// # Errors
-    /// When servers contradict each other.
-    fn advance(&mut self, crew: &mut Crew<'_>, run: &mut Run, outcome: &mut Outcome) -> Result<Need, Lost> {
+    fn advance(&mut self, crew: &mut Crew<'_>, run: &mut Run, outcome: &mut Outcome) -> Need {
         let &mut Self { item, expect, owing, show, skipping, .. } = self;
         let shown = matches!(show, Show::Client | Show::ClientWithoutReady);
         while let Some(link) = owing.get(self.turn) {
@@ -332,14 +329,14 @@ impl Answer<'_> {
             loop {
                 let next = match crew.links.get_mut(link) {
                     Some(link) => link.connection.piece(),
-                    None => return Ok(Need::Nothing),
+                    None => return Need::Nothing,
                 };
                 let piece = match next {
                     Ok(Some(piece)) => piece,
-                    Ok(None) => return Ok(Need::More(link)),
+                    Ok(None) => return Need::More(link),
                     Err(error) => {
                         tracing::warn!(%error, "a server connection is of no more use");
-                        return Ok(Need::Lost(lost(link, item, crew, None)));
+                        return Need::Lost(lost(link, item, crew, None));
                     }
                 };
                 let (kind, range) = match piece {
@@ -349,7 +346,7 @@ impl Answer<'_> {
                             outcome.rows += u64::from(rows);
                             run.add(crew, link, range);
                             if crew.links.get(link).is_some_and(|link| link.connection.is_within_row()) {
-                                return Ok(Need::Sent);
+                                return Need::Sent;
                             }
                         } else if show == Show::Caller && !discard {
                             collect(outcome, crew, link, range);
@@ -375,7 +372,7 @@ impl Answer<'_> {
                             .map(|l| l.connection.bytes(range.clone()).to_vec())
                             .unwrap_or_default();
                         if is_fatal(&bytes) {
-                            return Ok(Need::Lost(lost(link, item, crew, Some(bytes))));
+                            return Need::Lost(lost(link, item, crew, Some(bytes)));
                         }
                         if let Some(link) = crew.links.get_mut(link) {
                             link.spoiled = true;
@@ -397,7 +394,7 @@ impl Answer<'_> {
                                 if let Some(link) = crew.links.get_mut(link) {
                                     link.skips = true;
                                 }
-                                return Ok(Need::Nothing);
+                                return Need::Nothing;
                             }
                         }
                     }
@@ -440,7 +437,7 @@ impl Answer<'_> {
                             // The server is done with everything, and this was never answered: waiting would be for ever.
                             _ => {
                                 tracing::error!(?expect, "a server was ready before it had answered");
-                                return Ok(Need::Lost(lost(link, item, crew, None)));
+                                return Need::Lost(lost(link, item, crew, None));
                             }
                         }
                     }
@@ -493,7 +490,7 @@ impl Answer<'_> {
                             && let Some(oids) = &link.type_oids
                             && let Some(column) = unreadable_column(link.connection.bytes(range.clone()), oids)
                         {
-                            return Err(Lost::Violation(ClientError::unsupported(
+                            return Need::Lost(Lost::Violation(ClientError::unsupported(
                                 format_args!(
                                     "column \"{column}\" in binary format is not supported: its values hold type numbers \
                                      that differ between shards"
@@ -520,7 +517,7 @@ impl Answer<'_> {
                             if let Some(ours) = &self.described
                                 && !same_columns(ours, other)
                             {
-                                return Err(Lost::Violation(ClientError::unsupported(
+                                return Need::Lost(Lost::Violation(ClientError::unsupported(
                                     "shards describe the columns of this answer differently",
                                     "Bring the schemas of the shards together; SHOW MAP names the difference.",
                                 )));
@@ -542,7 +539,7 @@ impl Answer<'_> {
                     }
                     b'G' => {
                         run.add(crew, link, range);
-                        return Ok(Need::CopyData(link));
+                        return Need::CopyData(link);
                     }
                     b'H' | b'c' => {
                         if shown {
@@ -551,13 +548,13 @@ impl Answer<'_> {
                     }
                     _ => {
                         tracing::warn!(kind = %char::from(kind), "a server sent a message that fits nowhere");
-                        return Ok(Need::Lost(lost(link, item, crew, None)));
+                        return Need::Lost(lost(link, item, crew, None));
                     }
                 }
             }
             self.turn += 1;
         }
-        Ok(Need::Nothing)
+        Need::Nothing
     }
 }
 
@@ -570,7 +567,7 @@ async fn listen(
 ) -> Result<(), Lost> {
     let item = answer.item;
     loop {
-        let need = answer.advance(crew, run, outcome)?;
+        let need = answer.advance(crew, run, outcome);
         if let Need::Nothing = need {
             return Ok(());
         }

@@ -220,12 +220,12 @@ impl Access {
         database.reads.from_replicas && database.shard(shard).nodes.len() > 1
     }
 
-    /// A link that may serve a read of this freshness, where there is a choice ([`Self::has_choice`]).
+    /// A link that may serve a read of this freshness.
     ///
     /// # Errors
     /// No node, or no connection in time.
     pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
-        if fresh.consistency == Consistency::Strong {
+        if fresh.consistency == Consistency::Strong || !self.has_choice(shard) {
             return self.primary(shard).await;
         }
         let topology = &self.service.topology;
@@ -358,6 +358,14 @@ async fn checked(mut connection: Box<Connection>) -> Result<Box<Connection>, Cli
             format_args!("a connection is not as it should be when it is handed out: {found}"),
             "Report this with what the log says.",
         )),
+    }
+}
+
+/// Waits for `future` as long as a statement may take; `None`: time is up, and the future was dropped.
+pub async fn within<F: Future>(span: Duration, future: F) -> Option<F::Output> {
+    match limit(span) {
+        None => Some(future.await),
+        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
     }
 }
 

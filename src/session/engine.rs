@@ -34,18 +34,21 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// A session whose burst is answered, and whether it goes on.
+type Done = (Box<Session>, Result<(), End>);
+
 /// Where work is handed over to an engine, and back.
 #[derive(Default)]
 struct Desk {
     job: Cell<Option<(Box<Session>, Message)>>,
-    done: Cell<Option<(Box<Session>, Result<(), End>)>>,
+    done: Cell<Option<Done>>,
 }
 
 impl Engines {
     /// Has the session answer everything that has arrived, beginning with `first`.
     ///
     /// Dropped in the middle, it takes the session with it.
-    pub(super) async fn burst(&self, session: Box<Session>, first: Message) -> (Box<Session>, Result<(), End>) {
+    pub(super) async fn burst(&self, session: Box<Session>, first: Message) -> Done {
         let kept = self.0.borrow_mut().pop();
         let mut engine = kept.unwrap_or_else(Engine::new);
         engine.desk.job.set(Some((session, first)));

@@ -262,6 +262,9 @@ impl Session {
                 TooLong,
             }
             let event = poll_fn(|cx| {
+                if self.worker.draining.get() && !self.transaction.is_open() {
+                    return Poll::Ready(Event::Stopping);
+                }
                 if let Poll::Ready(result) = self.client.poll_read(cx, &self.worker.pools) {
                     return Poll::Ready(Event::Client(result));
                 }
@@ -271,9 +274,6 @@ impl Session {
                     {
                         return Poll::Ready(Event::Server(at, result));
                     }
-                }
-                if self.worker.draining.get() && !self.transaction.is_open() {
-                    return Poll::Ready(Event::Stopping);
                 }
                 if let Some(sleep) = &mut sleep
                     && sleep.as_mut().poll(cx).is_ready()
@@ -740,11 +740,16 @@ impl Session {
     fn timed_out(&mut self) -> Trouble {
         // What wrote outside of a transaction may have committed before the cancel got there.
         let unknown = !self.transaction.is_open() && self.links.iter().any(|link| link.wrote && link.due > 0);
+        let within_row = self.links.iter().any(|link| link.connection.is_within_row());
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
                 self.lose(place);
             }
+        }
+        if within_row {
+            // The client has got a part of a row: nothing more can be said to it.
+            return Trouble::End(End::Gone);
         }
         Trouble::Refused(if unknown {
             ClientError::new(

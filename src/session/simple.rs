@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec;
 use crate::exec::client::Message;
 use crate::exec::flight;
 use crate::exec::flight::Expect;
@@ -154,11 +155,14 @@ impl Session {
             return false;
         }
         let Ok(plan) = statement.plan(text, None, &world) else { return false };
+        // Where any shard will do, the long way must come to the same one.
+        let turn = self.turn;
         let Some(shard) = self.shards(&plan).only() else { return false };
-        if self.admit(&ShardSet::one(shard), template.access, effects).is_err() {
+        let admitted = self.admit(&ShardSet::one(shard), template.access, effects).is_ok();
+        let Some(at) = admitted.then(|| self.join_now(shard, template.access)).flatten() else {
+            self.turn = turn;
             return false;
-        }
-        let Some(at) = self.join_now(shard, template.access) else { return false };
+        };
         self.prefix(at);
         let Some(link) = self.links.get_mut(at) else { return false };
         link.say_query(text);
@@ -497,7 +501,11 @@ impl Session {
             pools: &self.worker.pools,
             offset: 0,
         };
-        let outcome = crate::exec::flight::run(&items, &mut crew, false).await;
+        let running = crate::exec::flight::run(&items, &mut crew, false);
+        let Some(outcome) = exec::within(self.map.timeouts.statement, running).await else {
+            // Dropped, the link closes its connection.
+            return Trouble::Refused(error);
+        };
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
         for mut link in links {
             if failed {

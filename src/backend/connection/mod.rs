@@ -66,8 +66,6 @@ pub struct Connection {
     pub opened: Tick,
     /// The worker whose reactor watches it.
     pub home: usize,
-    /// Whether anything was sent since it was handed out.
-    pub used: bool,
     /// Its place in the pool's count; given back when the connection is dropped.
     pub slot: Slot,
 }
@@ -115,7 +113,6 @@ impl Connection {
             target: Arc::new(target),
             opened,
             home,
-            used: false,
             slot,
         }
     }
@@ -270,7 +267,6 @@ impl Connection {
     /// # Errors
     /// Those of the socket.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.used = true;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

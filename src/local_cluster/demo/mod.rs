@@ -192,8 +192,9 @@ async fn run(options: &DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> Res
     outcome
 }
 
+/// A signal reaches the proxy too, which may be the first to say so: then it ends in order.
 fn proxy_ended(outcome: Result<(), String>) -> Result<(), DemoError> {
-    Err(DemoError::ProxyEnded(outcome.err().unwrap_or_else(|| "without a reason".to_owned())))
+    outcome.map_err(DemoError::ProxyEnded)
 }
 
 /// Writes the map, unless the folder is a kept one that has its own.
