@@ -1,7 +1,6 @@
 //! What the catalogs say, and whether every change of them is noticed.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,15 +282,14 @@ async fn changes_are_read_at_once_when_asked_for_and_within_a_second_or_so_behin
     let late = after.user_types[&TableName::parse("late")].oid;
     let state = schema.state();
     assert!(state.type_oids[0].is_none());
-    let theirs: HashMap<u32, u32> = (**state.type_oids[1].as_ref().unwrap()).clone();
-    assert!(theirs.values().any(|it| *it == late));
+    assert!(state.type_oids[1].as_ref().unwrap().known.values().any(|it| *it == late));
 
     // Behind the proxy's back, on a shard that is not the catalog shard.
     two.execute("alter table orders add column extra int").await;
     let began = clock::now();
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     while schema.state().unfit.is_empty() {
-        let theirs: HashMap<u32, u32> = state.type_oids[1].as_ref().unwrap().known.clone();
+        assert!(clock::now().since(began) < Duration::from_secs(5));
         tick.tick().await;
     }
     assert!(clock::now().since(began) < Duration::from_secs(2));
