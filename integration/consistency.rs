@@ -50,6 +50,17 @@ struct Run {
     found: AtomicBool,
 }
 
+impl Run {
+    /// Waits until that many more writes have been begun, or all.
+    async fn until_written(&self, count: u64) {
+        let left = self.writes_left.load(Ordering::SeqCst).saturating_sub(count);
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        while self.writes_left.load(Ordering::SeqCst) > left {
+            tick.tick().await;
+        }
+    }
+}
+
 /// What one session saw.
 #[derive(Default)]
 struct Seen {
@@ -155,10 +166,10 @@ async fn load_with_pauses(cluster: &Cluster, proxy: &Proxy, run: &Arc<Run>, writ
         loop {
             let replica = replicas.get(rand::random_range(0..replicas.len())).ok_or("no replicas")?;
             replica.pause_replay().await?;
-            tokio::time::sleep(Duration::from_millis(rand::random_range(0..80))).await;
+            run.until_written(rand::random_range(0..80)).await;
             replica.resume_replay().await?;
             pauses += 1;
-            tokio::time::sleep(Duration::from_millis(rand::random_range(0..80))).await;
+            run.until_written(rand::random_range(0..80)).await;
         }
     };
     let seen = tokio::select! {

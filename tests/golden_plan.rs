@@ -23,20 +23,8 @@ use shardway::schema::Schema;
 use shardway::schema::Trigger;
 use shardway::schema::UniqueIndex;
 use shardway::schema::UserType;
-use shardway::shard_map::Environment;
+use shardway::shard_map::NoEnvironment;
 use shardway::shard_map::ShardMap;
-
-struct Nothing;
-
-impl Environment for Nothing {
-    fn variable(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    fn file(&self, _path: &Path) -> Result<String, String> {
-        Err("no such file".to_owned())
-    }
-}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plan")
@@ -201,19 +189,6 @@ fn schema() -> Schema {
     schema
 }
 
-fn view() -> SessionView {
-    SessionView {
-        user: "app".into(),
-        role: None,
-        search_path: "\"$user\", public".into(),
-        time_zone: "UTC".into(),
-        date_style: "ISO, MDY".into(),
-        client_encoding: "UTF8".into(),
-        temporary: None,
-        hint: None,
-    }
-}
-
 /// `?:5` undeclared text, `bigint:5` declared text, `bigint!:5` declared binary, `?bigint!:5` binary of a type that is
 /// not declared, `null`.
 fn parameter(text: &str) -> (u32, bool, Option<Vec<u8>>) {
@@ -252,7 +227,7 @@ struct Bench {
 }
 
 fn outcome(bench: &mut Bench, statement: &str, codes: &mut BTreeSet<&'static str>) -> String {
-    let mut session = view();
+    let mut session = SessionView::plain("app");
     let mut database = "shop";
     let mut parameters = Vec::new();
     let mut sql = Vec::new();
@@ -323,7 +298,7 @@ fn refusal(error: &shardway::error::ClientError, codes: &mut BTreeSet<&'static s
 #[test]
 fn statements_go_where_recorded() {
     let text = fs::read_to_string(folder().join("map.yaml")).unwrap();
-    let (map, _) = ShardMap::parse("map.yaml", &text, &Nothing)
+    let (map, _) = ShardMap::parse("map.yaml", &text, &NoEnvironment)
         .unwrap_or_else(|mistakes| panic!("{}", shardway::shard_map::mistake::render(&mistakes)));
     let mut bench = Bench { map, schema: Arc::new(schema()), planner: Planner::new(100) };
     let mut wrong = Vec::new();

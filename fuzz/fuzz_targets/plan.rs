@@ -2,7 +2,6 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,35 +10,14 @@ use shardway::plan;
 use shardway::plan::Planner;
 use shardway::plan::SessionView;
 use shardway::plan::World;
-use shardway::shard_map::Environment;
+use shardway::shard_map::NoEnvironment;
 use shardway::shard_map::ShardMap;
-
-struct Nothing;
-
-impl Environment for Nothing {
-    fn variable(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    fn file(&self, _path: &Path) -> Result<String, String> {
-        Err("no such file".to_owned())
-    }
-}
 
 fn prepare() -> (Planner, Rc<World>) {
     let (map, _) =
-        ShardMap::parse("map", include_str!("../../shard-map.yaml"), &Nothing).expect("the demo's map is right");
+        ShardMap::parse("map", include_str!("../../shard-map.yaml"), &NoEnvironment).expect("the demo's map is right");
     let database = map.databases.values().next().expect("the demo has a database");
-    let view = SessionView {
-        user: "app".into(),
-        role: None,
-        search_path: "\"$user\", public".into(),
-        time_zone: "UTC".into(),
-        date_style: "ISO, MDY".into(),
-        client_encoding: "UTF8".into(),
-        temporary: None,
-        hint: None,
-    };
+    let view = SessionView::plain("app");
     let mut planner = Planner::new(64);
     let world = planner.world(database, &Arc::new(plan::assumed_schema(database)), &view);
     (planner, world)

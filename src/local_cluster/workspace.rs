@@ -317,10 +317,10 @@ mod tests {
 
     #[test]
     fn a_segment_is_known_by_number_and_key() {
-        let text = "77\n/tmp/x\n1\n6501\n/tmp/x/sockets\n127.0.0.1\n  10125444    786432\nready   \n";
+        let text = "77\nfolder\n1\n6501\nfolder/sockets\n127.0.0.1\n  10125444    786432\nready   \n";
         let segment = Segment::written(text).expect("a server wrote it");
         assert_eq!(segment, Segment { key: 10_125_444, id: 786_432 });
-        assert_eq!(Segment::written("77\n/tmp/x\n"), None);
+        assert_eq!(Segment::written("77\nfolder\n"), None);
         let table = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid\n";
         let row =
             |key: i64, users| format!("{table}{key:>10} 786432 600 56 77 78 {users} 105 114 105 114 1 0 1 4096 0\n");

@@ -195,27 +195,12 @@ impl Planner {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
     use crate::plan::Access;
     use crate::plan::Plan;
-    use crate::schema::Relation;
-    use crate::schema::RelationKind;
-    use crate::shard_map::Environment;
+    use crate::shard_map::NoEnvironment;
     use crate::shard_map::ShardMap;
-
-    struct Nothing;
-
-    impl Environment for Nothing {
-        fn variable(&self, _name: &str) -> Option<String> {
-            None
-        }
-
-        fn file(&self, _path: &Path) -> Result<String, String> {
-            Err("no such file".to_owned())
-        }
-    }
 
     const MAP: &str = "
 version: 1
@@ -229,38 +214,10 @@ users: {app: {auth: trust}}
 
     /// As `shardway explain` has it: the schema is what the map says.
     fn bench() -> (Planner, Rc<World>) {
-        let (map, _) = ShardMap::parse("map.yaml", MAP, &Nothing).unwrap();
+        let (map, _) = ShardMap::parse("map.yaml", MAP, &NoEnvironment).unwrap();
         let database = map.databases["shop"].clone();
-        let mut schema = Schema { assumed: true, ..Schema::default() };
-        for name in database.tables.keys() {
-            let relation = Relation {
-                name: name.clone(),
-                kind: RelationKind::Table,
-                columns: Vec::new(),
-                primary_key: None,
-                unique: Vec::new(),
-                triggers: Vec::new(),
-                has_rules: false,
-                row_security: false,
-                parents: Vec::new(),
-                has_children: false,
-                foreign_keys: Vec::new(),
-                definition: None,
-                persistence: 'p',
-                unfit: None,
-            };
-            schema.relations.insert(name.clone(), Arc::new(relation));
-        }
-        let view = SessionView {
-            user: "app".into(),
-            role: None,
-            search_path: "\"$user\", public".into(),
-            time_zone: "UTC".into(),
-            date_style: "ISO, MDY".into(),
-            client_encoding: "UTF8".into(),
-            temporary: None,
-            hint: None,
-        };
+        let schema = crate::plan::assumed_schema(&database);
+        let view = SessionView::plain("app");
         let mut planner = Planner::new(100);
         let world = planner.world(&database, &Arc::new(schema), &view);
         (planner, world)

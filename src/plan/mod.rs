@@ -19,6 +19,9 @@ use smallvec::SmallVec;
 use crate::error::ClientError;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
+use crate::ident::TableName;
+use crate::schema::Relation;
+use crate::schema::RelationKind;
 use crate::schema::Schema;
 use crate::shard_map::Database;
 use crate::sql;
@@ -60,6 +63,23 @@ pub struct SessionView {
     pub temporary: Option<(ShardId, Vec<Arc<str>>)>,
     /// `shardway.shard`, for users with `hints: true`: go there, whatever the statement says.
     pub hint: Option<ShardId>,
+}
+
+impl SessionView {
+    /// What a session has that has said nothing yet, on a server with its usual settings.
+    #[must_use]
+    pub fn plain(user: &str) -> Self {
+        Self {
+            user: user.into(),
+            role: None,
+            search_path: "\"$user\", public".into(),
+            time_zone: "UTC".into(),
+            date_style: "ISO, MDY".into(),
+            client_encoding: "UTF8".into(),
+            temporary: None,
+            hint: None,
+        }
+    }
 }
 
 /// Everything that a template depends on besides its text.
@@ -376,22 +396,7 @@ impl Planned {
 /// What can be planned with by the map alone: its tables exist, and any column that a statement names may be theirs.
 #[must_use]
 pub fn assumed_schema(database: &Database) -> Schema {
-    let relation = |name: &crate::ident::TableName| crate::schema::Relation {
-        name: name.clone(),
-        kind: crate::schema::RelationKind::Table,
-        columns: Vec::new(),
-        primary_key: None,
-        unique: Vec::new(),
-        triggers: Vec::new(),
-        has_rules: false,
-        row_security: false,
-        parents: Vec::new(),
-        has_children: false,
-        foreign_keys: Vec::new(),
-        definition: None,
-        persistence: 'p',
-        unfit: None,
-    };
+    let relation = |name: &TableName| Relation::bare(name.clone(), RelationKind::Table);
     Schema {
         assumed: true,
         relations: database.tables.keys().map(|name| (name.clone(), Arc::new(relation(name)))).collect(),

@@ -76,16 +76,7 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> Result<String,
         None => map.databases.values().next().ok_or("the map has no database")?,
     };
     let schema = Arc::new(plan::assumed_schema(database));
-    let view = SessionView {
-        user: "app".into(),
-        role: None,
-        search_path: "\"$user\", public".into(),
-        time_zone: "UTC".into(),
-        date_style: "ISO, MDY".into(),
-        client_encoding: "UTF8".into(),
-        temporary: None,
-        hint: None,
-    };
+    let view = SessionView::plain("app");
     let mut planner = Planner::new(16);
     let world = planner.world(database, &schema, &view);
     let mut text = String::new();

@@ -515,23 +515,10 @@ fn unescape(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
-    use crate::shard_map::Environment;
+    use crate::shard_map::NoEnvironment;
     use crate::shard_map::mistake;
-
-    struct Nothing;
-
-    impl Environment for Nothing {
-        fn variable(&self, _: &str) -> Option<String> {
-            None
-        }
-
-        fn file(&self, _: &Path) -> Result<String, String> {
-            Err("no such file".to_owned())
-        }
-    }
 
     const BASE: &str = "version: 1
 listen: {postgres: 127.0.0.1:6432}
@@ -550,7 +537,7 @@ users:
 ";
 
     fn map(text: &str) -> ShardMap {
-        ShardMap::parse("m.yaml", text, &Nothing).unwrap_or_else(|found| panic!("{}", mistake::render(&found))).0
+        ShardMap::parse("m.yaml", text, &NoEnvironment).unwrap_or_else(|found| panic!("{}", mistake::render(&found))).0
     }
 
     /// What the change of one stretch of the map's text comes to, carried over as a reload does it.

@@ -34,6 +34,7 @@ pub use function::ShardFunction;
 pub use mistake::Mistake;
 pub use mistake::Warning;
 pub use validate::Environment;
+pub use validate::NoEnvironment;
 
 /// A whole, valid map.
 #[derive(Clone, Debug, PartialEq)]

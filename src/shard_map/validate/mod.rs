@@ -70,6 +70,20 @@ pub trait Environment {
     fn file(&self, path: &Path) -> Result<String, String>;
 }
 
+/// A machine without variables and files, for maps that name neither.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEnvironment;
+
+impl Environment for NoEnvironment {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn file(&self, _: &Path) -> Result<String, String> {
+        Err("no such file".to_owned())
+    }
+}
+
 impl ShardMap {
     /// Reads the text of a map; `name` is what mistakes call the file.
     ///
