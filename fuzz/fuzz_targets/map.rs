@@ -1,7 +1,6 @@
 //! A map's text: read or refused without a panic; every mistake has a place and can be shown.
 #![no_main]
 
-
 use libfuzzer_sys::fuzz_target;
 use shardway::shard_map::NoEnvironment;
 use shardway::shard_map::ShardMap;
