@@ -165,6 +165,26 @@ fn a_cut_at_every_message_is_told_as_it_is() {
     assert!(unknown > 10, "only {unknown} of unknown outcome");
 }
 
+/// A client that says Sync behind Execute, as libpq does, says another behind the data, and waits for one answer.
+#[test]
+fn a_copy_that_breaks_before_its_data_has_one_ready_for_query() {
+    let house = House::build("size: 1", "");
+    let mut client = house.client();
+    let began =
+        [parse("", "COPY settings FROM STDIN"), bind("", "", &[]), about(b'D', b'P', ""), execute("", 0), sync()];
+    client.say(&began.concat()).expect("it is said");
+    let heard = client.hear(b'G', 1).expect("the server wants data");
+    assert!(!heard.iter().any(|it| it.starts_with("Z ")), "{heard:?}");
+    let killed = house
+        .node(0)
+        .rows("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'COPY settings%'");
+    assert_eq!(killed, ["1"]);
+    client.hear(b'E', 1).expect("an error");
+    client.say(&[message(b'd', b"cut\t1\n"), message(b'c', &[]), sync()].concat()).expect("it is said");
+    assert_eq!(client.hear(b'Z', 1).expect("an answer"), ["Z I"]);
+    assert_eq!(client.rows("SELECT 7"), ["7"]);
+}
+
 /// Runs a scenario with one cut. Whether it came to the cut, and what was said.
 fn once(house: &House, scenario: &Scenario, key: i64, way: Way, count: usize) -> (bool, Vec<String>) {
     let on_settings = scenario.table == "settings";

@@ -254,6 +254,23 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a part of `bytes`, before which nothing may be gathered. Whoever gives up says no more.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        Poll::Ready(if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
+    }
+
+    /// Pushes out what the stream may hold back (TLS).
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
     /// Whether a send was given up in the middle.
     #[must_use]
     pub fn is_torn(&self) -> bool {

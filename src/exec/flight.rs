@@ -632,27 +632,7 @@ async fn wait(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lost>
 /// Sends what can be sent now.
 fn send_all(cx: &mut Context<'_>, links: &mut [Link]) -> Result<(), (usize, io::Error)> {
     for (at, link) in links.iter_mut().enumerate() {
-        if link.out.is_empty() {
-            continue;
-        }
-        while link.sent < link.out.len() {
-            match link.connection.poll_send(cx, link.out.get(link.sent..).unwrap_or_default()) {
-                Poll::Ready(Ok(0)) => return Err((at, io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => link.sent += count,
-                Poll::Ready(Err(error)) => return Err((at, error)),
-                Poll::Pending => break,
-            }
-        }
-        if link.sent == link.out.len() {
-            match link.connection.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    link.out.clear();
-                    link.sent = 0;
-                }
-                Poll::Ready(Err(error)) => return Err((at, error)),
-                Poll::Pending => {}
-            }
-        }
+        link.poll_out(cx).map_err(|error| (at, error))?;
     }
     Ok(())
 }
@@ -869,7 +849,8 @@ pub fn sqlstate(message: &[u8]) -> [u8; 5] {
     fields(message).find(|(kind, _)| *kind == b'C').and_then(|(_, value)| value.try_into().ok()).unwrap_or(*b"XX000")
 }
 
-fn is_fatal(message: &[u8]) -> bool {
+/// Whether an ErrorResponse ends its connection.
+pub(crate) fn is_fatal(message: &[u8]) -> bool {
     fields(message).any(|(kind, value)| kind == b'V' && (value == b"FATAL" || value == b"PANIC"))
 }
 

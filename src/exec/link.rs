@@ -1,6 +1,9 @@
 //! A server connection while a session holds it.
 
+use std::io;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 
 use crate::backend::Connection;
 use crate::backend::Settings;
@@ -134,6 +137,30 @@ impl Link {
         say::sync(&mut self.out);
         self.due += 1;
         self.unsynced = false;
+    }
+
+    /// Sends what can be sent now of what is still to be said.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_out(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.connection.poll_send(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => self.sent += count,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if let Poll::Ready(flushed) = self.connection.poll_flush(cx) {
+            flushed?;
+            self.out.clear();
+            self.sent = 0;
+        }
+        Ok(())
     }
 
     /// The transaction on it has ended; settings made in it stay or go.

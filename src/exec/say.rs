@@ -46,6 +46,15 @@ pub fn bind_plain(out: &mut Vec<u8>, portal: &str, statement: &str) {
     });
 }
 
+/// Bind of a statement to the unnamed portal; `values` is what stands behind the names.
+pub fn bind_values(out: &mut Vec<u8>, statement: &str, values: &[u8]) {
+    message(out, b'B', |out| {
+        string(out, "");
+        string(out, statement);
+        out.extend_from_slice(values);
+    });
+}
+
 /// Execute to the end.
 pub fn execute(out: &mut Vec<u8>, portal: &str) {
     message(out, b'E', |out| {

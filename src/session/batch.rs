@@ -11,9 +11,6 @@ use smallvec::SmallVec;
 use crate::backend::Settings;
 use crate::error::ClientError;
 use crate::error::Code;
-use crate::exec;
-use crate::exec::flight;
-use crate::exec::flight::Crew;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
@@ -459,12 +456,7 @@ impl Session {
             }
         }
         let items = [Item::Owed { expect: Expect::Sync, links: skipping.clone(), show: Show::Nobody, prepares: 0 }];
-        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset: 0 };
-        match exec::within(self.map.timeouts.statement, flight::run(&items, &mut crew, false)).await {
-            Some(Ok(_)) => {}
-            Some(Err(lost)) => return Err(self.trouble(lost)),
-            None => return Err(self.timed_out()),
-        }
+        self.fly_aside(&items).await?;
         for at in skipping {
             if let Some(link) = self.links.get_mut(usize::from(at))
                 && link.begun

@@ -479,6 +479,9 @@ impl Session {
                 self.join(catalog, plan::Access::ReadPrimary).await?
             }
         };
+        if self.lacks_defaults(at) {
+            Box::pin(self.bring_defaults(at)).await?;
+        }
         self.prefix(at);
         Ok(u8::try_from(at).unwrap_or(u8::MAX))
     }

@@ -626,6 +626,7 @@ impl Session {
                 Box::pin(self.break_off(trouble)).await?;
             }
         }
+        self.sync_eaten = false;
         let result = self.sync_links(Show::Client).await;
         let committed = !self.skipping && !self.batch.failed && result.is_ok();
         let shown = match result {
@@ -637,7 +638,7 @@ impl Session {
                 false
             }
         };
-        self.skipping = false;
+        self.skipping = std::mem::take(&mut self.sync_eaten);
         self.batch_writer = None;
         self.batch_flown = false;
         self.items.clear();
@@ -661,7 +662,7 @@ impl Session {
         if self.pins_suspect && !self.transaction.is_open() {
             Box::pin(self.look_at_pins()).await?;
         }
-        if shown { Ok(()) } else { self.ready().await }
+        if shown || self.skipping { Ok(()) } else { self.ready().await }
     }
 
     /// Ends the batch on every server that took part. True: the client has been told that it may go on.
@@ -936,6 +937,9 @@ impl Session {
             .iter()
             .position(|link| (link.begun || link.unsynced || link.pinned) && home.is_none_or(|home| link.shard == home))
         {
+            if self.lacks_defaults(at) {
+                Box::pin(self.bring_defaults(at)).await?;
+            }
             return Ok(at);
         }
         let shard = match home {
@@ -945,7 +949,7 @@ impl Session {
                 _ => world.database.catalog,
             },
         };
-        Ok(self.join(shard, access).await?)
+        self.join(shard, access).await
     }
 
     /// The statement of that name.

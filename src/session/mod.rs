@@ -1,8 +1,8 @@
 //! One client: what it said, and what it is owed.
 //!
-//! [`Session::serve`] is the loop to read first. `simple` answers Query, `extended` the messages of the extended
-//! protocol, `command` what the proxy itself has to do (transactions, settings, cursors); `transaction` and `state` hold
-//! what was said before.
+//! [`Session::serve`] is the loop to read first. `usual` answers what is plain; `simple` answers any other Query,
+//! `extended` the messages of the extended protocol, `command` what the proxy itself has to do (transactions, settings,
+//! cursors); `transaction` and `state` hold what was said before.
 
 pub mod batch;
 pub mod cancel;
@@ -15,6 +15,7 @@ pub mod simple;
 pub mod start;
 pub mod state;
 pub mod transaction;
+pub mod usual;
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -177,6 +178,8 @@ pub struct Session {
     batch_flown: bool,
     /// What else is known of that batch.
     batch: batch::Batch,
+    /// The Sync at hand was said before the data of a COPY that broke: the client says one more, and waits for its answer.
+    sync_eaten: bool,
     /// Whether the open transaction changed the schema.
     schema_changed: bool,
 }
@@ -193,7 +196,18 @@ impl Session {
             match this.client.message() {
                 Ok(Some(message)) => {
                     let result;
-                    (this, result) = worker.engines.burst(this, message).await;
+                    if let Some(mut passing) = this.put_usual(&message) {
+                        result = match poll_fn(|cx| this.poll_passing(cx, &mut passing)).await {
+                            Ok(()) => {
+                                this.passed(&passing);
+                                Ok(())
+                            }
+                            // Boxed, as all that is seldom done: every session has this future.
+                            Err(lost) => Box::pin(this.give_up(lost)).await,
+                        };
+                    } else {
+                        (this, result) = worker.engines.burst(this, message).await;
+                    }
                     match result {
                         Ok(()) => this.client.relax(),
                         Err(end) => break end,
@@ -514,13 +528,19 @@ impl Session {
     }
 
     /// The place of a link to that shard, fit for `access`.
-    async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, ClientError> {
-        if let Some(place) = self.join_now(shard, access) {
-            return Ok(place);
-        }
+    async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, Trouble> {
         // Boxed, so that the future of everything around it stays small.
-        let link = Box::pin(self.wait_link(shard, self.choice(shard, access))).await?;
-        Ok(self.take_in(link))
+        let place = match self.join_now(shard, access) {
+            Some(place) => place,
+            None => {
+                let link = Box::pin(self.wait_link(shard, self.choice(shard, access))).await?;
+                self.take_in(link)
+            }
+        };
+        if self.lacks_defaults(place) {
+            Box::pin(self.bring_defaults(place)).await?;
+        }
+        Ok(place)
     }
 
     /// Notes a link as held. Its place.
@@ -553,7 +573,7 @@ impl Session {
     }
 
     /// Links to all of `shards`; replicas only or primaries only.
-    async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, ClientError> {
+    async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, Trouble> {
         let mut places: SmallVec<[usize; 8]> = SmallVec::new();
         for shard in shards.iter() {
             places.push(self.join(shard, access).await?);
@@ -570,6 +590,59 @@ impl Session {
         Ok(places.into_iter().map(|at| u8::try_from(at).unwrap_or(u8::MAX)).collect())
     }
 
+    /// Whether settings that count for whole transactions only (`default_transaction_…`) are to be said on a link before
+    /// one begins there.
+    fn lacks_defaults(&self, place: usize) -> bool {
+        self.links.get(place).is_some_and(|link| {
+            let (have, wanted) = (&link.connection.settings, &self.state.settings);
+            !Arc::ptr_eq(have, wanted)
+                && !link.begun
+                && !link.unsynced
+                && !have.difference(wanted).take_defaults().is_empty()
+        })
+    }
+
+    /// Says those settings, and waits for the answer: said in the statement's own transaction they would not count for
+    /// it, and said before it in the same flight they could fail (by a cancel) and the statement be run all the same.
+    async fn bring_defaults(&mut self, place: usize) -> Result<(), Trouble> {
+        let Some(link) = self.links.get_mut(place) else { return Ok(()) };
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
+        let mut items = Vec::new();
+        if link.say_close_setter() {
+            close_items(&mut items, &links);
+        }
+        let defaults = link.connection.settings.difference(&self.state.settings).take_defaults();
+        let count = say::settings(&mut link.out, &defaults);
+        setter_items(&mut items, &links, count);
+        link.say_sync();
+        items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Nobody, prepares: 0 });
+        // What failed is told behind what was asked before it.
+        for item in &mut items {
+            if let Item::Owed { show, .. } = item {
+                *show = Show::Caller;
+            }
+        }
+        let outcome = self.fly_aside(&items).await?;
+        if outcome.failed.is_some() {
+            return Err(Trouble::Told(simple::only_error(&outcome.collected)));
+        }
+        if let Some(link) = self.links.get_mut(place) {
+            link.connection.settings = Arc::new(link.connection.settings.changed_by(&defaults));
+            link.committed = Arc::clone(&link.connection.settings);
+        }
+        Ok(())
+    }
+
+    /// Carries out what is no part of what the client asked for, whatever of that is gathered.
+    async fn fly_aside(&mut self, items: &[Item]) -> Result<Outcome, Trouble> {
+        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset: 0 };
+        match exec::within(self.map.timeouts.statement, flight::run(items, &mut crew, false)).await {
+            Some(Ok(outcome)) => Ok(outcome),
+            Some(Err(lost)) => Err(self.trouble(lost)),
+            None => Err(self.timed_out()),
+        }
+    }
+
     /// What is said on a link before the statement itself: settings that differ, BEGIN, savepoints.
     fn prefix(&mut self, place: usize) {
         let wanted = Arc::clone(&self.state.settings);
@@ -581,24 +654,7 @@ impl Session {
             close_items(&mut self.items, &links);
         }
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
-            let mut difference = link.connection.settings.difference(&wanted);
-            if !link.begun && !link.unsynced {
-                let defaults = difference.take_defaults();
-                if !defaults.is_empty() {
-                    // Said in the statement's own transaction, they would not count for it.
-                    let count = say::settings(&mut link.out, &defaults);
-                    setter_items(&mut self.items, &links, count);
-                    link.say_sync();
-                    self.items.push(Item::Owed {
-                        expect: Expect::Sync,
-                        links: links.clone(),
-                        show: Show::Nobody,
-                        prepares: 0,
-                    });
-                    link.connection.settings = Arc::new(link.connection.settings.changed_by(&defaults));
-                    link.committed = Arc::clone(&link.connection.settings);
-                }
-            }
+            let difference = link.connection.settings.difference(&wanted);
             let count = say::settings(&mut link.out, &difference);
             setter_items(&mut self.items, &links, count);
             link.connection.settings = wanted;
@@ -826,6 +882,7 @@ impl Session {
         }
         let link = self.links.remove(place);
         let _ = self.ticket.remove(link.connection.pid);
+        self.sync_eaten |= link.sync_eaten;
         if link.begun && self.transaction.is_open() {
             self.transaction.failed = true;
             self.transaction.lost = true;

@@ -94,11 +94,6 @@ impl Session {
             Err(violation) => return Err(End::Fatal(violation.into())),
         }
         let result = match std::str::from_utf8(&text) {
-            Ok(text) if self.put_at_once(text) => match self.fly(0, true).await {
-                Ok(outcome) => self.shown(&outcome),
-                Err(trouble) => Err(trouble),
-            },
-            // Boxed, so that the future of the usual case stays small.
             Ok(text) => Box::pin(self.query(text)).await,
             Err(_) => Err(Trouble::Refused(not_utf8())),
         };
@@ -118,6 +113,7 @@ impl Session {
             self.tell(trouble)?;
         }
         self.batch.quiet = false;
+        self.batch_writer = None;
         if self.batch.is_begun() {
             let unreported = self.batch.unreported;
             self.batch = Batch::default();
@@ -129,47 +125,6 @@ impl Session {
             Box::pin(self.look_at_pins()).await?;
         }
         if shown { Ok(()) } else { self.ready().await }
-    }
-
-    /// Puts together what is said for a text, if it is a statement that goes to one shard as it stands and nothing has to
-    /// be waited for. False: it is for [`Self::query`], and nothing was done that would not be done there too.
-    fn put_at_once(&mut self, text: &str) -> bool {
-        let Ok(world) = self.world() else { return false };
-        let Ok(compiled) = self.worker.planner.borrow_mut().compile(text, &world) else { return false };
-        let [statement] = compiled.as_slice() else { return false };
-        let template = &*statement.template;
-        let effects = &template.effects;
-        let usual = template.command == Command::Data
-            && template.splice_columns.is_none()
-            && !effects.outside_transaction
-            && !effects.changes_schema
-            && !effects.unpins
-            && effects.pins.is_none()
-            && effects.set_config.is_empty()
-            && match self.transaction.kind {
-                Kind::None => true,
-                Kind::Explicit => !self.transaction.failed && !self.transaction.has_set(&self.state.settings),
-                Kind::Implicit => false,
-            };
-        if !usual {
-            return false;
-        }
-        let Ok(plan) = statement.plan(text, None, &world) else { return false };
-        // Where any shard will do, the long way must come to the same one.
-        let turn = self.turn;
-        let Some(shard) = self.shards(&plan).only() else { return false };
-        let admitted = self.admit(&ShardSet::one(shard), template.access, effects).is_ok();
-        let Some(at) = admitted.then(|| self.join_now(shard, template.access)).flatten() else {
-            self.turn = turn;
-            return false;
-        };
-        self.prefix(at);
-        let Some(link) = self.links.get_mut(at) else { return false };
-        link.say_query(text);
-        link.wrote |= template.access == plan::Access::Write;
-        let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Client, prepares: 0 });
-        true
     }
 
     /// What a Query's answer means for the session. True: the client has been told that it may go on.

@@ -166,6 +166,7 @@ impl Session {
             executed: Vec::new(),
             readback: Vec::new(),
             batch_flown: false,
+            sync_eaten: false,
             batch: Batch::default(),
             schema_changed: false,
         })
