@@ -83,6 +83,50 @@ fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
                 vec![run(sel, &[a])],
             ],
         ),
+        Case {
+            name: "statements that stand alone, of both protocols and on both shards",
+            script: {
+                let alone = |name: &str, key: &str, described: bool| {
+                    let described = if described { about(b'D', b'P', "") } else { Vec::new() };
+                    [bind("", name, &[key]), described, execute("", 0), sync()].concat()
+                };
+                let prepare =
+                    [parse("i", ins), parse("s", sel), parse("n", "SELECT 1/(id-id) FROM customers WHERE id = $1")];
+                [
+                    [prepare.concat(), sync()].concat(),
+                    query(&f("INSERT INTO customers VALUES ({B}, 'q')")),
+                    alone("i", c, true),
+                    alone("i", a, false),
+                    alone("i", a, false),
+                    alone("s", c, true),
+                    query(&f("DELETE FROM customers WHERE id = {C}")),
+                    alone("s", c, true),
+                    alone("n", a, false),
+                    alone("s", a, true),
+                    alone("i", "x", true),
+                    query(&f("SELECT 1/(id-id) FROM customers WHERE id = {B}")),
+                    query("BEGIN"),
+                    alone("s", a, true),
+                    query(&f("SELECT name FROM customers WHERE id = {B}")),
+                    alone("n", a, true),
+                    query(&f("SELECT name FROM customers WHERE id = {B}")),
+                    alone("s", a, true),
+                    query("ROLLBACK"),
+                    alone("s", a, false),
+                    query("SET client_encoding = 'LATIN1'"),
+                    alone("s", a, false),
+                    query(&f("SELECT name FROM customers WHERE id = {B}")),
+                    query("RESET client_encoding"),
+                    // Two at once, each with its Sync.
+                    [alone("s", a, true), alone("i", a, true), query(&f("SELECT name FROM customers WHERE id = {A}"))]
+                        .concat(),
+                ]
+                .into_iter()
+                .enumerate()
+                .map(|(at, bytes)| Say::Then(bytes, b'Z', if at == 24 { 3 } else { 1 }))
+                .collect()
+            },
+        },
         batches(
             "run-time error in the middle",
             vec![vec![run(ins, &[a]), run(bad, &[b, "x"]), run(ins, &[b])], vec![run(sel, &[a]), run(sel, &[b])]],
@@ -1049,6 +1093,18 @@ fn random_script(random: &mut Random, keys: [i64; 3]) -> (Vec<Say>, Vec<String>)
             continue;
         }
         let mut batch = Vec::new();
+        if random.below(4) == 0 {
+            // One execution of a named statement, as drivers send it most.
+            let (name, described) = (random.of(&["n", "m"]), random.below(2) == 0);
+            said.push(format!("execute {name:?}, described {described}"));
+            batch.push(bind("", name, &[random.of(&[&a, &b])]));
+            if described {
+                batch.push(about(b'D', b'P', ""));
+            }
+            batch.extend([execute("", 0), sync()]);
+            script.push(Say::Then(batch.concat(), b'Z', 1));
+            continue;
+        }
         for _ in 0..random.below(5) + 1 {
             let (name, portal) = (random.of(&names), random.of(&portals));
             match random.below(8) {
