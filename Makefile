@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 
-.PHONY: help demo test bench fmt lint
+.PHONY: help demo test release bench fmt lint
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -14,10 +14,13 @@ demo: ## Start a sharded sample shop on this machine; Ctrl-C removes it (ARGS='-
 test: ## Run everything that CI runs
 	@./.ci/test
 
-bench: ## Compare with PgBouncer, a bare forwarder and no proxy (ARGS='--quick')
-	@./.ci/setup bench
-	@cargo build --release --bin shardway --example forwarder
-	@exec ./bench/run $(ARGS)
+release: ## Build target/optimized/shardway, laid out after a profile of itself
+	@./.ci/setup release
+	@./bench/optimize
+
+bench: release ## Compare with PgBouncer, a bare forwarder and no proxy (ARGS='--quick')
+	@cargo build --release --example forwarder
+	@exec ./bench/run --binary target/optimized/shardway $(ARGS)
 
 fmt: ## Format the code
 	@cargo fmt

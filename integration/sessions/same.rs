@@ -83,6 +83,14 @@ fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
                 vec![run(sel, &[a])],
             ],
         ),
+        fq(
+            "an error beyond every buffer, behind columns",
+            &[
+                "INSERT INTO customers VALUES ({A}, 'longer than a number')",
+                "SELECT id, repeat(name, 20000)::int FROM customers WHERE id = {A}",
+                "SELECT name FROM customers WHERE id = {A}",
+            ],
+        ),
         Case {
             name: "statements that stand alone, of both protocols and on both shards",
             script: {
@@ -117,13 +125,16 @@ fn cases([a, b, c]: [i64; 3]) -> Vec<Case> {
                     alone("s", a, false),
                     query(&f("SELECT name FROM customers WHERE id = {B}")),
                     query("RESET client_encoding"),
+                    // A portal of the proxy's own does not outlive what ends its batch.
+                    [parse("b", "BEGIN"), bind("p", "b", &[]), flush(), alone("s", a, false)].concat(),
+                    [execute("p", 0), sync()].concat(),
                     // Two at once, each with its Sync.
                     [alone("s", a, true), alone("i", a, true), query(&f("SELECT name FROM customers WHERE id = {A}"))]
                         .concat(),
                 ]
                 .into_iter()
                 .enumerate()
-                .map(|(at, bytes)| Say::Then(bytes, b'Z', if at == 24 { 3 } else { 1 }))
+                .map(|(at, bytes)| Say::Then(bytes, b'Z', if at == 26 { 3 } else { 1 }))
                 .collect()
             },
         },

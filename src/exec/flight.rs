@@ -408,6 +408,7 @@ impl Answer<'_> {
                             Some(link) => {
                                 link.status = status;
                                 link.skips = false;
+                                link.sync_eaten = false;
                                 link.due = link.due.saturating_sub(1);
                                 link.due
                             }

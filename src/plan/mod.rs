@@ -296,6 +296,20 @@ impl Template {
         Ok((template, exact_only))
     }
 
+    /// Whether its text is sent as it stands and leaves nothing behind but rows.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let effects = &self.effects;
+        self.command == Command::Data
+            && self.splice_columns.is_none()
+            && !effects.outside_transaction
+            && !effects.changes_schema
+            && !effects.unpins
+            && effects.pins.is_none()
+            && effects.copy.is_none()
+            && effects.set_config.is_empty()
+    }
+
     /// What cannot be read goes to the only shard there is.
     fn blind(source: &Source<'_>, world: &World) -> Self {
         let shard = world.view.hint.unwrap_or(ShardId(0));

@@ -296,7 +296,7 @@ impl Session {
             {
                 self.state.settings = before;
             }
-            self.transaction.local = Arc::default();
+            self.transaction.local = Settings::none();
             self.settings_changed();
         }
         if over || std::mem::take(&mut self.batch.unreported) {

@@ -658,11 +658,18 @@ impl Session {
             }
         } else {
             self.state.settings = Arc::new(changed(&self.state.settings));
-            self.transaction.local = Arc::new(self.transaction.local.without(name));
+            self.forget_local(name);
         }
         self.settings_changed();
         self.complete("SET");
         Ok(())
+    }
+
+    /// What SET LOCAL said of a setting counts no more.
+    fn forget_local(&mut self, name: &str) {
+        if !self.transaction.local.is_empty() {
+            self.transaction.local = Arc::new(self.transaction.local.without(name));
+        }
     }
 
     async fn reset(&mut self, sql: &str, name: &str) -> Result<(), Trouble> {
@@ -670,7 +677,7 @@ impl Session {
             state::check_own(name, default_of(name), &self.access.service.database, &self.user)?;
             self.remember_settings();
             self.state.settings = Arc::new(self.state.settings.without(name));
-            self.transaction.local = Arc::new(self.transaction.local.without(name));
+            self.forget_local(name);
             self.settings_changed();
             self.complete("RESET");
             return Ok(());

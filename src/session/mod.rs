@@ -529,10 +529,10 @@ impl Session {
 
     /// The place of a link to that shard, fit for `access`.
     async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, Trouble> {
-        // Boxed, so that the future of everything around it stays small.
         let place = match self.join_now(shard, access) {
             Some(place) => place,
             None => {
+                // Boxed, so that the future of everything around it stays small.
                 let link = Box::pin(self.wait_link(shard, self.choice(shard, access))).await?;
                 self.take_in(link)
             }
@@ -624,6 +624,10 @@ impl Session {
         }
         let outcome = self.fly_aside(&items).await?;
         if outcome.failed.is_some() {
+            // It failed in a transaction of its own, which is over.
+            if let Some(link) = self.links.get_mut(place) {
+                link.spoiled = false;
+            }
             return Err(Trouble::Told(simple::only_error(&outcome.collected)));
         }
         if let Some(link) = self.links.get_mut(place) {
@@ -636,11 +640,17 @@ impl Session {
     /// Carries out what is no part of what the client asked for, whatever of that is gathered.
     async fn fly_aside(&mut self, items: &[Item]) -> Result<Outcome, Trouble> {
         let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset: 0 };
-        match exec::within(self.map.timeouts.statement, flight::run(items, &mut crew, false)).await {
-            Some(Ok(outcome)) => Ok(outcome),
-            Some(Err(lost)) => Err(self.trouble(lost)),
-            None => Err(self.timed_out()),
-        }
+        let trouble = match exec::within(self.map.timeouts.statement, flight::run(items, &mut crew, false)).await {
+            Some(Ok(outcome)) => return Ok(outcome),
+            Some(Err(lost)) => self.trouble(lost),
+            None => self.timed_out(),
+        };
+        // What is gathered names links by their places, which are others now: it ends with the links that owed it.
+        self.items.clear();
+        self.executed.clear();
+        self.readback.clear();
+        self.take_back(0, *b"08006");
+        Err(trouble)
     }
 
     /// What is said on a link before the statement itself: settings that differ, BEGIN, savepoints.

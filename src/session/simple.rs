@@ -503,21 +503,12 @@ fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, pla
     let mut together = Effects::default();
     for statement in all {
         let template = &statement.template;
-        let effects = &template.effects;
-        let plain = template.command == Command::Data
-            && effects.pins.is_none()
-            && !effects.unpins
-            && effects.set_config.is_empty()
-            && effects.copy.is_none()
-            && !effects.outside_transaction
-            && !effects.changes_schema
-            && template.splice_columns.is_none();
         let Ok(Plan::One(here)) = statement.plan(text, None, world) else { return None };
-        if !plain || shard.is_some_and(|before| before != here) {
+        if !template.is_plain() || shard.is_some_and(|before| before != here) {
             return None;
         }
         shard = Some(here);
-        together.uses_now |= effects.uses_now;
+        together.uses_now |= template.effects.uses_now;
         if template.access == plan::Access::Write {
             access = plan::Access::Write;
         }

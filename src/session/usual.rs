@@ -4,6 +4,7 @@
 //! [`Session::burst`] needs for everything else. Whatever is not plainly so is left to that, with nothing done that would
 //! not be done there too.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Context;
@@ -20,7 +21,6 @@ use crate::exec::link::Link;
 use crate::exec::say;
 use crate::ident::ShardSet;
 use crate::plan;
-use crate::plan::Command;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Plan;
@@ -38,6 +38,8 @@ pub(super) struct Passing {
     place: usize,
     /// What of the link's buffer is still to be sent to the client.
     range: Range<usize>,
+    /// Something was sent that TLS may still hold back.
+    unflushed: bool,
     /// A server raised an error.
     failed: bool,
     /// ReadyForQuery has come.
@@ -58,9 +60,10 @@ impl Session {
             && self.items.is_empty()
             && self.client.mark() == 0
             && !self.pins_suspect
-            && self.map.timeouts.statement.is_zero()
             && !self.within_batch()
-            && !self.batch.is_begun();
+            && !self.batch.is_begun()
+            && !self.batch_flown
+            && (self.portals.is_empty() || self.transaction.is_open());
         if !usual {
             return None;
         }
@@ -75,7 +78,7 @@ impl Session {
             self.turn = turn;
         }
         let place = place?;
-        Some(Passing { place, range: 0..0, failed: false, over: false })
+        Some(Passing { place, range: 0..0, unflushed: false, failed: false, over: false })
     }
 
     fn put_query(&mut self, message: &Message) -> Option<usize> {
@@ -90,7 +93,7 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world).ok()?;
         let [statement] = compiled.as_slice() else { return None };
         let template = &*statement.template;
-        if !is_plain(template) {
+        if !template.is_plain() {
             return None;
         }
         let plan = statement.plan(text, None, &world).ok()?;
@@ -127,7 +130,7 @@ impl Session {
         let prepared = self.prepared.get(name)?;
         let planned = self.compiled(prepared, &world).ok()??;
         let template = &*planned.template;
-        if !is_plain(template) {
+        if !template.is_plain() {
             return None;
         }
         let plan = {
@@ -157,6 +160,9 @@ impl Session {
 
     /// The place of a link on which the statement can be said with nothing before it.
     fn join_usual(&mut self, plan: &Plan, template: &Template) -> Option<usize> {
+        if !self.map.timeouts.statement.is_zero() {
+            return None;
+        }
         let shard = self.shards(plan).only()?;
         self.admit(&ShardSet::one(shard), template.access, &template.effects).ok()?;
         let place = self.join_now(shard, template.access)?;
@@ -175,7 +181,9 @@ impl Session {
 
     /// Says what is still to be said on the link, and passes its answer on. Ready: all of it has been sent.
     pub(super) fn poll_passing(&mut self, cx: &mut Context<'_>, passing: &mut Passing) -> Poll<Result<(), Lost>> {
-        let Some(link) = self.links.get_mut(passing.place) else { return Poll::Ready(Ok(())) };
+        let Some(link) = self.links.get_mut(passing.place) else {
+            return Poll::Ready(Err(Lost::Client(io::ErrorKind::NotConnected.into())));
+        };
         let lost = loop {
             if let Err(error) = link.poll_out(cx) {
                 tracing::debug!(%error, "a server connection broke");
@@ -184,9 +192,14 @@ impl Session {
             while !passing.range.is_empty() {
                 let bytes = link.connection.bytes(passing.range.clone());
                 passing.range.start += ready!(self.client.poll_send(cx, bytes)).map_err(Lost::Client)?;
+                passing.unflushed = true;
+            }
+            if passing.unflushed {
+                ready!(self.client.poll_flush(cx)).map_err(Lost::Client)?;
+                passing.unflushed = false;
             }
             if passing.over {
-                return self.client.poll_flush(cx).map_err(Lost::Client);
+                return Poll::Ready(Ok(()));
             }
             match passing.take(link) {
                 Ok(()) if !passing.range.is_empty() => {}
@@ -271,17 +284,4 @@ impl Passing {
             }
         }
     }
-}
-
-/// Whether a statement leaves nothing behind but rows.
-fn is_plain(template: &Template) -> bool {
-    let effects = &template.effects;
-    template.command == Command::Data
-        && template.splice_columns.is_none()
-        && !effects.outside_transaction
-        && !effects.changes_schema
-        && !effects.unpins
-        && effects.pins.is_none()
-        && effects.copy.is_none()
-        && effects.set_config.is_empty()
 }

@@ -199,11 +199,7 @@ impl Connection {
             }
             let end = self.at + 1 + length;
             if end > self.filled {
-                if end - self.at > self.inbox.len() {
-                    let wanted = end - self.at;
-                    self.compact();
-                    self.inbox.resize(wanted, 0);
-                }
+                // Room for it is made when more is read: until then the ranges given out before hold.
                 return Ok(None);
             }
             self.at = end;
