@@ -1,7 +1,7 @@
 //! What most statements are: whole, for one shard, with an answer that is the client's as it stands.
 //!
 //! A Query, or Bind to Sync of a named statement, is put on its link and its answer passed on without the machinery that
-//! [`Session::burst`] needs for everything else. Whatever is not plainly so is left to that, with nothing done that would
+//! `Session::burst` needs for everything else. Whatever is not plainly so is left to that, with nothing done that would
 //! not be done there too.
 
 use std::io;
