@@ -59,14 +59,14 @@ impl Session {
             }
             Command::Begin(modes) => {
                 let start = sql.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
-                self.begin(modes, if start { "START TRANSACTION" } else { "BEGIN" })
+                self.begin(modes, if start { "START TRANSACTION" } else { "BEGIN" }).await
             }
             Command::Commit(chain) => self.end(Ending::Commit, *chain).await,
             Command::Rollback(chain) => self.end(Ending::Rollback, *chain).await,
             Command::Savepoint(name) => self.savepoint(name).await,
             Command::Release(name) => self.release_savepoint(name).await,
             Command::RollbackTo(name) => self.rollback_to(name).await,
-            Command::SetTransaction(modes) => self.set_transaction(sql, modes).await,
+            Command::SetTransaction(modes) => self.set_transaction(modes).await,
             Command::SetConstraints => self.set_constraints(sql).await,
             Command::Set { name, local, value } => self.set(sql, name, *local, value.as_deref()).await,
             Command::Reset(Some(name)) => self.reset(sql, name).await,
@@ -109,30 +109,58 @@ impl Session {
 
     // ── transactions ──
 
-    fn begin(&mut self, modes: &Modes, tag: &str) -> Result<(), Trouble> {
-        match self.transaction.kind {
-            Kind::Explicit => self.warn("25001", "there is already a transaction in progress"),
+    async fn begin(&mut self, modes: &Modes, tag: &str) -> Result<(), Trouble> {
+        let before = self.transaction.kind;
+        let done = match before {
+            Kind::Explicit => {
+                self.warn("25001", "there is already a transaction in progress");
+                self.set_modes(modes).await
+            }
             // The statements before it in the same Query become part of the transaction, as on one server.
-            Kind::Implicit => self.transaction.kind = Kind::Explicit,
+            Kind::Implicit => {
+                self.transaction.kind = Kind::Explicit;
+                self.set_modes(modes).await
+            }
             Kind::None => {
                 self.transaction = Transaction {
                     kind: Kind::Explicit,
+                    modes: modes.clone(),
                     settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
                     local: std::mem::take(&mut self.transaction.local),
                     writer: self.batch_writer.take(),
                     ..Transaction::default()
                 };
-                // What this batch has said already without a BEGIN joins in, as it does on one server.
-                for at in self.unsynced() {
-                    self.say_own(at, "BEGIN", Show::Nobody);
-                    if let Some(link) = self.links.get_mut(usize::from(at)) {
-                        link.begun = true;
-                    }
-                }
+                self.begin_unsynced().await
+            }
+        };
+        if let Err(trouble) = done {
+            if before != Kind::Explicit && !matches!(trouble, Trouble::End(_)) {
+                // It has not begun, and what ran before it in the same transaction is undone.
+                self.finish(Ending::Rollback).await?;
+            }
+            return Err(trouble);
+        }
+        self.items_or_complete(tag);
+        Ok(())
+    }
+
+    /// What this batch has said already without a BEGIN joins the transaction, as it does on one server.
+    async fn begin_unsynced(&mut self) -> Result<(), Trouble> {
+        let unsynced = self.unsynced();
+        let opening = self.transaction.opening();
+        if !unsynced.is_empty() && self.transaction.modes.text().is_some() {
+            // It may be too late for them.
+            self.told(&unsynced, &opening).await?;
+        } else {
+            for at in &unsynced {
+                self.say_own(*at, &opening, Show::Nobody);
             }
         }
-        self.transaction.add_modes(modes);
-        self.items_or_complete(tag);
+        for at in unsynced {
+            if let Some(link) = self.links.get_mut(usize::from(at)) {
+                link.begun = true;
+            }
+        }
         Ok(())
     }
 
@@ -394,6 +422,7 @@ impl Session {
             self.state.settings = savepoint.settings;
             self.transaction.local = savepoint.local;
             self.transaction.writer = savepoint.writer;
+            self.transaction.modes = savepoint.modes;
         }
         self.transaction.savepoints.truncate(place + 1);
         // What was bound since goes with what was done since.
@@ -423,25 +452,29 @@ impl Session {
         ))
     }
 
-    async fn set_transaction(&mut self, sql: &str, modes: &Modes) -> Result<(), Trouble> {
+    async fn set_transaction(&mut self, modes: &Modes) -> Result<(), Trouble> {
         if !self.transaction.is_open() {
             self.warn("25P01", "SET TRANSACTION can only be used in transaction blocks");
             self.complete("SET");
             return Ok(());
         }
-        let begun = self.begun();
-        if begun.is_empty() {
-            self.transaction.add_modes(modes);
-            self.complete("SET");
-            return Ok(());
-        }
-        // Whether it still may be said, the servers know.
-        let outcome = self.own(&begun, sql, Show::Caller).await?;
-        if outcome.failed.is_some() {
-            return Err(Trouble::Told(only_error(&outcome.collected)));
+        self.set_modes(modes).await?;
+        self.items_or_complete("SET");
+        Ok(())
+    }
+
+    /// Sets modes of the open transaction. Whether they still may be set, servers know: where one has joined it is asked,
+    /// and within a savepoint one joins for that.
+    async fn set_modes(&mut self, modes: &Modes) -> Result<(), Trouble> {
+        let Some(text) = modes.text() else { return Ok(()) };
+        let begun = match self.transaction.savepoints.is_empty() {
+            true => self.begun(),
+            false => self.begun_somewhere().await?,
+        };
+        if !begun.is_empty() {
+            self.told(&begun, &format!("SET TRANSACTION {text}")).await?;
         }
         self.transaction.add_modes(modes);
-        self.complete("SET");
         Ok(())
     }
 
@@ -451,20 +484,31 @@ impl Session {
             self.complete("SET CONSTRAINTS");
             return Ok(());
         }
-        let mut begun = self.begun();
-        if begun.is_empty() {
-            let catalog = self.access.service.database.catalog;
-            let at = self.join(catalog, plan::Access::ReadPrimary).await?;
-            self.prefix(at);
-            begun.push(u8::try_from(at).unwrap_or(u8::MAX));
-        }
-        let outcome = self.own(&begun, sql, Show::Caller).await?;
-        if outcome.failed.is_some() {
-            return Err(Trouble::Told(only_error(&outcome.collected)));
-        }
+        let begun = self.begun_somewhere().await?;
+        self.told(&begun, sql).await?;
         self.transaction.constraints.push(sql.to_owned());
         self.complete("SET CONSTRAINTS");
         Ok(())
+    }
+
+    /// The places of the links that take part in the transaction: the catalog shard's joins if there is none.
+    async fn begun_somewhere(&mut self) -> Result<SmallVec<[u8; 8]>, Trouble> {
+        let mut begun = self.begun();
+        if begun.is_empty() {
+            let at = self.join(self.access.service.database.catalog, plan::Access::ReadPrimary).await?;
+            self.prefix(at);
+            begun.push(u8::try_from(at).unwrap_or(u8::MAX));
+        }
+        Ok(begun)
+    }
+
+    /// Says `sql` on links; the first error is what the client is told.
+    async fn told(&mut self, links: &[u8], sql: &str) -> Result<(), Trouble> {
+        let outcome = self.own(links, sql, Show::Caller).await?;
+        match outcome.failed {
+            Some(_) => Err(Trouble::Told(only_error(&outcome.collected))),
+            None => Ok(()),
+        }
     }
 
     // ── settings ──

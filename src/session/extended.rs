@@ -23,8 +23,6 @@ use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Command;
-use crate::plan::Parameter;
-use crate::plan::Parameters;
 use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
@@ -289,13 +287,7 @@ impl Session {
             _ => {
                 let plan = {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
-                    let values: SmallVec<[Parameter<'_>; 8]> = view
-                        .values()
-                        .enumerate()
-                        .map(|(at, bytes)| Parameter { binary: view.formats.at(at) == Format::Binary, bytes })
-                        .collect();
-                    let parameters = Parameters { types: &prepared.types, values: &values };
-                    on_servers.plan(&prepared.text, Some(&parameters), &world)
+                    prepared.plan(&on_servers, &view, &world)
                 };
                 match plan {
                     Ok(plan) => (self.shards(&plan), template.access),

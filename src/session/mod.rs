@@ -653,7 +653,7 @@ impl Session {
         Err(trouble)
     }
 
-    /// What is said on a link before the statement itself: settings that differ, BEGIN, savepoints.
+    /// What is said on a link before the statement itself: BEGIN, savepoints, settings that differ, constraints.
     fn prefix(&mut self, place: usize) {
         let wanted = Arc::clone(&self.state.settings);
         let Some(link) = self.links.get_mut(place) else { return };
@@ -663,20 +663,12 @@ impl Session {
         if !settled && link.say_close_setter() {
             close_items(&mut self.items, &links);
         }
-        if !Arc::ptr_eq(&link.connection.settings, &wanted) {
-            let difference = link.connection.settings.difference(&wanted);
-            let count = say::settings(&mut link.out, &difference);
-            setter_items(&mut self.items, &links, count);
-            link.connection.settings = wanted;
-        }
-        if self.transaction.is_open() && !link.begun {
+        let opens = self.transaction.is_open() && !link.begun;
+        if opens {
+            // Before any setting: a statement before BEGIN would be the transaction's first, and its isolation could no
+            // longer be chosen.
             link.say_query(&self.transaction.opening());
-            self.items.push(Item::Owed {
-                expect: Expect::Query,
-                links: links.clone(),
-                show: Show::Nobody,
-                prepares: 0,
-            });
+            self.items.push(query_item(&links));
             link.begun = true;
             link.marks = self
                 .transaction
@@ -685,6 +677,12 @@ impl Session {
                 .map(|_| (Arc::clone(&link.connection.settings), Settings::none()))
                 .collect();
         }
+        if !Arc::ptr_eq(&link.connection.settings, &wanted) {
+            let difference = link.connection.settings.difference(&wanted);
+            let count = say::settings(&mut link.out, &difference);
+            setter_items(&mut self.items, &links, count);
+            link.connection.settings = wanted;
+        }
         if !Arc::ptr_eq(&link.local, &self.transaction.local) {
             let statements = link.local.difference(&self.transaction.local).local_statements();
             for statement in &statements {
@@ -692,6 +690,11 @@ impl Session {
             }
             setter_items(&mut self.items, &links, statements.len());
             link.local = Arc::clone(&self.transaction.local);
+        }
+        // Behind the settings: names of constraints are looked up along the search_path.
+        if opens && !self.transaction.constraints.is_empty() {
+            link.say_query(&self.transaction.constraints.join("; "));
+            self.items.push(query_item(&links));
         }
     }
 
@@ -985,6 +988,11 @@ fn note_write(floors: &mut [Floor], link: &Link, now: &mut Option<clock::Tick>) 
     {
         floor.wrote(*now.get_or_insert_with(clock::now));
     }
+}
+
+/// What a Query of the proxy's own owes.
+fn query_item(links: &SmallVec<[u8; 8]>) -> Item {
+    Item::Owed { expect: Expect::Query, links: links.clone(), show: Show::Nobody, prepares: 0 }
 }
 
 /// What [`Link::say_close_setter`] owes.

@@ -9,7 +9,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
+use crate::error::ClientError;
+use crate::plan::Parameter;
+use crate::plan::Parameters;
+use crate::plan::Plan;
 use crate::plan::Planned;
+use crate::plan::World;
+use crate::wire::postgres::frontend::Bind;
+use crate::wire::postgres::frontend::Format;
 
 /// One statement that a client prepared.
 #[derive(Debug)]
@@ -24,6 +33,18 @@ pub struct Prepared {
     pub number: Arc<Numbered>,
     /// The world that it was last compiled in, and the outcome. `None` inside: an empty statement.
     pub compiled: RefCell<(u32, Option<Rc<Planned>>)>,
+}
+
+impl Prepared {
+    /// Where it goes with the values of a Bind.
+    pub(super) fn plan(&self, planned: &Planned, bind: &Bind<'_>, world: &World) -> Result<Plan, ClientError> {
+        let values: SmallVec<[Parameter<'_>; 8]> = bind
+            .values()
+            .enumerate()
+            .map(|(at, bytes)| Parameter { binary: bind.formats.at(at) == Format::Binary, bytes })
+            .collect();
+        planned.plan(&self.text, Some(&Parameters { types: &self.types, values: &values }), world)
+    }
 }
 
 /// The identity of a text with its types on servers.

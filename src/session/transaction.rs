@@ -6,7 +6,6 @@ use crate::backend::Settings;
 use crate::backend::settings;
 use crate::exec::link::Link;
 use crate::ident::ShardId;
-use crate::plan::Isolation;
 use crate::plan::Modes;
 
 /// Who opened the transaction.
@@ -58,6 +57,8 @@ pub struct Savepoint {
     pub local: Arc<Settings>,
     /// The writing shard then.
     pub writer: Option<ShardId>,
+    /// The modes then.
+    pub modes: Modes,
 }
 
 impl Default for Transaction {
@@ -114,38 +115,29 @@ impl Transaction {
         self.kind != Kind::None
     }
 
-    /// What a server that joins is told: BEGIN with the modes, and the savepoints, oldest first.
+    /// What a server that joins is told: BEGIN with the modes, and the savepoints, oldest first, each with the modes that
+    /// were set since.
     #[must_use]
     pub fn opening(&self) -> String {
         let mut text = "BEGIN".to_owned();
-        let mut modes = Vec::new();
-        match self.modes.isolation {
-            Some(Isolation::ReadCommitted) => modes.push("ISOLATION LEVEL READ COMMITTED"),
-            Some(Isolation::RepeatableRead) => modes.push("ISOLATION LEVEL REPEATABLE READ"),
-            Some(Isolation::Serializable) => modes.push("ISOLATION LEVEL SERIALIZABLE"),
-            None => {}
-        }
-        match self.modes.read_only {
-            Some(true) => modes.push("READ ONLY"),
-            Some(false) => modes.push("READ WRITE"),
-            None => {}
-        }
-        match self.modes.deferrable {
-            Some(true) => modes.push("DEFERRABLE"),
-            Some(false) => modes.push("NOT DEFERRABLE"),
-            None => {}
-        }
-        if !modes.is_empty() {
+        let mut modes = self.savepoints.first().map_or(&self.modes, |first| &first.modes);
+        if let Some(modes) = modes.text() {
             text.push(' ');
-            text.push_str(&modes.join(", "));
+            text.push_str(&modes);
         }
-        for savepoint in &self.savepoints {
+        for (at, savepoint) in self.savepoints.iter().enumerate() {
             text.push_str("; SAVEPOINT ");
             text.push_str(&settings::identifier(&savepoint.name));
-        }
-        for constraints in &self.constraints {
-            text.push_str("; ");
-            text.push_str(constraints);
+            let then = self.savepoints.get(at + 1).map_or(&self.modes, |next| &next.modes);
+            if modes != then {
+                // Nothing else can be changed within a savepoint.
+                let read_only = Modes { read_only: then.read_only, ..Modes::default() };
+                if let Some(modes) = read_only.text() {
+                    text.push_str("; SET TRANSACTION ");
+                    text.push_str(&modes);
+                }
+                modes = then;
+            }
         }
         text
     }
@@ -158,7 +150,13 @@ impl Transaction {
 
     /// Notes a savepoint on every server that has joined.
     pub fn mark(&mut self, name: Arc<str>, settings: Arc<Settings>, links: &mut [Link]) {
-        self.savepoints.push(Savepoint { name, settings, local: Arc::clone(&self.local), writer: self.writer });
+        self.savepoints.push(Savepoint {
+            name,
+            settings,
+            local: Arc::clone(&self.local),
+            writer: self.writer,
+            modes: self.modes.clone(),
+        });
         for link in links.iter_mut().filter(|link| link.begun) {
             link.marks.push((Arc::clone(&link.connection.settings), Arc::clone(&link.local)));
         }
@@ -181,6 +179,7 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Isolation;
 
     #[test]
     fn a_late_joiner_hears_of_modes_and_savepoints_in_order() {
@@ -197,5 +196,18 @@ mod tests {
         );
         transaction.mark("a".into(), Arc::default(), &mut []);
         assert_eq!(transaction.savepoint("a"), Some(2));
+    }
+
+    #[test]
+    fn what_was_set_within_a_savepoint_is_told_within_it() {
+        let mut transaction = Transaction { kind: Kind::Explicit, ..Transaction::default() };
+        transaction.mark("a".into(), Arc::default(), &mut []);
+        transaction.mark("b".into(), Arc::default(), &mut []);
+        transaction.add_modes(&Modes { read_only: Some(true), ..Modes::default() });
+        transaction.mark("c".into(), Arc::default(), &mut []);
+        assert_eq!(
+            transaction.opening(),
+            "BEGIN; SAVEPOINT \"a\"; SAVEPOINT \"b\"; SET TRANSACTION READ ONLY; SAVEPOINT \"c\""
+        );
     }
 }

@@ -11,8 +11,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
-use smallvec::SmallVec;
-
 use crate::backend::Piece;
 use crate::exec::client::Message;
 use crate::exec::flight;
@@ -21,15 +19,12 @@ use crate::exec::link::Link;
 use crate::exec::say;
 use crate::ident::ShardSet;
 use crate::plan;
-use crate::plan::Parameter;
-use crate::plan::Parameters;
 use crate::plan::Plan;
 use crate::plan::Template;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::transaction::Kind;
 use crate::wire::postgres::frontend;
-use crate::wire::postgres::frontend::Format;
 
 /// An answer that goes through as it stands.
 #[derive(Debug)]
@@ -133,15 +128,7 @@ impl Session {
         if !template.is_plain() {
             return None;
         }
-        let plan = {
-            let values: SmallVec<[Parameter<'_>; 8]> = view
-                .values()
-                .enumerate()
-                .map(|(at, bytes)| Parameter { binary: view.formats.at(at) == Format::Binary, bytes })
-                .collect();
-            let parameters = Parameters { types: &prepared.types, values: &values };
-            planned.plan(&prepared.text, Some(&parameters), &world).ok()?
-        };
+        let plan = prepared.plan(&planned, &view, &world).ok()?;
         // Behind the portal's name, which is empty, and the statement's.
         let values = body.start + 1 + name.len() + 1..body.end;
         let number = prepared.number.number;

@@ -159,6 +159,22 @@ pub struct Modes {
     pub deferrable: Option<bool>,
 }
 
+impl Modes {
+    /// They as BEGIN and SET TRANSACTION take them; none: nothing was given.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let isolation = self.isolation.map(|level| match level {
+            Isolation::ReadCommitted => "ISOLATION LEVEL READ COMMITTED",
+            Isolation::RepeatableRead => "ISOLATION LEVEL REPEATABLE READ",
+            Isolation::Serializable => "ISOLATION LEVEL SERIALIZABLE",
+        });
+        let read_only = self.read_only.map(|only| if only { "READ ONLY" } else { "READ WRITE" });
+        let deferrable = self.deferrable.map(|may| if may { "DEFERRABLE" } else { "NOT DEFERRABLE" });
+        let given: Vec<&str> = [isolation, read_only, deferrable].into_iter().flatten().collect();
+        (!given.is_empty()).then(|| given.join(", "))
+    }
+}
+
 /// Isolation levels, as Postgres tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
