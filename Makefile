@@ -19,6 +19,7 @@ release: ## Build target/optimized/shardway, laid out after a profile of itself
 	@./bench/optimize
 
 bench: release ## Compare with PgBouncer, a bare forwarder and no proxy (ARGS='--quick')
+	@./.ci/setup bench
 	@cargo build --release --example forwarder
 	@exec ./bench/run --binary target/optimized/shardway $(ARGS)
 

@@ -27,9 +27,10 @@ pub struct House {
 }
 
 /// The tables, as the shop's map has them.
-const TABLES: [&str; 2] = [
+const TABLES: [&str; 3] = [
     "CREATE TABLE customers (id bigint PRIMARY KEY, name text)",
     "CREATE TABLE settings (name text PRIMARY KEY, value text)",
+    "CREATE TABLE orders (customer_id bigint REFERENCES customers DEFERRABLE, id bigint, PRIMARY KEY (customer_id, id))",
 ];
 
 impl House {

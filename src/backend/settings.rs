@@ -162,7 +162,8 @@ pub fn identifier(text: &str) -> String {
 }
 
 /// A setting's name, each part quoted.
-fn dotted(name: &str) -> String {
+#[must_use]
+pub fn dotted(name: &str) -> String {
     name.split('.').map(identifier).collect::<Vec<_>>().join(".")
 }
 

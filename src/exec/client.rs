@@ -199,11 +199,6 @@ impl Client {
         &mut self.out
     }
 
-    /// Drops what was gathered since [`Self::mark`] and not sent.
-    pub fn truncate(&mut self, mark: usize) {
-        self.out.truncate(mark);
-    }
-
     /// How much has been gathered.
     #[must_use]
     pub fn mark(&self) -> usize {
@@ -269,12 +264,6 @@ impl Client {
     /// Those of the socket.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    /// Whether a send was given up in the middle.
-    #[must_use]
-    pub fn is_torn(&self) -> bool {
-        self.torn
     }
 
     /// Sends what was gathered.

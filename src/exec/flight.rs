@@ -103,6 +103,8 @@ pub struct Outcome {
     pub rows: u64,
     /// Whether the client has been told that it may go on (ReadyForQuery).
     pub ready_shown: bool,
+    /// Whether a server copied from the client in the extended protocol.
+    pub copied: bool,
 }
 
 /// A server's error.
@@ -578,7 +580,10 @@ async fn listen(
         match need {
             Need::Nothing | Need::Sent => {}
             Need::More(link) => wait(link, item, crew).await?,
-            Need::CopyData(link) => Box::pin(copy(link, item, answer.expect, crew)).await?,
+            Need::CopyData(link) => {
+                outcome.copied |= answer.expect == Expect::Execute;
+                Box::pin(copy(link, item, answer.expect, crew)).await?;
+            }
             Need::Lost(lost) => return Err(lost),
         }
     }

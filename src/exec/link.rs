@@ -53,8 +53,10 @@ pub struct Link {
     pub committed: Arc<Settings>,
     /// What SET LOCAL did in the open transaction.
     pub local: Arc<Settings>,
-    /// Settings (session, local) when each savepoint was made.
-    pub marks: Vec<(Arc<Settings>, Arc<Settings>)>,
+    /// How many of the transaction's SET CONSTRAINTS have been said.
+    pub constraints: usize,
+    /// What it had when each savepoint was made.
+    pub marks: Vec<Mark>,
     /// What is still to be said.
     pub out: Vec<u8>,
     /// How much of `out` has been sent.
@@ -65,6 +67,17 @@ pub struct Link {
     pub type_oids: Option<Arc<TypeNumbers>>,
     /// Which life of which node this is, where the shard has replicas: for the session's floor.
     pub chosen: Option<Chosen>,
+}
+
+/// What a link had when a savepoint was made: ROLLBACK TO brings it back.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The session's settings.
+    pub settings: Arc<Settings>,
+    /// What SET LOCAL had done.
+    pub local: Arc<Settings>,
+    /// How many SET CONSTRAINTS had been said.
+    pub constraints: usize,
 }
 
 impl Link {
@@ -90,6 +103,7 @@ impl Link {
             sync_eaten: false,
             committed,
             local: Settings::none(),
+            constraints: 0,
             marks: Vec::new(),
             out,
             sent: 0,
@@ -163,6 +177,26 @@ impl Link {
         Ok(())
     }
 
+    /// What it has now.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            settings: Arc::clone(&self.connection.settings),
+            local: Arc::clone(&self.local),
+            constraints: self.constraints,
+        }
+    }
+
+    /// Has again what it had at a savepoint, by the savepoint's place.
+    pub fn back_to(&mut self, place: usize) {
+        self.marks.truncate(place + 1);
+        if let Some(mark) = self.marks.last().filter(|_| self.marks.len() == place + 1) {
+            self.connection.settings = Arc::clone(&mark.settings);
+            self.local = Arc::clone(&mark.local);
+            self.constraints = mark.constraints;
+        }
+    }
+
     /// The transaction on it has ended; settings made in it stay or go.
     pub fn ended(&mut self, committed: bool) {
         if committed {
@@ -173,6 +207,7 @@ impl Link {
         if !self.local.is_empty() {
             self.local = Settings::none();
         }
+        self.constraints = 0;
         self.marks.clear();
         self.begun = false;
         self.wrote = false;

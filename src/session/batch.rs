@@ -20,6 +20,7 @@ use crate::ident::ShardSet;
 use crate::plan::Access;
 use crate::plan::Command;
 use crate::plan::Effects;
+use crate::plan::Modes;
 use crate::plan::Planned;
 use crate::session::End;
 use crate::session::Session;
@@ -30,7 +31,6 @@ use crate::session::extended::Reached;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Place;
 use crate::session::transaction::Kind;
-use crate::session::transaction::Transaction;
 
 /// What is known of the batch that the client is sending.
 #[derive(Debug, Default)]
@@ -95,9 +95,7 @@ impl Session {
 
     /// Carries out what [`Self::say_own`] has put together.
     pub(super) async fn fly_own(&mut self) -> Result<Outcome, Trouble> {
-        for link in self.links.iter_mut().filter(|link| link.unsynced && !link.out.is_empty()) {
-            say::flush(&mut link.out);
-        }
+        self.say_flush();
         let outcome = self.fly(0, false).await?;
         // A Query's failure is its own.
         self.batch.failed |= self.batch.extended && outcome.failed.is_some();
@@ -110,7 +108,7 @@ impl Session {
         let Some(link) = self.links.get_mut(usize::from(at)) else { return };
         link.unsynced = true;
         if link.say_close_setter() {
-            close_items(&mut self.items, &SmallVec::from_slice(&[at]));
+            close_items(&mut self.items, &SmallVec::from_slice(&[at]), Show::Nobody);
         }
         say::setter(&mut link.out, sql);
         let around = if show == Show::Caller { Show::Caller } else { Show::Nobody };
@@ -391,24 +389,15 @@ impl Session {
         if let Some(what) = self.batch.last {
             return Err(not_in_pipeline(what));
         }
-        self.transaction = Transaction {
-            kind: Kind::Implicit,
-            settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
-            local: std::mem::take(&mut self.transaction.local),
-            writer: self.batch_writer.take(),
-            started: true,
-            ..Transaction::default()
-        };
+        self.take_up(Kind::Implicit, &Modes::default()).await?;
         let unsynced = self.unsynced();
-        for at in &unsynced {
-            self.say_own(*at, "BEGIN", Show::Nobody);
-            if let Some(link) = self.links.get_mut(usize::from(*at)) {
-                link.begun = true;
-                link.say_sync();
-            }
-        }
         if unsynced.is_empty() {
             return Ok(());
+        }
+        for at in &unsynced {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.say_sync();
+            }
         }
         self.items.push(Item::Owed { expect: Expect::Sync, links: unsynced, show: Show::Nobody, prepares: 0 });
         let outcome = self.fly(0, false).await?;

@@ -121,17 +121,7 @@ impl Session {
                 self.transaction.kind = Kind::Explicit;
                 self.set_modes(modes).await
             }
-            Kind::None => {
-                self.transaction = Transaction {
-                    kind: Kind::Explicit,
-                    modes: modes.clone(),
-                    settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
-                    local: std::mem::take(&mut self.transaction.local),
-                    writer: self.batch_writer.take(),
-                    ..Transaction::default()
-                };
-                self.begin_unsynced().await
-            }
+            Kind::None => self.take_up(Kind::Explicit, modes).await,
         };
         if let Err(trouble) = done {
             if before != Kind::Explicit && !matches!(trouble, Trouble::End(_)) {
@@ -144,20 +134,30 @@ impl Session {
         Ok(())
     }
 
-    /// What this batch has said already without a BEGIN joins the transaction, as it does on one server.
-    async fn begin_unsynced(&mut self) -> Result<(), Trouble> {
-        let unsynced = self.unsynced();
+    /// Opens a transaction, and makes what this batch has said already without a BEGIN part of it, as it is on one server.
+    pub(super) async fn take_up(&mut self, kind: Kind, modes: &Modes) -> Result<(), Trouble> {
+        let unsynced: SmallVec<[(u32, ShardId); 8]> =
+            self.links.iter().filter(|link| link.unsynced).map(|link| (link.id, link.shard)).collect();
+        self.transaction = Transaction {
+            kind,
+            modes: modes.clone(),
+            settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
+            local: std::mem::take(&mut self.transaction.local),
+            writer: self.batch_writer.take(),
+            used: unsynced.iter().map(|(_, shard)| *shard).collect(),
+            ..Transaction::default()
+        };
         let opening = self.transaction.opening();
-        if !unsynced.is_empty() && self.transaction.modes.text().is_some() {
-            // It may be too late for them.
-            self.told(&unsynced, &opening).await?;
-        } else {
-            for at in &unsynced {
-                self.say_own(*at, &opening, Show::Nobody);
+        // With modes it may be too late, so that each is asked before the next.
+        let asked = modes.text().is_some();
+        for (id, _) in unsynced {
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            let place = u8::try_from(at).unwrap_or(u8::MAX);
+            match asked {
+                true => self.told(&[place], &opening).await?,
+                false => self.say_own(place, &opening, Show::Nobody),
             }
-        }
-        for at in unsynced {
-            if let Some(link) = self.links.get_mut(usize::from(at)) {
+            if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
                 link.begun = true;
             }
         }
@@ -220,14 +220,14 @@ impl Session {
             self.complete(word(ending));
             return Ok(());
         }
-        let modes = self.transaction.modes.clone();
-        let done = self.finish(ending).await;
+        // A transaction that failed has lost its modes, for a server as well.
+        let modes = if self.transaction.failed { Modes::default() } else { self.transaction.modes.clone() };
+        let done = self.finish(ending).await?;
         if chain {
             self.transaction.kind = Kind::Explicit;
             self.transaction.settings_before = Arc::clone(&self.state.settings);
             self.transaction.modes = modes;
         }
-        let done = done?;
         self.complete(word(done));
         Ok(())
     }
@@ -390,6 +390,10 @@ impl Session {
         if outcome.failed.is_some() {
             return Err(Trouble::Failed);
         }
+        if let Some(savepoint) = self.transaction.savepoints.get(place) {
+            // READ ONLY ends with the savepoint within which it was set, however that ends.
+            self.transaction.modes = savepoint.modes.clone();
+        }
         self.transaction.savepoints.truncate(place);
         for link in self.links.iter_mut().filter(|link| link.begun) {
             link.marks.truncate(place);
@@ -423,16 +427,13 @@ impl Session {
             self.transaction.local = savepoint.local;
             self.transaction.writer = savepoint.writer;
             self.transaction.modes = savepoint.modes;
+            self.transaction.constraints.truncate(savepoint.constraints);
         }
         self.transaction.savepoints.truncate(place + 1);
         // What was bound since goes with what was done since.
         self.portals.retain(|_, portal| portal.depth <= place);
         for link in self.links.iter_mut().filter(|link| link.begun) {
-            if let Some((settings, local)) = link.marks.get(place).cloned() {
-                link.connection.settings = settings;
-                link.local = local;
-            }
-            link.marks.truncate(place + 1);
+            link.back_to(place);
         }
         self.transaction.failed = false;
         self.settings_changed();
@@ -463,16 +464,19 @@ impl Session {
         Ok(())
     }
 
-    /// Sets modes of the open transaction. Whether they still may be set, servers know: where one has joined it is asked,
-    /// and within a savepoint one joins for that.
+    /// Sets modes of the open transaction. Whether they still may be set, servers know: one that has joined is asked, and
+    /// within a savepoint one joins for that.
     async fn set_modes(&mut self, modes: &Modes) -> Result<(), Trouble> {
         let Some(text) = modes.text() else { return Ok(()) };
-        let begun = match self.transaction.savepoints.is_empty() {
-            true => self.begun(),
-            false => self.begun_somewhere().await?,
-        };
-        if !begun.is_empty() {
-            self.told(&begun, &format!("SET TRANSACTION {text}")).await?;
+        let within = !self.transaction.savepoints.is_empty();
+        let joined = if within { self.begun_somewhere().await? } else { self.begun() };
+        let pinned = self.links.iter().any(|link| link.begun && link.pinned);
+        if self.transaction.used.is_empty() && !within && !pinned && !joined.is_empty() {
+            // For servers settings are statements, for the client's transaction they are not: it begins there anew.
+            self.own(&joined, "ROLLBACK", Show::Nobody).await?;
+            self.ended(false);
+        } else if !joined.is_empty() {
+            self.told(&joined, &format!("SET TRANSACTION {text}")).await?;
         }
         self.transaction.add_modes(modes);
         Ok(())
@@ -485,8 +489,14 @@ impl Session {
             return Ok(());
         }
         let begun = self.begun_somewhere().await?;
+        for at in &begun {
+            self.prefix(usize::from(*at));
+        }
         self.told(&begun, sql).await?;
         self.transaction.constraints.push(sql.to_owned());
+        for link in self.links.iter_mut().filter(|link| link.begun) {
+            link.constraints = self.transaction.constraints.len();
+        }
         self.complete("SET CONSTRAINTS");
         Ok(())
     }
@@ -517,15 +527,12 @@ impl Session {
     async fn scratch(&mut self) -> Result<u8, Trouble> {
         let held = self.links.iter().position(|link| link.begun || link.pinned || (link.unsynced && !link.replica));
         let at = match held {
-            Some(at) => at,
-            None => {
-                let catalog = self.access.service.database.catalog;
-                self.join(catalog, plan::Access::ReadPrimary).await?
+            Some(at) => {
+                self.settle_defaults(at).await?;
+                at
             }
+            None => self.join(self.access.service.database.catalog, plan::Access::ReadPrimary).await?,
         };
-        if self.lacks_defaults(at) {
-            Box::pin(self.bring_defaults(at)).await?;
-        }
         self.prefix(at);
         Ok(u8::try_from(at).unwrap_or(u8::MAX))
     }
@@ -563,15 +570,17 @@ impl Session {
         self.remember_settings();
         let at = self.scratch().await?;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[at]);
-        let read: Vec<String> =
-            names.iter().map(|name| format!("pg_catalog.current_setting({}, true)", settings::literal(name))).collect();
+        // By SHOW: it takes no snapshot, so that the transaction's modes may still be set behind it.
+        let read: Vec<String> = names.iter().map(|name| format!("SHOW {}", settings::dotted(name))).collect();
         // One Query: when the first fails, the second is not asked. What is local outside of a transaction has no
         // effect but its warning, which it would not give with another statement beside it.
         let in_vain = local && !self.transaction.is_open();
-        let said = if in_vain { sql.to_owned() } else { format!("{sql}\n;SELECT {}", read.join(", ")) };
+        let said = if in_vain { sql.to_owned() } else { format!("{sql}\n;{}", read.join(";")) };
         if self.batch.extended {
             self.say_own(at, sql, Show::Caller);
-            self.say_own(at, &format!("SELECT {}", read.join(", ")), Show::Caller);
+            for read in &read {
+                self.say_own(at, read, Show::Caller);
+            }
         } else {
             if let Some(link) = self.links.get_mut(usize::from(at)) {
                 link.say_query(&said);
@@ -594,7 +603,7 @@ impl Session {
         let mut values: Vec<Option<String>> = Vec::new();
         for message in messages(&outcome.collected) {
             match message.first() {
-                Some(b'D') => values = cells(message),
+                Some(b'D') => values.extend(cells(message)),
                 Some(b'C') if message.get(5..).is_some_and(|body| body.starts_with(b"RESET")) => {
                     "RESET".clone_into(&mut tag);
                 }
@@ -752,19 +761,6 @@ impl Session {
         self.remember_settings();
         self.state.settings = Arc::clone(&self.state.startup);
         self.transaction.local = Settings::none();
-        // What SET LOCAL did on servers that joined is undone there by setting the same again.
-        for place in 0..self.links.len() {
-            let Some(link) = self.links.get_mut(place) else { continue };
-            if (link.begun || link.unsynced) && !link.local.is_empty() {
-                let names: Vec<Arc<str>> = link.local.iter().map(|(name, _)| Arc::clone(name)).collect();
-                let mut have = (*link.connection.settings).clone();
-                for name in &names {
-                    have = have.with(name, settings::UNKNOWN);
-                }
-                link.connection.settings = Arc::new(have);
-                link.local = Settings::none();
-            }
-        }
         self.settings_changed();
         self.report();
         Ok(())

@@ -619,7 +619,12 @@ impl Session {
             }
         }
         self.sync_eaten = false;
-        let result = self.sync_links(Show::Client).await;
+        let result = match self.fly_before_sync().await {
+            // What COPY read in it, and its error if it failed, the client has; it says one more Sync.
+            Ok(true) => return self.client.flush().await.map_err(|_| End::Gone),
+            Ok(false) => self.sync_links(Show::Client).await,
+            Err(trouble) => Err(trouble),
+        };
         let committed = !self.skipping && !self.batch.failed && result.is_ok();
         let shown = match result {
             Ok(shown) => shown,
@@ -659,14 +664,13 @@ impl Session {
 
     /// Ends the batch on every server that took part. True: the client has been told that it may go on.
     pub(super) async fn sync_links(&mut self, show: Show) -> Result<bool, Trouble> {
-        let unsynced: SmallVec<[u8; 8]> =
-            (0_u8..).zip(&self.links).filter(|(_, link)| link.unsynced).map(|(at, _)| at).collect();
+        let unsynced = self.unsynced();
         if unsynced.is_empty() {
             Box::pin(self.fly_batch()).await?;
             return Ok(false);
         }
         let single = unsynced.len() == 1;
-        if !self.transaction.is_open() && !single && self.batch_writer.is_some() {
+        if self.writer_goes_first() {
             return Box::pin(self.sync_writer_first(&unsynced)).await;
         }
         if self.skipping && !self.transaction.is_open() {
@@ -678,8 +682,12 @@ impl Session {
                 link.say_sync();
             }
         }
+        // A server on which the open transaction has not begun knows nothing of it.
+        let begun = |at: &u8| self.links.get(usize::from(*at)).is_some_and(|link| link.begun);
         let shows = single
+            && (!self.transaction.is_open() || unsynced.iter().all(begun))
             && !self.batch_leaves_settings()
+            && !self.transaction.has_set(&self.state.settings)
             && (!self.transaction.is_open() || !self.transaction.failed)
             && !self.skipping;
         let show = match show {
@@ -693,7 +701,18 @@ impl Session {
         Ok(outcome.ready_shown)
     }
 
-    /// Ends a batch that wrote on one server and read on others: only when the write is done is anything.
+    /// Whether the batch wrote on one server and read on others: only when the write is done is anything.
+    fn writer_goes_first(&self) -> bool {
+        !self.transaction.is_open() && self.batch_writer.is_some() && self.unsynced().len() > 1
+    }
+
+    /// Carries out what must be answered before any server's Sync is said. True: a COPY FROM STDIN was part of it, which
+    /// eats the Sync that the client said before its data.
+    async fn fly_before_sync(&mut self) -> Result<bool, Trouble> {
+        Ok(self.writer_goes_first() && Box::pin(self.fly_gathered()).await?.copied)
+    }
+
+    /// Ends a batch that wrote on one server and read on others.
     async fn sync_writer_first(&mut self, unsynced: &[u8]) -> Result<bool, Trouble> {
         Box::pin(self.fly_batch()).await?;
         let writer = self.batch_writer;
@@ -758,17 +777,17 @@ impl Session {
 
     /// Sends what was gathered without ending the batch, and takes in the answers.
     pub(super) async fn fly_batch(&mut self) -> Result<Reached, Trouble> {
+        let outcome = self.fly_gathered().await?;
+        Ok(if outcome.failed.is_some() { Reached::Failed } else { Reached::Good })
+    }
+
+    async fn fly_gathered(&mut self) -> Result<Outcome, Trouble> {
         if self.items.is_empty() {
             self.undo.clear();
-            return Ok(Reached::Good);
+            return Ok(Outcome::default());
         }
-        for link in &mut self.links {
-            if link.unsynced && !link.out.is_empty() {
-                say::flush(&mut link.out);
-            }
-        }
-        let outcome = self.fly_items(false).await?;
-        Ok(if outcome.failed.is_some() { Reached::Failed } else { Reached::Good })
+        self.say_flush();
+        self.fly_items(false).await
     }
 
     /// Carries the batch out so far; registers and forgets what that made true.
@@ -818,7 +837,7 @@ impl Session {
         self.ready_links(&places, &prepared)
     }
 
-    /// Brings links to where the statement can be bound or described: settings, BEGIN, the statement itself.
+    /// Brings links to where the statement can be bound or described: BEGIN, settings, the statement itself.
     fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
         for at in places {
             let at = usize::from(*at);
@@ -929,9 +948,7 @@ impl Session {
             .iter()
             .position(|link| (link.begun || link.unsynced || link.pinned) && home.is_none_or(|home| link.shard == home))
         {
-            if self.lacks_defaults(at) {
-                Box::pin(self.bring_defaults(at)).await?;
-            }
+            self.settle_defaults(at).await?;
             return Ok(at);
         }
         let shard = match home {

@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 
 use crate::backend::Settings;
 use crate::backend::pool::WorkerPools;
+use crate::backend::settings;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
@@ -380,7 +381,7 @@ impl Session {
     /// Says ReadyForQuery, and sends everything.
     async fn ready(&mut self) -> Result<(), End> {
         let status = self.transaction.status();
-        if status == b'E' && self.transaction.has_set(&self.state.settings) {
+        if status == b'E' {
             self.report();
         }
         reply::ready(self.client.out(), status);
@@ -501,18 +502,32 @@ impl Session {
             Kind::Implicit => false,
             Kind::None => access == plan::Access::Read,
         };
-        (reads && self.access.has_choice(shard) && !self.is_serializable()).then(|| self.freshness(shard))
+        // A replica refuses SERIALIZABLE.
+        (reads && self.access.has_choice(shard) && self.isolation() != Isolation::Serializable)
+            .then(|| self.freshness(shard))
     }
 
-    /// Whether statements run as SERIALIZABLE, which a replica refuses.
-    fn is_serializable(&self) -> bool {
-        match self.transaction.modes.isolation {
-            Some(level) => level == Isolation::Serializable,
-            None => self
-                .state
-                .value("default_transaction_isolation", &self.transaction.local)
-                .is_some_and(|level| level.eq_ignore_ascii_case("serializable")),
+    /// The settings in force when the transaction (or batch) began: `default_transaction_…` counts from then.
+    fn settings_at_begin(&self) -> &Arc<Settings> {
+        if self.transaction.is_open() {
+            return &self.transaction.settings_before;
         }
+        self.batch.before.as_ref().unwrap_or(&self.state.settings)
+    }
+
+    /// How statements run now are isolated.
+    fn isolation(&self) -> Isolation {
+        self.transaction.modes.isolation.unwrap_or_else(|| {
+            match self
+                .settings_at_begin()
+                .value("default_transaction_isolation")
+                .map(|level| level.to_ascii_lowercase())
+            {
+                Some(level) if level == "serializable" => Isolation::Serializable,
+                Some(level) if level == "repeatable read" => Isolation::RepeatableRead,
+                _ => Isolation::ReadCommitted,
+            }
+        })
     }
 
     /// The place of a link to that shard, fit for `access`, if none has to be waited for.
@@ -537,9 +552,7 @@ impl Session {
                 self.take_in(link)
             }
         };
-        if self.lacks_defaults(place) {
-            Box::pin(self.bring_defaults(place)).await?;
-        }
+        self.settle_defaults(place).await?;
         Ok(place)
     }
 
@@ -560,16 +573,13 @@ impl Session {
                 None => self.access.primary(shard).await,
             }
         };
-        match exec::limit(self.map.timeouts.statement) {
-            None => joining.await,
-            Some(limit) => tokio::time::timeout(limit, joining).await.map_err(|_| {
-                ClientError::new(
-                    Code::TimedOut,
-                    "canceling statement due to the proxy's statement timeout",
-                    "Raise timeouts.statement in the shard map, or find out why no server connection is free.",
-                )
-            })?,
-        }
+        exec::within(self.map.timeouts.statement, joining).await.unwrap_or_else(|| {
+            Err(ClientError::new(
+                Code::TimedOut,
+                "canceling statement due to the proxy's statement timeout",
+                "Raise timeouts.statement in the shard map, or find out why no server connection is free.",
+            ))
+        })
     }
 
     /// Links to all of `shards`; replicas only or primaries only.
@@ -590,38 +600,36 @@ impl Session {
         Ok(places.into_iter().map(|at| u8::try_from(at).unwrap_or(u8::MAX)).collect())
     }
 
-    /// Whether settings that count for whole transactions only (`default_transaction_…`) are to be said on a link before
-    /// one begins there.
-    fn lacks_defaults(&self, place: usize) -> bool {
-        self.links.get(place).is_some_and(|link| {
-            let (have, wanted) = (&link.connection.settings, &self.state.settings);
+    /// Sees to it that settings that count for whole transactions only (`default_transaction_…`) have been said on a link
+    /// before one begins there.
+    async fn settle_defaults(&mut self, place: usize) -> Result<(), Trouble> {
+        let lacks = self.links.get(place).is_some_and(|link| {
+            let (have, wanted) = (&link.connection.settings, self.settings_at_begin());
             !Arc::ptr_eq(have, wanted)
                 && !link.begun
                 && !link.unsynced
                 && !have.difference(wanted).take_defaults().is_empty()
-        })
+        });
+        // Boxed, so that the future of everything around it stays small.
+        if lacks { Box::pin(self.bring_defaults(place)).await } else { Ok(()) }
     }
 
     /// Says those settings, and waits for the answer: said in the statement's own transaction they would not count for
     /// it, and said before it in the same flight they could fail (by a cancel) and the statement be run all the same.
     async fn bring_defaults(&mut self, place: usize) -> Result<(), Trouble> {
+        let wanted = Arc::clone(self.settings_at_begin());
         let Some(link) = self.links.get_mut(place) else { return Ok(()) };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
         let mut items = Vec::new();
-        if link.say_close_setter() {
-            close_items(&mut items, &links);
-        }
-        let defaults = link.connection.settings.difference(&self.state.settings).take_defaults();
-        let count = say::settings(&mut link.out, &defaults);
-        setter_items(&mut items, &links, count);
-        link.say_sync();
-        items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Nobody, prepares: 0 });
         // What failed is told behind what was asked before it.
-        for item in &mut items {
-            if let Item::Owed { show, .. } = item {
-                *show = Show::Caller;
-            }
+        if link.say_close_setter() {
+            close_items(&mut items, &links, Show::Caller);
         }
+        let defaults = link.connection.settings.difference(&wanted).take_defaults();
+        let count = say::settings(&mut link.out, &defaults);
+        setter_items(&mut items, &links, count, Show::Caller);
+        link.say_sync();
+        items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Caller, prepares: 0 });
         let outcome = self.fly_aside(&items).await?;
         if outcome.failed.is_some() {
             // It failed in a transaction of its own, which is over.
@@ -639,6 +647,8 @@ impl Session {
 
     /// Carries out what is no part of what the client asked for, whatever of that is gathered.
     async fn fly_aside(&mut self, items: &[Item]) -> Result<Outcome, Trouble> {
+        // What is gathered goes out with it.
+        self.say_flush();
         let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset: 0 };
         let trouble = match exec::within(self.map.timeouts.statement, flight::run(items, &mut crew, false)).await {
             Some(Ok(outcome)) => return Ok(outcome),
@@ -653,6 +663,13 @@ impl Session {
         Err(trouble)
     }
 
+    /// Asks servers for the answers to what is said without a Sync.
+    fn say_flush(&mut self) {
+        for link in self.links.iter_mut().filter(|link| link.unsynced && !link.out.is_empty()) {
+            exec::say::flush(&mut link.out);
+        }
+    }
+
     /// What is said on a link before the statement itself: BEGIN, savepoints, settings that differ, constraints.
     fn prefix(&mut self, place: usize) {
         let wanted = Arc::clone(&self.state.settings);
@@ -661,7 +678,7 @@ impl Session {
         let settled =
             Arc::ptr_eq(&link.connection.settings, &wanted) && Arc::ptr_eq(&link.local, &self.transaction.local);
         if !settled && link.say_close_setter() {
-            close_items(&mut self.items, &links);
+            close_items(&mut self.items, &links, Show::Nobody);
         }
         let opens = self.transaction.is_open() && !link.begun;
         if opens {
@@ -670,17 +687,18 @@ impl Session {
             link.say_query(&self.transaction.opening());
             self.items.push(query_item(&links));
             link.begun = true;
-            link.marks = self
-                .transaction
-                .savepoints
-                .iter()
-                .map(|_| (Arc::clone(&link.connection.settings), Settings::none()))
-                .collect();
+            link.marks = vec![link.mark(); self.transaction.savepoints.len()];
+        }
+        // What SET LOCAL did and does no longer: it is not known what the server goes back to.
+        if !Arc::ptr_eq(&link.local, &self.transaction.local) {
+            for (name, _) in link.local.iter().filter(|(name, _)| self.transaction.local.value(name).is_none()) {
+                link.connection.settings = Arc::new(link.connection.settings.with(name, settings::UNKNOWN));
+            }
         }
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
             let difference = link.connection.settings.difference(&wanted);
             let count = say::settings(&mut link.out, &difference);
-            setter_items(&mut self.items, &links, count);
+            setter_items(&mut self.items, &links, count, Show::Nobody);
             link.connection.settings = wanted;
         }
         if !Arc::ptr_eq(&link.local, &self.transaction.local) {
@@ -688,12 +706,14 @@ impl Session {
             for statement in &statements {
                 say::setter(&mut link.out, statement);
             }
-            setter_items(&mut self.items, &links, statements.len());
+            setter_items(&mut self.items, &links, statements.len(), Show::Nobody);
             link.local = Arc::clone(&self.transaction.local);
         }
         // Behind the settings: names of constraints are looked up along the search_path.
-        if opens && !self.transaction.constraints.is_empty() {
-            link.say_query(&self.transaction.constraints.join("; "));
+        let constraints = self.transaction.constraints.get(link.constraints..).unwrap_or_default();
+        if !constraints.is_empty() {
+            link.say_query(&constraints.join("; "));
+            link.constraints += constraints.len();
             self.items.push(query_item(&links));
         }
     }
@@ -724,7 +744,6 @@ impl Session {
         if !self.transaction.is_open() {
             return Ok(());
         }
-        self.transaction.started = true;
         if effects.uses_now
             && let Some(shard) = shards.first()
         {
@@ -739,21 +758,14 @@ impl Session {
                 _ => self.transaction.clock = Some(shard),
             }
         }
-        let frozen = match self.transaction.modes.isolation {
-            Some(Isolation::ReadCommitted) => false,
-            Some(Isolation::RepeatableRead | Isolation::Serializable) => true,
-            None => self
-                .state
-                .value("default_transaction_isolation", &Settings::none())
-                .is_some_and(|level| level.contains("repeatable") || level.contains("serializable")),
-        };
-        let joined = self.links.iter().filter(|link| link.begun).map(|link| link.shard);
-        if frozen && joined.chain(shards.iter()).collect::<ShardSet>().len() > 1 {
+        let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
+        if self.isolation() != Isolation::ReadCommitted && used.len() > 1 {
             return Err(ClientError::unsupported(
                 "REPEATABLE READ and SERIALIZABLE across shards are not supported",
                 "Use READ COMMITTED, or keep the transaction on one shard.",
             ));
         }
+        self.transaction.used = used;
         Ok(())
     }
 
@@ -996,18 +1008,18 @@ fn query_item(links: &SmallVec<[u8; 8]>) -> Item {
 }
 
 /// What [`Link::say_close_setter`] owes.
-fn close_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>) {
+fn close_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, show: Show) {
     for _ in 0..2 {
-        items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show: Show::Nobody, prepares: 0 });
+        items.push(Item::Owed { expect: Expect::Close, links: links.clone(), show, prepares: 0 });
     }
 }
 
 /// What `count` setters owe.
-fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize) {
+fn setter_items(items: &mut Vec<Item>, links: &SmallVec<[u8; 8]>, count: usize, show: Show) {
     for _ in 0..count {
         for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close, Expect::Close] {
             let prepares = if expect == Expect::Close { say::SETTER_NUMBER } else { 0 };
-            items.push(Item::Owed { expect, links: links.clone(), show: Show::Nobody, prepares });
+            items.push(Item::Owed { expect, links: links.clone(), show, prepares });
         }
     }
 }

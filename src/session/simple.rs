@@ -162,17 +162,16 @@ impl Session {
             Ok(statements) => statements,
             Err(error) => return Box::pin(self.piecemeal(error, text, &world)).await,
         };
+        // Where the client is to be told of settings before it may go on (those of a transaction, should this fail), the
+        // proxy tells it both.
+        let reports = self.batch.unreported || self.transaction.has_set(&self.state.settings);
+        let place = if reports { Place::Among } else { Place::Alone };
         match statements.as_slice() {
             [] => {
                 reply::empty_query(self.client.out());
                 Ok(false)
             }
-            [only] if self.transaction.kind != Kind::Implicit => {
-                // Should it fail, then the client is told of settings before it may go on.
-                let set = self.transaction.has_set(&self.state.settings);
-                let place = if set { Place::Among } else { Place::Alone };
-                self.statement(text, only, place, &world).await
-            }
+            [only] if self.transaction.kind != Kind::Implicit => self.statement(text, only, place, &world).await,
             all => {
                 if let [only] = all {
                     let sql = text.get(only.range.clone()).unwrap_or_default();
@@ -182,14 +181,8 @@ impl Session {
                     && let Some((shards, access, effects)) = together(all, text, &world)
                     && !(self.transaction.is_open() && self.transaction.failed)
                 {
-                    let order = Order {
-                        sql: text,
-                        access,
-                        command: &Command::Data,
-                        effects: &effects,
-                        place: Place::Alone,
-                        offset: 0,
-                    };
+                    let order =
+                        Order { sql: text, access, command: &Command::Data, effects: &effects, place, offset: 0 };
                     return self.send(&order, &shards).await;
                 }
                 // Boxed, as all that is not done for every statement: the future that every statement needs stays small.

@@ -6,6 +6,7 @@ use crate::backend::Settings;
 use crate::backend::settings;
 use crate::exec::link::Link;
 use crate::ident::ShardId;
+use crate::ident::ShardSet;
 use crate::plan::Modes;
 
 /// Who opened the transaction.
@@ -42,8 +43,8 @@ pub struct Transaction {
     pub clock: Option<ShardId>,
     /// SET CONSTRAINTS statements, for shards that join later.
     pub constraints: Vec<String>,
-    /// Whether a statement has run in it (then its isolation cannot change).
-    pub started: bool,
+    /// The shards that the client's statements have used. Others may have joined for what the proxy says itself.
+    pub used: ShardSet,
 }
 
 /// One savepoint.
@@ -59,6 +60,8 @@ pub struct Savepoint {
     pub writer: Option<ShardId>,
     /// The modes then.
     pub modes: Modes,
+    /// How many SET CONSTRAINTS there had been.
+    pub constraints: usize,
 }
 
 impl Default for Transaction {
@@ -74,7 +77,7 @@ impl Default for Transaction {
             writer: None,
             clock: None,
             constraints: Vec::new(),
-            started: false,
+            used: ShardSet::none(),
         }
     }
 }
@@ -156,9 +159,10 @@ impl Transaction {
             local: Arc::clone(&self.local),
             writer: self.writer,
             modes: self.modes.clone(),
+            constraints: self.constraints.len(),
         });
         for link in links.iter_mut().filter(|link| link.begun) {
-            link.marks.push((Arc::clone(&link.connection.settings), Arc::clone(&link.local)));
+            link.marks.push(link.mark());
         }
     }
 

@@ -159,7 +159,8 @@ impl Session {
             && link.type_oids.is_none()
             && link.out.is_empty()
             && Arc::ptr_eq(&link.connection.settings, &self.state.settings)
-            && Arc::ptr_eq(&link.local, &self.transaction.local);
+            && Arc::ptr_eq(&link.local, &self.transaction.local)
+            && link.constraints == self.transaction.constraints.len();
         if !ready {
             return None;
         }
