@@ -35,6 +35,8 @@ pub struct Client {
     torn: bool,
     /// The longest message that is taken, in bytes.
     message_max: usize,
+    /// How often servers copied from it in the extended protocol.
+    pub copies: u64,
 }
 
 /// One message of a client: its type, and where its body stands in [`Client::bytes`].
@@ -66,6 +68,7 @@ impl Client {
             out: Vec::new(),
             torn: false,
             message_max,
+            copies: 0,
         }
     }
 

@@ -103,8 +103,6 @@ pub struct Outcome {
     pub rows: u64,
     /// Whether the client has been told that it may go on (ReadyForQuery).
     pub ready_shown: bool,
-    /// Whether a server copied from the client in the extended protocol.
-    pub copied: bool,
 }
 
 /// A server's error.
@@ -580,10 +578,7 @@ async fn listen(
         match need {
             Need::Nothing | Need::Sent => {}
             Need::More(link) => wait(link, item, crew).await?,
-            Need::CopyData(link) => {
-                outcome.copied |= answer.expect == Expect::Execute;
-                Box::pin(copy(link, item, answer.expect, crew)).await?;
-            }
+            Need::CopyData(link) => Box::pin(copy(link, item, answer.expect, crew)).await?,
             Need::Lost(lost) => return Err(lost),
         }
     }
@@ -596,6 +591,7 @@ async fn copy(link: usize, item: usize, expect: Expect, crew: &mut Crew<'_>) -> 
         && let Some(l) = crew.links.get_mut(link)
     {
         l.sync_eaten = l.due > 0;
+        crew.client.copies += 1;
     }
     copy_in(link, item, crew).await?;
     // Behind a Flush the client waits for the answer to its CopyDone, which the server keeps to itself.

@@ -146,6 +146,12 @@ impl Link {
         self.due += 1;
     }
 
+    /// Says a statement of the proxy's own that has no parameters, as the unnamed one and without Sync.
+    pub fn say_unnamed(&mut self, text: &str) {
+        say::unnamed(&mut self.out, text);
+        self.connection.unnamed = 0;
+    }
+
     /// Says Sync.
     pub fn say_sync(&mut self) {
         say::sync(&mut self.out);

@@ -154,6 +154,13 @@ pub fn setter(out: &mut Vec<u8>, statement: &str) {
     about(out, b'C', b'S', SETTER);
 }
 
+/// A statement without parameters, as the unnamed one.
+pub fn unnamed(out: &mut Vec<u8>, statement: &str) {
+    parse(out, "", statement, &[]);
+    bind_plain(out, "", "");
+    execute(out, "");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -147,7 +147,7 @@ impl Session {
             used: unsynced.iter().map(|(_, shard)| *shard).collect(),
             ..Transaction::default()
         };
-        let opening = self.transaction.opening();
+        let opening = self.transaction.begin();
         // With modes it may be too late, so that each is asked before the next.
         let asked = modes.text().is_some();
         for (id, _) in unsynced {
@@ -220,8 +220,7 @@ impl Session {
             self.complete(word(ending));
             return Ok(());
         }
-        // A transaction that failed has lost its modes, for a server as well.
-        let modes = if self.transaction.failed { Modes::default() } else { self.transaction.modes.clone() };
+        let modes = self.modes_to_chain(ending == Ending::Commit);
         let done = self.finish(ending).await?;
         if chain {
             self.transaction.kind = Kind::Explicit;
@@ -473,7 +472,9 @@ impl Session {
         let pinned = self.links.iter().any(|link| link.begun && link.pinned);
         if self.transaction.used.is_empty() && !within && !pinned && !joined.is_empty() {
             // For servers settings are statements, for the client's transaction they are not: it begins there anew.
-            self.own(&joined, "ROLLBACK", Show::Nobody).await?;
+            if self.own(&joined, "ROLLBACK", Show::Nobody).await?.failed.is_some() {
+                return Err(Trouble::Failed);
+            }
             self.ended(false);
         } else if !joined.is_empty() {
             self.told(&joined, &format!("SET TRANSACTION {text}")).await?;
@@ -514,7 +515,20 @@ impl Session {
 
     /// Says `sql` on links; the first error is what the client is told.
     async fn told(&mut self, links: &[u8], sql: &str) -> Result<(), Trouble> {
-        let outcome = self.own(links, sql, Show::Caller).await?;
+        let outcome = if self.batch.extended {
+            self.own(links, sql, Show::Caller).await?
+        } else {
+            for at in links {
+                if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                    link.say_query(sql);
+                    link.unsynced = false;
+                }
+            }
+            // All are heard, whoever refuses.
+            let links = SmallVec::from_slice(links);
+            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
+            self.fly(0, false).await?
+        };
         match outcome.failed {
             Some(_) => Err(Trouble::Told(only_error(&outcome.collected))),
             None => Ok(()),
@@ -543,6 +557,13 @@ impl Session {
         }
         if let Some(value) = value {
             state::check_server(name, value)?;
+        }
+        if name == "transaction snapshot" {
+            return Err(ClientError::unsupported(
+                "SET TRANSACTION SNAPSHOT is not supported",
+                "A snapshot belongs to one server: connect to that one.",
+            )
+            .into());
         }
         if matches!(
             name,

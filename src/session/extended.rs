@@ -709,7 +709,14 @@ impl Session {
     /// Carries out what must be answered before any server's Sync is said. True: a COPY FROM STDIN was part of it, which
     /// eats the Sync that the client said before its data.
     async fn fly_before_sync(&mut self) -> Result<bool, Trouble> {
-        Ok(self.writer_goes_first() && Box::pin(self.fly_gathered()).await?.copied)
+        if !self.writer_goes_first() {
+            return Ok(false);
+        }
+        let before = self.client.copies;
+        let result = Box::pin(self.fly_batch()).await;
+        let copied = self.client.copies != before;
+        self.sync_eaten |= copied && result.is_err();
+        result.map(|_| copied)
     }
 
     /// Ends a batch that wrote on one server and read on others.
@@ -777,17 +784,13 @@ impl Session {
 
     /// Sends what was gathered without ending the batch, and takes in the answers.
     pub(super) async fn fly_batch(&mut self) -> Result<Reached, Trouble> {
-        let outcome = self.fly_gathered().await?;
-        Ok(if outcome.failed.is_some() { Reached::Failed } else { Reached::Good })
-    }
-
-    async fn fly_gathered(&mut self) -> Result<Outcome, Trouble> {
         if self.items.is_empty() {
             self.undo.clear();
-            return Ok(Outcome::default());
+            return Ok(Reached::Good);
         }
         self.say_flush();
-        self.fly_items(false).await
+        let outcome = self.fly_items(false).await?;
+        Ok(if outcome.failed.is_some() { Reached::Failed } else { Reached::Good })
     }
 
     /// Carries the batch out so far; registers and forgets what that made true.

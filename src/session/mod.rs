@@ -58,6 +58,7 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Effects;
 use crate::plan::Isolation;
+use crate::plan::Modes;
 use crate::plan::Pin;
 use crate::plan::Plan;
 use crate::plan::Planner;
@@ -498,7 +499,7 @@ impl Session {
     /// How new what is read there must be, where reads may go elsewhere than to the primary.
     fn choice(&self, shard: ShardId, access: plan::Access) -> Option<Freshness> {
         let reads = match self.transaction.kind {
-            Kind::Explicit => self.transaction.modes.read_only == Some(true) && access == plan::Access::Read,
+            Kind::Explicit => self.transaction.outer_modes().read_only == Some(true) && access == plan::Access::Read,
             Kind::Implicit => false,
             Kind::None => access == plan::Access::Read,
         };
@@ -518,16 +519,32 @@ impl Session {
     /// How statements run now are isolated.
     fn isolation(&self) -> Isolation {
         self.transaction.modes.isolation.unwrap_or_else(|| {
-            match self
-                .settings_at_begin()
-                .value("default_transaction_isolation")
-                .map(|level| level.to_ascii_lowercase())
-            {
+            match self.mode_at_begin("default_transaction_isolation").map(|level| level.to_ascii_lowercase()) {
                 Some(level) if level == "serializable" => Isolation::Serializable,
                 Some(level) if level == "repeatable read" => Isolation::RepeatableRead,
                 _ => Isolation::ReadCommitted,
             }
         })
+    }
+
+    /// A setting when the transaction began: the session's, else the server's default.
+    fn mode_at_begin(&self, name: &str) -> Option<&Arc<str>> {
+        self.settings_at_begin().value(name).or_else(|| self.state.defaults.get(name))
+    }
+
+    /// The modes that a transaction chained to this one has, whatever the defaults are by then.
+    fn modes_to_chain(&self, commits: bool) -> Modes {
+        // ROLLBACK goes back to before every savepoint; what failed outside of any has lost its modes, on a server too.
+        let mut modes = match (commits && !self.transaction.failed, self.transaction.savepoints.is_empty()) {
+            (true, _) => self.transaction.modes.clone(),
+            (false, true) if self.transaction.failed => return Modes::default(),
+            (false, _) => self.transaction.outer_modes().clone(),
+        };
+        let is_on = |name: &str| self.mode_at_begin(name).map(|value| &**value == "on");
+        modes.isolation = Some(self.isolation());
+        modes.read_only = modes.read_only.or_else(|| is_on("default_transaction_read_only"));
+        modes.deferrable = modes.deferrable.or_else(|| is_on("default_transaction_deferrable"));
+        modes
     }
 
     /// The place of a link to that shard, fit for `access`, if none has to be waited for.
@@ -604,20 +621,26 @@ impl Session {
     /// before one begins there.
     async fn settle_defaults(&mut self, place: usize) -> Result<(), Trouble> {
         let lacks = self.links.get(place).is_some_and(|link| {
-            let (have, wanted) = (&link.connection.settings, self.settings_at_begin());
-            !Arc::ptr_eq(have, wanted)
+            !Arc::ptr_eq(&link.connection.settings, self.settings_at_begin())
                 && !link.begun
                 && !link.unsynced
-                && !have.difference(wanted).take_defaults().is_empty()
+                && !self.said_before(link).is_empty()
         });
         // Boxed, so that the future of everything around it stays small.
         if lacks { Box::pin(self.bring_defaults(place)).await } else { Ok(()) }
     }
 
+    /// What must be said on a link before a transaction begins there: all settings that differ if saying them within it
+    /// would take the one snapshot that it has.
+    fn said_before(&self, link: &Link) -> settings::Difference {
+        let mut difference = link.connection.settings.difference(self.settings_at_begin());
+        if self.isolation() == Isolation::ReadCommitted { difference.take_defaults() } else { difference }
+    }
+
     /// Says those settings, and waits for the answer: said in the statement's own transaction they would not count for
     /// it, and said before it in the same flight they could fail (by a cancel) and the statement be run all the same.
     async fn bring_defaults(&mut self, place: usize) -> Result<(), Trouble> {
-        let wanted = Arc::clone(self.settings_at_begin());
+        let Some(defaults) = self.links.get(place).map(|link| self.said_before(link)) else { return Ok(()) };
         let Some(link) = self.links.get_mut(place) else { return Ok(()) };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(place).unwrap_or(u8::MAX)]);
         let mut items = Vec::new();
@@ -625,7 +648,6 @@ impl Session {
         if link.say_close_setter() {
             close_items(&mut items, &links, Show::Caller);
         }
-        let defaults = link.connection.settings.difference(&wanted).take_defaults();
         let count = say::settings(&mut link.out, &defaults);
         setter_items(&mut items, &links, count, Show::Caller);
         link.say_sync();
@@ -684,8 +706,14 @@ impl Session {
         if opens {
             // Before any setting: a statement before BEGIN would be the transaction's first, and its isolation could no
             // longer be chosen.
-            link.say_query(&self.transaction.opening());
-            self.items.push(query_item(&links));
+            // Not as a Query: should it fail (by a cancel), what comes behind it must not run outside of a transaction.
+            for statement in self.transaction.opening() {
+                link.say_unnamed(&statement);
+                for expect in [Expect::Parse, Expect::Bind, Expect::Execute] {
+                    let show = Show::Nobody;
+                    self.items.push(Item::Owed { expect, links: links.clone(), show, prepares: 0 });
+                }
+            }
             link.begun = true;
             link.marks = vec![link.mark(); self.transaction.savepoints.len()];
         }
@@ -698,6 +726,12 @@ impl Session {
         if !Arc::ptr_eq(&link.connection.settings, &wanted) {
             let difference = link.connection.settings.difference(&wanted);
             let count = say::settings(&mut link.out, &difference);
+            // Said for the session, it takes the place of what SET LOCAL did.
+            for name in difference.set.iter().map(|(name, _)| name).chain(&difference.reset) {
+                if link.local.value(name).is_some() {
+                    link.local = Arc::new(link.local.without(name));
+                }
+            }
             setter_items(&mut self.items, &links, count, Show::Nobody);
             link.connection.settings = wanted;
         }

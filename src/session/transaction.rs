@@ -118,31 +118,35 @@ impl Transaction {
         self.kind != Kind::None
     }
 
+    /// The modes outside of every savepoint: what is left of them whatever is rolled back.
+    #[must_use]
+    pub fn outer_modes(&self) -> &Modes {
+        self.savepoints.first().map_or(&self.modes, |first| &first.modes)
+    }
+
+    /// BEGIN, with the modes outside of every savepoint.
+    #[must_use]
+    pub fn begin(&self) -> String {
+        self.outer_modes().text().map_or_else(|| "BEGIN".to_owned(), |modes| format!("BEGIN {modes}"))
+    }
+
     /// What a server that joins is told: BEGIN with the modes, and the savepoints, oldest first, each with the modes that
     /// were set since.
     #[must_use]
-    pub fn opening(&self) -> String {
-        let mut text = "BEGIN".to_owned();
-        let mut modes = self.savepoints.first().map_or(&self.modes, |first| &first.modes);
-        if let Some(modes) = modes.text() {
-            text.push(' ');
-            text.push_str(&modes);
-        }
+    pub fn opening(&self) -> Vec<String> {
+        let mut all = vec![self.begin()];
+        let mut modes = self.outer_modes();
         for (at, savepoint) in self.savepoints.iter().enumerate() {
-            text.push_str("; SAVEPOINT ");
-            text.push_str(&settings::identifier(&savepoint.name));
+            all.push(format!("SAVEPOINT {}", settings::identifier(&savepoint.name)));
             let then = self.savepoints.get(at + 1).map_or(&self.modes, |next| &next.modes);
             if modes != then {
                 // Nothing else can be changed within a savepoint.
                 let read_only = Modes { read_only: then.read_only, ..Modes::default() };
-                if let Some(modes) = read_only.text() {
-                    text.push_str("; SET TRANSACTION ");
-                    text.push_str(&modes);
-                }
+                all.extend(read_only.text().map(|modes| format!("SET TRANSACTION {modes}")));
                 modes = then;
             }
         }
-        text
+        all
     }
 
     /// The place of the newest savepoint of that name.
@@ -195,7 +199,7 @@ mod tests {
         transaction.mark("a".into(), Arc::default(), &mut []);
         transaction.mark("B\"c".into(), Arc::default(), &mut []);
         assert_eq!(
-            transaction.opening(),
+            transaction.opening().join("; "),
             "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SAVEPOINT \"a\"; SAVEPOINT \"B\"\"c\""
         );
         transaction.mark("a".into(), Arc::default(), &mut []);
@@ -210,7 +214,7 @@ mod tests {
         transaction.add_modes(&Modes { read_only: Some(true), ..Modes::default() });
         transaction.mark("c".into(), Arc::default(), &mut []);
         assert_eq!(
-            transaction.opening(),
+            transaction.opening().join("; "),
             "BEGIN; SAVEPOINT \"a\"; SAVEPOINT \"b\"; SET TRANSACTION READ ONLY; SAVEPOINT \"c\""
         );
     }
