@@ -296,6 +296,44 @@ async fn serializable_reads_go_to_the_primary() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_servers_isolate_by_default_counts() -> Outcome {
+    let cluster = Cluster::start(ClusterSpec { replicas: 1, ..ClusterSpec::default() }).await?;
+    for primary in cluster.primaries() {
+        let mut client = Client::connect(primary.port(), "demo", "shop").await?;
+        client.query("CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL)").await?;
+        client.query("ALTER DATABASE shop SET default_transaction_isolation = 'serializable'").await?;
+    }
+    let port = free_port()?;
+    let rest = format!("    groups: {{account: {{key: bigint, tables: {{accounts: id}}}}}}\n{USERS}");
+    let proxy = Proxy::start(&cluster, port, &map_of(&cluster, port, |_| true, &rest), &[]).await?;
+    let mut client = proxy.client().await?;
+    let mut one_of = [None, None];
+    for id in 1..20_i64 {
+        client.query(&format!("INSERT INTO accounts VALUES ({id}, 0)")).await?;
+        one_of[usize::from(Key::Int(id).bucket() < BUCKETS / 2)] = Some(id);
+    }
+    let [Some(one), Some(other)] = one_of else { return Err("all keys are on one shard".into()) };
+    let place = |id: i64| format!("SELECT pg_is_in_recovery() FROM accounts WHERE id = {id}");
+    // A replica would refuse it.
+    for id in 1..20_i64 {
+        assert_eq!(client.value(&place(id)).await?.as_deref(), Some("f"), "account {id}");
+    }
+    client.query("BEGIN READ ONLY").await?;
+    assert_eq!(client.value(&place(one)).await?.as_deref(), Some("f"));
+    let refused = client.query(&place(other)).await.expect_err("a second shard has a second snapshot").to_string();
+    assert!(refused.contains("SERIALIZABLE across shards"), "{refused}");
+    client.query("ROLLBACK").await?;
+    client.query("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    for id in [one, other] {
+        assert_eq!(client.query(&place(id)).await?.len(), 1, "account {id}");
+    }
+    client.query("COMMIT").await?;
+    proxy.stop().await?;
+    cluster.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_stay_when_a_shard_is_added_and_placement_is_not_changed_by_hand() -> Outcome {
     const ROWS: i64 = 500;
     let cluster = Cluster::start(ClusterSpec { shards: 3, replicas: 0, ..ClusterSpec::default() }).await?;

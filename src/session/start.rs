@@ -21,6 +21,7 @@ use crate::exec::flight::Crew;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Show;
+use crate::exec::link::Link;
 use crate::exec::say;
 use crate::session::Session;
 use crate::session::Worker;
@@ -234,9 +235,29 @@ impl Session {
         parameters: &[(String, String)],
         worker: &Worker,
     ) -> Result<Facts, Unwelcome> {
-        let database = &access.service.database;
+        let catalog = access.service.database.catalog;
         let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
-        let mut link = access.read(database.catalog, fresh).await?;
+        let link = access.read(catalog, fresh).await?;
+        let replica = link.replica;
+        match Self::ask(access, client, user, parameters, worker, link).await {
+            // A replica refuses everything where transactions are SERIALIZABLE by default.
+            Err(Unwelcome::Message(_)) if replica => {
+                let link = access.primary(catalog).await?;
+                Self::ask(access, client, user, parameters, worker, link).await
+            }
+            other => other,
+        }
+    }
+
+    async fn ask(
+        access: &Rc<Access>,
+        client: &mut Client,
+        user: &User,
+        parameters: &[(String, String)],
+        worker: &Worker,
+        mut link: Link,
+    ) -> Result<Facts, Unwelcome> {
+        let database = &access.service.database;
         let greeting = access
             .pool(link.node)
             .shared
