@@ -218,7 +218,17 @@ impl Session {
                 return Ok((user, access, facts));
             }
         }
-        let facts = Self::find_out(&access, client, &user, &key.2, worker).await?;
+        let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
+        let link = access.read(catalog, fresh).await?;
+        let replica = link.replica;
+        let facts = match Self::find_out(link, &access, client, &user, &key.2, worker).await {
+            // A replica refuses everything where transactions are SERIALIZABLE by default.
+            Err(Unwelcome::Message(_)) if replica => {
+                let link = access.primary(catalog).await?;
+                Self::find_out(link, &access, client, &user, &key.2, worker).await?
+            }
+            other => other?,
+        };
         let mut kept = worker.facts.borrow_mut();
         if kept.len() >= FACTS_MAX {
             kept.clear();
@@ -229,33 +239,12 @@ impl Session {
 
     /// Asks the catalog shard what it says of itself to this user, and whether it takes the settings.
     async fn find_out(
-        access: &Rc<Access>,
-        client: &mut Client,
-        user: &User,
-        parameters: &[(String, String)],
-        worker: &Worker,
-    ) -> Result<Facts, Unwelcome> {
-        let catalog = access.service.database.catalog;
-        let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
-        let link = access.read(catalog, fresh).await?;
-        let replica = link.replica;
-        match Self::ask(access, client, user, parameters, worker, link).await {
-            // A replica refuses everything where transactions are SERIALIZABLE by default.
-            Err(Unwelcome::Message(_)) if replica => {
-                let link = access.primary(catalog).await?;
-                Self::ask(access, client, user, parameters, worker, link).await
-            }
-            other => other,
-        }
-    }
-
-    async fn ask(
-        access: &Rc<Access>,
-        client: &mut Client,
-        user: &User,
-        parameters: &[(String, String)],
-        worker: &Worker,
         mut link: Link,
+        access: &Rc<Access>,
+        client: &mut Client,
+        user: &User,
+        parameters: &[(String, String)],
+        worker: &Worker,
     ) -> Result<Facts, Unwelcome> {
         let database = &access.service.database;
         let greeting = access
