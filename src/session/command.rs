@@ -220,9 +220,9 @@ impl Session {
             self.complete(word(ending));
             return Ok(());
         }
-        let modes = self.modes_to_chain(ending == Ending::Commit);
+        let modes = chain.then(|| self.modes_to_chain(ending == Ending::Commit));
         let done = self.finish(ending).await?;
-        if chain {
+        if let Some(modes) = modes {
             self.transaction.kind = Kind::Explicit;
             self.transaction.settings_before = Arc::clone(&self.state.settings);
             self.transaction.modes = modes;

@@ -519,10 +519,13 @@ impl Session {
     /// How statements run now are isolated.
     fn isolation(&self) -> Isolation {
         self.transaction.modes.isolation.unwrap_or_else(|| {
-            match self.mode_at_begin("default_transaction_isolation").map(|level| level.to_ascii_lowercase()) {
-                Some(level) if level == "serializable" => Isolation::Serializable,
-                Some(level) if level == "repeatable read" => Isolation::RepeatableRead,
-                _ => Isolation::ReadCommitted,
+            let level = self.mode_at_begin("default_transaction_isolation").map_or("", |level| level);
+            if level.eq_ignore_ascii_case("serializable") {
+                Isolation::Serializable
+            } else if level.eq_ignore_ascii_case("repeatable read") {
+                Isolation::RepeatableRead
+            } else {
+                Isolation::ReadCommitted
             }
         })
     }
@@ -793,7 +796,7 @@ impl Session {
             }
         }
         let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
-        if self.isolation() != Isolation::ReadCommitted && used.len() > 1 {
+        if used.len() > 1 && self.isolation() != Isolation::ReadCommitted {
             return Err(ClientError::unsupported(
                 "REPEATABLE READ and SERIALIZABLE across shards are not supported",
                 "Use READ COMMITTED, or keep the transaction on one shard.",
