@@ -12,13 +12,12 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
+use crate::backend::pool::BUFFER;
+use crate::backend::pool::BUFFER_MAX;
 use crate::backend::pool::WorkerPools;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::net::Stream;
-
-/// Where a buffer begins to be grown from.
-const BUFFER: usize = 64 << 10;
 
 /// What may be gathered before it is sent.
 const GATHER_MAX: usize = 64 << 10;
@@ -146,18 +145,18 @@ impl Client {
             self.inbox = pools.buffer();
             self.inbox.resize(BUFFER, 0);
         }
+        let full = self.filled == self.inbox.len();
         if self.at == self.filled {
             self.at = 0;
             self.filled = 0;
-        } else if self.filled == self.inbox.len() {
-            if self.at > 0 {
-                self.inbox.copy_within(self.at..self.filled, 0);
-                self.filled -= self.at;
-                self.at = 0;
-            } else {
-                let wanted = self.inbox.len() * 2;
-                self.inbox.resize(wanted, 0);
-            }
+        } else if full && self.at > 0 {
+            self.inbox.copy_within(self.at..self.filled, 0);
+            self.filled -= self.at;
+            self.at = 0;
+        }
+        if self.filled == self.inbox.len() || full && self.inbox.len() < BUFFER_MAX {
+            let wanted = self.inbox.len() * 2;
+            self.inbox.resize(wanted, 0);
         }
         let mut space = ReadBuf::new(self.inbox.get_mut(self.filled..).unwrap_or_default());
         match Pin::new(&mut self.stream).poll_read(cx, &mut space) {

@@ -117,10 +117,14 @@ impl Ticket {
     #[must_use = "a connection that may be cancelled late must not be reused"]
     pub fn remove(&self, pid: u32) -> bool {
         let mut running = locked(&self.slot.0);
-        running.targets.retain(|target| target.pid != pid);
-        let hit = running.hit.contains(&pid);
+        if let Some(place) = running.targets.iter().position(|target| target.pid == pid) {
+            running.targets.swap_remove(place);
+        }
+        if !running.hit.contains(&pid) {
+            return true;
+        }
         running.hit.retain(|it| *it != pid);
-        !hit
+        false
     }
 
     /// Cancels what runs on the connection to that server process, without waiting for it.

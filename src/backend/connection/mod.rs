@@ -20,6 +20,8 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
+use crate::backend::pool::BUFFER;
+use crate::backend::pool::BUFFER_MAX;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
 use crate::clock::Tick;
@@ -34,9 +36,6 @@ const DOUBTFUL_MAX: usize = 100;
 
 /// The largest message other than a row that a server may send.
 const MESSAGE_MAX: usize = 64 << 20;
-
-/// Where a buffer begins to be grown from.
-const BUFFER: usize = 64 << 10;
 
 /// A live connection to one server, logged in as one user to one database.
 #[derive(Debug)]
@@ -182,7 +181,7 @@ impl Connection {
                     self.at += length + 1;
                 } else if self.at > start {
                     break;
-                } else if length < self.inbox.len() {
+                } else if length < BUFFER_MAX {
                     // A row goes out whole where it fits, so that an error can still follow it.
                     return Ok(None);
                 } else {
@@ -233,13 +232,14 @@ impl Connection {
     /// # Errors
     /// Those of the socket.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let full = self.filled == self.inbox.len();
         if self.at == self.filled {
             self.at = 0;
             self.filled = 0;
-        } else if self.filled == self.inbox.len() {
+        } else if full {
             self.compact();
         }
-        if self.filled == self.inbox.len() {
+        if self.filled == self.inbox.len() || full && self.inbox.len() < BUFFER_MAX {
             let wanted = (self.inbox.len() * 2).max(BUFFER);
             self.inbox.resize(wanted, 0);
         }

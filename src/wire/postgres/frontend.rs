@@ -119,7 +119,7 @@ impl<'a> Query<'a> {
     /// When the body is malformed.
     pub fn read(body: &'a [u8]) -> Result<Self, Violation> {
         let mut body = Reader::new(body, "Query");
-        let text = body.string()?;
+        let text = body.text()?;
         body.end()?;
         Ok(Self { text })
     }
@@ -142,7 +142,7 @@ impl<'a> Parse<'a> {
     /// When the body is malformed.
     pub fn read(body: &'a [u8]) -> Result<Self, Violation> {
         let mut body = Reader::new(body, "Parse");
-        let (name, text) = (body.string()?, body.string()?);
+        let (name, text) = (body.string()?, body.text()?);
         let count = usize::from(body.u16()?);
         let types = body.take(count * 4)?;
         body.end()?;

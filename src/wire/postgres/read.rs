@@ -62,8 +62,20 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a [u8], Violation> {
         // Names are short, and calling a search that is fast on long texts costs more than looking.
-        let near = self.rest.iter().take(NEAR).position(|it| *it == 0);
-        let end = near.or_else(|| memchr::memchr(0, self.rest));
+        match self.rest.iter().take(NEAR).position(|it| *it == 0) {
+            Some(end) => self.until(Some(end)),
+            None => self.text(),
+        }
+    }
+
+    /// Takes up to the next zero byte, which it swallows: the same for what is seldom short.
+    #[inline]
+    pub(super) fn text(&mut self) -> Result<&'a [u8], Violation> {
+        self.until(memchr::memchr(0, self.rest))
+    }
+
+    #[inline]
+    fn until(&mut self, end: Option<usize>) -> Result<&'a [u8], Violation> {
         let end = end.ok_or_else(|| self.wrong("has a string without an end"))?;
         let (text, rest) = self.rest.split_at_checked(end).ok_or_else(|| self.short())?;
         self.rest = rest.get(1..).unwrap_or_default();
