@@ -1,6 +1,5 @@
 //! The console: SHOW and RELOAD, in simple and extended protocol.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::admin::Operated;
@@ -8,7 +7,7 @@ use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
-use crate::session::Worker;
+use crate::session::cancel::Ticket;
 use crate::session::login::LoggedIn;
 use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
@@ -38,7 +37,7 @@ const COMMANDS: [(&str, &str); 6] = [
 ];
 
 /// Serves one operator until they leave.
-pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, worker: Rc<Worker>) {
+pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, ticket: Ticket) {
     let limit = process.live().current().limits.message;
     let mut client = Client::new(arrival.stream, &arrival.leftover, limit);
     for (name, value) in [
@@ -52,10 +51,9 @@ pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, worker: Rc<Wor
     ] {
         reply::parameter_status(client.out(), name, value).expect("names and values hold no zero byte");
     }
-    let ticket = worker.cancels.ticket();
     reply::key_data(client.out(), ticket.pid, &ticket.key.to_be_bytes()).expect("a key of four bytes fits");
     reply::ready(client.out(), b'I');
-    let mut console = Console { client, process, worker, statements: Vec::new(), portals: Vec::new(), skipping: false };
+    let mut console = Console { client, process, statements: Vec::new(), portals: Vec::new(), skipping: false };
     if let Err(Some(error)) = console.run().await {
         reply::error(console.client.out(), Severity::Fatal, &error);
         // The operator may be gone.
@@ -66,7 +64,6 @@ pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, worker: Rc<Wor
 struct Console {
     client: Client,
     process: Arc<dyn Operated>,
-    worker: Rc<Worker>,
     statements: Vec<(String, String)>,
     portals: Vec<(String, String)>,
     skipping: bool,
@@ -107,7 +104,7 @@ impl Console {
                 }
                 self.client.flush().await.map_err(|_| None)?;
             }
-            if self.client.read(&self.worker.pools).await.map_err(|_| None)? == 0 {
+            if self.client.read().await.map_err(|_| None)? == 0 {
                 return Err(None);
             }
         }

@@ -316,7 +316,6 @@ pub struct WorkerPools {
     /// This worker's number.
     pub worker: usize,
     local: RefCell<HashMap<PoolKey, Rc<Pool>>>,
-    buffers: RefCell<Vec<Vec<u8>>>,
     outboxes: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -332,14 +331,7 @@ pub struct Pool {
     idle: RefCell<Vec<Box<Connection>>>,
 }
 
-/// What a buffer to read into holds at first, in bytes. Most messages are far shorter, and many small buffers share the
-/// processor's caches better than large ones, whose first bytes all fall in the same places of them.
-pub const BUFFER: usize = 8 << 10;
-
-/// What such a buffer grows to while reads fill it, in bytes; a longer message makes it as large as needed.
-pub const BUFFER_MAX: usize = 64 << 10;
-
-/// How many buffers a worker keeps for later.
+/// How many buffers to build messages in a worker keeps for later.
 const BUFFERS_KEPT: usize = 64;
 
 /// The largest buffer for building messages that is kept, in bytes.
@@ -358,13 +350,7 @@ impl WorkerPools {
             mailboxes.push(sender);
             mailboxes.len() - 1
         };
-        let this = Rc::new(Self {
-            pools,
-            worker,
-            local: RefCell::default(),
-            buffers: RefCell::default(),
-            outboxes: RefCell::default(),
-        });
+        let this = Rc::new(Self { pools, worker, local: RefCell::default(), outboxes: RefCell::default() });
         let reader = Rc::clone(&this);
         tasks::local("pool letters", async move {
             while let Some(letter) = letters.recv().await {
@@ -375,20 +361,6 @@ impl WorkerPools {
             }
         });
         this
-    }
-
-    /// A buffer to read into.
-    #[must_use]
-    pub fn buffer(&self) -> Vec<u8> {
-        self.buffers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Keeps a buffer for later.
-    pub fn keep_buffer(&self, buffer: Vec<u8>) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < BUFFERS_KEPT {
-            buffers.push(buffer);
-        }
     }
 
     /// An empty buffer to build messages in.
@@ -436,8 +408,8 @@ impl WorkerPools {
         if pool.shared.waiting.load(Ordering::Acquire) > 0 {
             return None;
         }
-        let mut connection = self.pop_quiet(pool)?;
-        self.hand_out(pool, &mut connection);
+        let connection = self.pop_quiet(pool)?;
+        self.hand_out(pool);
         Some(connection)
     }
 
@@ -452,9 +424,8 @@ impl WorkerPools {
         }
     }
 
-    fn hand_out(&self, pool: &Pool, connection: &mut Connection) {
+    fn hand_out(&self, pool: &Pool) {
         pool.shared.lane(self.worker).lent.fetch_add(1, Ordering::Relaxed);
-        connection.lend(self.buffer());
     }
 
     /// A connection: an idle one, a new one, or, when the bound is reached, the first that comes back.
@@ -470,7 +441,7 @@ impl WorkerPools {
         let shared = &pool.shared;
         let wait = locked(&shared.recipe).limits.wait;
         let slot = if shared.waiting.load(Ordering::Acquire) == 0 { shared.take_slot() } else { None };
-        let mut connection = match slot {
+        let connection = match slot {
             Some(slot) => Box::new(self.open(shared, slot).await?),
             None => {
                 let receiver = shared.enqueue();
@@ -487,7 +458,7 @@ impl WorkerPools {
                 }
             }
         };
-        self.hand_out(pool, &mut connection);
+        self.hand_out(pool);
         Ok(connection)
     }
 
@@ -544,11 +515,8 @@ impl WorkerPools {
         if connection.home != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
             return self.give_back(connection);
         }
-        let drained = connection.is_drained();
-        if let Some(buffer) = connection.reclaim() {
-            self.keep_buffer(buffer);
-        }
-        if !drained || !shared.keeps_all() {
+        connection.rest();
+        if !connection.is_drained() || !shared.keeps_all() {
             return;
         }
         pool.idle.borrow_mut().push(connection);
@@ -560,9 +528,7 @@ impl WorkerPools {
 
     /// Gives back a connection that is clean and idle. Whatever is not must be dropped instead.
     pub fn give_back(&self, mut connection: Box<Connection>) {
-        if let Some(buffer) = connection.reclaim() {
-            self.keep_buffer(buffer);
-        }
+        connection.rest();
         let Some(shared) = connection.slot.pool.clone() else { return };
         if !connection.is_quiet() || !shared.keeps_all() {
             return;

@@ -8,15 +8,11 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
-use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 
-use crate::backend::pool::BUFFER;
-use crate::backend::pool::BUFFER_MAX;
-use crate::backend::pool::WorkerPools;
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::net::Inbox;
 use crate::net::Stream;
 
 /// What may be gathered before it is sent.
@@ -26,9 +22,7 @@ const GATHER_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
-    inbox: Vec<u8>,
-    filled: usize,
-    at: usize,
+    inbox: Inbox,
     out: Vec<u8>,
     /// A send was given up in the middle of a message: nothing more can be said.
     torn: bool,
@@ -59,22 +53,13 @@ impl Client {
     /// Takes over a stream that has logged in, and what it sent too early.
     #[must_use]
     pub fn new(stream: Stream, leftover: &[u8], message_max: usize) -> Self {
-        Self {
-            stream,
-            inbox: leftover.to_vec(),
-            filled: leftover.len(),
-            at: 0,
-            out: Vec::new(),
-            torn: false,
-            message_max,
-            copies: 0,
-        }
+        Self { stream, inbox: Inbox::of(leftover), out: Vec::new(), torn: false, message_max, copies: 0 }
     }
 
     /// The bytes that a [`Message`] points into; valid until the next read.
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.inbox.get(range).unwrap_or_default()
+        self.inbox.bytes(range)
     }
 
     /// The next whole message, if it has arrived. It counts as handled.
@@ -82,9 +67,8 @@ impl Client {
     /// # Errors
     /// When the stream breaks the protocol.
     pub fn message(&mut self) -> Result<Option<Message>, ClientError> {
-        let Some(&[kind, a, b, c, d]) = self.inbox.get(self.at..self.filled).and_then(<[u8]>::first_chunk::<5>) else {
-            return Ok(None);
-        };
+        let Range { start, end: filled } = self.inbox.ahead();
+        let Some(&[kind, a, b, c, d]) = self.inbox.unread().first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         if !matches!(
             kind,
@@ -110,85 +94,50 @@ impl Client {
                 "Raise limits.message in the shard map, or send less at once.",
             ));
         }
-        let end = self.at + 1 + length;
-        if end > self.filled {
+        let end = start + 1 + length;
+        if end > filled {
             return Ok(None);
         }
-        let whole = self.at..end;
-        self.at = end;
-        Ok(Some(Message { kind, whole }))
+        self.inbox.consume(1 + length);
+        Ok(Some(Message { kind, whole: start..end }))
     }
 
     /// Whether the bytes that have come end with a whole message, and none is left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.at == self.filled
+        self.inbox.is_drained()
     }
 
     /// The bytes that have come and are not handled; COPY data is taken from here.
     #[must_use]
     pub fn unread(&self) -> &[u8] {
-        self.inbox.get(self.at..self.filled).unwrap_or_default()
+        self.inbox.unread()
     }
 
     /// Counts `count` bytes as handled.
     pub fn consume(&mut self, count: usize) {
-        self.at = (self.at + count).min(self.filled);
+        self.inbox.consume(count);
     }
 
     /// Reads more; holds no buffer while nothing comes. 0: the client hung up. [`Message`]s given out before are void.
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, pools: &WorkerPools) -> Poll<io::Result<usize>> {
-        if self.inbox.is_empty() {
-            self.inbox = pools.buffer();
-            self.inbox.resize(BUFFER, 0);
-        }
-        let full = self.filled == self.inbox.len();
-        if self.at == self.filled {
-            self.at = 0;
-            self.filled = 0;
-        } else if full && self.at > 0 {
-            self.inbox.copy_within(self.at..self.filled, 0);
-            self.filled -= self.at;
-            self.at = 0;
-        }
-        if self.filled == self.inbox.len() || full && self.inbox.len() < BUFFER_MAX {
-            let wanted = self.inbox.len() * 2;
-            self.inbox.resize(wanted, 0);
-        }
-        let mut space = ReadBuf::new(self.inbox.get_mut(self.filled..).unwrap_or_default());
-        match Pin::new(&mut self.stream).poll_read(cx, &mut space) {
-            Poll::Ready(Ok(())) => {
-                let count = space.filled().len();
-                self.filled += count;
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                if self.filled == 0 {
-                    self.rest(pools);
-                }
-                Poll::Pending
-            }
-        }
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbox.poll_read(&mut self.stream, cx)
     }
 
-    /// Gives the read buffer back while nothing is in it.
-    fn rest(&mut self, pools: &WorkerPools) {
-        let inbox = std::mem::take(&mut self.inbox);
-        if inbox.capacity() == BUFFER {
-            pools.keep_buffer(inbox);
-        }
+    /// Gives memory back if everything has been handled: [`Message`]s given out before are void.
+    pub fn rest(&mut self) {
+        self.inbox.rest();
     }
 
     /// Reads more. 0: the client hung up.
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn read(&mut self, pools: &WorkerPools) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_read(cx, pools)).await
+    pub async fn read(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx)).await
     }
 
     /// Adds to what is to be sent.

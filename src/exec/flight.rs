@@ -15,7 +15,6 @@ use std::task::Poll;
 use smallvec::SmallVec;
 
 use crate::backend::Piece;
-use crate::backend::pool::WorkerPools;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
@@ -81,8 +80,6 @@ pub struct Crew<'a> {
     pub links: &'a mut Vec<Link>,
     /// The client.
     pub client: &'a mut Client,
-    /// Buffers.
-    pub pools: &'a WorkerPools,
     /// Added to the position of errors, in characters: where the statement stands in the client's text.
     pub offset: u32,
 }
@@ -700,7 +697,7 @@ async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lo
                     return Poll::Pending;
                 }
             }
-            crew.client.poll_read(cx, crew.pools).map_ok(Event::Client).map_err(Ok)
+            crew.client.poll_read(cx).map_ok(Event::Client).map_err(Ok)
         })
         .await;
         match event {
@@ -778,7 +775,7 @@ async fn next_sync(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<Came
             {
                 return Poll::Ready(result.map(Event::Server).map_err(|error| Err((link, error))));
             }
-            crew.client.poll_read(cx, crew.pools).map_ok(Event::Client).map_err(Ok)
+            crew.client.poll_read(cx).map_ok(Event::Client).map_err(Ok)
         })
         .await;
         match event {

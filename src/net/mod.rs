@@ -5,6 +5,7 @@
 //! [`Stream::connect_tls`] together with whatever it has read and not used: anything at all is an attack
 //! (CVE-2021-23214 and its kind), and the connection is dropped.
 
+mod inbox;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
@@ -30,6 +31,7 @@ use tokio::net::TcpStream;
 use crate::clock;
 use crate::clock::Tick;
 
+pub use inbox::Inbox;
 pub use tls::ClientTls;
 pub use tls::ListenerTls;
 pub use tls::TlsError;

@@ -224,7 +224,11 @@ async fn admit(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<W
             }
             if arrival.database == CONSOLE {
                 let process = Arc::clone(process);
-                return Some(Served::Console(Box::pin(admin::console::serve(arrival, process, worker))));
+                return Some(Served::Console(Box::pin(admin::console::serve(
+                    arrival,
+                    process,
+                    worker.cancels.ticket(),
+                ))));
             }
             Session::start(worker, &deployment, arrival).await.map(|session| Served::Session(Box::new(session)))
         }

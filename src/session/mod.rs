@@ -199,6 +199,7 @@ impl Session {
                 Ok(Some(message)) => {
                     let result;
                     if let Some(mut passing) = this.put_usual(&message) {
+                        this.client.rest();
                         result = match poll_fn(|cx| this.poll_passing(cx, &mut passing)).await {
                             Ok(()) => {
                                 this.passed(&passing);
@@ -252,7 +253,7 @@ impl Session {
                 self.client.flush().await.map_err(|_| End::Gone)?;
                 return Ok(());
             }
-            match self.client.read(&self.worker.pools).await {
+            match self.client.read().await {
                 Ok(0) | Err(_) => return Err(End::Gone),
                 Ok(_) => next = self.client.message().map_err(End::Fatal)?,
             }
@@ -281,7 +282,7 @@ impl Session {
                 if self.worker.draining.get() && !self.transaction.is_open() {
                     return Poll::Ready(Event::Stopping);
                 }
-                if let Poll::Ready(result) = self.client.poll_read(cx, &self.worker.pools) {
+                if let Poll::Ready(result) = self.client.poll_read(cx) {
                     return Poll::Ready(Event::Client(result));
                 }
                 for (at, link) in self.links.iter_mut().enumerate() {
@@ -674,7 +675,7 @@ impl Session {
     async fn fly_aside(&mut self, items: &[Item]) -> Result<Outcome, Trouble> {
         // What is gathered goes out with it.
         self.say_flush();
-        let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset: 0 };
+        let mut crew = Crew { links: &mut self.links, client: &mut self.client, offset: 0 };
         let trouble = match exec::within(self.map.timeouts.statement, flight::run(items, &mut crew, false)).await {
             Some(Ok(outcome)) => return Ok(outcome),
             Some(Err(lost)) => self.trouble(lost),
@@ -832,7 +833,7 @@ impl Session {
     async fn fly(&mut self, offset: u32, last: bool) -> Result<Outcome, Trouble> {
         let mut items = std::mem::take(&mut self.items);
         let flown = {
-            let mut crew = Crew { links: &mut self.links, client: &mut self.client, pools: &self.worker.pools, offset };
+            let mut crew = Crew { links: &mut self.links, client: &mut self.client, offset };
             let flying = pin!(flight::run(&items, &mut crew, last));
             match exec::limit(self.map.timeouts.statement) {
                 None => Ok(flying.await),

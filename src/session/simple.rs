@@ -443,12 +443,7 @@ impl Session {
         let mut links = vec![link];
         let items =
             [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
-        let mut crew = crate::exec::flight::Crew {
-            links: &mut links,
-            client: &mut self.client,
-            pools: &self.worker.pools,
-            offset: 0,
-        };
+        let mut crew = crate::exec::flight::Crew { links: &mut links, client: &mut self.client, offset: 0 };
         let running = crate::exec::flight::run(&items, &mut crew, false);
         let Some(outcome) = exec::within(self.map.timeouts.statement, running).await else {
             // Dropped, the link closes its connection.

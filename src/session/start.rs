@@ -221,11 +221,11 @@ impl Session {
         let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
         let link = access.read(catalog, fresh).await?;
         let replica = link.replica;
-        let facts = match Self::find_out(link, &access, client, &user, &key.2, worker).await {
+        let facts = match Self::find_out(link, &access, client, &user, &key.2).await {
             // A replica refuses everything where transactions are SERIALIZABLE by default.
             Err(Unwelcome::Message(_)) if replica => {
                 let link = access.primary(catalog).await?;
-                Self::find_out(link, &access, client, &user, &key.2, worker).await?
+                Self::find_out(link, &access, client, &user, &key.2).await?
             }
             other => other?,
         };
@@ -244,7 +244,6 @@ impl Session {
         client: &mut Client,
         user: &User,
         parameters: &[(String, String)],
-        worker: &Worker,
     ) -> Result<Facts, Unwelcome> {
         let database = &access.service.database;
         let greeting = access
@@ -285,7 +284,7 @@ impl Session {
             items.push(owed(Expect::Query, Show::Caller));
         }
         let mut links = vec![link];
-        let mut crew = Crew { links: &mut links, client, pools: &worker.pools, offset: 0 };
+        let mut crew = Crew { links: &mut links, client, offset: 0 };
         let outcome = flight::run(&items, &mut crew, false).await.map_err(|_| {
             ClientError::new(
                 Code::ShardUnavailable,

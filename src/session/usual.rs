@@ -187,6 +187,7 @@ impl Session {
                 passing.unflushed = false;
             }
             if passing.over {
+                link.connection.rest();
                 return Poll::Ready(Ok(()));
             }
             match passing.take(link) {

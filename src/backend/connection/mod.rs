@@ -13,19 +13,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::task::ready;
 
 use foldhash::fast::RandomState;
-use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 
-use crate::backend::pool::BUFFER;
-use crate::backend::pool::BUFFER_MAX;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
 use crate::clock::Tick;
 use crate::net::ClientTls;
+use crate::net::Inbox;
 use crate::net::Stream;
 
 /// How many prepared statements one server connection keeps; the one used longest ago is closed for a new one.
@@ -41,11 +37,7 @@ const MESSAGE_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    inbox: Vec<u8>,
-    /// What of `inbox` is filled.
-    filled: usize,
-    /// What of `inbox` has been handled.
-    at: usize,
+    inbox: Inbox,
     /// What is still to come of a row whose beginning has been handled.
     row_left: usize,
     /// The session-level settings that it has, beyond those it was opened with.
@@ -99,9 +91,7 @@ impl Connection {
     pub fn new(stream: Stream, target: CancelTarget, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
         Self {
             stream,
-            inbox: leftover.to_vec(),
-            filled: leftover.len(),
-            at: 0,
+            inbox: Inbox::of(leftover),
             row_left: 0,
             settings: Settings::none(),
             prepared: HashMap::default(),
@@ -125,33 +115,18 @@ impl Connection {
     /// Whether everything that was read has been handled.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.at == self.filled && self.row_left == 0
+        self.inbox.is_drained() && self.row_left == 0
     }
 
-    /// Lends the connection a buffer while it is in use.
-    pub fn lend(&mut self, mut buffer: Vec<u8>) {
-        if self.inbox.is_empty() {
-            buffer.resize(BUFFER, 0);
-            self.inbox = buffer;
-        }
-    }
-
-    /// Takes the buffer back. Only when everything in it was handled.
-    #[must_use]
-    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
-        if self.at < self.filled {
-            return None;
-        }
-        self.at = 0;
-        self.filled = 0;
-        let inbox = std::mem::take(&mut self.inbox);
-        (inbox.capacity() == BUFFER).then_some(inbox)
+    /// Gives memory back if everything has been handled: [`Piece`]s given out before are void.
+    pub fn rest(&mut self) {
+        self.inbox.rest();
     }
 
     /// The bytes that [`Piece`]s point into; valid until the next [`Self::poll_fill`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.inbox.get(range).unwrap_or_default()
+        self.inbox.bytes(range)
     }
 
     /// The next piece, if enough has arrived. The piece counts as handled.
@@ -159,29 +134,27 @@ impl Connection {
     /// # Errors
     /// When the server breaks the protocol: the connection is of no more use.
     pub fn piece(&mut self) -> io::Result<Option<Piece>> {
-        let start = self.at;
+        let Range { start, end: filled } = self.inbox.ahead();
+        let mut at = start;
         let mut begun = 0_u32;
         // A run of rows is one piece, however many.
         loop {
             if self.row_left > 0 {
-                let part = self.row_left.min(self.filled - self.at);
-                self.at += part;
+                let part = self.row_left.min(filled - at);
+                at += part;
                 self.row_left -= part;
             }
-            let Some(&[kind, a, b, c, d]) = self.inbox.get(self.at..self.filled).and_then(<[u8]>::first_chunk::<5>)
-            else {
-                break;
-            };
+            let Some(&[kind, a, b, c, d]) = self.inbox.bytes(at..filled).first_chunk::<5>() else { break };
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             if !(4..=(1 << 30)).contains(&length) {
                 return Err(broken("a message length out of range"));
             }
             if matches!(kind, b'D' | b'd') {
-                if length < self.filled - self.at {
-                    self.at += length + 1;
-                } else if self.at > start {
+                if length < filled - at {
+                    at += length + 1;
+                } else if at > start {
                     break;
-                } else if length < BUFFER_MAX {
+                } else if length < self.inbox.size() {
                     // A row goes out whole where it fits, so that an error can still follow it.
                     return Ok(None);
                 } else {
@@ -190,21 +163,22 @@ impl Connection {
                 begun += 1;
                 continue;
             }
-            if self.at > start {
+            if at > start {
                 break;
             }
             if length > MESSAGE_MAX {
                 return Err(broken("a message beyond the limit"));
             }
-            let end = self.at + 1 + length;
-            if end > self.filled {
+            let end = at + 1 + length;
+            if end > filled {
                 // Room for it is made when more is read: until then the ranges given out before hold.
                 return Ok(None);
             }
-            self.at = end;
+            self.inbox.consume(end - start);
             return Ok(Some(Piece::Message(kind, start..end)));
         }
-        Ok((self.at > start).then_some(Piece::Rows(start..self.at, begun)))
+        self.inbox.consume(at - start);
+        Ok((at > start).then_some(Piece::Rows(start..at, begun)))
     }
 
     /// Whether a part of a row has been handled and the rest has not come.
@@ -216,15 +190,7 @@ impl Connection {
     /// Whether a message of that type stands at the front, whole or not.
     #[must_use]
     pub fn begins_with(&self, kind: u8) -> bool {
-        self.row_left == 0 && self.at < self.filled && self.inbox.get(self.at) == Some(&kind)
-    }
-
-    fn compact(&mut self) {
-        if self.at > 0 {
-            self.inbox.copy_within(self.at..self.filled, 0);
-            self.filled -= self.at;
-            self.at = 0;
-        }
+        self.row_left == 0 && self.inbox.unread().first() == Some(&kind)
     }
 
     /// Reads more bytes. 0 means that the server hung up.
@@ -232,22 +198,7 @@ impl Connection {
     /// # Errors
     /// Those of the socket.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let full = self.filled == self.inbox.len();
-        if self.at == self.filled {
-            self.at = 0;
-            self.filled = 0;
-        } else if full {
-            self.compact();
-        }
-        if self.filled == self.inbox.len() || full && self.inbox.len() < BUFFER_MAX {
-            let wanted = (self.inbox.len() * 2).max(BUFFER);
-            self.inbox.resize(wanted, 0);
-        }
-        let mut space = ReadBuf::new(self.inbox.get_mut(self.filled..).unwrap_or_default());
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
-        let count = space.filled().len();
-        self.filled += count;
-        Poll::Ready(Ok(count))
+        self.inbox.poll_read(&mut self.stream, cx)
     }
 
     /// Reads more bytes; 0: the server hung up.
