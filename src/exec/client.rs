@@ -28,6 +28,8 @@ pub struct Client {
     torn: bool,
     /// The longest message that is taken, in bytes.
     message_max: usize,
+    /// A message that came is still to be read: nothing may be read over it.
+    pub in_hand: bool,
     /// How often servers copied from it in the extended protocol.
     pub copies: u64,
 }
@@ -53,10 +55,18 @@ impl Client {
     /// Takes over a stream that has logged in, and what it sent too early.
     #[must_use]
     pub fn new(stream: Stream, leftover: &[u8], message_max: usize) -> Self {
-        Self { stream, inbox: Inbox::of(leftover), out: Vec::new(), torn: false, message_max, copies: 0 }
+        Self {
+            stream,
+            inbox: Inbox::of(leftover),
+            out: Vec::new(),
+            torn: false,
+            message_max,
+            in_hand: false,
+            copies: 0,
+        }
     }
 
-    /// The bytes that a [`Message`] points into; valid until the next read.
+    /// The bytes that a [`Message`] points into; valid until the next read or [`Self::rest`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.inbox.bytes(range)
@@ -148,6 +158,18 @@ impl Client {
     /// What is to be sent, for builders that append.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Takes back what was gathered last if it is a CommandComplete: what it tells is not certain yet.
+    #[must_use]
+    pub fn take_complete(&mut self) -> Vec<u8> {
+        let (mut last, mut next) = (0, 0);
+        while let Some(&[_, a, b, c, d]) = self.out.get(next..).and_then(<[u8]>::first_chunk) {
+            last = next;
+            next += 1 + u32::from_be_bytes([a, b, c, d]) as usize;
+        }
+        let complete = next == self.out.len() && self.out.get(last) == Some(&b'C');
+        if complete { self.out.split_off(last) } else { Vec::new() }
     }
 
     /// How much has been gathered.

@@ -583,6 +583,9 @@ async fn listen(
 
 /// Lets a server copy from the client.
 async fn copy(link: usize, item: usize, expect: Expect, crew: &mut Crew<'_>) -> Result<(), Lost> {
+    if crew.client.in_hand {
+        return Err(violation("a message that is no CopyData where a server waits for that"));
+    }
     // In the extended protocol the Sync behind Execute is eaten by the server while it copies.
     if expect == Expect::Execute
         && let Some(l) = crew.links.get_mut(link)

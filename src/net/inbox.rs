@@ -24,8 +24,8 @@ thread_local! {
 
 /// What arrived on a connection, and how much of it has been handled.
 ///
-/// It has memory only while something is in it: an idle connection costs none, and connections that are handled one after
-/// the other read into the same buffer.
+/// It has memory only from a read until what came is handled and [`Self::rest`] is called, or until it waits for more: an
+/// idle connection costs none, and connections that are handled one after the other read into the same buffer.
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: Vec<u8>,
@@ -42,10 +42,11 @@ impl Inbox {
         Self { buffer: leftover.to_vec(), filled: leftover.len(), at: 0 }
     }
 
-    /// Those bytes, handled or not; void after the next [`Self::poll_read`] or [`Self::rest`].
+    /// Those bytes, handled or not; void after the next [`Self::poll_read`] or [`Self::rest`]. What others left in the
+    /// buffer is never shown.
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.buffer.get(range).unwrap_or_default()
+        self.buffer.get(..self.filled).and_then(|filled| filled.get(range)).unwrap_or_default()
     }
 
     /// What is not handled, where it stands in [`Self::bytes`].

@@ -269,6 +269,19 @@ impl Session {
 
     // ── settings ──
 
+    /// Carries the batch out so far and reads back what it changed by set_config: what comes next is said with these
+    /// settings, wherever it is said.
+    pub(super) async fn learn_settings(&mut self) -> Result<(), Trouble> {
+        self.fly_or_fail().await?;
+        self.batch.extended = true;
+        self.batch.quiet = true;
+        self.remember_settings();
+        let result = self.read_back().await;
+        self.batch.extended = false;
+        self.batch.quiet = false;
+        result
+    }
+
     /// Notes the session's settings before the batch's transaction changes them.
     pub(super) fn remember_settings(&mut self) {
         if self.batch.extended && !self.transaction.is_open() && self.batch.before.is_none() {
@@ -312,6 +325,7 @@ impl Session {
             self.batch.last = Some("statements behind DDL on several shards");
         }
         let result = match self.settle_deferred().await {
+            Ok(()) if !self.readback.is_empty() => self.learn_settings().await,
             Ok(()) => self.fly_or_fail().await,
             Err(trouble) => Err(trouble),
         };

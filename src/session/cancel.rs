@@ -31,8 +31,8 @@ struct Slot(Mutex<Running>);
 #[derive(Debug, Default)]
 struct Running {
     targets: Vec<Arc<CancelTarget>>,
-    /// Server processes that a cancel request is on its way to: their connections are not reused.
-    hit: Vec<u32>,
+    /// Of these, the ones that a cancel request is on its way to: their connections are not reused.
+    hit: Vec<Arc<CancelTarget>>,
 }
 
 /// A session's own entry; taken out when it is dropped.
@@ -89,7 +89,7 @@ impl Slot {
         let targets = {
             let mut running = locked(&self.0);
             let targets = running.targets.clone();
-            running.hit.extend(targets.iter().map(|target| target.pid));
+            running.hit.extend(targets.iter().cloned());
             targets
         };
         for target in targets {
@@ -115,26 +115,22 @@ impl Ticket {
     /// The session lets go of a connection. False: a cancel request was sent to it and may strike late, so that it must
     /// be closed.
     #[must_use = "a connection that may be cancelled late must not be reused"]
-    pub fn remove(&self, pid: u32) -> bool {
+    pub fn remove(&self, connection: &Connection) -> bool {
         let mut running = locked(&self.slot.0);
-        if let Some(place) = running.targets.iter().position(|target| target.pid == pid) {
-            running.targets.swap_remove(place);
-        }
-        if !running.hit.contains(&pid) {
-            return true;
-        }
-        running.hit.retain(|it| *it != pid);
-        false
+        // Not by the number of the process: each server counts its own.
+        let is_other = |target: &Arc<CancelTarget>| !Arc::ptr_eq(target, &connection.target);
+        running.targets.retain(is_other);
+        let clean = running.hit.iter().all(is_other);
+        running.hit.retain(is_other);
+        clean
     }
 
-    /// Cancels what runs on the connection to that server process, without waiting for it.
-    pub fn cancel_now(&self, pid: Option<u32>) {
-        let target = locked(&self.slot.0).targets.iter().find(|target| Some(target.pid) == pid).cloned();
-        if let Some(target) = target {
-            tasks::local("cancel", async move {
-                send(&target, CANCEL).await;
-            });
-        }
+    /// Cancels what runs on the connection, without waiting for it.
+    pub fn cancel_now(connection: &Connection) {
+        let target = Arc::clone(&connection.target);
+        tasks::local("cancel", async move {
+            send(&target, CANCEL).await;
+        });
     }
 }
 

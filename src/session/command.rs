@@ -261,7 +261,14 @@ impl Session {
 
     /// Ends the transaction around the statements of one Query.
     pub(super) async fn end_implicit(&mut self, commit: bool) -> Result<(), Trouble> {
-        self.finish(if commit { Ending::Commit } else { Ending::Rollback }).await.map(|_| ())
+        if !commit {
+            return self.finish(Ending::Rollback).await.map(|_| ());
+        }
+        // The last statement is complete when its transaction is.
+        let complete = self.client.take_complete();
+        self.finish(Ending::Commit).await?;
+        self.client.push(&complete);
+        Ok(())
     }
 
     /// Ends the open transaction on all servers that joined; tells how it ended.
@@ -693,7 +700,7 @@ impl Session {
             return Ok(());
         }
         let changed = std::mem::take(&mut self.readback);
-        for (shard, set) in changed {
+        for (id, set) in changed {
             if set.name.starts_with(settings::OWN) {
                 return Err(ClientError::unsupported(
                     "set_config() of a setting under shardway. is not supported",
@@ -701,12 +708,15 @@ impl Session {
                 )
                 .into());
             }
-            let Some(at) = self.links.iter().position(|link| link.shard == shard && !link.unsynced) else { continue };
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
             let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
             let id = self.keep(at);
             let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
             let at = self.unkeep(id);
             let outcome = result?;
+            if outcome.failed.is_some() {
+                return Err(Trouble::Told(only_error(&outcome.collected)));
+            }
             let Some(at) = at else { continue };
             let values =
                 messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
@@ -994,8 +1004,8 @@ impl Session {
             self.pins_suspect = true;
         }
         if let Some(link) = self.links.get(place) {
-            let shard = link.shard;
-            self.readback.extend(effects.set_config.iter().map(|set| (shard, set.clone())));
+            let id = link.id;
+            self.readback.extend(effects.set_config.iter().map(|set| (id, set.clone())));
         }
     }
 

@@ -84,19 +84,9 @@ impl Session {
         if self.skipping {
             return Ok(());
         }
-        if self.batch.held.is_some()
-            && let Err(trouble) = Box::pin(self.settle_held(message.kind)).await
-        {
-            return Box::pin(self.break_off(trouble)).await;
-        }
-        let result = match message.kind {
-            b'P' => self.parse(message).await,
-            b'B' => self.bind(message).await,
-            b'D' => self.describe(message).await,
-            b'E' => self.execute(message).await,
-            b'C' => self.close(message).await,
-            _ => Box::pin(self.flush_batch()).await,
-        };
+        self.client.in_hand = message.kind != b'H';
+        let result = self.part(message).await;
+        self.client.in_hand = false;
         let result = match result {
             Ok(()) if self.links.iter().any(|link| link.out.len() > BATCH_MAX) => Box::pin(self.flush_batch()).await,
             other => other,
@@ -104,6 +94,24 @@ impl Session {
         match result {
             Ok(()) => Ok(()),
             Err(trouble) => Box::pin(self.break_off(trouble)).await,
+        }
+    }
+
+    /// Takes in one message of a batch that is neither Sync nor to be skipped.
+    async fn part(&mut self, message: &Message) -> Result<(), Trouble> {
+        if self.batch.held.is_some() {
+            Box::pin(self.settle_held(message.kind)).await?;
+        }
+        if !self.readback.is_empty() && matches!(message.kind, b'P' | b'B' | b'D' | b'E') {
+            Box::pin(self.learn_settings()).await?;
+        }
+        match message.kind {
+            b'P' => self.parse(message).await,
+            b'B' => self.bind(message).await,
+            b'D' => self.describe(message).await,
+            b'E' => self.execute(message).await,
+            b'C' => self.close(message).await,
+            _ => Box::pin(self.flush_batch()).await,
         }
     }
 

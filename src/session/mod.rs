@@ -174,8 +174,8 @@ pub struct Session {
     undo: Vec<(usize, batch::Undo)>,
     /// Statements that the flight executes, for what they leave behind.
     executed: Vec<(Rc<Template>, ShardId)>,
-    /// Settings that statements changed by set_config, to be read back.
-    readback: Vec<(ShardId, SetConfig)>,
+    /// Settings that statements changed by set_config, to be read back: on which link, by its number.
+    readback: Vec<(u32, SetConfig)>,
     /// Whether anything of the batch since the last Sync has been sent.
     batch_flown: bool,
     /// What else is known of that batch.
@@ -268,7 +268,11 @@ impl Session {
         };
         let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
         // What came together with the last answer.
-        if (0..self.links.len()).any(|at| self.pass_on(at)) {
+        let mut any = false;
+        for at in 0..self.links.len() {
+            any |= self.pass_on(at)?;
+        }
+        if any {
             self.client.flush().await.map_err(|_| End::Gone)?;
         }
         loop {
@@ -311,17 +315,10 @@ impl Session {
                 Event::Client(Ok(0) | Err(_)) => return Err(End::Gone),
                 Event::Client(Ok(_)) => return Ok(()),
                 Event::Server(at, Ok(count)) if count > 0 => {
-                    self.pass_on(at);
+                    self.pass_on(at)?;
                     self.client.flush().await.map_err(|_| End::Gone)?;
                 }
-                Event::Server(at, _) => {
-                    self.lose(at);
-                    return Err(End::Fatal(ClientError::new(
-                        Code::ConnectionLost,
-                        "the server connection that this session was tied to is lost",
-                        "What was kept there (temporary tables, locks, LISTEN) is gone: connect again.",
-                    )));
-                }
+                Event::Server(at, _) => return Err(self.lose_tie(at)),
                 Event::TooLong => {
                     return Err(End::Fatal(ClientError::new(
                         Code::IdleInTransaction,
@@ -334,16 +331,36 @@ impl Session {
     }
 
     /// Gathers what a pinned server sent unasked: notifications and notices. True: there was something.
-    fn pass_on(&mut self, place: usize) -> bool {
-        let Some(link) = self.links.get_mut(place).filter(|link| link.pinned) else { return false };
+    ///
+    /// # Errors
+    /// The server breaks the protocol, and the session ends with what it kept there.
+    fn pass_on(&mut self, place: usize) -> Result<bool, End> {
         let mut any = false;
-        while let Ok(Some(piece)) = link.connection.piece() {
-            if let crate::backend::Piece::Message(b'A' | b'N', range) = piece {
-                self.client.push(link.connection.bytes(range));
-                any = true;
+        while let Some(link) = self.links.get_mut(place).filter(|link| link.pinned) {
+            match link.connection.piece() {
+                Ok(Some(crate::backend::Piece::Message(b'A' | b'N', range))) => {
+                    self.client.push(link.connection.bytes(range));
+                    any = true;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a server connection is of no more use");
+                    return Err(self.lose_tie(place));
+                }
             }
         }
-        any
+        Ok(any)
+    }
+
+    /// A connection is lost that the session was pinned to.
+    fn lose_tie(&mut self, place: usize) -> End {
+        self.lose(place);
+        End::Fatal(ClientError::new(
+            Code::ConnectionLost,
+            "the server connection that this session was tied to is lost",
+            "What was kept there (temporary tables, locks, LISTEN) is gone: connect again.",
+        ))
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
@@ -862,7 +879,7 @@ impl Session {
         let within_row = self.links.iter().any(|link| link.connection.is_within_row());
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
-                self.ticket.cancel_now(self.links.get(place).map(|link| link.connection.pid));
+                self.links.get(place).inspect(|link| Ticket::cancel_now(&link.connection));
                 self.lose(place);
             }
         }
@@ -944,7 +961,7 @@ impl Session {
             return;
         }
         let link = self.links.remove(place);
-        let _ = self.ticket.remove(link.connection.pid);
+        let _ = self.ticket.remove(&link.connection);
         self.sync_eaten |= link.sync_eaten;
         if link.begun && self.transaction.is_open() {
             self.transaction.failed = true;
@@ -973,6 +990,7 @@ impl Session {
             if link.due > 0 {
                 continue;
             }
+            link.connection.rest();
             if link.status == b'E' {
                 self.transaction.failed = true;
             }
@@ -1001,7 +1019,7 @@ impl Session {
     fn release_idle(&mut self) {
         let mut place = 0;
         while let Some(link) = self.links.get(place) {
-            let awaited = self.readback.iter().any(|(shard, _)| *shard == link.shard);
+            let awaited = self.readback.iter().any(|(id, _)| *id == link.id);
             let wanted = link.begun || link.pinned || link.kept || link.unsynced || awaited || !link.out.is_empty();
             let broken = link.due > 0 && !link.unsynced && link.out.is_empty() && self.items.is_empty();
             if wanted && !broken {
@@ -1014,7 +1032,7 @@ impl Session {
             }
             let link = self.links.swap_remove(place);
             // A cancel request on its way might hit whoever has the connection next.
-            if self.ticket.remove(link.connection.pid) {
+            if self.ticket.remove(&link.connection) {
                 self.access.release(link);
             }
         }

@@ -76,7 +76,10 @@ impl Session {
             return Ok(());
         }
         if self.within_batch() || self.batch.is_begun() {
-            match Box::pin(self.query_within()).await? {
+            self.client.in_hand = true;
+            let within = Box::pin(self.query_within()).await;
+            self.client.in_hand = false;
+            match within? {
                 Within::Run => {}
                 Within::Skip => return Ok(()),
                 Within::Refused => return Box::pin(self.refused_within()).await,

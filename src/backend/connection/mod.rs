@@ -123,7 +123,7 @@ impl Connection {
         self.inbox.rest();
     }
 
-    /// The bytes that [`Piece`]s point into; valid until the next [`Self::poll_fill`].
+    /// The bytes that [`Piece`]s point into; valid until the next [`Self::poll_fill`] or [`Self::rest`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.inbox.bytes(range)
@@ -147,6 +147,10 @@ impl Connection {
             let Some(&[kind, a, b, c, d]) = self.inbox.bytes(at..filled).first_chunk::<5>() else { break };
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             if !(4..=(1 << 30)).contains(&length) {
+                // What stands before it is handled first: the end of a row must not be lost from sight.
+                if at > start {
+                    break;
+                }
                 return Err(broken("a message length out of range"));
             }
             if matches!(kind, b'D' | b'd') {
