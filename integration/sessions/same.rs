@@ -1390,6 +1390,20 @@ fn a_message_that_is_no_copy_data_ends_the_session() {
     }
 }
 
+/// The client goes on only when what set_config came to has been looked at, and what is refused leaves nothing behind.
+#[test]
+fn settings_that_are_refused_leave_nothing_behind() {
+    let house = House::build("size: 1", "");
+    let sql = "SELECT set_config('work_mem', '6MB', false), set_config('shardway.x', '1', false)";
+    for said in [query(sql), [parse("", sql), bind("", "", &[]), execute("", 0), sync()].concat()] {
+        let script = [Say::Then(said, b'Z', 1), Say::Then(query("SHOW work_mem"), b'Z', 1)];
+        let heard = compared(&play(&mut house.client(), &script));
+        let refused = heard.iter().position(|line| line == "E ERROR 0A000").expect("it is refused");
+        assert_eq!(heard[refused + 1..], ["Z I", "T work_mem:25", "D 4MB", "C SHOW", "Z I"], "{heard:?}");
+        assert_eq!(house.client().rows("SHOW work_mem"), ["4MB"]);
+    }
+}
+
 struct Random(u64);
 
 impl Random {

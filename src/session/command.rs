@@ -700,6 +700,25 @@ impl Session {
             return Ok(());
         }
         let changed = std::mem::take(&mut self.readback);
+        let (settings, local) = (Arc::clone(&self.state.settings), Arc::clone(&self.transaction.local));
+        let result = self.read_each(&changed).await;
+        if result.is_err() {
+            self.state.settings = settings;
+            self.transaction.local = local;
+            self.settings_changed();
+            // What these connections have is not known: they are closed rather than reused.
+            for (id, _) in &changed {
+                if let Some(at) = self.links.iter().position(|link| link.id == *id) {
+                    self.lose(at);
+                }
+            }
+            self.report();
+        }
+        self.release_idle();
+        result
+    }
+
+    async fn read_each(&mut self, changed: &[(u32, plan::SetConfig)]) -> Result<(), Trouble> {
         for (id, set) in changed {
             if set.name.starts_with(settings::OWN) {
                 return Err(ClientError::unsupported(
@@ -708,7 +727,7 @@ impl Session {
                 )
                 .into());
             }
-            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            let Some(at) = self.links.iter().position(|link| link.id == *id) else { continue };
             let ask = format!("SELECT pg_catalog.current_setting({}, true)", settings::literal(&set.name));
             let id = self.keep(at);
             let result = self.own(&[u8::try_from(at).unwrap_or(u8::MAX)], &ask, Show::Caller).await;
@@ -722,7 +741,6 @@ impl Session {
                 messages(&outcome.collected).find(|it| it.first() == Some(&b'D')).map(cells).unwrap_or_default();
             self.note_settings(at, &[(set.name.to_string(), set.local)], values)?;
         }
-        self.release_idle();
         Ok(())
     }
 

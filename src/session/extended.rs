@@ -695,6 +695,7 @@ impl Session {
         let shows = single
             && (!self.transaction.is_open() || unsynced.iter().all(begun))
             && !self.batch_leaves_settings()
+            && self.readback.is_empty()
             && !self.transaction.has_set(&self.state.settings)
             && (!self.transaction.is_open() || !self.transaction.failed)
             && !self.skipping;

@@ -393,9 +393,11 @@ impl Session {
             }
             self.hold_for(effects, command, usize::from(*at));
         }
-        let show = if place == Place::Alone { Show::Client } else { Show::ClientWithoutReady };
+        // What set_config came to may have to be refused before the client may go on.
+        let alone = place == Place::Alone && effects.set_config.is_empty();
+        let show = if alone { Show::Client } else { Show::ClientWithoutReady };
         self.items.push(Item::Owed { expect: Expect::Query, links, show, prepares: 0 });
-        let outcome = self.fly(offset, place == Place::Alone).await?;
+        let outcome = self.fly(offset, alone).await?;
         let shown = self.shown(&outcome)?;
         if !self.readback.is_empty() {
             Box::pin(self.read_back()).await?;
