@@ -22,6 +22,9 @@ use crate::exec::link::Link;
 use crate::exec::say;
 use crate::topology::TypeNumbers;
 
+/// Bytes that one flight collects for its caller at most.
+pub const COLLECTED_MAX: usize = 64 << 20;
+
 /// Which answer is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -96,6 +99,8 @@ pub struct Outcome {
     pub tag: Option<Tag>,
     /// Messages of items shown to the caller, whole, in order.
     pub collected: Vec<u8>,
+    /// There was more for the caller than may be held: what is collected is not all.
+    pub overflowed: bool,
     /// Rows that went to the client.
     pub rows: u64,
     /// Whether the client has been told that it may go on (ReadyForQuery).
@@ -806,6 +811,10 @@ fn lost(link: usize, item: usize, crew: &Crew<'_>, last_words: Option<Vec<u8>>) 
 }
 
 fn collect(outcome: &mut Outcome, crew: &Crew<'_>, link: usize, range: Range<usize>) {
+    if outcome.collected.len() + range.len() > COLLECTED_MAX {
+        outcome.overflowed = true;
+        return;
+    }
     if let Some(link) = crew.links.get(link) {
         outcome.collected.extend_from_slice(link.connection.bytes(range));
     }
@@ -857,7 +866,7 @@ pub(crate) fn is_fatal(message: &[u8]) -> bool {
 }
 
 /// The message with its position moved by `offset` characters.
-fn moved_position(message: Vec<u8>, offset: u32) -> Vec<u8> {
+pub(crate) fn moved_position(message: Vec<u8>, offset: u32) -> Vec<u8> {
     if offset == 0 {
         return message;
     }
@@ -923,7 +932,7 @@ fn unreadable_column(message: &[u8], oids: &TypeNumbers) -> Option<String> {
 
 /// Whether two RowDescriptions agree in everything a client decodes by: count, names, types, formats. Table numbers may
 /// differ.
-fn same_columns(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same_columns(a: &[u8], b: &[u8]) -> bool {
     let columns = |message: &[u8]| -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         let count = u16::from_be_bytes(*message.get(5..)?.first_chunk::<2>()?);
         let mut at = 7;

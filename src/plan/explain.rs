@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::error::ClientError;
 use crate::ident::ShardId;
 use crate::plan::Access;
 use crate::plan::Command;
@@ -11,6 +12,7 @@ use crate::plan::World;
 use crate::plan::route::InsertKeys;
 use crate::plan::route::KeyCondition;
 use crate::plan::route::Route;
+use crate::plan::route::Spread;
 
 impl Planned {
     /// The plan as `shardway explain` shows it.
@@ -30,6 +32,28 @@ impl Planned {
             Plan::Concat(shards) => {
                 format!("concat {}, {role}", shards.iter().map(shard).collect::<Vec<_>>().join(" "))
             }
+            Plan::Gather(gather) => {
+                let at = gather.at.or(world.database.gather.on).unwrap_or(world.database.catalog);
+                let mut text = format!("gather at {}, {role}", shard(at));
+                for copy in &gather.copies {
+                    let columns = match &copy.columns {
+                        None => "all columns".to_owned(),
+                        Some(columns) if columns.is_empty() => "no columns".to_owned(),
+                        Some(columns) => columns.join(", "),
+                    };
+                    let shards = copy.shards.iter().map(shard).collect::<Vec<_>>().join(" ");
+                    let shards = if shards.is_empty() { "no shard" } else { &shards };
+                    let _ = write!(text, "\ncopy {} ({columns}) from {shards}", copy.table);
+                    if !copy.condition.is_empty() {
+                        let _ = write!(text, " where {}", copy.condition);
+                    }
+                }
+                if let Some(error) = self.not_better() {
+                    let what = error.message.strip_suffix(" across shards is not supported");
+                    let _ = write!(text, "\nnot a union of answers: {}", what.unwrap_or(&error.message));
+                }
+                text
+            }
             Plan::Everywhere => "everywhere".to_owned(),
             Plan::Session => format!("session: {}", session(&template.command)),
         };
@@ -39,6 +63,17 @@ impl Planned {
             let _ = write!(text, "\nwhy: {why}");
         }
         text
+    }
+
+    /// Why the answer is not the union of the shards' answers.
+    fn not_better(&self) -> Option<&ClientError> {
+        match &self.template.route {
+            Route::Keys(keys) => match &keys.spread {
+                Spread::Refuse(error) => Some(error),
+                Spread::Concat(_) => None,
+            },
+            Route::Fixed(..) => None,
+        }
     }
 
     fn why(&self) -> String {

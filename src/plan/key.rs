@@ -98,8 +98,9 @@ pub(crate) struct Values<'a> {
     pub(crate) server_version: u32,
 }
 
-impl Values<'_> {
-    fn raw(&self, number: u32) -> Option<&str> {
+impl<'a> Values<'a> {
+    /// A literal as the text has it.
+    pub(crate) fn raw(&self, number: u32) -> Option<&'a str> {
         let number = if number >= self.from { number + self.shift } else { number };
         let range = self.literals.get(usize::try_from(number).ok()?)?;
         self.text.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)

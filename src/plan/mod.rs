@@ -6,6 +6,7 @@
 
 mod cache;
 mod explain;
+mod gather;
 mod key;
 mod route;
 mod utility;
@@ -40,6 +41,9 @@ pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use cache::Planner;
+pub use gather::Copy;
+pub use gather::Gather;
+pub use gather::as_parameter;
 
 use self::key::Values;
 use self::route::Route;
@@ -63,6 +67,8 @@ pub struct SessionView {
     pub temporary: Option<(ShardId, Vec<Arc<str>>)>,
     /// `shardway.shard`, for users with `hints: true`: go there, whatever the statement says.
     pub hint: Option<ShardId>,
+    /// `shardway.strategy = gather`: what spans shards is gathered, even where a better way is proven.
+    pub gather: bool,
 }
 
 impl SessionView {
@@ -78,6 +84,7 @@ impl SessionView {
             client_encoding: "UTF8".into(),
             temporary: None,
             hint: None,
+            gather: false,
         }
     }
 }
@@ -165,6 +172,8 @@ pub enum Plan {
     Any,
     /// All of these, and the answer is the union of theirs.
     Concat(ShardSet),
+    /// On one server, with copies of what is elsewhere.
+    Gather(Box<Gather>),
     /// All shards, in order (DDL).
     Everywhere,
     /// The session answers by itself or knows where (cursors, transactions, settings).
@@ -349,12 +358,25 @@ impl Planned {
         match &self.template.route {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Keys(keys) => {
-                let plan = keys.plan(&self.values(text, parameters, world), world)?;
-                if let Plan::Concat(_) = plan {
-                    self.times(text, parameters)?;
+                let values = self.values(text, parameters, world);
+                let plan = keys.plan(&values, world)?;
+                if let Plan::Concat(_) = plan
+                    && let Err(error) = self.times(text, parameters)
+                {
+                    return keys.gathered(&values, world).ok_or(error);
                 }
                 Ok(plan)
             }
+        }
+    }
+
+    /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number. `None`:
+    /// it has no such form.
+    #[must_use]
+    pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize) -> String) -> Option<String> {
+        match &self.template.route {
+            Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
+            Route::Fixed(..) => None,
         }
     }
 

@@ -9,6 +9,8 @@ use crate::ident::ShardSet;
 use crate::ident::TableName;
 use crate::plan::Plan;
 use crate::plan::World;
+use crate::plan::gather;
+use crate::plan::gather::Gathering;
 use crate::plan::key::Column;
 use crate::plan::key::Found;
 use crate::plan::key::Stored;
@@ -55,6 +57,10 @@ pub(crate) struct Keys {
     pub(crate) inserts: Vec<Insert>,
     /// When more than one shard is reached.
     pub(crate) spread: Spread,
+    /// How it is answered by copies of its tables on one server.
+    pub(crate) gather: Option<Box<Gathering>>,
+    /// Unsharded tables of several shards are in it: it is never answered by one shard alone.
+    pub(crate) scattered: bool,
 }
 
 /// A sharded table with what is known about its key.
@@ -144,7 +150,8 @@ pub(crate) fn compile(query: &Query, world: &World, must_be_one: Option<&str>) -
         });
     }
     judge(query)?;
-    let mut compiler = Compiler { query, world, database, fixed: None, reference: false };
+    let mut compiler =
+        Compiler { query, world, database, fixed: None, homes: Vec::new(), scattered: false, reference: false };
     compiler.compile(must_be_one)
 }
 
@@ -191,6 +198,9 @@ struct Compiler<'a> {
     world: &'a World,
     database: &'a Database,
     fixed: Option<(ShardId, String)>,
+    /// Unsharded tables, with where they live.
+    homes: Vec<(LeafId, ShardId)>,
+    scattered: bool,
     reference: bool,
 }
 
@@ -238,8 +248,9 @@ impl<'a> Compiler<'a> {
             self.fix(catalog, format!("{name} belongs on the catalog shard"))?;
         }
         let writes = !query.writes.is_empty() || query.notes.locks;
+        self.fix_homes(writes || must_be_one.is_some())?;
         let primary = needs_primary(query);
-        if parts.is_empty() && inserts.is_empty() {
+        if parts.is_empty() && inserts.is_empty() && !self.scattered {
             let (plan, why) = match self.fixed.take() {
                 Some((shard, why)) => (Plan::One(shard), why),
                 None if self.reference => (Plan::Any, "reference tables only".to_owned()),
@@ -265,11 +276,21 @@ impl<'a> Compiler<'a> {
                 ));
             }
         }
-        let spread = match self.spread(&parts, &places, must_be_one, writes || !inserts.is_empty()) {
+        let reads = !writes && inserts.is_empty() && must_be_one.is_none();
+        let mut spread = match self.spread(&parts, &places, must_be_one, writes || !inserts.is_empty()) {
             Ok(anchor) => Spread::Concat(anchor),
             Err(error) => Spread::Refuse(error),
         };
-        let route = Route::Keys(Box::new(Keys { fixed: self.fixed.take(), parts, inserts, spread }));
+        let gather = match self.gathering(&places) {
+            Ok(gathering) if reads => Some(Box::new(gathering)),
+            Err(error) if reads && matches!(spread, Spread::Refuse(_)) => {
+                spread = Spread::Refuse(error);
+                None
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let (fixed, scattered) = (self.fixed.take(), self.scattered);
+        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, scattered }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -285,6 +306,22 @@ impl<'a> Compiler<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Unsharded tables of one shard bind the statement to it. Those of several can be read together only by a copy.
+    fn fix_homes(&mut self, together: bool) -> Result<(), ClientError> {
+        let homes = std::mem::take(&mut self.homes);
+        let first = self.fixed.as_ref().map(|(shard, _)| *shard).or_else(|| homes.first().map(|(_, home)| *home));
+        self.scattered = !together && homes.iter().any(|(_, home)| Some(*home) != first);
+        for (leaf, home) in &homes {
+            if self.scattered && Some(*home) != first {
+                continue;
+            }
+            let name = self.query.leaves.get(*leaf).and_then(|it| it.table()).map(ToString::to_string);
+            self.fix(*home, format!("{} is unsharded", name.unwrap_or_default()))?;
+        }
+        self.homes = homes;
+        Ok(())
     }
 
     fn group(&self, place: usize) -> Result<&'a crate::shard_map::Group, ClientError> {
@@ -316,7 +353,7 @@ impl<'a> Compiler<'a> {
         }
         match placement {
             Placement::Unsharded { home } => {
-                self.fix(home, format!("{name} is unsharded"))?;
+                self.homes.push((leaf, home));
                 Ok(None)
             }
             Placement::Reference => {
@@ -772,6 +809,201 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// Copies of tables on one server.
+impl Compiler<'_> {
+    /// How the statement is answered by copies of its tables; else the construct that does not allow it.
+    fn gathering(&self, places: &[(LeafId, usize)]) -> Result<Gathering, ClientError> {
+        let query = self.query;
+        let notes = &query.notes;
+        let refuse = |what: String, hint: &str| {
+            Err(ClientError::unsupported(format!("{what} across shards is not supported"), hint.to_owned()))
+        };
+        if let Some(what) = &notes.system_column {
+            return refuse(format!("system column \"{what}\""), "Name the row by its key.");
+        }
+        if notes.sampled {
+            return refuse("TABLESAMPLE".to_owned(), "Take a condition on random() instead.");
+        }
+        if !notes.set_config.is_empty() {
+            return refuse("set_config beside tables".to_owned(), "Call it in a statement of its own, or use SET.");
+        }
+        let catalog = self.database.catalog;
+        let at = match (&self.fixed, &notes.user_type) {
+            (Some((shard, _)), Some(what)) if *shard != catalog => {
+                return refuse(
+                    format!("a user-defined type in the answer (\"{what}\") beside what lives on another shard"),
+                    "Cast columns of such a type to text.",
+                );
+            }
+            (Some((shard, _)), _) => Some(*shard),
+            (None, Some(_)) => Some(catalog),
+            (None, None) => None,
+        };
+        let mut tables: Vec<gather::Table> = Vec::new();
+        let mut copied: Vec<(LeafId, usize)> = Vec::new();
+        let sharded = places.iter().map(|(leaf, part)| (*leaf, gather::From::Parts(vec![*part])));
+        let away = self.homes.iter().filter(|(_, home)| self.scattered && Some(*home) != at);
+        for (leaf, from) in sharded.chain(away.map(|(leaf, home)| (*leaf, gather::From::Home(*home)))) {
+            let Some(Source::Table(relation)) = query.leaves.get(leaf).map(|it| &it.source) else { continue };
+            // Offline only the way is of interest.
+            if relation.columns.is_empty() && !self.world.schema.assumed {
+                return refuse(format!("table \"{}\" without known columns", relation.name), "Connect to servers.");
+            }
+            let terms = self.terms(leaf, relation);
+            let columns = self.copied_columns(leaf, relation);
+            let place = match tables.iter_mut().position(|it| it.relation.name == relation.name) {
+                Some(place) => place,
+                None => {
+                    let from = match &from {
+                        gather::From::Home(home) => gather::From::Home(*home),
+                        gather::From::Parts(_) => gather::From::Parts(Vec::new()),
+                    };
+                    let columns = Some(std::collections::BTreeSet::new());
+                    tables.push(gather::Table { relation: relation.clone(), from, columns, wanted: Vec::new() });
+                    tables.len() - 1
+                }
+            };
+            copied.push((leaf, place));
+            let Some(table) = tables.get_mut(place) else { continue };
+            if let (gather::From::Parts(parts), gather::From::Parts(more)) = (&mut table.from, from) {
+                parts.extend(more.into_iter().filter(|it| !parts.contains(it)).collect::<Vec<_>>());
+            }
+            match (&mut table.columns, columns) {
+                (Some(known), Some(more)) => known.extend(more),
+                (known, None) => *known = None,
+                (None, _) => {}
+            }
+            if !table.wanted.contains(&terms) {
+                table.wanted.push(terms);
+            }
+        }
+        if let Some((leaf, _)) = copied.iter().find(|(leaf, _)| self.groups_by_key(*leaf)) {
+            let name = query.leaves.get(*leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default();
+            return refuse(
+                format!("GROUP BY the primary key of \"{name}\" with its other columns"),
+                "Name these columns in GROUP BY too.",
+            );
+        }
+        for table in &mut tables {
+            let all = table.relation.columns.len();
+            if table.wanted.iter().any(Vec::is_empty) {
+                table.wanted.clear();
+            }
+            if table.columns.as_ref().is_some_and(|it| it.len() == all) {
+                table.columns = None;
+            }
+        }
+        let spots = self.spots(&copied, &mut tables)?;
+        Ok(Gathering { at, tables, spots, definitions: query.definitions.clone() })
+    }
+
+    /// Whether a leaf's columns are used where only its primary key is grouped by: a copy would need the key, too.
+    fn groups_by_key(&self, leaf: LeafId) -> bool {
+        let query = self.query;
+        let Some(Source::Table(relation)) = query.leaves.get(leaf).map(|it| &it.source) else { return false };
+        let Some(key) = &relation.primary_key else { return false };
+        query.blocks.iter().any(|block| {
+            let grouped: Vec<&Arc<str>> = block
+                .grouped
+                .iter()
+                .filter_map(|it| query.variables.get(*it))
+                .filter(|it| it.leaf == leaf)
+                .map(|it| &it.column)
+                .collect();
+            let names = |place: &usize| relation.columns.get(*place).map(|it| &it.name);
+            !grouped.is_empty()
+                && key.iter().filter_map(names).all(|it| grouped.contains(&it))
+                && (query.whole_rows.contains(&leaf)
+                    || query.variables.iter().any(|it| it.leaf == leaf && !grouped.contains(&&it.column)))
+        })
+    }
+
+    /// What is to be replaced in the texts.
+    fn spots(
+        &self,
+        copied: &[(LeafId, usize)],
+        tables: &mut [gather::Table],
+    ) -> Result<Vec<gather::Spot>, ClientError> {
+        let query = self.query;
+        let mut spots = Vec::new();
+        let mut left: Vec<LeafId> = copied.iter().map(|(leaf, _)| *leaf).collect();
+        for reference in &query.references {
+            let alias = (!reference.aliased).then(|| Arc::clone(&reference.name));
+            let place = reference.place.clone();
+            let by = match reference.definition {
+                Some(definition) => gather::By::Definition(definition),
+                None => {
+                    let found = copied.iter().find(|(leaf, _)| reference.leaves.contains(leaf));
+                    let Some((_, table)) = found else { continue };
+                    // A list of names renames the first columns: none may be missing.
+                    if let Some(table) = tables.get_mut(*table).filter(|_| reference.renamed) {
+                        table.columns = None;
+                    }
+                    left.retain(|it| !reference.leaves.contains(it));
+                    gather::By::Copy(*table)
+                }
+            };
+            spots.push(gather::Spot { place, by, alias });
+        }
+        if let Some(leaf) = left.first() {
+            let name = query.leaves.get(*leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default();
+            return Err(ClientError::unsupported(
+                format!("\"{name}\" across shards is not supported where it is named here"),
+                ONE_SHARD.to_owned(),
+            ));
+        }
+        let cuts = query.qualifiers.iter().map(|place| gather::Spot {
+            place: place.clone(),
+            by: gather::By::Nothing,
+            alias: None,
+        });
+        spots.extend(cuts);
+        Ok(spots)
+    }
+
+    /// The columns of a leaf that the statement mentions; `None`: any may be.
+    fn copied_columns(&self, leaf: LeafId, relation: &Relation) -> Option<std::collections::BTreeSet<usize>> {
+        let query = self.query;
+        if query.vague_columns || query.whole_rows.contains(&leaf) {
+            return None;
+        }
+        let mut places: std::collections::BTreeSet<usize> =
+            query.variables.iter().filter(|it| it.leaf == leaf).filter_map(|it| relation.column(&it.column)).collect();
+        let others = relation.columns.iter().enumerate();
+        places.extend(others.filter(|(_, it)| gather::is_indispensable(it.type_oid)).map(|(place, _)| place));
+        Some(places)
+    }
+
+    /// What must hold for a row of the leaf to matter, as far as any server can be asked about it beforehand.
+    fn terms(&self, leaf: LeafId, relation: &Relation) -> Vec<gather::Term> {
+        let query = self.query;
+        let facts = query.facts_of(leaf);
+        let mut terms = Vec::new();
+        for (id, variable) in query.variables.iter().enumerate().filter(|(_, it)| it.leaf == leaf) {
+            let Some(column) = relation.column(&variable.column).filter(|_| variable.deterministic) else { continue };
+            for condition in facts.conditions().filter_map(|it| query.conditions.get(it)) {
+                let (about, kind) = match condition {
+                    Condition::Is(about, values) => (about, gather::TermKind::Is(values.clone())),
+                    Condition::Range(about, comparison, value) => {
+                        (about, gather::TermKind::Range(*comparison, value.clone()))
+                    }
+                    _ => continue,
+                };
+                let ordered = matches!(kind, gather::TermKind::Range(..));
+                if !facts.same(*about, id) || !gather::compares_safely(variable.oid, ordered) {
+                    continue;
+                }
+                let strings = query.variables.get(*about).is_some_and(|it| it.oid == variable.oid);
+                let term = gather::Term { column, kind, strings };
+                if !terms.contains(&term) {
+                    terms.push(term);
+                }
+            }
+        }
+        terms
+    }
+}
+
 fn same_part(a: &Part, b: &Part) -> bool {
     a.group == b.group && a.column == b.column && a.conditions == b.conditions
 }
@@ -814,6 +1046,12 @@ fn key_column(relation: &Relation, key: &str, group: &crate::shard_map::Group) -
 }
 
 impl Keys {
+    /// Where one execution goes that is answered by copies of its tables, if it can be.
+    pub(crate) fn gathered(&self, values: &Values<'_>, world: &World) -> Option<Plan> {
+        let gather = self.gather.as_ref()?;
+        Some(Plan::Gather(Box::new(gather.with(&self.parts, values, world))))
+    }
+
     /// Where one execution goes.
     pub(crate) fn plan(&self, values: &Values<'_>, world: &World) -> Result<Plan, ClientError> {
         let database = &*world.database;
@@ -850,7 +1088,12 @@ impl Keys {
                 },
             }
         }
-        if !spread && !conflict {
+        if self.scattered
+            && let Some(plan) = self.gathered(values, world)
+        {
+            return Ok(plan);
+        }
+        if !spread && !conflict && !self.scattered {
             let shard = place.or_else(|| {
                 let group = self.parts.first().map(|it| it.group).or_else(|| self.inserts.first().map(|it| it.group));
                 database.groups.get(group?)?.function.shards().first()
@@ -858,8 +1101,13 @@ impl Keys {
             return Ok(Plan::One(shard.unwrap_or(database.catalog)));
         }
         match &self.spread {
-            Spread::Refuse(error) => Err(error.clone()),
+            Spread::Refuse(error) => self.gathered(values, world).ok_or_else(|| error.clone()),
             Spread::Concat(anchor) => {
+                if world.view.gather
+                    && let Some(plan) = self.gathered(values, world)
+                {
+                    return Ok(plan);
+                }
                 let shards = self.parts.get(*anchor).map(|part| part.shards(values, database)).unwrap_or_default();
                 match (shards.only(), shards.first()) {
                     (Some(shard), _) => Ok(Plan::One(shard)),

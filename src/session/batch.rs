@@ -184,7 +184,7 @@ impl Session {
             Command::Ddl if !open => {
                 let world = self.world()?;
                 let several = match planned.plan(&prepared.text, None, &world) {
-                    Ok(plan) => self.shards(&plan).len() > 1,
+                    Ok(plan) => self.shards(&plan)?.len() > 1,
                     Err(_) => false,
                 };
                 if template.effects.outside_transaction && self.batch.ran {

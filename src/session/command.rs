@@ -1198,7 +1198,7 @@ impl Session {
             )
             .into());
         }
-        let shards = self.shards(&plan);
+        let shards = self.shards(&plan)?;
         self.admit(&shards, template.access, &template.effects)?;
         let places = match shards.only() {
             Some(shard) => {
@@ -1268,7 +1268,7 @@ impl Session {
             Err(error) => return Err(self.verified(error, sql, &[], world).await),
         };
         let effects = &statement.template.effects;
-        let shards = self.shards(&plan);
+        let shards = self.shards(&plan)?;
         if self.transaction.kind == Kind::Explicit && world.database.shards.len() > 1 {
             return Err(ClientError::unsupported(
                 "DDL inside a transaction block is not supported",

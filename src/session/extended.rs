@@ -34,6 +34,7 @@ use crate::session::batch::Undo;
 use crate::session::command::leaves_something;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
+use crate::session::gather::Binding;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
 use crate::session::simple::messages;
@@ -55,10 +56,10 @@ pub struct Deferred {
 /// A portal of the client.
 #[derive(Debug)]
 pub struct Portal {
-    prepared: Rc<Prepared>,
-    planned: Option<Rc<Planned>>,
+    pub(super) prepared: Rc<Prepared>,
+    pub(super) planned: Option<Rc<Planned>>,
     /// Where it was bound: the links' numbers. None: the session answers it itself.
-    links: SmallVec<[u32; 4]>,
+    pub(super) links: SmallVec<[u32; 4]>,
     /// How many savepoints there were.
     pub(super) depth: usize,
 }
@@ -298,7 +299,11 @@ impl Session {
                     prepared.plan(&on_servers, &view, &world)
                 };
                 match plan {
-                    Ok(plan) => (self.shards(&plan), template.access),
+                    Ok(Plan::Gather(gather)) => {
+                        let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
+                        return Box::pin(self.bind_gathered(binding, &gather, &world)).await;
+                    }
+                    Ok(plan) => (self.shards(&plan)?, template.access),
                     Err(error) => {
                         return Err(Box::pin(self.verified(error, &prepared.text, &prepared.types, &world)).await);
                     }
@@ -348,7 +353,12 @@ impl Session {
     }
 
     /// Has servers describe a portal, for the flight to refuse what it cannot renumber. What writes waits for that.
-    async fn describe_numbers(&mut self, portal: &str, places: &[u8], access: plan::Access) -> Result<(), Trouble> {
+    pub(super) async fn describe_numbers(
+        &mut self,
+        portal: &str,
+        places: &[u8],
+        access: plan::Access,
+    ) -> Result<(), Trouble> {
         for at in places {
             let Some(link) = self.links.get_mut(usize::from(*at)).filter(|link| link.type_oids.is_some()) else {
                 continue;
@@ -559,7 +569,7 @@ impl Session {
     }
 
     /// Makes a portal, as far as the item that comes next is answered.
-    fn put_portal(&mut self, name: Box<str>, portal: Portal) {
+    pub(super) fn put_portal(&mut self, name: Box<str>, portal: Portal) {
         // Outside of a transaction none outlives a failure.
         if self.transaction.is_open() {
             let before = self.portals.insert(name.clone(), portal);
@@ -803,7 +813,7 @@ impl Session {
     }
 
     /// Carries the batch out so far; registers and forgets what that made true.
-    async fn fly_items(&mut self, last: bool) -> Result<Outcome, Trouble> {
+    pub(super) async fn fly_items(&mut self, last: bool) -> Result<Outcome, Trouble> {
         self.batch_flown = true;
         let executed = std::mem::take(&mut self.executed);
         let result = self.fly(0, last).await;
@@ -850,7 +860,7 @@ impl Session {
     }
 
     /// Brings links to where the statement can be bound or described: BEGIN, settings, the statement itself.
-    fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
+    pub(super) fn ready_links(&mut self, places: &[u8], prepared: &Rc<Prepared>) -> Result<(), Trouble> {
         for at in places {
             let at = usize::from(*at);
             self.prefix(at);
@@ -942,7 +952,7 @@ impl Session {
     }
 
     /// The name that the statement has on servers.
-    fn server_name(&self, prepared: &Prepared) -> StatementName {
+    pub(super) fn server_name(&self, prepared: &Prepared) -> StatementName {
         if self.is_named(prepared) { say::statement_name(prepared.number.number) } else { StatementName::UNNAMED }
     }
 
@@ -1050,7 +1060,7 @@ fn no_cursor(name: &str) -> ClientError {
     ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
 }
 
-fn fatal(violation: crate::wire::postgres::frame::Violation) -> Trouble {
+pub(super) fn fatal(violation: crate::wire::postgres::frame::Violation) -> Trouble {
     Trouble::End(End::Fatal(violation.into()))
 }
 
@@ -1060,7 +1070,7 @@ const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
 
 /// The numbers that a shard has for types, given those of the catalog shard; `oids` goes the other way.
-fn types_on(oids: &HashMap<u32, u32>, types: &[u32]) -> Result<Vec<u32>, ClientError> {
+pub(super) fn types_on(oids: &HashMap<u32, u32>, types: &[u32]) -> Result<Vec<u32>, ClientError> {
     let translate = |known: &u32| match oids.iter().find(|(_, catalog)| *catalog == known) {
         Some((shard, _)) => Ok(*shard),
         // Another type has this number on the shard, and none has it on the catalog shard.

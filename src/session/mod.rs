@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod command;
 pub mod engine;
 pub mod extended;
+pub mod gather;
 pub mod login;
 pub mod prepared;
 pub mod simple;
@@ -775,6 +776,17 @@ impl Session {
 
     /// Whether the open transaction (or batch) may do this on that shard; notes it when so.
     fn admit(&mut self, shards: &ShardSet, access: plan::Access, effects: &Effects) -> Result<(), ClientError> {
+        self.admit_at(shards, shards, access, effects)
+    }
+
+    /// The same for a statement whose `now()` is asked on `clocks` only.
+    fn admit_at(
+        &mut self,
+        shards: &ShardSet,
+        clocks: &ShardSet,
+        access: plan::Access,
+        effects: &Effects,
+    ) -> Result<(), ClientError> {
         if access == plan::Access::Write
             && let Some(shard) = shards.only()
         {
@@ -800,10 +812,10 @@ impl Session {
             return Ok(());
         }
         if effects.uses_now
-            && let Some(shard) = shards.first()
+            && let Some(shard) = clocks.first()
         {
             match self.transaction.clock {
-                Some(before) if before != shard || shards.len() > 1 => {
+                Some(before) if before != shard || clocks.len() > 1 => {
                     return Err(ClientError::unsupported(
                         "now() on a second shard of one transaction is not supported",
                         "A transaction has one now(); read it once and pass it as a parameter, or use \
@@ -834,16 +846,22 @@ impl Session {
         ShardId(u16::try_from(usize::from(self.turn) % count).unwrap_or(0))
     }
 
-    /// The shards of a plan that goes to servers.
-    fn shards(&mut self, plan: &Plan) -> ShardSet {
-        match plan {
+    /// The shards of a plan whose text goes to servers as it is.
+    fn shards(&mut self, plan: &Plan) -> Result<ShardSet, ClientError> {
+        Ok(match plan {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
+            Plan::Gather(_) => {
+                return Err(ClientError::unsupported(
+                    "this statement across shards is not supported here",
+                    "Send it by itself, as a Query or by Parse, Bind and Execute.",
+                ));
+            }
             Plan::Everywhere => ShardSet::all(self.access.service.database.shards.len()),
             // LISTEN and NOTIFY: what is not about rows has its home on the catalog shard.
             Plan::Session => ShardSet::one(self.access.service.database.catalog),
-        }
+        })
     }
 
     /// Carries out what has been put together in `items`; then no item is left.

@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// What a Query's answer means for the session. True: the client has been told that it may go on.
-    fn shown(&mut self, outcome: &Outcome) -> Result<bool, Trouble> {
+    pub(super) fn shown(&mut self, outcome: &Outcome) -> Result<bool, Trouble> {
         if outcome.failed.is_none() {
             return Ok(outcome.ready_shown);
         }
@@ -330,7 +330,14 @@ impl Session {
                 return Err(Box::pin(self.verified(error, sql, &[], world)).await);
             }
         };
-        let shards = self.shards(&plan);
+        let shards = match &plan {
+            // Without values a server refuses every parameter.
+            Plan::Gather(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
+            Plan::Gather(gather) => {
+                return Box::pin(self.gathered(text, statement, gather, place, world)).await;
+            }
+            plan => self.shards(plan)?,
+        };
         let spliced;
         let (sql, offset) = match &template.splice_columns {
             // The columns that were assumed are written out, so that a table changed meanwhile is the server's error.

@@ -64,6 +64,7 @@ impl State {
             client_encoding: text("client_encoding", "UTF8"),
             temporary: home.map(|shard| (shard, names)),
             hint,
+            gather: self.value("shardway.strategy", local).is_some_and(|it| &**it == "gather"),
         }
     }
 
@@ -143,10 +144,7 @@ pub fn check_own(name: &str, value: &str, database: &Database, user: &User) -> R
             _ => bad("shard, atomic, strict"),
         },
         "shardway.strategy" => match value {
-            "auto" | "gather" => Err(ClientError::unsupported(
-                "shardway.strategy is not built yet",
-                "Statements that span shards are answered by concatenation, or refused.",
-            )),
+            "auto" | "gather" => Ok(()),
             _ => bad("auto, gather"),
         },
         "shardway.token" => Err(ClientError::unsupported(

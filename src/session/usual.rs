@@ -150,7 +150,10 @@ impl Session {
         if !self.map.timeouts.statement.is_zero() {
             return None;
         }
-        let shard = self.shards(plan).only()?;
+        if let Plan::Gather(_) = plan {
+            return None;
+        }
+        let shard = self.shards(plan).ok()?.only()?;
         self.admit(&ShardSet::one(shard), template.access, &template.effects).ok()?;
         let place = self.join_now(shard, template.access)?;
         let open = self.transaction.is_open();

@@ -115,7 +115,7 @@ record! {
         reads: Reads;
         /// What a transaction may do across shards.
         transactions: Transactions;
-        /// Where statements run that cannot be merged. No effect yet: such statements are refused.
+        /// Where statements run that need rows of several shards in one place.
         gather: Gather;
         /// Who leads when a primary fails.
         failover: Failover;
@@ -255,11 +255,11 @@ record! {
         across_shards: At<AcrossShards>;
     }
 
-    /// Where statements run that cannot be merged.
+    /// Where statements run that need rows of several shards in one place.
     Gather = "`gather`" {
         /// A shard to run them on. Default: the catalog shard.
         on: At<Text>;
-        /// A server of its own.
+        /// A server of its own. No effect yet: statements are gathered on a shard.
         url: At<SecretSource>;
         /// Bytes collected at most. Default 256MiB.
         bytes_max: At<Size>;

@@ -114,10 +114,23 @@ pub struct Database {
     pub unlisted: Option<ShardId>,
     /// Defaults for reads.
     pub reads: Reads,
+    /// Where and how much is gathered.
+    pub gather: Gathers,
     /// What a transaction may do across shards.
     pub across_shards: AcrossShards,
     /// How long a failover may be waited for.
     pub failover: Failover,
+}
+
+/// Where statements run that need rows of several shards in one place, and how much they may collect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathers {
+    /// The shard. `None`: the catalog shard.
+    pub on: Option<ShardId>,
+    /// Bytes of rows at most.
+    pub bytes_max: usize,
+    /// Rows at most.
+    pub rows_max: usize,
 }
 
 /// A slice of the rows and the nodes that hold it.

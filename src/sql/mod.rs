@@ -171,6 +171,7 @@ fn query(
     range: &Range<usize>,
     names: Names<'_>,
 ) -> Result<Query, ClientError> {
+    let before = lexemes.partition_point(|it| it.start < range.start);
     let lexemes: Vec<Lexeme> =
         lexemes.iter().copied().filter(|it| it.start >= range.start && it.end <= range.end).collect();
     read::check(&lexemes)?;
@@ -190,6 +191,7 @@ fn query(
         let input = analyze::Input {
             text: source.text,
             lexemes: &lexemes,
+            before,
             starts: &starts,
             repeat: source.piece.repeat.map(|it| (it.first, it.width)),
             conflict_removed: removed.conflict,

@@ -3,6 +3,8 @@
 //! Everything is numbered within one [`Query`]: relations, columns that matter ([`Variable`]), blocks (one SELECT each),
 //! nodes of join trees, conditions. `facts` closes over them.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ident::TableName;
@@ -40,6 +42,42 @@ pub struct Query {
     pub top: Option<BlockId>,
     /// How often each `$n` is mentioned, and with a column of which type it is compared or assigned directly.
     pub parameters: Vec<ParameterUse>,
+    /// Where relations are named, so that others can be put in their place.
+    pub references: Vec<Reference>,
+    /// The definitions of the views that references name. The statement is text 0; these are numbered from 1.
+    pub definitions: Vec<Arc<str>>,
+    /// What stands before the table's name in columns such as `schema.table.column`, up to and with the dot.
+    pub qualifiers: Vec<Place>,
+    /// Leaves whose row is mentioned as a whole.
+    pub whole_rows: BTreeSet<LeafId>,
+    /// Some name may stand for a column that is not among the variables.
+    pub vague_columns: bool,
+}
+
+/// A part of one of the texts of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which: 0 is the statement, others are [`Query::definitions`] from 1 on.
+    pub text: usize,
+    /// The lexemes, counted from the statement's (or the definition's) first.
+    pub lexemes: Range<usize>,
+}
+
+/// A relation's name in a FROM.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Where the name stands, its schema included.
+    pub place: Place,
+    /// What the name is called without an alias of its own.
+    pub name: Arc<str>,
+    /// An alias follows.
+    pub aliased: bool,
+    /// The alias renames columns.
+    pub renamed: bool,
+    /// What it is, each time that the text is read: a query of WITH that is named twice is read twice.
+    pub leaves: Vec<LeafId>,
+    /// A view: the text that defines it.
+    pub definition: Option<usize>,
 }
 
 /// How one `$n` is used.
@@ -151,6 +189,8 @@ pub struct Block {
     pub aggregated: bool,
     /// Whether it uses window functions.
     pub windowed: bool,
+    /// The plain columns that it groups by.
+    pub grouped: Vec<VariableId>,
 }
 
 /// A column outside that equals a column inside, row by row.
@@ -427,6 +467,8 @@ pub struct Notes {
     pub primary: bool,
     /// Row locks.
     pub locks: bool,
+    /// TABLESAMPLE.
+    pub sampled: bool,
     /// A system column.
     pub system_column: Option<Arc<str>>,
     /// Pins by an advisory lock.

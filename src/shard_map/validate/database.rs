@@ -13,6 +13,7 @@ use super::super::Consistency;
 use super::super::Database;
 use super::super::Engine;
 use super::super::Failover;
+use super::super::Gathers;
 use super::super::Node;
 use super::super::Placement;
 use super::super::Reads;
@@ -149,7 +150,7 @@ impl Validator<'_, '_> {
         self.other_tables(file, &ids, &mut tables);
         self.directories(file, &tables);
         self.sequences(file, &ids);
-        self.gather(file, &ids);
+        let gather = self.gather(file, &ids);
         let find = |field: &Field<At<Text>>, mistakes: &mut Mistakes<'_>| {
             field.given().and_then(|at| ids.find(&at.value.0, at.place, mistakes))
         };
@@ -170,6 +171,7 @@ impl Validator<'_, '_> {
             trusted_triggers,
             unlisted,
             reads: self.reads(file.reads.given()),
+            gather,
             across_shards: self.across_shards(file),
             failover: self.failover(file),
         }
@@ -417,11 +419,11 @@ impl Validator<'_, '_> {
         );
     }
 
-    fn gather(&mut self, file: &file::Database, ids: &Shards) {
-        let Some(gather) = file.gather.given() else { return };
-        if let Some(on) = gather.on.given() {
-            ids.find(&on.value.0, on.place, self.mistakes);
-        }
+    fn gather(&mut self, file: &file::Database, ids: &Shards) -> Gathers {
+        let Some(gather) = file.gather.given() else {
+            return Gathers { on: None, bytes_max: 256 << 20, rows_max: 5_000_000 };
+        };
+        let on = gather.on.given().and_then(|on| ids.find(&on.value.0, on.place, self.mistakes));
         if let Some(url) = gather.url.given() {
             self.secret(url);
             if let Some(on) = gather.on.given() {
@@ -433,8 +435,11 @@ impl Validator<'_, '_> {
                 );
             }
         }
-        self.size("gather.bytes_max", Some(&gather.bytes_max), 256 << 20, 1 << 20..=1 << 40);
-        self.number("gather.rows_max", Some(&gather.rows_max), 5_000_000, 1..=1_000_000_000_000);
+        Gathers {
+            on,
+            bytes_max: self.size("gather.bytes_max", Some(&gather.bytes_max), 256 << 20, 1 << 20..=1 << 40),
+            rows_max: self.number("gather.rows_max", Some(&gather.rows_max), 5_000_000, 1..=1_000_000_000_000),
+        }
     }
 
     fn server_tls(&mut self, tls: Option<&file::ServerTls>) -> ServerTls {

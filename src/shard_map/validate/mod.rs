@@ -554,7 +554,7 @@ impl<'v, 'a> Validator<'v, 'a> {
                 tell(place(&failover.queue_max), "failover.queue_max", "writes wait for `failover.wait`, however many");
             }
             if let Some(gather) = database.gather.given() {
-                tell(Some(gather.place), "gather", "what cannot be answered by a union of rows is refused");
+                tell(gather.url.given().map(|url| url.place), "gather.url", "statements are gathered on a shard");
             }
             if let Some(prefer) = database.reads.given().and_then(|reads| reads.prefer.given()) {
                 tell(Some(prefer.place), "reads.prefer", "the proxy has no zone of its own");

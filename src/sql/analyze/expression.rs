@@ -42,6 +42,11 @@ impl Analyzer<'_> {
             Expr::CompoundIdentifier(names) => {
                 let parts: Vec<Arc<str>> = names.iter().map(|it| it.value.as_str().into()).collect();
                 self.reference(&parts, scope)?;
+                if let [first, .., table, _] = names.as_slice()
+                    && let Some((_, qualifier)) = parts.split_last()
+                {
+                    self.cut(qualifier, first.span, table.span, scope);
+                }
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
                 for access in access_chain {

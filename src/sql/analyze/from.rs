@@ -1,5 +1,6 @@
 //! FROM: relations, joins, and what a column's name means among them.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -173,6 +174,7 @@ impl Analyzer<'_> {
         let right = scope.items.get(second..).unwrap_or_default();
         if left.iter().chain(right).any(|item| item.open || item.assumed) {
             // Which columns are common is not known: no name without a qualifier means anything any more.
+            self.query.vague_columns = true;
             if let Some(item) = scope.items.get_mut(first) {
                 item.open = true;
             }
@@ -208,10 +210,13 @@ impl Analyzer<'_> {
                 let parts = parts(name)?;
                 self.reserved(name)?;
                 if sample.is_some() {
+                    self.query.notes.sampled = true;
                     self.obstacle(block, "TABLESAMPLE");
                     self.query.notes.volatile.get_or_insert_with(|| "TABLESAMPLE".to_owned());
                 }
+                self.naming = Some(named_at(name));
                 let item = self.named(&parts, alias.as_ref(), scope)?;
+                self.naming = None;
                 let leaf = item.leaf;
                 scope.items.push(item);
                 Ok(self.node(Node::Leaf(leaf)))
@@ -388,6 +393,7 @@ impl Analyzer<'_> {
             Found::Table(relation) => {
                 let table = alias.is_none().then(|| relation.name.clone());
                 let leaf = self.leaf(scope.block, Source::Table(relation.clone()), shown.clone())?;
+                self.refer(alias, &relation.name.name, leaf, None);
                 let assumed = self.names.schema.assumed && relation.columns.is_empty();
                 let columns = relation
                     .columns
@@ -480,16 +486,31 @@ impl Analyzer<'_> {
             return Err(too_large("nests too many views"));
         }
         let host = self.leaf(block, Source::Derived(Vec::new()), shown.clone())?;
+        let text = match self.naming.as_ref().map(|bytes| self.place(bytes)) {
+            Some(place) => match self.query.references.iter().find(|it| it.place == place).and_then(|it| it.definition)
+            {
+                Some(known) => known,
+                None => {
+                    self.query.definitions.push(Arc::from(&*definition));
+                    self.query.definitions.len()
+                }
+            },
+            None => usize::MAX,
+        };
+        self.refer(alias, &name.name, host, Some(text));
+        let starts: Rc<[usize]> = lexemes.iter().map(|it| it.start).collect();
+        let reading = std::mem::replace(&mut self.reading, (text, starts));
         let names = Rc::new(self.names.unqualified());
         let names = std::mem::replace(&mut self.names, names);
-        let text = std::mem::replace(&mut self.text, Text::Other(definition.clone()));
+        let before = std::mem::replace(&mut self.text, Text::Other(definition.clone()));
         let in_answer = std::mem::take(&mut self.in_answer);
         self.expanding.push(std::ptr::from_ref(&*body));
         let answer = self.query(&body, None, None, Some(block), Some(host));
         self.expanding.pop();
         self.in_answer = in_answer;
-        self.text = text;
+        self.text = before;
         self.names = names;
+        self.reading = reading;
         let mut answer = answer?;
         answer.keep_placed();
         while answer.outputs.len() < relation.columns.len() {
@@ -644,6 +665,7 @@ impl Analyzer<'_> {
                     Resolved::Opaque if !it.items.iter().any(|item| item.columns.iter().any(|at| at.name == *name)) => {
                         // It may as well be a column further out.
                         self.vague |= it.parent.is_some();
+                        self.query.vague_columns |= it.parent.is_some();
                         return (Resolved::Opaque, level);
                     }
                     resolved => return (resolved, level),
@@ -658,7 +680,8 @@ impl Analyzer<'_> {
             let mut sight = Some(scope);
             let mut level = 0;
             while let Some(it) = sight {
-                if it.items.iter().any(|item| item.name == *name) {
+                if let Some(item) = it.items.iter().find(|item| item.name == *name) {
+                    self.query.whole_rows.insert(item.leaf);
                     return (Resolved::WholeRow, level);
                 }
                 sight = it.parent;
@@ -740,7 +763,7 @@ fn family(oid: u32) -> Family {
     }
 }
 
-fn find_item<'s>(qualifier: &[Arc<str>], scope: &'s Scope<'_, '_>) -> Option<(&'s Item, usize)> {
+pub(super) fn find_item<'s>(qualifier: &[Arc<str>], scope: &'s Scope<'_, '_>) -> Option<(&'s Item, usize)> {
     let mut sight = Some(scope);
     let mut level = 0;
     while let Some(it) = sight {
@@ -758,6 +781,15 @@ fn find_item<'s>(qualifier: &[Arc<str>], scope: &'s Scope<'_, '_>) -> Option<(&'
         level += 1;
     }
     None
+}
+
+/// The bytes of a name, its schema included.
+fn named_at(name: &ast::ObjectName) -> Range<usize> {
+    let parts = name.0.iter().filter_map(|part| match part {
+        ast::ObjectNamePart::Identifier(it) => Some(read::bytes_of(it.span)),
+        ast::ObjectNamePart::Function(_) => None,
+    });
+    parts.reduce(|first, last| first.start..last.end).unwrap_or(0..0)
 }
 
 fn opaque(leaf: LeafId, name: Arc<str>) -> Item {

@@ -12,10 +12,13 @@ pub use from::not_mapped;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use sqlparser::ast;
+use sqlparser::ast::Spanned as _;
+use sqlparser::tokenizer::Span;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -32,7 +35,9 @@ use crate::sql::model::Node;
 use crate::sql::model::NodeId;
 use crate::sql::model::Output;
 use crate::sql::model::ParameterUse;
+use crate::sql::model::Place;
 use crate::sql::model::Query;
+use crate::sql::model::Reference;
 use crate::sql::model::Source;
 use crate::sql::model::Variable;
 use crate::sql::model::VariableId;
@@ -81,6 +86,12 @@ pub(crate) struct Analyzer<'a> {
     in_answer: bool,
     /// In a select list over the one row of `pg_settings` of this name.
     setting_named: Option<String>,
+    /// Which text is read, by [`Query::definitions`], and where its lexemes start.
+    reading: (usize, Rc<[usize]>),
+    /// Where the relation's name stands that is looked up next, in bytes.
+    naming: Option<Range<usize>>,
+    /// How many lexemes stand before what is analysed of the statement.
+    before: usize,
     /// Subqueries of expressions that let conditions in: their arms and the first output's column in each.
     subqueries: HashMap<*const ast::Query, Vec<(BlockId, VariableId)>>,
 }
@@ -153,6 +164,8 @@ pub(crate) type Outcome<T> = Result<T, ClientError>;
 pub(crate) struct Input<'a> {
     pub(crate) text: &'a str,
     pub(crate) lexemes: &'a [Lexeme],
+    /// How many lexemes of the statement stand before these.
+    pub(crate) before: usize,
     /// The starts of the statement's literals, folded rows left out, with their numbers.
     pub(crate) starts: &'a [u32],
     pub(crate) repeat: Option<(u32, u32)>,
@@ -180,6 +193,9 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         inline: input.inline,
         in_answer: false,
         setting_named: None,
+        reading: (0, input.lexemes.iter().map(|it| it.start).collect()),
+        naming: None,
+        before: input.before,
         subqueries: HashMap::new(),
     };
     analyzer.count_parameters(input);
@@ -227,6 +243,43 @@ impl<'a> Analyzer<'a> {
         }
     }
 
+    /// Which lexemes of the text being read these bytes are.
+    fn place(&self, bytes: &Range<usize>) -> Place {
+        let (text, starts) = &self.reading;
+        let before = if *text == 0 { self.before } else { 0 };
+        let at = |byte: usize| before + starts.partition_point(|it| *it < byte);
+        Place { text: *text, lexemes: at(bytes.start)..at(bytes.end) }
+    }
+
+    /// Notes what stands before a table's name that `qualifier` names with its schema, from `first` up to `table`.
+    pub(super) fn cut(&mut self, qualifier: &[Arc<str>], first: Span, table: Span, scope: &Scope<'_, '_>) {
+        if qualifier.len() > 1
+            && from::find_item(qualifier, scope).is_some_and(|(item, _)| item.table.is_some() && item.stored)
+        {
+            let place = self.place(&(read::bytes_of(first).start..read::bytes_of(table).start));
+            if !self.query.qualifiers.contains(&place) {
+                self.query.qualifiers.push(place);
+            }
+        }
+    }
+
+    /// Notes where a relation was named.
+    fn refer(&mut self, alias: Option<&ast::TableAlias>, name: &Arc<str>, leaf: LeafId, definition: Option<usize>) {
+        let Some(bytes) = self.naming.take() else { return };
+        let place = self.place(&bytes);
+        match self.query.references.iter_mut().find(|it| it.place == place) {
+            Some(known) => known.leaves.push(leaf),
+            None => self.query.references.push(Reference {
+                place,
+                name: Arc::clone(name),
+                aliased: alias.is_some(),
+                renamed: alias.is_some_and(|it| !it.columns.is_empty()),
+                leaves: vec![leaf],
+                definition,
+            }),
+        }
+    }
+
     fn node(&mut self, node: Node) -> NodeId {
         self.query.nodes.push(node);
         self.query.nodes.len() - 1
@@ -258,6 +311,7 @@ impl<'a> Analyzer<'a> {
             obstacle: None,
             aggregated: false,
             windowed: false,
+            grouped: Vec::new(),
         });
         Ok(self.query.blocks.len() - 1)
     }
@@ -685,6 +739,9 @@ impl<'a> Analyzer<'a> {
                             output.variables.fill(None);
                         }
                     }
+                    if let Some(it) = self.query.blocks.get_mut(block) {
+                        it.grouped.clone_from(&columns);
+                    }
                     grouped = Some(if plain { columns } else { Vec::new() });
                     self.obstacle(block, "GROUP BY");
                 }
@@ -758,6 +815,9 @@ impl<'a> Analyzer<'a> {
                 ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     plain_wildcard(options)?;
                     let parts = parts(name)?;
+                    if let (Some(first), Some(last)) = (name.0.first(), name.0.last()) {
+                        self.cut(&parts, first.span(), last.span(), scope);
+                    }
                     let before = outputs.len();
                     if self.expand(Some(&parts), scope, &mut outputs)? {
                         open = true;
