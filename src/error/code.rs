@@ -85,6 +85,8 @@ codes! {
     ProtocolViolation => "08P01", No;
     /// A message, statement or result beyond a limit.
     TooLarge => "54000", No;
+    /// A read over several shards needs more rows in one place than the map allows (`gather:`).
+    GatherLimit => "53400", No;
     /// No server connection became free in time.
     PoolExhausted => "53300", Yes;
     /// Too many clients.

@@ -888,6 +888,23 @@ pub(crate) fn moved_position(message: Vec<u8>, offset: u32) -> Vec<u8> {
     moved
 }
 
+/// An error without the place in the text that it speaks of, which is not the client's.
+pub(crate) fn without_position(message: Vec<u8>) -> Vec<u8> {
+    if !fields(&message).any(|(kind, _)| kind == b'P') {
+        return message;
+    }
+    let mut without = Vec::with_capacity(message.len());
+    say::message(&mut without, b'E', |out| {
+        for (kind, value) in fields(&message).filter(|(kind, _)| *kind != b'P') {
+            out.push(kind);
+            out.extend_from_slice(value);
+            out.push(0);
+        }
+        out.push(0);
+    });
+    without
+}
+
 /// A RowDescription or ParameterDescription with the type numbers that clients know.
 fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
     let rename = |message: &mut Vec<u8>, at: usize| {

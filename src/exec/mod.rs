@@ -7,6 +7,7 @@ pub mod client;
 pub mod flight;
 pub mod link;
 pub mod say;
+pub mod transfer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -40,6 +40,8 @@ pub(crate) struct Gathering {
     pub(crate) spots: Vec<Spot>,
     /// The definitions of views among the texts, numbered from 1.
     pub(crate) definitions: Vec<Arc<str>>,
+    /// The copies must be tables: arrays have no keys, and some statements have no parameters.
+    pub(crate) staged: bool,
 }
 
 /// A table to copy.
@@ -51,6 +53,8 @@ pub(crate) struct Table {
     pub(crate) columns: Option<BTreeSet<usize>>,
     /// A row matters if it satisfies all terms of one of these; none: every row may.
     pub(crate) wanted: Vec<Vec<Term>>,
+    /// The statement relies on its primary key.
+    pub(crate) keyed: bool,
 }
 
 /// Where a table's rows are.
@@ -104,6 +108,8 @@ pub struct Gather {
     pub at: Option<ShardId>,
     /// What is copied there.
     pub copies: Vec<Copy>,
+    /// The copies must be tables.
+    pub staged: bool,
 }
 
 /// A table of which rows are copied.
@@ -119,6 +125,12 @@ pub struct Copy {
     pub fetch: String,
     /// What the rows must satisfy, as SQL; empty: nothing.
     pub condition: String,
+    /// The same rows as columns, at least one.
+    pub select: String,
+    /// The columns of `select`, as SQL.
+    pub list: String,
+    /// The columns of the primary key, as SQL, where the statement relies on it.
+    pub key: Option<String>,
     /// Whether the text form of some column depends on settings.
     pub unsettled: bool,
 }
@@ -135,7 +147,7 @@ impl Gathering {
     /// What it comes to with these values.
     pub(crate) fn with(&self, parts: &[Part], values: &Values<'_>, world: &World) -> Gather {
         let copies = self.tables.iter().map(|table| table.copy(parts, values, world)).collect();
-        Gather { at: self.at, copies }
+        Gather { at: self.at, copies, staged: self.staged }
     }
 
     /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number.
@@ -190,6 +202,12 @@ impl Gathering {
     }
 }
 
+/// What stands for a copy that is a table.
+#[must_use]
+pub fn as_table(name: &str) -> String {
+    format!("pg_temp.{}", identifier(name))
+}
+
 /// What stands for a copy that is the parameter `$number`.
 #[must_use]
 pub fn as_parameter(copy: &Copy, number: usize) -> String {
@@ -231,6 +249,21 @@ impl Table {
         if !condition.is_empty() {
             let _ = write!(fetch, " WHERE {condition}");
         }
+        let names = |places: &mut dyn Iterator<Item = usize>| {
+            let columns = places.filter_map(|it| relation.columns.get(it));
+            columns.map(|it| identifier(&it.name)).collect::<Vec<_>>().join(", ")
+        };
+        let list = match &self.columns {
+            None => names(&mut (0..relation.columns.len())),
+            Some(places) if places.is_empty() => names(&mut std::iter::once(0)),
+            Some(places) => names(&mut places.iter().copied()),
+        };
+        let mut select = format!("SELECT {list} FROM {table} t");
+        if !condition.is_empty() {
+            let _ = write!(select, " WHERE {condition}");
+        }
+        let key = relation.primary_key.as_ref().filter(|_| self.keyed);
+        let key = key.map(|key| names(&mut key.iter().copied()));
         let copied = || relation.columns.iter().enumerate().filter(|(place, _)| is_copied(*place)).map(|(_, it)| it);
         let iso = world.view.date_style.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("iso"));
         Copy {
@@ -238,6 +271,9 @@ impl Table {
             shards,
             columns: self.columns.is_some().then(|| copied().map(|it| Arc::clone(&it.name)).collect()),
             fetch,
+            select,
+            list,
+            key,
             condition,
             unsettled: copied().any(|it| !is_settled(it.type_oid, iso)),
         }

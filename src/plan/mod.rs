@@ -44,6 +44,7 @@ pub use cache::Planner;
 pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
+pub use gather::as_table;
 
 use self::key::Values;
 use self::route::Route;

@@ -859,7 +859,13 @@ impl Compiler<'_> {
                         gather::From::Parts(_) => gather::From::Parts(Vec::new()),
                     };
                     let columns = Some(std::collections::BTreeSet::new());
-                    tables.push(gather::Table { relation: relation.clone(), from, columns, wanted: Vec::new() });
+                    tables.push(gather::Table {
+                        relation: relation.clone(),
+                        from,
+                        columns,
+                        wanted: Vec::new(),
+                        keyed: false,
+                    });
                     tables.len() - 1
                 }
             };
@@ -877,12 +883,10 @@ impl Compiler<'_> {
                 table.wanted.push(terms);
             }
         }
-        if let Some((leaf, _)) = copied.iter().find(|(leaf, _)| self.groups_by_key(*leaf)) {
-            let name = query.leaves.get(*leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default();
-            return refuse(
-                format!("GROUP BY the primary key of \"{name}\" with its other columns"),
-                "Name these columns in GROUP BY too.",
-            );
+        for (leaf, place) in &copied {
+            if let Some(table) = tables.get_mut(*place) {
+                table.keyed |= self.groups_by_key(*leaf);
+            }
         }
         for table in &mut tables {
             let all = table.relation.columns.len();
@@ -894,7 +898,8 @@ impl Compiler<'_> {
             }
         }
         let spots = self.spots(&copied, &mut tables)?;
-        Ok(Gathering { at, tables, spots, definitions: query.definitions.clone() })
+        let staged = tables.iter().any(|it| it.keyed);
+        Ok(Gathering { at, tables, spots, definitions: query.definitions.clone(), staged })
     }
 
     /// Whether a leaf's columns are used where only its primary key is grouped by: a copy would need the key, too.

@@ -301,7 +301,7 @@ impl Session {
                 match plan {
                     Ok(Plan::Gather(gather)) => {
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
-                        return Box::pin(self.bind_gathered(binding, &gather, &world)).await;
+                        return Box::pin(self.bind_gathered(binding, &gather)).await;
                     }
                     Ok(plan) => (self.shards(&plan)?, template.access),
                     Err(error) => {

@@ -6,6 +6,7 @@
 //! statement runs.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -21,13 +22,14 @@ use crate::exec::say;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan;
+use crate::plan::Command;
 use crate::plan::Copy;
 use crate::plan::Effects;
 use crate::plan::Gather;
 use crate::plan::Planned;
-use crate::plan::World;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::command::leaves_something;
 use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
@@ -41,7 +43,18 @@ use crate::wire::postgres::frontend;
 use crate::wire::postgres::frontend::Format;
 
 /// More rows of one table and shard are not sent as an array.
-const ARRAY_ROWS: usize = 10_000;
+fn array_rows() -> usize {
+    #[cfg(debug_assertions)]
+    {
+        // Tests have small tables.
+        static ROWS: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+        let wanted = || std::env::var("SHARDWAY_ARRAY_ROWS").ok()?.parse().ok();
+        if let Some(rows) = ROWS.get_or_init(wanted) {
+            return *rows;
+        }
+    }
+    10_000
+}
 
 /// A Bind that is to be gathered for.
 pub(super) struct Binding<'a> {
@@ -51,24 +64,27 @@ pub(super) struct Binding<'a> {
     pub(super) planned: Rc<Planned>,
 }
 
-/// What the first flight is to say.
-struct Fetching<'a> {
-    /// The client's text; `None`: the server has read it already, under this name.
-    text: Result<&'a str, &'a str>,
-    /// The text with copies in the place of tables.
-    rewritten: &'a str,
-    /// The parameter types of both, as the client knows them.
+/// What is to be gathered.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    gather: &'a Gather,
+    planned: &'a Planned,
+    /// The text that the statement is a part of.
+    text: &'a str,
+    /// How many parameters the client gives.
+    count: usize,
+    /// Their types, as the client knows them.
     types: &'a [u32],
-    copies: &'a [Copy],
-    /// Which link gathers.
-    at: usize,
-    /// The links by their shards.
-    links: Vec<(ShardId, usize)>,
+    /// The server has read the client's text under this name already; else it is to read it first.
+    name: Option<&'a str>,
+    /// Where the statement stands in the client's text, in characters.
+    offset: u32,
+    home: ShardId,
 }
 
-/// What the first flight brought.
-struct Fetched {
-    /// One array a copy, in its text form.
+/// What has been got ready on the link that gathers: the unnamed statement there is the client's, over copies.
+struct Ready {
+    /// The values behind the client's own: an array a copy, or none where the copies are tables.
     arrays: Vec<Vec<u8>>,
     /// What was said of the client's text.
     notices: Vec<u8>,
@@ -89,92 +105,61 @@ impl Session {
         statement: &Planned,
         gather: &Gather,
         place: Place,
-        world: &Rc<World>,
     ) -> Result<bool, Trouble> {
         let template = Rc::clone(&statement.template);
         let home = self.gathers_at(gather, &template.effects);
-        let shards = shards_of(gather, home);
-        self.admit_at(&shards, &ShardSet::one(home), template.access, &template.effects)?;
-        let places = self.join_all(&shards, template.access).await?;
-        let links: Vec<(ShardId, usize)> = shards.iter().zip(places.iter().map(|at| usize::from(*at))).collect();
-        let at = at_home(&links, home)?;
-        let kept: SmallVec<[u32; 8]> = links.iter().map(|(_, at)| self.keep(*at)).collect();
-        let keeper = self.links.get(at).map_or(0, |link| link.id);
-        let sql = text.get(statement.range.clone()).unwrap_or_default();
         let offset = if place == Place::Alone { 0 } else { characters(text, statement.range.start) };
-        let rewritten = rewritten(text, statement, gather, 0);
-        let fetched = match &rewritten {
-            Ok(rewritten) => {
-                let fetching = Fetching { text: Ok(sql), rewritten, types: &[], copies: &gather.copies, at, links };
-                self.fetch_rows(&fetching, offset).await
+        let task = Task { gather, planned: statement, text, count: 0, types: &[], name: None, offset, home };
+        let mut ids = SmallVec::new();
+        let ready = match self.get_ready(&task, &mut ids).await {
+            Ok(ready) => ready,
+            Err(trouble) => {
+                self.end_steps(&ids).await?;
+                return Err(trouble);
             }
-            Err(error) => Err(error.clone().into()),
         };
-        for id in kept {
-            if id != keeper {
-                self.unkeep(id);
-            }
+        self.client.push(&ready.notices);
+        let keeper = self.keeper(&ids, home)?;
+        let others: SmallVec<[u8; 8]> = (0_u8..)
+            .zip(&mut self.links)
+            .filter(|(at, link)| usize::from(*at) != keeper && ids.iter().any(|(_, id)| *id == link.id))
+            .map(|(at, link)| {
+                link.say_sync();
+                at
+            })
+            .collect();
+        if !others.is_empty() {
+            self.items.push(Item::Owed { expect: Expect::Sync, links: others, show: Show::Nobody, prepares: 0 });
         }
-        self.release_idle();
-        let at = self.unkeep(keeper);
-        let (fetched, rewritten, at) = match (fetched, rewritten, at) {
-            (Ok(fetched), Ok(rewritten), Some(at)) => (fetched, rewritten, at),
-            (Err(trouble), ..) => return Err(trouble),
-            _ => return Err(not_gathered("").into()),
-        };
-        let _ = world;
-        self.client.push(&fetched.notices);
-        self.prefix(at);
-        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        if let Some(link) = self.links.get_mut(at) {
-            say::parse(&mut link.out, "", &rewritten, &[]);
-            link.connection.unnamed = 0;
-            say_bind(&mut link.out, "", &[], &[], &fetched.arrays, &[])?;
+        let Some(link) = self.links.get_mut(keeper) else { return Err(not_gathered("").into()) };
+        // A cursor and COPY have no columns to be told of.
+        let described = template.effects.copy.is_none() && template.command == Command::Data;
+        say_bind(&mut link.out, "", &[], &ready.arrays, &[])?;
+        if described {
             say::about(&mut link.out, b'D', b'P', "");
-            say::execute(&mut link.out, "");
-            link.say_sync();
         }
-        self.hold_for(&template.effects, &template.command, at);
+        say::execute(&mut link.out, "");
+        link.say_sync();
+        self.hold_for(&template.effects, &template.command, keeper);
         let alone = place == Place::Alone;
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(keeper).unwrap_or(u8::MAX)]);
         let owed = |expect, show| Item::Owed { expect, links: links.clone(), show, prepares: 0 };
-        self.items.push(owed(Expect::Parse, Show::Nobody));
         self.items.push(owed(Expect::Bind, Show::Nobody));
-        self.items.push(owed(Expect::DescribePortal, Show::Client));
+        if described {
+            self.items.push(owed(Expect::DescribePortal, Show::Client));
+        }
         self.items.push(owed(Expect::Execute, Show::Client));
         self.items.push(owed(Expect::Sync, if alone { Show::Client } else { Show::Nobody }));
         let outcome = self.fly(offset, alone).await?;
-        self.shown(&outcome)
-    }
-
-    /// The first flight of a Query's statement: it ends what it begins, unless a transaction is open.
-    async fn fetch_rows(&mut self, fetching: &Fetching<'_>, offset: u32) -> Result<Fetched, Trouble> {
-        for (_, at) in &fetching.links {
-            self.prefix(*at);
+        let shown = self.shown(&outcome)?;
+        if leaves_something(&template.command, &template.effects) {
+            self.took_effect(&template.command, &template.effects, &ShardSet::one(home)).await?;
         }
-        let rewritten_at = self.say_fetching(fetching)?;
-        let links: SmallVec<[u8; 8]> =
-            fetching.links.iter().map(|(_, at)| u8::try_from(*at).unwrap_or(u8::MAX)).collect();
-        for (_, at) in &fetching.links {
-            if let Some(link) = self.links.get_mut(*at) {
-                link.say_sync();
-            }
-        }
-        self.items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Caller, prepares: 0 });
-        let outcome = self.fly(offset, false).await?;
-        if outcome.failed.is_some() && only_error(&outcome.collected).is_empty() {
-            // It has been told already: a setting, say.
-            return Err(Trouble::Failed);
-        }
-        self.take_fetched(&outcome, fetching, rewritten_at, offset)
+        Ok(shown)
     }
 
     /// Binds a portal to a statement that is gathered.
-    pub(super) async fn bind_gathered(
-        &mut self,
-        binding: Binding<'_>,
-        gather: &Gather,
-        world: &Rc<World>,
-    ) -> Result<(), Trouble> {
+    pub(super) async fn bind_gathered(&mut self, binding: Binding<'_>, gather: &Gather) -> Result<(), Trouble> {
         let Binding { message, portal, prepared, planned } = binding;
         // What came before is in sight of what is fetched.
         if Box::pin(self.fly_batch()).await? == Reached::Failed {
@@ -182,19 +167,18 @@ impl Session {
         }
         let template = Rc::clone(&planned.template);
         let home = self.gathers_at(gather, &template.effects);
-        let shards = shards_of(gather, home);
-        self.admit_at(&shards, &ShardSet::one(home), template.access, &template.effects)?;
-        let places = self.join_all(&shards, template.access).await?;
-        let links: Vec<(ShardId, usize)> = shards.iter().zip(places.iter().map(|at| usize::from(*at))).collect();
-        let at = at_home(&links, home)?;
-        for (_, place) in links.iter().filter(|(_, place)| *place != at) {
-            self.prefix(*place);
-            if let Some(link) = self.links.get_mut(*place) {
-                link.unsynced = true;
-            }
-        }
-        self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
         let count = usize::from(template.parameters).max(prepared.types.len());
+        // The text itself is read where it will run, and the client is told.
+        self.admit_at(&ShardSet::one(home), &ShardSet::one(home), template.access, &template.effects)?;
+        let access = if gather.staged { plan::Access::ReadPrimary } else { template.access };
+        let at = self.join(home, access).await?;
+        self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
+        if let Some(link) = self.links.get_mut(at) {
+            link.unsynced = true;
+        }
+        if Box::pin(self.fly_batch()).await? == Reached::Failed {
+            return Ok(());
+        }
         let given = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?.count();
         if given != count {
             return Err(ClientError::new(
@@ -204,155 +188,160 @@ impl Session {
             )
             .into());
         }
-        let rewritten = rewritten(&prepared.text, &planned, gather, count)?;
         let mut types = prepared.types.clone();
         types.resize(count, 0);
         let name = self.server_name(&prepared);
-        let id = self.links.get(at).map_or(0, |link| link.id);
-        let fetched = {
-            let fetching =
-                Fetching { text: Err(&name), rewritten: &rewritten, types: &types, copies: &gather.copies, at, links };
-            let rewritten_at = self.say_fetching(&fetching)?;
-            for (_, place) in &fetching.links {
-                if let Some(link) = self.links.get_mut(*place) {
-                    link.unsynced = true;
-                    say::flush(&mut link.out);
-                }
-            }
-            let outcome = self.fly_items(false).await?;
-            if outcome.failed.is_some() && only_error(&outcome.collected).is_empty() {
-                return Ok(());
-            }
-            self.take_fetched(&outcome, &fetching, rewritten_at, 0)?
-        };
-        let _ = world;
-        let Some(at) = self.links.iter().position(|link| link.id == id) else { return Err(not_gathered("").into()) };
-        let place = u8::try_from(at).unwrap_or(u8::MAX);
-        let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[place]);
-        let in_question;
-        {
+        let text = Arc::clone(&prepared.text);
+        let task =
+            Task { gather, planned: &planned, text: &text, count, types: &types, name: Some(&name), offset: 0, home };
+        let mut ids = SmallVec::new();
+        let ready = self.get_ready(&task, &mut ids).await?;
+        let at = self.keeper(&ids, home)?;
+        let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        let (in_question, id) = {
             let view = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?;
-            let formats: Vec<Format> = (0..view.count()).map(|it| view.formats.at(it)).collect();
-            let values: Vec<Option<&[u8]>> = view.values().collect();
+            let values: Vec<(Format, Option<&[u8]>)> =
+                view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
             let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
             let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
-            in_question = link.type_oids.is_some() && results.contains(&Format::Binary);
-            let theirs = match &link.type_oids {
-                Some(oids) => types_on(&oids.known, &types)?,
-                None => types,
-            };
-            say::parse(&mut link.out, "", &rewritten, &theirs);
-            link.connection.unnamed = 0;
-            let bound: Vec<(Format, Option<&[u8]>)> = formats.into_iter().zip(values).collect();
-            say_bind(&mut link.out, &portal, &bound, &[], &fetched.arrays, &results)?;
+            say_bind(&mut link.out, &portal, &values, &ready.arrays, &results)?;
             link.unsynced = true;
-        }
-        let access = template.access;
+            (link.type_oids.is_some() && results.contains(&Format::Binary), link.id)
+        };
         let depth = self.transaction.savepoints.len();
-        let owed = |expect, show| Item::Owed { expect, links: places.clone(), show, prepares: 0 };
-        self.items.push(owed(Expect::Parse, Show::Nobody));
         let described = in_question.then(|| portal.clone());
         let links = SmallVec::from_slice(&[id]);
         self.put_portal(portal, Portal { prepared, planned: Some(planned), links, depth });
-        self.items.push(owed(Expect::Bind, Show::Client));
+        self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
-            return Box::pin(self.describe_numbers(&portal, &places, access)).await;
+            return Box::pin(self.describe_numbers(&portal, &places, template.access)).await;
         }
         Ok(())
     }
 
-    /// Says what the first flight says, but for its end. Which item answers the rewritten text's Parse.
-    fn say_fetching(&mut self, fetching: &Fetching<'_>) -> Result<usize, Trouble> {
-        let place = u8::try_from(fetching.at).unwrap_or(u8::MAX);
-        let owed =
-            |place: u8, expect, show| Item::Owed { expect, links: SmallVec::from_slice(&[place]), show, prepares: 0 };
-        let Some(link) = self.links.get_mut(fetching.at) else { return Err(not_gathered("").into()) };
-        let theirs = match &link.type_oids {
-            Some(oids) => types_on(&oids.known, fetching.types)?,
-            None => fetching.types.to_vec(),
-        };
-        match fetching.text {
-            Ok(text) => {
-                say::parse(&mut link.out, "", text, &theirs);
-                say::about(&mut link.out, b'D', b'S', "");
-                self.items.push(owed(place, Expect::Parse, Show::Caller));
-            }
-            Err(name) => say::about(&mut link.out, b'D', b'S', name),
-        }
-        self.items.push(owed(place, Expect::DescribeStatement, Show::Caller));
-        let rewritten_at = self.items.len();
-        say::parse(&mut link.out, "", fetching.rewritten, &theirs);
-        say::about(&mut link.out, b'D', b'S', "");
-        self.items.push(owed(place, Expect::Parse, Show::Caller));
-        self.items.push(owed(place, Expect::DescribeStatement, Show::Caller));
-        for copy in fetching.copies {
-            let fetch = format!("{} LIMIT {}", copy.fetch, ARRAY_ROWS + 1);
-            for shard in copy.shards.iter() {
-                let Some((_, at)) = fetching.links.iter().find(|(it, _)| *it == shard) else { continue };
-                let Some(link) = self.links.get_mut(*at) else { continue };
-                let place = u8::try_from(*at).unwrap_or(u8::MAX);
-                let mut steps: SmallVec<[(&str, Show); 3]> = SmallVec::new();
-                if copy.unsettled {
-                    steps.push((SETTLE, Show::Nobody));
-                }
-                steps.push((&fetch, Show::Caller));
-                if copy.unsettled {
-                    steps.push((UNSETTLE, Show::Nobody));
-                }
-                for (statement, show) in steps {
-                    link.say_unnamed(statement);
-                    for expect in [Expect::Parse, Expect::Bind, Expect::Execute] {
-                        // Errors are told apart from what the client said itself.
-                        let show = if expect == Expect::Execute { show } else { Show::Caller };
-                        self.items.push(owed(place, expect, show));
-                    }
-                }
+    /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
+    /// not ended; `ids` are the links that took part.
+    async fn get_ready(&mut self, task: &Task<'_>, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Ready, Trouble> {
+        let access = task.planned.template.access;
+        let mut described = None;
+        if !task.gather.staged {
+            self.take_part(task, access, ids).await?;
+            match self.ready_by_arrays(task, ids).await? {
+                Attempt::Ready(ready) => return Ok(ready),
+                Attempt::TooMany(text) => described = Some(text),
             }
         }
-        for (_, at) in &fetching.links {
-            if let Some(link) = self.links.get_mut(*at) {
-                link.connection.unnamed = 0;
-            }
+        if self.is_read_only() {
+            return Err(ClientError::new(
+                Code::GatherLimit,
+                "the statement needs temporary tables, which a read-only transaction may not have",
+                "Run it outside of a READ ONLY transaction, or narrow it by conditions that every row must satisfy.",
+            )
+            .into());
         }
-        Ok(rewritten_at)
+        let on_replicas = ids.iter().any(|(_, id)| self.links.iter().any(|link| link.id == *id && link.replica));
+        if on_replicas {
+            self.end_steps(ids).await?;
+        }
+        if on_replicas || ids.is_empty() {
+            ids.clear();
+            self.take_part(task, plan::Access::ReadPrimary, ids).await?;
+        }
+        self.ready_by_tables(task, ids, described).await
     }
 
-    /// Puts together what the first flight brought.
-    fn take_fetched(
-        &self,
-        outcome: &Outcome,
-        fetching: &Fetching<'_>,
-        rewritten_at: usize,
-        offset: u32,
-    ) -> Result<Fetched, Trouble> {
-        if let Some(failure) = &outcome.failed {
-            let error = only_error(&outcome.collected);
-            if failure.item >= rewritten_at && failure.item < rewritten_at + 2 {
-                let said = flight::fields(&error).find(|(kind, _)| *kind == b'M').map(|(_, it)| it).unwrap_or_default();
-                return Err(not_gathered(&String::from_utf8_lossy(said)).into());
+    /// Joins all shards that take part, and says what comes before anything else there.
+    async fn take_part(
+        &mut self,
+        task: &Task<'_>,
+        access: plan::Access,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<(), Trouble> {
+        let shards = shards_of(task.gather, task.home);
+        self.admit_at(&shards, &ShardSet::one(task.home), access, &task.planned.template.effects)?;
+        let places = self.join_all(&shards, access).await?;
+        for (shard, at) in shards.iter().zip(&places) {
+            let at = usize::from(*at);
+            self.prefix(at);
+            if let Some(link) = self.links.get_mut(at) {
+                link.unsynced = true;
+                ids.push((shard, link.id));
             }
-            return Err(Trouble::Told(flight::moved_position(error, offset)));
         }
+        Ok(())
+    }
+
+    /// Says that the server that gathers is to read and describe a text; what comes back is collected.
+    fn say_reading(&mut self, at: usize, text: Option<&str>, name: &str, types: &[u32]) -> Result<(), Trouble> {
+        let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        if let Some(text) = text {
+            let theirs = match &link.type_oids {
+                Some(oids) => types_on(&oids.known, types)?,
+                None => types.to_vec(),
+            };
+            say::parse(&mut link.out, name, text, &theirs);
+            link.connection.unnamed = 0;
+            let links = links.clone();
+            self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Caller, prepares: 0 });
+        }
+        say::about(&mut link.out, b'D', b'S', name);
+        self.items.push(Item::Owed { expect: Expect::DescribeStatement, links, show: Show::Caller, prepares: 0 });
+        Ok(())
+    }
+
+    /// Fetches rows and makes arrays of them.
+    async fn ready_by_arrays(
+        &mut self,
+        task: &Task<'_>,
+        ids: &SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Attempt, Trouble> {
+        let rewritten = rewritten(task, &|place, copy| plan::as_parameter(copy, task.count + place + 1))?;
+        let at = self.keeper(ids, task.home)?;
+        let own = task.text.get(task.planned.range.clone()).filter(|_| task.name.is_none());
+        self.say_reading(at, own, task.name.unwrap_or_default(), task.types)?;
+        let checked_at = self.items.len();
+        self.say_reading(at, Some(&rewritten), "", task.types)?;
+        let fetched_at = self.items.len();
+        for copy in &task.gather.copies {
+            let fetch = format!("{} LIMIT {}", copy.fetch, array_rows() + 1);
+            for shard in copy.shards.iter() {
+                let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard) else { continue };
+                if copy.unsettled {
+                    self.say_step(*id, SETTLE, Show::Nobody);
+                }
+                self.say_step(*id, &fetch, Show::Caller);
+                if copy.unsettled {
+                    self.say_step(*id, UNSETTLE, Show::Nobody);
+                }
+            }
+        }
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if let Some(failure) = &outcome.failed {
+            let about = match failure.item {
+                item if item < checked_at => About::Text(task.offset),
+                item if item < fetched_at => About::Rewritten,
+                _ => About::Rows,
+            };
+            return Err(trouble_of(&outcome, about));
+        }
+        let mut described = Described::default();
         if outcome.overflowed {
-            return Err(too_large(fetching.copies.first(), "bytes").into());
+            messages(&outcome.collected).for_each(|message| described.note(message));
+            return Ok(Attempt::TooMany(described.of_text()));
         }
-        let mut notices = Vec::new();
-        let mut described: Vec<&[u8]> = Vec::new();
-        let mut parameters: Vec<&[u8]> = Vec::new();
-        let mut fetches = fetching.copies.iter().enumerate().flat_map(|(at, copy)| copy.shards.iter().map(move |_| at));
+        let copies = &task.gather.copies;
+        let mut fetches = copies.iter().enumerate().flat_map(|(at, copy)| copy.shards.iter().map(move |_| at));
         let mut current = fetches.next();
-        let mut arrays: Vec<Vec<u8>> = fetching.copies.iter().map(|_| vec![b'{']).collect();
+        let mut arrays: Vec<Vec<u8>> = copies.iter().map(|_| vec![b'{']).collect();
         let mut rows = 0_usize;
         for message in messages(&outcome.collected) {
             match message.first() {
-                Some(b't') => parameters.push(message),
-                Some(b'T' | b'n') => described.push(message),
-                // What the text itself calls forth is told once.
-                Some(b'N') if described.is_empty() => notices.extend_from_slice(message),
                 Some(b'D') => {
                     rows += 1;
-                    if rows > ARRAY_ROWS {
-                        return Err(too_large(current.and_then(|at| fetching.copies.get(at)), "rows").into());
+                    if rows > array_rows() {
+                        return Ok(Attempt::TooMany(described.of_text()));
                     }
                     if let Some(array) = current.and_then(|at| arrays.get_mut(at)) {
                         put_element(array, message.get(11..).unwrap_or_default());
@@ -362,13 +351,128 @@ impl Session {
                     rows = 0;
                     current = fetches.next();
                 }
-                _ => {}
+                _ => described.note(message),
             }
         }
         if current.is_some() {
             return Err(not_gathered("a shard did not answer").into());
         }
-        let alike = match (described.as_slice(), parameters.as_slice()) {
+        let notices = described.checked(task)?;
+        for array in &mut arrays {
+            array.push(b'}');
+        }
+        // What fetched rows there took the place of the statement without a name.
+        let at = self.keeper(ids, task.home)?;
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        if let Some(link) = self.links.get_mut(at) {
+            let theirs = match &link.type_oids {
+                Some(oids) => types_on(&oids.known, task.types)?,
+                None => task.types.to_vec(),
+            };
+            say::parse(&mut link.out, "", &rewritten, &theirs);
+            link.connection.unnamed = 0;
+        }
+        self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Nobody, prepares: 0 });
+        Ok(Attempt::Ready(Ready { arrays, notices }))
+    }
+
+    /// Fills temporary tables with the rows.
+    async fn ready_by_tables(
+        &mut self,
+        task: &Task<'_>,
+        ids: &SmallVec<[(ShardId, u32); 8]>,
+        described: Option<Described>,
+    ) -> Result<Ready, Trouble> {
+        let mut described = match described {
+            Some(described) => described,
+            None => {
+                let at = self.keeper(ids, task.home)?;
+                let own = task.text.get(task.planned.range.clone()).filter(|_| task.name.is_none());
+                self.say_reading(at, own, task.name.unwrap_or_default(), task.types)?;
+                self.say_flush();
+                let outcome = self.fly(task.offset, false).await?;
+                if outcome.failed.is_some() {
+                    return Err(trouble_of(&outcome, About::Text(task.offset)));
+                }
+                let mut described = Described::default();
+                messages(&outcome.collected).for_each(|message| described.note(message));
+                described
+            }
+        };
+        let names = self.stage(task.gather, ids, task.home).await?;
+        let rewritten = rewritten(task, &|place, _| names.get(place).map(|it| plan::as_table(it)).unwrap_or_default())?;
+        let at = self.keeper(ids, task.home)?;
+        self.say_reading(at, Some(&rewritten), "", task.types)?;
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if outcome.failed.is_some() {
+            return Err(trouble_of(&outcome, About::Rewritten));
+        }
+        messages(&outcome.collected).for_each(|message| described.note(message));
+        let notices = described.checked(task)?;
+        Ok(Ready { arrays: Vec::new(), notices })
+    }
+
+    /// The place of the link that gathers.
+    fn keeper(&self, ids: &[(ShardId, u32)], home: ShardId) -> Result<usize, ClientError> {
+        let id = ids.iter().find(|(shard, _)| *shard == home).map(|(_, id)| *id);
+        self.links.iter().position(|link| Some(link.id) == id).ok_or_else(|| not_gathered(""))
+    }
+
+    /// Ends on these links what was said without a Sync, and rolls it back where something failed.
+    async fn end_steps(&mut self, ids: &[(ShardId, u32)]) -> Result<(), Trouble> {
+        self.items.clear();
+        let mut links: SmallVec<[u8; 8]> = SmallVec::new();
+        for (at, link) in (0_u8..).zip(&mut self.links) {
+            if link.unsynced && ids.iter().any(|(_, id)| *id == link.id) {
+                link.say_sync();
+                links.push(at);
+            }
+        }
+        if links.is_empty() {
+            return Ok(());
+        }
+        self.items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Caller, prepares: 0 });
+        self.fly(0, false).await.map(|_| ())
+    }
+}
+
+/// What came of fetching rows for arrays.
+enum Attempt {
+    Ready(Ready),
+    /// There are too many rows. How the client's text describes itself.
+    TooMany(Described),
+}
+
+/// How the client's text and the rewritten one describe themselves.
+#[derive(Default)]
+struct Described {
+    notices: Vec<u8>,
+    columns: Vec<Vec<u8>>,
+    parameters: Vec<Vec<u8>>,
+}
+
+impl Described {
+    fn note(&mut self, message: &[u8]) {
+        match message.first() {
+            Some(b't') => self.parameters.push(message.to_vec()),
+            Some(b'T' | b'n') => self.columns.push(message.to_vec()),
+            // What the text itself calls forth is told once.
+            Some(b'N') if self.columns.is_empty() => self.notices.extend_from_slice(message),
+            _ => {}
+        }
+    }
+
+    /// What is known of the client's text alone.
+    fn of_text(mut self) -> Self {
+        self.columns.truncate(1);
+        self.parameters.truncate(1);
+        self
+    }
+
+    /// That both have the same columns and parameters. What was said of the client's text.
+    fn checked(self, task: &Task<'_>) -> Result<Vec<u8>, ClientError> {
+        let alike = match (self.columns.as_slice(), self.parameters.as_slice()) {
             ([text, rewritten], [ours, theirs]) => {
                 let shape = text == rewritten || flight::same_columns(text, rewritten);
                 // The copies are parameters too, behind all others.
@@ -377,27 +481,51 @@ impl Session {
             _ => false,
         };
         if !alike {
-            return Err(not_gathered("with copies of its tables it has other columns").into());
+            return Err(not_gathered("with copies of its tables it has other columns"));
         }
-        for array in &mut arrays {
-            array.push(b'}');
+        Ok(if task.name.is_none() { self.notices } else { Vec::new() })
+    }
+}
+
+/// What an error of a server is about.
+#[derive(Clone, Copy)]
+enum About {
+    /// The client's text, which stands so many characters behind the start of what it sent.
+    Text(u32),
+    /// The text over copies.
+    Rewritten,
+    /// What was asked for the rows.
+    Rows,
+}
+
+/// What an error of a server means for the client.
+fn trouble_of(outcome: &Outcome, about: About) -> Trouble {
+    let error = only_error(&outcome.collected);
+    if error.is_empty() {
+        // It has been told already: a setting, say.
+        return Trouble::Failed;
+    }
+    match about {
+        About::Text(offset) => Trouble::Told(flight::moved_position(error, offset)),
+        About::Rewritten => {
+            let said = flight::fields(&error).find(|(kind, _)| *kind == b'M').map(|(_, it)| it).unwrap_or_default();
+            not_gathered(&String::from_utf8_lossy(said)).into()
         }
-        if fetching.text.is_err() {
-            notices.clear();
-        }
-        Ok(Fetched { arrays, notices })
+        About::Rows => Trouble::Told(flight::without_position(error)),
     }
 }
 
 /// Makes the text form of values independent of settings, until [`UNSETTLE`].
-const SETTLE: &str = "SELECT pg_catalog.set_config('shardway.datestyle', pg_catalog.current_setting('datestyle'), true), \
+pub(super) const SETTLE: &str = "SELECT \
+     pg_catalog.set_config('shardway.datestyle', pg_catalog.current_setting('datestyle'), true), \
      pg_catalog.set_config('shardway.intervalstyle', pg_catalog.current_setting('intervalstyle'), true), \
      pg_catalog.set_config('shardway.float_digits', pg_catalog.current_setting('extra_float_digits'), true), \
      pg_catalog.set_config('datestyle', 'ISO', true), pg_catalog.set_config('intervalstyle', 'postgres', true), \
      pg_catalog.set_config('extra_float_digits', '3', true)";
 
 /// Takes [`SETTLE`] back.
-const UNSETTLE: &str = "SELECT pg_catalog.set_config('datestyle', pg_catalog.current_setting('shardway.datestyle'), true), \
+pub(super) const UNSETTLE: &str = "SELECT \
+     pg_catalog.set_config('datestyle', pg_catalog.current_setting('shardway.datestyle'), true), \
      pg_catalog.set_config('intervalstyle', pg_catalog.current_setting('shardway.intervalstyle'), true), \
      pg_catalog.set_config('extra_float_digits', pg_catalog.current_setting('shardway.float_digits'), true)";
 
@@ -410,17 +538,11 @@ fn shards_of(gather: &Gather, home: ShardId) -> ShardSet {
     shards
 }
 
-fn at_home(links: &[(ShardId, usize)], home: ShardId) -> Result<usize, ClientError> {
-    links.iter().find(|(shard, _)| *shard == home).map(|(_, at)| *at).ok_or_else(|| not_gathered(""))
-}
-
-/// The statement with its copies as parameters behind the `count` of the client's own.
-fn rewritten(text: &str, planned: &Planned, gather: &Gather, count: usize) -> Result<String, ClientError> {
-    let copy = |place: usize| match gather.copies.get(place) {
-        Some(copy) => plan::as_parameter(copy, count + place + 1),
-        None => String::new(),
-    };
-    planned.rewritten(text, &copy).ok_or_else(|| not_gathered(""))
+/// The statement with copies in the place of tables.
+fn rewritten(task: &Task<'_>, copy: &dyn Fn(usize, &Copy) -> String) -> Result<String, ClientError> {
+    let copies = &task.gather.copies;
+    let stands = |place: usize| copies.get(place).map(|it| copy(place, it)).unwrap_or_default();
+    task.planned.rewritten(task.text, &stands).ok_or_else(|| not_gathered(""))
 }
 
 /// Appends an element to an array's text form: the row's text form, quoted.
@@ -443,7 +565,6 @@ fn say_bind(
     out: &mut Vec<u8>,
     portal: &str,
     values: &[(Format, Option<&[u8]>)],
-    statement: &[u8],
     arrays: &[Vec<u8>],
     results: &[Format],
 ) -> Result<(), Trouble> {
@@ -453,12 +574,16 @@ fn say_bind(
     let size: usize = arrays.iter().map(Vec::len).sum::<usize>()
         + values.iter().map(|(_, it)| it.map_or(0, <[u8]>::len)).sum::<usize>();
     if size > flight::COLLECTED_MAX * 2 {
-        return Err(too_large(None, "bytes").into());
+        return Err(ClientError::new(
+            Code::TooLarge,
+            "the values of this statement are too many to be sent with copies of its tables",
+            "Send fewer at once.",
+        )
+        .into());
     }
     let results_count = count(results.len())?;
     say::message(out, b'B', |out| {
         say::string(out, portal);
-        out.extend_from_slice(statement);
         out.push(0);
         out.extend_from_slice(&all.to_be_bytes());
         for (format, _) in values {
@@ -489,13 +614,4 @@ fn not_gathered(why: &str) -> ClientError {
         "Add a condition on the shard key so that one shard answers.",
     );
     if why.is_empty() { error } else { error.with_detail(format!("The server said: {why}.")) }
-}
-
-fn too_large(copy: Option<&Copy>, what: &str) -> ClientError {
-    let table = copy.map_or_else(|| "the statement's tables".to_owned(), |it| format!("\"{}\"", it.table));
-    ClientError::new(
-        Code::TooLarge,
-        format!("the statement needs too many {what} of {table} in one place"),
-        "Narrow it by conditions that every row must satisfy, or by the shard key.",
-    )
 }

@@ -13,6 +13,7 @@ pub mod gather;
 pub mod login;
 pub mod prepared;
 pub mod simple;
+pub mod stage;
 pub mod start;
 pub mod state;
 pub mod transaction;
@@ -171,6 +172,8 @@ pub struct Session {
     /// Whether pins may have ended and are to be looked at when no transaction is open.
     pins_suspect: bool,
     next_link: u32,
+    /// How many statements had temporary tables filled for them.
+    staged: u32,
     /// What messages changed whose answers are not known yet, by the items of the flight.
     undo: Vec<(usize, batch::Undo)>,
     /// Statements that the flight executes, for what they leave behind.

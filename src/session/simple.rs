@@ -334,7 +334,7 @@ impl Session {
             // Without values a server refuses every parameter.
             Plan::Gather(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
             Plan::Gather(gather) => {
-                return Box::pin(self.gathered(text, statement, gather, place, world)).await;
+                return Box::pin(self.gathered(text, statement, gather, place)).await;
             }
             plan => self.shards(plan)?,
         };

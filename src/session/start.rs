@@ -163,6 +163,7 @@ impl Session {
             ticket,
             pins_suspect: false,
             next_link: 0,
+            staged: 0,
             undo: Vec::new(),
             executed: Vec::new(),
             readback: Vec::new(),
