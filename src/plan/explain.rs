@@ -116,6 +116,7 @@ fn session(command: &Command) -> String {
     match command {
         Command::Empty => "empty".to_owned(),
         Command::Data => "data".to_owned(),
+        Command::ExplainShards(_) => "explain (shards)".to_owned(),
         Command::Ddl => "ddl".to_owned(),
         Command::Begin(_) => "begin".to_owned(),
         Command::Commit(chain) => format!("commit{}", if *chain { " and chain" } else { "" }),

@@ -16,6 +16,7 @@ use crate::plan::World;
 use crate::plan::key::Values;
 use crate::plan::route::Part;
 use crate::schema::Relation;
+use crate::schema::RelationKind;
 use crate::sql::lex;
 use crate::sql::lex::Kind;
 use crate::sql::lex::Lexed;
@@ -156,6 +157,10 @@ impl Gathering {
         self.rewrite(0, statement, copy, 0)
     }
 
+    fn is_partitioned(&self, place: usize) -> bool {
+        self.tables.get(place).is_some_and(|it| it.relation.kind == RelationKind::Partitioned)
+    }
+
     fn rewrite(&self, number: usize, text: &str, copy: &dyn Fn(usize) -> String, depth: usize) -> Option<String> {
         if depth > 50 {
             return None;
@@ -185,6 +190,10 @@ impl Gathering {
             out.push_str(text.get(done..start)?);
             out.push_str(lead);
             match spot.by {
+                // A partitioned table itself has no rows.
+                By::Copy(place) if before.eq_ignore_ascii_case("only") && self.is_partitioned(place) => {
+                    let _ = write!(out, "(SELECT * FROM {} t WHERE false)", copy(place));
+                }
                 By::Copy(place) => out.push_str(&copy(place)),
                 By::Definition(number) => {
                     let definition = self.definitions.get(number.checked_sub(1)?)?;

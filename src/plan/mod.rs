@@ -47,6 +47,7 @@ pub use gather::as_parameter;
 pub use gather::as_table;
 
 use self::key::Values;
+use self::route::Around;
 use self::route::Route;
 
 /// What a session said that changes what its texts mean.
@@ -234,12 +235,12 @@ impl Template {
                 Route::Fixed(Plan::Session, String::new())
             }
             Body::Query(query) => {
-                let must_be_one = match (&command, query.notes.explained) {
-                    (Command::Declare { .. }, _) => Some("a cursor"),
-                    (_, Some(_)) => Some("EXPLAIN"),
-                    _ => None,
+                let around = match (&command, query.notes.explained) {
+                    (Command::Declare { .. }, _) => Around::Gathers("a cursor"),
+                    (_, Some(_)) => Around::One("EXPLAIN"),
+                    _ => Around::Nothing,
                 };
-                let compiled = route::compile(query, world, must_be_one)?;
+                let compiled = route::compile(query, world, around)?;
                 access = match (compiled.writes, compiled.primary) {
                     (true, _) if query.notes.explained == Some(false) => Access::ReadPrimary,
                     (true, _) => Access::Write,

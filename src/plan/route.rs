@@ -127,8 +127,21 @@ pub(crate) struct Compiled {
 
 const ONE_SHARD: &str = "Add a condition on the shard key so that one shard answers";
 
-/// Compiles a query. `must_be_one`: its answer cannot come from several shards, and why.
-pub(crate) fn compile(query: &Query, world: &World, must_be_one: Option<&str>) -> Result<Compiled, ClientError> {
+/// What stands around a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Around<'a> {
+    /// Nothing: its rows are the answer.
+    Nothing,
+    /// Something that one server does, and what: it may do so with copies.
+    Gathers(&'a str),
+    /// The same, but it takes no parameters.
+    Stages(&'a str),
+    /// Something that one shard does with its own rows.
+    One(&'a str),
+}
+
+/// Compiles a query.
+pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Result<Compiled, ClientError> {
     let database = &*world.database;
     let writes = !query.writes.is_empty() || query.notes.locks;
     if let Some(shard) = world.view.hint {
@@ -152,7 +165,7 @@ pub(crate) fn compile(query: &Query, world: &World, must_be_one: Option<&str>) -
     judge(query)?;
     let mut compiler =
         Compiler { query, world, database, fixed: None, homes: Vec::new(), scattered: false, reference: false };
-    compiler.compile(must_be_one)
+    compiler.compile(around)
 }
 
 pub(crate) fn needs_primary(query: &Query) -> bool {
@@ -205,7 +218,7 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn compile(&mut self, must_be_one: Option<&str>) -> Result<Compiled, ClientError> {
+    fn compile(&mut self, around: Around<'_>) -> Result<Compiled, ClientError> {
         let query = self.query;
         let catalog = self.database.catalog;
         let mut splice = None;
@@ -248,7 +261,7 @@ impl<'a> Compiler<'a> {
             self.fix(catalog, format!("{name} belongs on the catalog shard"))?;
         }
         let writes = !query.writes.is_empty() || query.notes.locks;
-        self.fix_homes(writes || must_be_one.is_some())?;
+        self.fix_homes(writes || matches!(around, Around::One(_)))?;
         let primary = needs_primary(query);
         if parts.is_empty() && inserts.is_empty() && !self.scattered {
             let (plan, why) = match self.fixed.take() {
@@ -276,13 +289,16 @@ impl<'a> Compiler<'a> {
                 ));
             }
         }
-        let reads = !writes && inserts.is_empty() && must_be_one.is_none();
-        let mut spread = match self.spread(&parts, &places, must_be_one, writes || !inserts.is_empty()) {
+        let reads = !writes && inserts.is_empty() && !matches!(around, Around::One(_));
+        let mut spread = match self.spread(&parts, &places, around, writes || !inserts.is_empty()) {
             Ok(anchor) => Spread::Concat(anchor),
             Err(error) => Spread::Refuse(error),
         };
         let gather = match self.gathering(&places) {
-            Ok(gathering) if reads => Some(Box::new(gathering)),
+            Ok(mut gathering) if reads => {
+                gathering.staged |= matches!(around, Around::Stages(_));
+                Some(Box::new(gathering))
+            }
             Err(error) if reads && matches!(spread, Spread::Refuse(_)) => {
                 spread = Spread::Refuse(error);
                 None
@@ -430,7 +446,7 @@ impl<'a> Compiler<'a> {
         &self,
         parts: &[Part],
         places: &[(LeafId, usize)],
-        must_be_one: Option<&str>,
+        around: Around<'_>,
         writes: bool,
     ) -> Result<usize, ClientError> {
         let query = self.query;
@@ -441,7 +457,7 @@ impl<'a> Compiler<'a> {
         };
         let refuse =
             |what: String| ClientError::unsupported(format!("{what} across shards is not supported"), hint.clone());
-        if let Some(what) = must_be_one {
+        if let Around::Gathers(what) | Around::Stages(what) | Around::One(what) = around {
             return Err(refuse(what.to_owned()));
         }
         if let Some(write) = query.writes.first() {

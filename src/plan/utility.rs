@@ -9,6 +9,7 @@ use crate::ident::TableName;
 use crate::plan::Plan;
 use crate::plan::World;
 use crate::plan::route;
+use crate::plan::route::Around;
 use crate::plan::route::Route;
 use crate::schema::RelationKind;
 use crate::shard_map::Placement;
@@ -63,7 +64,7 @@ pub(crate) fn compile(
         Utility::CreateTable(table) => create_table(table, query, world, names),
         Utility::CreateView { stored, temporary, .. } => {
             if temporary.is_some() {
-                return one_of_query(query, world, "a temporary view");
+                return one_of_query(query, world, Around::One("a temporary view"));
             }
             let compiled = query.map(|query| homes(query, world)).transpose()?.flatten();
             match (compiled, stored) {
@@ -138,14 +139,14 @@ pub(crate) fn compile(
                     "Use COPY … TO STDOUT.",
                 ));
             }
-            one_of_query(query, world, "COPY of a query")
+            one_of_query(query, world, Around::Stages("COPY of a query"))
         }
     }
 }
 
-fn one_of_query(query: Option<&Query>, world: &World, what: &str) -> Result<Compiled, ClientError> {
+fn one_of_query(query: Option<&Query>, world: &World, around: Around<'_>) -> Result<Compiled, ClientError> {
     let Some(query) = query else { return fixed(Plan::One(world.database.catalog), "no tables") };
-    let compiled = route::compile(query, world, Some(what))?;
+    let compiled = route::compile(query, world, around)?;
     Ok(Compiled { route: compiled.route, temporary: false })
 }
 
@@ -179,7 +180,7 @@ fn create_table(
 ) -> Result<Compiled, ClientError> {
     if table.temporary {
         return match query {
-            Some(_) => one_of_query(query, world, "CREATE TEMPORARY TABLE AS"),
+            Some(_) => one_of_query(query, world, Around::One("CREATE TEMPORARY TABLE AS")),
             None => {
                 let shard = world.view.temporary.as_ref().map_or(world.database.catalog, |(shard, _)| *shard);
                 fixed(Plan::One(shard), "temporary")

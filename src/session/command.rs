@@ -25,12 +25,14 @@ use crate::plan::Modes;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Pin;
+use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::batch::Undo;
+use crate::session::gather::Said;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Order;
 use crate::session::simple::Place;
@@ -76,6 +78,11 @@ impl Session {
                 Ok(())
             }
             Command::Show(name) => self.show(name),
+            Command::ExplainShards(range) => {
+                reply::row_description(self.client.out(), &[reply::Column::text(PLAN_COLUMN)])
+                    .map_err(ClientError::from)?;
+                self.explain_shards(sql.get(range.clone()).unwrap_or_default()).await
+            }
             Command::DiscardAll => self.discard_all().await,
             Command::Discard => self.discard(sql).await,
             Command::Prepare { name, types, body } => {
@@ -96,6 +103,27 @@ impl Session {
                     .into())
             }
         }
+    }
+
+    /// The plan of a statement, as rows.
+    pub(super) async fn explain_shards(&mut self, sql: &str) -> Result<(), Trouble> {
+        let world = self.world()?;
+        let compiled = self.worker.planner.borrow_mut().compile(sql, &world);
+        let statements = match compiled {
+            Ok(statements) => statements,
+            Err(error) => return Err(self.verified(error, sql, &[], &world).await),
+        };
+        for statement in &statements {
+            let plan = match statement.plan(sql, None, &world) {
+                Ok(plan) => plan,
+                Err(error) => return Err(self.verified(error, sql, &[], &world).await),
+            };
+            for line in statement.explain(&plan, &world).lines() {
+                reply::data_row(self.client.out(), &[Some(line.as_bytes())]).map_err(ClientError::from)?;
+            }
+        }
+        self.complete("EXPLAIN");
+        Ok(())
     }
 
     /// CommandComplete.
@@ -1105,7 +1133,7 @@ impl Session {
         };
         let written_types: Option<Arc<str>> = types.map(|types| format!("({types})").into());
         let text: Arc<str> = body.into();
-        let number = self.worker.registry.number(&text, &[], written_types.as_ref(), world.schema.digest);
+        let number = self.worker.registry.number(&text, &[], written_types.as_ref(), &world);
         let oids = types.map(type_oids).unwrap_or_default();
         let prepared =
             Prepared { text, types: oids, written_types, number, compiled: (world.id, Some(planned)).into() };
@@ -1197,6 +1225,19 @@ impl Session {
                 "Say it directly.",
             )
             .into());
+        }
+        if let Plan::Gather(gather) = &plan {
+            let unknown = types.contains(&NOT_KNOWN) || types.len() != usize::from(template.parameters);
+            if unknown || constants.iter().any(|it| it.converted) {
+                return Err(ClientError::unsupported(
+                    "EXECUTE across shards with values that have to be converted is not supported",
+                    "Use Bind and Execute messages, or PREPARE it with types such as bigint and text.",
+                )
+                .into());
+            }
+            let values: Vec<Option<&[u8]>> = values.iter().map(|it| it.bytes).collect();
+            let said = Said { text: &prepared.text, planned: &planned, types: &types, values: &values, offset: 0 };
+            return Box::pin(self.gathered_with(said, gather, Place::Among)).await.map(|_| ());
         }
         let shards = self.shards(&plan)?;
         self.admit(&shards, template.access, &template.effects)?;
@@ -1439,6 +1480,9 @@ struct Constant {
     /// The server makes a number of it, which it then assigns to the parameter's type: the text is not what arrives.
     converted: bool,
 }
+
+/// What EXPLAIN calls its column.
+pub(super) const PLAN_COLUMN: &str = "QUERY PLAN";
 
 /// The OID of numeric.
 const NUMERIC: u32 = 1700;

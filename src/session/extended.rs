@@ -31,6 +31,7 @@ use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Undo;
+use crate::session::command::PLAN_COLUMN;
 use crate::session::command::leaves_something;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
@@ -196,7 +197,7 @@ impl Session {
             return Err(Box::pin(self.asked(taken, &text, &types, &world, Ask::Text)).await);
         }
         let number = match &named {
-            Some(_) => self.worker.registry.number(&text, &types, None, world.schema.digest),
+            Some(_) => self.worker.registry.number(&text, &types, None, &world),
             None => self.worker.registry.fresh(),
         };
         let local = planned.as_ref().is_none_or(|planned| is_local(&planned.template.command));
@@ -549,6 +550,10 @@ impl Session {
                 reply::data_row(out, &[Some(value.as_bytes())]).map_err(fatal)?;
                 reply::command_complete(out, "SHOW").map_err(fatal)?;
                 Ok(())
+            }
+            Command::ExplainShards(range) => {
+                self.batch.ran = true;
+                self.explain_shards(sql.get(range.clone()).unwrap_or_default()).await
             }
             _ => self.execute_own(prepared, planned).await,
         }
@@ -1043,6 +1048,9 @@ fn describe_local(out: &mut Vec<u8>, planned: Option<&Planned>) {
         Some(Command::Show(name)) => {
             // A name out of a statement's text holds no zero byte.
             let _ = reply::row_description(out, &[reply::Column::text(name)]);
+        }
+        Some(Command::ExplainShards(_)) => {
+            let _ = reply::row_description(out, &[reply::Column::text(PLAN_COLUMN)]);
         }
         _ => reply::no_data(out),
     }

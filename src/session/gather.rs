@@ -64,6 +64,17 @@ pub(super) struct Binding<'a> {
     pub(super) planned: Rc<Planned>,
 }
 
+/// A statement with its values in text form.
+pub(super) struct Said<'a> {
+    /// The text that it is a part of.
+    pub(super) text: &'a str,
+    pub(super) planned: &'a Planned,
+    pub(super) types: &'a [u32],
+    pub(super) values: &'a [Option<&'a [u8]>],
+    /// Where it stands in the client's text, in characters.
+    pub(super) offset: u32,
+}
+
 /// What is to be gathered.
 #[derive(Clone, Copy)]
 struct Task<'a> {
@@ -106,10 +117,21 @@ impl Session {
         gather: &Gather,
         place: Place,
     ) -> Result<bool, Trouble> {
-        let template = Rc::clone(&statement.template);
-        let home = self.gathers_at(gather, &template.effects);
         let offset = if place == Place::Alone { 0 } else { characters(text, statement.range.start) };
-        let task = Task { gather, planned: statement, text, count: 0, types: &[], name: None, offset, home };
+        self.gathered_with(Said { text, planned: statement, types: &[], values: &[], offset }, gather, place).await
+    }
+
+    /// The same with values, for EXECUTE.
+    pub(super) async fn gathered_with(
+        &mut self,
+        said: Said<'_>,
+        gather: &Gather,
+        place: Place,
+    ) -> Result<bool, Trouble> {
+        let Said { text, planned, types, values, offset } = said;
+        let template = Rc::clone(&planned.template);
+        let home = self.gathers_at(gather, &template.effects);
+        let task = Task { gather, planned, text, count: values.len(), types, name: None, offset, home };
         let mut ids = SmallVec::new();
         let ready = match self.get_ready(&task, &mut ids).await {
             Ok(ready) => ready,
@@ -134,7 +156,8 @@ impl Session {
         let Some(link) = self.links.get_mut(keeper) else { return Err(not_gathered("").into()) };
         // A cursor and COPY have no columns to be told of.
         let described = template.effects.copy.is_none() && template.command == Command::Data;
-        say_bind(&mut link.out, "", &[], &ready.arrays, &[])?;
+        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
+        say_bind(&mut link.out, "", &values, &ready.arrays, &[])?;
         if described {
             say::about(&mut link.out, b'D', b'P', "");
         }

@@ -54,7 +54,7 @@ pub struct Numbered {
     pub number: u64,
 }
 
-type Key = (Arc<str>, Vec<u32>, Option<Arc<str>>, u64);
+type Key = (Arc<str>, Vec<u32>, Option<Arc<str>>, u64, Arc<str>);
 
 /// Which texts have which numbers: the same text and types of any session share one.
 #[derive(Debug, Default)]
@@ -67,14 +67,15 @@ pub struct Registry {
 const KNOWN_MAX: usize = 20_000;
 
 impl Registry {
-    /// The number for a text; `schema` is the digest of the schema that it was prepared under, so that after DDL a text
-    /// is prepared afresh, as it would be on one server.
-    pub fn number(&self, text: &Arc<str>, types: &[u32], written: Option<&Arc<str>>, schema: u64) -> Arc<Numbered> {
+    /// The number for a text, prepared in that world: after DDL, or under another search_path, the same text is another
+    /// statement, whose columns may be others.
+    pub fn number(&self, text: &Arc<str>, types: &[u32], written: Option<&Arc<str>>, world: &World) -> Arc<Numbered> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.retain(|_, numbered| Arc::strong_count(numbered) > 1);
         }
-        let key = (Arc::clone(text), types.to_vec(), written.cloned(), schema);
+        let path = Arc::clone(&world.view.search_path);
+        let key = (Arc::clone(text), types.to_vec(), written.cloned(), world.schema.digest, path);
         Arc::clone(known.entry(key).or_insert_with(|| self.fresh()))
     }
 

@@ -234,6 +234,7 @@ fn first_word(text: &str, lexemes: &[Lexeme]) -> &'static str {
 fn relative(command: Command, base: usize) -> Command {
     let shift = |range: Range<usize>| range.start.saturating_sub(base)..range.end.saturating_sub(base);
     match command {
+        Command::ExplainShards(range) => Command::ExplainShards(shift(range)),
         Command::Prepare { name, types, body } => Command::Prepare { name, types: types.map(shift), body: shift(body) },
         Command::Execute { name, name_at, arguments } => {
             Command::Execute { name, name_at: shift(name_at), arguments: arguments.into_iter().map(shift).collect() }
@@ -305,17 +306,13 @@ fn explain(
     names: Names<'_>,
 ) -> Result<Statement, ClientError> {
     let mut analyze = false;
+    let mut shards = false;
     if cursor.is_kind(lex::Kind::Open) {
         let mut options = cursor.clone();
         let Some(_) = cursor.parenthesized() else { return Err(session::unreadable("EXPLAIN")) };
         let end = cursor.place();
         while options.place() < end {
-            if options.is("shards") {
-                return Err(ClientError::unsupported(
-                    "EXPLAIN (SHARDS) is not supported yet",
-                    "Use `shardway explain` with the same map.",
-                ));
-            }
+            shards |= options.is("shards");
             if options.is("analyze") || options.is("analyse") {
                 let off = ["off", "false", "0"].iter().any(|it| options.is_at(1, it))
                     || options.peek_at(1).is_some_and(|it| it.kind == lex::Kind::Integer && options.raw(it) == "0");
@@ -330,6 +327,15 @@ fn explain(
         }
     }
     let range = cursor.rest();
+    if shards {
+        return Ok(Statement {
+            command: relative(Command::ExplainShards(range), source.piece.range.start),
+            tag: "EXPLAIN",
+            effects: Effects::default(),
+            access: Access::Read,
+            body: Body::Session,
+        });
+    }
     for (word, what) in [("execute", "EXPLAIN EXECUTE"), ("declare", "EXPLAIN DECLARE")] {
         if cursor.is(word) {
             return Err(ClientError::unsupported(format!("{what} is not supported"), "Explain the query itself."));

@@ -156,6 +156,18 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             if lexemes.get(place).is_some_and(|it| it.kind == Kind::Open) {
                 return None;
             }
+        } else if is(place - 1, "exclude")
+            && (after("row") || after("preceding") || after("following"))
+            && ["current", "group", "ties", "no"].iter().any(|word| is(place, word))
+        {
+            // Which rows of a frame are left out: EXCLUDE CURRENT ROW, GROUP, TIES, NO OTHERS.
+            place += if is(place, "current") || is(place, "no") { 2 } else { 1 };
+        } else if is(place - 1, "collate") && behind_cast(lexemes, place - 1) {
+            // No condition counts on a cast, whatever its collation.
+            place += 1;
+            while lexemes.get(place).is_some_and(|it| it.kind == Kind::Dot) {
+                place += 2;
+            }
         } else if is(place - 1, "overriding") && (is(place, "system") || is(place, "user")) && is(place + 1, "value") {
             removed.overriding = true;
             place += 2;
@@ -188,10 +200,24 @@ fn starts_query(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
     let Some(lexeme) = lexemes.get(place) else { return true };
     let raw = text.get(lexeme.start..lexeme.end).unwrap_or_default();
     match lexeme.kind {
-        Kind::Open => true,
+        // Behind WITH … AS (…), too.
+        Kind::Open | Kind::Close => true,
         Kind::Word => ["union", "all", "except", "intersect", "distinct"].iter().any(|it| raw.eq_ignore_ascii_case(it)),
         _ => false,
     }
+}
+
+/// Whether a cast's type ends before this lexeme: `::text`, `::varchar(3)`, `::text[]`.
+fn behind_cast(lexemes: &[Lexeme], place: usize) -> bool {
+    let kind = |at: Option<usize>| at.and_then(|at| lexemes.get(at)).map(|it| it.kind);
+    let mut at = place.checked_sub(1);
+    if kind(at) == Some(Kind::CloseBracket) {
+        at = at.and_then(|it| it.checked_sub(2));
+    }
+    if kind(at) == Some(Kind::Close) && kind(at.and_then(|it| it.checked_sub(2))) == Some(Kind::Open) {
+        at = at.and_then(|it| it.checked_sub(3));
+    }
+    matches!(kind(at), Some(Kind::Word | Kind::Quoted)) && kind(at.and_then(|it| it.checked_sub(1))) == Some(Kind::Cast)
 }
 
 /// Whether the parentheses that open here hold nothing but names and commas, and DO follows.

@@ -73,6 +73,8 @@ pub enum Command {
     Empty,
     /// SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, COPY, EXPLAIN, CALL, LOCK, …: plan and send.
     Data,
+    /// EXPLAIN (SHARDS): how the statement in this part of the text would be carried out.
+    ExplainShards(Range<usize>),
     /// A change of schema: on all shards in order, or on the planned one.
     Ddl,
     /// BEGIN or START TRANSACTION.

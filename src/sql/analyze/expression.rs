@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 use sqlparser::ast::Expr;
+use sqlparser::ast::Spanned as _;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -454,7 +455,23 @@ impl Analyzer<'_> {
                     plain.push(expression);
                 }
                 ast::FunctionArgExpr::Wildcard => {}
-                ast::FunctionArgExpr::QualifiedWildcard(_) | ast::FunctionArgExpr::WildcardWithOptions(_) => {
+                // t.* is the whole row, or all its columns.
+                ast::FunctionArgExpr::QualifiedWildcard(name) => {
+                    let qualifier = super::parts(name)?;
+                    if let (Some(first), Some(last)) = (name.0.first(), name.0.last()) {
+                        self.cut(&qualifier, first.span(), last.span(), scope);
+                    }
+                    let Some((leaf, level)) = super::from::find_item(&qualifier, scope).map(|(it, at)| (it.leaf, at))
+                    else {
+                        return Err(missing_column(&qualifier.join(".")));
+                    };
+                    self.query.whole_rows.insert(leaf);
+                    self.nearest = Some(self.nearest.map_or(level, |it| it.min(level)));
+                    if self.in_answer {
+                        self.query.notes.user_type.get_or_insert_with(|| qualifier.join("."));
+                    }
+                }
+                ast::FunctionArgExpr::WildcardWithOptions(_) => {
                     return Err(unreadable("SQL"));
                 }
             }

@@ -522,7 +522,9 @@ impl Analyzer<'_> {
         if !relation.columns.is_empty() {
             answer.open = false;
         }
-        Ok(self.derived_item(host, answer, shown, alias))
+        let mut item = self.derived_item(host, answer, shown, alias);
+        item.table = alias.is_none().then(|| name.clone());
+        Ok(item)
     }
 
     fn derived_item(

@@ -253,9 +253,7 @@ impl<'a> Analyzer<'a> {
 
     /// Notes what stands before a table's name that `qualifier` names with its schema, from `first` up to `table`.
     pub(super) fn cut(&mut self, qualifier: &[Arc<str>], first: Span, table: Span, scope: &Scope<'_, '_>) {
-        if qualifier.len() > 1
-            && from::find_item(qualifier, scope).is_some_and(|(item, _)| item.table.is_some() && item.stored)
-        {
+        if qualifier.len() > 1 && from::find_item(qualifier, scope).is_some_and(|(item, _)| item.table.is_some()) {
             let place = self.place(&(read::bytes_of(first).start..read::bytes_of(table).start));
             if !self.query.qualifiers.contains(&place) {
                 self.query.qualifiers.push(place);
