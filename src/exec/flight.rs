@@ -55,6 +55,8 @@ pub enum Show {
     ClientWithoutReady,
     /// Nobody: the proxy said it for itself. Errors are shown all the same.
     Nobody,
+    /// The same, but what the server has to remark is the client's affair.
+    Remarks,
     /// The caller, in [`Outcome::collected`]; errors too.
     Caller,
 }
@@ -359,7 +361,7 @@ impl Answer<'_> {
                 };
                 match kind {
                     b'N' | b'A' => {
-                        if shown || kind == b'A' {
+                        if shown || kind == b'A' || show == Show::Remarks {
                             run.add(crew, link, range);
                         } else if show == Show::Caller {
                             collect(outcome, crew, link, range);
@@ -471,7 +473,7 @@ impl Answer<'_> {
                                     outcome.tag = Some(total);
                                 }
                             }
-                            Show::Nobody => {}
+                            Show::Nobody | Show::Remarks => {}
                         }
                         if expect == Expect::Execute {
                             break;

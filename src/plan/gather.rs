@@ -312,7 +312,7 @@ impl Term {
             TermKind::Is(wanted) if wanted.len() <= VALUES_MAX => {
                 let mut equal = Vec::with_capacity(wanted.len());
                 for value in wanted.iter().filter(|it| !matches!(it, Value::Null)) {
-                    equal.push(format!("{column} OPERATOR(pg_catalog.=) {}", self.literal(value, values)?));
+                    equal.push(format!("{column} OPERATOR(pg_catalog.=) {}", self.constant(value, relation, values)?));
                 }
                 Some(match equal.as_slice() {
                     [] => "false".to_owned(),
@@ -328,9 +328,21 @@ impl Term {
                     Comparison::Greater => ">",
                     Comparison::GreaterOrEqual => ">=",
                 };
-                Some(format!("{column} OPERATOR(pg_catalog.{symbol}) {}", self.literal(value, values)?))
+                Some(format!("{column} OPERATOR(pg_catalog.{symbol}) {}", self.constant(value, relation, values)?))
             }
         }
+    }
+
+    /// A value that means the same beside this column.
+    fn constant(&self, value: &Value, relation: &Relation, values: &Values<'_>) -> Option<String> {
+        let Value::Parameter(number) = value else { return self.literal(value, values).map(str::to_owned) };
+        let oid = relation.columns.get(self.column)?.type_oid;
+        let name = type_name(oid).filter(|_| self.strings)?;
+        let text = values.parameter_text(*number, oid)?;
+        // Each shard has a clock of its own for 'now', 'today' and their kind.
+        let dated = matches!(oid, 1082 | 1114 | 1184);
+        let timeless = text.trim_start().starts_with(|first: char| first.is_ascii_digit());
+        (!dated || timeless).then(|| format!("'{}'::pg_catalog.{name}", text.replace('\'', "''")))
     }
 
     /// A literal as the text has it, where it means the same beside this column.
@@ -366,6 +378,24 @@ pub(crate) fn compares_safely(oid: u32, ordered: bool) -> bool {
         16 | 25 | 1043 => !ordered,
         _ => false,
     }
+}
+
+/// The type's name as SQL, of those that [`compares_safely`] knows.
+fn type_name(oid: u32) -> Option<&'static str> {
+    Some(match oid {
+        16 => "bool",
+        20 => "int8",
+        21 => "int2",
+        23 => "int4",
+        25 => "text",
+        1043 => "varchar",
+        1082 => "date",
+        1114 => "timestamp",
+        1184 => "timestamptz",
+        1700 => "numeric",
+        2950 => "uuid",
+        _ => return None,
+    })
 }
 
 /// Whether a value of that type reads the same whatever the settings.

@@ -106,6 +106,27 @@ impl<'a> Values<'a> {
         self.text.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
     }
 
+    /// The text form of a parameter that is of that type for certain; `None`: it is not, or NULL, or in a binary form that
+    /// is not read here.
+    pub(crate) fn parameter_text(&self, number: u16, oid: u32) -> Option<String> {
+        let number = usize::from(number);
+        let parameters = self.parameters?;
+        let declared = parameters.types.get(number).copied().filter(|it| *it != 0);
+        let known = declared.or_else(|| self.uses.get(number)?.inferred())?;
+        let value = parameters.values.get(number).filter(|_| known == oid)?;
+        let bytes = value.bytes?;
+        if !value.binary {
+            return std::str::from_utf8(bytes).ok().map(str::to_owned);
+        }
+        Some(match oid {
+            20 => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
+            23 => i32::from_be_bytes(bytes.try_into().ok()?).to_string(),
+            21 => i16::from_be_bytes(bytes.try_into().ok()?).to_string(),
+            25 | 1043 => std::str::from_utf8(bytes).ok()?.to_owned(),
+            _ => return None,
+        })
+    }
+
     /// The value, read for comparison with or assignment to a column of that type.
     pub(crate) fn scalar(&self, value: &Value) -> Scalar {
         match value {

@@ -167,7 +167,7 @@ impl Session {
         let alone = place == Place::Alone;
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(keeper).unwrap_or(u8::MAX)]);
         let owed = |expect, show| Item::Owed { expect, links: links.clone(), show, prepares: 0 };
-        self.items.push(owed(Expect::Bind, Show::Nobody));
+        self.items.push(owed(Expect::Bind, Show::Remarks));
         if described {
             self.items.push(owed(Expect::DescribePortal, Show::Client));
         }
