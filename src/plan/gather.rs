@@ -130,8 +130,8 @@ pub struct Copy {
     pub select: String,
     /// The columns of `select`, as SQL.
     pub list: String,
-    /// The columns of the primary key, as SQL, where the statement relies on it.
-    pub key: Option<String>,
+    /// What takes the other columns from a table like it: `DROP COLUMN "a", DROP COLUMN "b"`.
+    pub dropped: String,
     /// Whether the text form of some column depends on settings.
     pub unsettled: bool,
 }
@@ -148,7 +148,8 @@ impl Gathering {
     /// What it comes to with these values.
     pub(crate) fn with(&self, parts: &[Part], values: &Values<'_>, world: &World) -> Gather {
         let copies = self.tables.iter().map(|table| table.copy(parts, values, world)).collect();
-        Gather { at: self.at, copies, staged: self.staged }
+        // Copies by COPY have an encoding of their own; arrays have the client's, which may lack characters.
+        Gather { at: self.at, copies, staged: self.staged || !world.utf8 }
     }
 
     /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number.
@@ -271,8 +272,11 @@ impl Table {
         if !condition.is_empty() {
             let _ = write!(select, " WHERE {condition}");
         }
-        let key = relation.primary_key.as_ref().filter(|_| self.keyed);
-        let key = key.map(|key| names(&mut key.iter().copied()));
+        let kept =
+            |place: usize| is_copied(place) || self.columns.as_ref().is_some_and(|it| it.is_empty() && place == 0);
+        let others = relation.columns.iter().enumerate().filter(|(place, _)| !kept(*place));
+        let dropped: Vec<String> = others.map(|(_, it)| format!("DROP COLUMN {}", identifier(&it.name))).collect();
+        let dropped = dropped.join(", ");
         let copied = || relation.columns.iter().enumerate().filter(|(place, _)| is_copied(*place)).map(|(_, it)| it);
         let iso = world.view.date_style.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("iso"));
         Copy {
@@ -282,7 +286,7 @@ impl Table {
             fetch,
             select,
             list,
-            key,
+            dropped,
             condition,
             unsettled: copied().any(|it| !is_settled(it.type_oid, iso)),
         }

@@ -188,6 +188,12 @@ impl World {
         Self { id, database, schema, view, utc, utf8 }
     }
 
+    /// Whether texts travel as UTF-8.
+    #[must_use]
+    pub fn has_utf8(&self) -> bool {
+        self.utf8
+    }
+
     /// What names mean to this session.
     fn names(&self) -> Names<'_> {
         let role = self.view.role.as_ref().unwrap_or(&self.view.user);

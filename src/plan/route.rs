@@ -840,6 +840,16 @@ impl Compiler<'_> {
         if notes.sampled {
             return refuse("TABLESAMPLE".to_owned(), "Take a condition on random() instead.");
         }
+        let view = query
+            .references
+            .iter()
+            .find(|it| it.definition.is_some() && it.leaves.iter().any(|leaf| query.whole_rows.contains(leaf)));
+        if let Some(view) = view {
+            return refuse(
+                format!("the whole row of view \"{}\"", view.name),
+                "Name its columns: where its definition stands, the row is of no type that has a name.",
+            );
+        }
         if !notes.set_config.is_empty() {
             return refuse("set_config beside tables".to_owned(), "Call it in a statement of its own, or use SET.");
         }

@@ -42,18 +42,21 @@ use crate::session::simple::only_error;
 use crate::wire::postgres::frontend;
 use crate::wire::postgres::frontend::Format;
 
-/// More rows of one table and shard are not sent as an array.
-fn array_rows() -> usize {
-    #[cfg(debug_assertions)]
-    {
-        // Tests have small tables.
-        static ROWS: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
-        let wanted = || std::env::var("SHARDWAY_ARRAY_ROWS").ok()?.parse().ok();
-        if let Some(rows) = ROWS.get_or_init(wanted) {
-            return *rows;
-        }
-    }
-    10_000
+/// More rows of one table and shard are not sent as an array, which has no indexes ...
+const ARRAY_ROWS: usize = 2_000;
+/// ... unless nothing else can be had.
+const ARRAY_ROWS_ONLY: usize = 100_000;
+
+#[cfg(debug_assertions)]
+fn array_rows_wanted() -> Option<usize> {
+    // Tests have small tables.
+    static ROWS: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+    *ROWS.get_or_init(|| std::env::var("SHARDWAY_ARRAY_ROWS").ok()?.parse().ok())
+}
+
+#[cfg(not(debug_assertions))]
+fn array_rows_wanted() -> Option<usize> {
+    None
 }
 
 /// A Bind that is to be gathered for.
@@ -319,6 +322,7 @@ impl Session {
         task: &Task<'_>,
         ids: &SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<Attempt, Trouble> {
+        let limit = if self.is_read_only() { ARRAY_ROWS_ONLY } else { array_rows_wanted().unwrap_or(ARRAY_ROWS) };
         let rewritten = rewritten(task, &|place, copy| plan::as_parameter(copy, task.count + place + 1))?;
         let at = self.keeper(ids, task.home)?;
         let own = task.text.get(task.planned.range.clone()).filter(|_| task.name.is_none());
@@ -327,7 +331,7 @@ impl Session {
         self.say_reading(at, Some(&rewritten), "", task.types)?;
         let fetched_at = self.items.len();
         for copy in &task.gather.copies {
-            let fetch = format!("{} LIMIT {}", copy.fetch, array_rows() + 1);
+            let fetch = format!("{} LIMIT {}", copy.fetch, limit + 1);
             for shard in copy.shards.iter() {
                 let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard) else { continue };
                 if copy.unsettled {
@@ -363,7 +367,7 @@ impl Session {
             match message.first() {
                 Some(b'D') => {
                     rows += 1;
-                    if rows > array_rows() {
+                    if rows > limit {
                         return Ok(Attempt::TooMany(described.of_text()));
                     }
                     if let Some(array) = current.and_then(|at| arrays.get_mut(at)) {

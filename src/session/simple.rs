@@ -196,10 +196,24 @@ impl Session {
 
     /// Runs the statements of one text one after the other, as one transaction where the client has none open.
     async fn several(&mut self, text: &str, all: &[Planned]) -> Result<bool, Trouble> {
+        let compiled_in = self.world()?.id;
         for statement in all {
             self.begin_implicit();
             let world = self.world()?;
-            self.statement(text, statement, Place::Among, &world).await?;
+            if world.id == compiled_in {
+                self.statement(text, statement, Place::Among, &world).await?;
+            } else {
+                // A statement before it changed what the text means: its search_path, say.
+                let piece = in_place(text, &statement.range);
+                let compiled = self.worker.planner.borrow_mut().compile(&piece, &world);
+                let again = match compiled {
+                    Ok(again) => again,
+                    Err(error) => return Err(self.verified(error, &piece, &[], &world).await),
+                };
+                for statement in &again {
+                    self.statement(&piece, statement, Place::Among, &world).await?;
+                }
+            }
             if self.client.is_full() {
                 self.client.flush().await?;
             }
@@ -233,13 +247,7 @@ impl Session {
             other => return Err(other),
         }
         // Each in its place, so that errors are told where they stand.
-        let pieces: Vec<String> = pieces
-            .into_iter()
-            .map(|range| {
-                let before = usize::try_from(characters(text, range.start)).unwrap_or(0);
-                format!("{:before$}{}", "", text.get(range).unwrap_or_default())
-            })
-            .collect();
+        let pieces: Vec<String> = pieces.iter().map(|range| in_place(text, range)).collect();
         for piece in &pieces {
             let compiled = self.worker.planner.borrow_mut().compile(piece, world);
             if let Err(error) = compiled
@@ -514,6 +522,12 @@ fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, pla
         }
     }
     Some((ShardSet::one(shard?), access, together))
+}
+
+/// A part of a text, behind as many blanks as there are characters before it: errors are told where it stands.
+fn in_place(text: &str, range: &std::ops::Range<usize>) -> String {
+    let before = usize::try_from(characters(text, range.start)).unwrap_or(0);
+    format!("{:before$}{}", "", text.get(range.clone()).unwrap_or_default())
 }
 
 /// How many characters stand before byte `at`.

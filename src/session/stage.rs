@@ -48,26 +48,46 @@ impl Session {
         let names: Vec<String> =
             (0..gather.copies.len()).map(|place| format!("shardway_{}_{place}", self.staged)).collect();
         for (copy, name) in gather.copies.iter().zip(&names) {
-            // What is there already needs no journey.
-            let rows = if copy.shards.contains(home) {
-                format!("LIMIT {}", budget.rows.saturating_add(1))
-            } else {
-                "WITH NO DATA".to_owned()
-            };
-            self.say_step(
-                keeper,
-                &format!("CREATE TEMP TABLE pg_temp.\"{name}\" ON COMMIT DROP AS {} {rows}", copy.select),
-                Show::Caller,
+            // With its indexes: a statement may rely on the primary key, or be slow without the others.
+            let make = format!(
+                "CREATE TEMP TABLE pg_temp.\"{name}\" (LIKE {} INCLUDING INDEXES) ON COMMIT DROP",
+                copy.quoted()
             );
+            self.say_step(keeper, &make, Show::Caller);
+            if !copy.dropped.is_empty() {
+                self.say_step(keeper, &format!("ALTER TABLE pg_temp.\"{name}\" {}", copy.dropped), Show::Caller);
+            }
+            // What is there already needs no journey.
+            if copy.shards.contains(home) {
+                let limit = budget.rows.saturating_add(1);
+                let fill = format!("INSERT INTO pg_temp.\"{name}\" ({}) {} LIMIT {limit}", copy.list, copy.select);
+                self.say_step(keeper, &fill, Show::Caller);
+            }
+            if copy.shards.contains(home) {
+                let size = format!("SELECT pg_catalog.pg_table_size('pg_temp.\"{name}\"'::pg_catalog.regclass)");
+                self.say_step(keeper, &size, Show::Caller);
+            }
         }
         let unsettled = gather.copies.iter().any(|it| it.unsettled);
         for (_, id) in links.iter().filter(|(_, id)| unsettled && *id != keeper) {
             self.say_step(*id, SETTLE, Show::Nobody);
         }
         let made = self.fly_steps().await?;
-        for message in messages(&made).filter(|it| it.first() == Some(&b'C')) {
-            let count = rows_of_tag(message);
-            budget.rows = budget.rows.checked_sub(count).ok_or_else(|| too_much(gather.copies.first(), self))?;
+        let all = gather.copies.first();
+        for message in messages(&made) {
+            match message.first() {
+                Some(b'C') => {
+                    let count = rows_of_tag(message);
+                    budget.rows = budget.rows.checked_sub(count).ok_or_else(|| too_much(all, self))?;
+                }
+                // What is there already, as it lies on disk.
+                Some(b'D') => {
+                    let size = message.get(11..).and_then(|it| std::str::from_utf8(it).ok());
+                    let size = size.and_then(|it| it.parse::<usize>().ok()).unwrap_or(0);
+                    budget.bytes = budget.bytes.checked_sub(size).ok_or_else(|| too_much(all, self))?;
+                }
+                _ => {}
+            }
         }
         for (copy, name) in gather.copies.iter().zip(&names) {
             let sources: Vec<u32> = copy.shards.iter().filter(|it| *it != home).map(|it| link_of(links, it)).collect();
@@ -78,10 +98,7 @@ impl Session {
         for (_, id) in links.iter().filter(|(_, id)| unsettled && *id != keeper) {
             self.say_step(*id, UNSETTLE, Show::Nobody);
         }
-        for (copy, name) in gather.copies.iter().zip(&names) {
-            if let Some(key) = &copy.key {
-                self.say_step(keeper, &format!("ALTER TABLE pg_temp.\"{name}\" ADD PRIMARY KEY ({key})"), Show::Nobody);
-            }
+        for name in &names {
             self.say_step(keeper, &format!("ANALYZE pg_temp.\"{name}\""), Show::Nobody);
         }
         self.fly_steps().await?;
@@ -97,8 +114,10 @@ impl Session {
         sources: &[u32],
         budget: &mut Budget,
     ) -> Result<(), Trouble> {
-        let into = format!("COPY pg_temp.\"{name}\" ({}) FROM STDIN", copy.list);
-        let from = format!("COPY ({}) TO STDOUT", copy.select);
+        // The client's may lack characters that the answer does not have either.
+        let encoding = if self.world()?.has_utf8() { "" } else { " WITH (ENCODING 'UTF8')" };
+        let into = format!("COPY pg_temp.\"{name}\" ({}) FROM STDIN{encoding}", copy.list);
+        let from = format!("COPY ({}) TO STDOUT{encoding}", copy.select);
         for (id, sql) in std::iter::once((keeper, &into)).chain(sources.iter().map(|it| (*it, &from))) {
             let Some(link) = self.links.iter_mut().find(|link| link.id == id) else { return Err(gone()) };
             link.say_unnamed(sql);

@@ -350,6 +350,7 @@ impl Analyzer<'_> {
         let parts = parts(&function.name)?;
         let name = parts.last().cloned().unwrap_or_else(|| "".into());
         let before = self.nearest.take();
+        let blocks_before = self.query.blocks.len();
         let vague_before = std::mem::take(&mut self.vague);
         match &function.args {
             ast::FunctionArguments::None => self.call(&parts, &[], scope)?,
@@ -373,10 +374,12 @@ impl Analyzer<'_> {
         }
         self.each(function.within_group.iter().map(|it| &it.expr), scope)?;
         self.each(function.filter.iter().map(|it| &**it), scope)?;
-        let arguments = self.nearest;
-        let vague = self.vague;
+        // Of a query inside, the nearest column is its own: which of those further out it mentions is not known.
+        let nested = self.query.blocks.len() > blocks_before;
+        let arguments = self.nearest.filter(|_| !nested);
+        let vague = self.vague || nested;
         self.vague |= vague_before;
-        self.nearest = match (before, arguments) {
+        self.nearest = match (before, self.nearest) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };

@@ -263,6 +263,8 @@ impl Analyzer<'_> {
                     let mut inner =
                         Scope { parent: scope.parent, items: Vec::new(), merged: Vec::new(), block, ctes: scope.ctes };
                     let node = self.table_with_joins(table_with_joins, &mut inner)?;
+                    // Its columns are all of theirs, under a name that is not followed.
+                    self.query.whole_rows.extend(inner.items.iter().map(|it| it.leaf));
                     let leaf = self.leaf(block, Source::Rows, alias.name.value.as_str().into())?;
                     scope.items.push(opaque(leaf, alias.name.value.as_str().into()));
                     Ok(node)
@@ -668,6 +670,13 @@ impl Analyzer<'_> {
                         // It may as well be a column further out.
                         self.vague |= it.parent.is_some();
                         self.query.vague_columns |= it.parent.is_some();
+                        // Or a whole row, here or further out.
+                        let mut around = Some(it);
+                        while let Some(scope) = around {
+                            let named = scope.items.iter().filter(|item| item.name == *name).map(|item| item.leaf);
+                            self.query.whole_rows.extend(named);
+                            around = scope.parent;
+                        }
                         return (Resolved::Opaque, level);
                     }
                     resolved => return (resolved, level),

@@ -1,0 +1,173 @@
+//! Reads that span shards when there is much of them, when servers die in the middle, and when the client is slow:
+//! an error or the whole answer, and no more memory than the answer needs.
+
+#[path = "oracle/wire.rs"]
+#[allow(dead_code, reason = "the oracle uses the rest of it")]
+mod bytes;
+mod proxy;
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use proxy::Outcome;
+use proxy::Proxy;
+use proxy::free_port;
+use proxy::map_of;
+use shardway::local_cluster::Cluster;
+use shardway::local_cluster::ClusterSpec;
+use shardway::local_cluster::client::Client;
+
+const GROUPS: &str = "    groups: {user: {key: bigint, tables: {users: id}}}
+    gather: {rows_max: 20000, bytes_max: 4MiB}
+users: {demo: {auth: trust}}
+";
+/// Rows of `users`.
+const USERS: i64 = 2000;
+
+/// A cluster of two shards without replicas, and a proxy in front of it.
+async fn start(environment: &[(&str, &str)]) -> Outcome<(Cluster, Proxy)> {
+    let cluster = Cluster::start(ClusterSpec { shards: 2, replicas: 0, ..ClusterSpec::default() }).await?;
+    for node in cluster.primaries() {
+        let mut client = Client::connect(node.port(), "demo", "shop").await?;
+        client.query("CREATE TABLE users (id bigint PRIMARY KEY, name text, pad text)").await?;
+    }
+    let port = free_port()?;
+    let proxy = Proxy::start(&cluster, port, &map_of(&cluster, port, |_| true, GROUPS), environment).await?;
+    let mut client = proxy.client().await?;
+    client.prepare("new", "INSERT INTO users VALUES ($1, $2, repeat('x', 100))").await?;
+    for id in 1..=USERS {
+        client.add("new", &[&id.to_string(), &format!("name{}", id % 7)])?;
+        finish(&mut client).await?;
+    }
+    Ok((cluster, proxy))
+}
+
+/// Runs what was added as a transaction of its own.
+async fn finish(client: &mut Client) -> Outcome {
+    client.end_transaction();
+    client.send().await?;
+    client.until_ready().await?;
+    Ok(())
+}
+
+/// The SQLSTATE of what a statement is refused or broken off with.
+fn failure(answer: &bytes::Answer) -> &str {
+    answer.error.as_ref().map_or("none", |it| &it.sqlstate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_and_leaves_nothing() -> Outcome {
+    let (_cluster, proxy) = start(&[]).await?;
+    let mut client = bytes::Client::connect(proxy.port(), "demo", "shop")?;
+    let all = USERS.to_string().into_bytes();
+    for how in [bytes::How::Simple, bytes::How::Named] {
+        let whole = client.run(how, "SELECT count(*) FROM users", &[], false);
+        assert_eq!(whole.rows, [[Some(all.clone())]]);
+    }
+    let mut loader = proxy.client().await?;
+    // Rows by themselves are few enough; with what they hold they are too many bytes.
+    let wide = "UPDATE users SET pad = repeat('x', 6000) WHERE id = $1";
+    loader.prepare("wide", wide).await?;
+    for id in 1..=USERS {
+        loader.add("wide", &[&id.to_string()])?;
+        finish(&mut loader).await?;
+    }
+    // Beyond what one array takes, tables are filled, and they have the map's limit.
+    for how in [bytes::How::Simple, bytes::How::Unnamed, bytes::How::Named] {
+        let narrow = client.run(how, "SELECT count(*), max(name) FROM users", &[], false);
+        assert_eq!(narrow.error, None, "columns that nothing mentions stay where they are");
+        let limited =
+            client.run(how, "SELECT id, max(length(pad)) FROM users GROUP BY id, name HAVING id > 0", &[], false);
+        assert!(["none", "53400"].contains(&failure(&limited)), "{:?}", limited.error);
+    }
+    // By tables, whatever the number of rows: more bytes than the map allows.
+    let keyed = "SELECT name, pad, count(*) FROM users GROUP BY id";
+    for how in [bytes::How::Simple, bytes::How::Unnamed, bytes::How::Named] {
+        let refused = client.run(how, keyed, &[], false);
+        assert_eq!(failure(&refused), "53400", "{how:?}");
+        assert!(refused.error.is_some_and(|it| it.message.contains("\"users\"") && it.hint.contains("Narrow")));
+        let after = client.run(how, "SELECT count(*) FROM users", &[], false);
+        assert_eq!(after.rows, [[Some(all.clone())]], "the session goes on");
+    }
+    for text in ["BEGIN", keyed, "SELECT 1", "ROLLBACK", "SELECT 1"] {
+        let answer = client.simple(text);
+        let wanted = if text == keyed { "53400" } else { "none" };
+        let wanted = if text == "SELECT 1" && answer.error.is_some() { "25P02" } else { wanted };
+        assert_eq!(failure(&answer), wanted, "{text}");
+    }
+    // Nothing is left on the servers.
+    let left = "SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
+    assert_eq!(client.simple(left).rows, [[Some(b"0".to_vec())]]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_in_the_middle_is_an_error() -> Outcome {
+    // The second proxy fills tables for a handful of rows.
+    for environment in [&[][..], &[("SHARDWAY_ARRAY_ROWS", "3")]] {
+        let (cluster, proxy) = start(environment).await?;
+        let victim = cluster.node("s2-a")?;
+        for (statement, how) in [
+            ("SELECT u.id, repeat('x', 1000) FROM users u", bytes::How::Simple),
+            ("SELECT count(*) FROM users", bytes::How::Simple),
+            ("SELECT count(*) FROM users", bytes::How::Unnamed),
+            ("SELECT name, count(*) FROM users GROUP BY id", bytes::How::Named),
+        ] {
+            let mut client = bytes::Client::connect(proxy.port(), "demo", "shop")?;
+            assert_eq!(client.run(how, statement, &[], false).error, None, "{statement}");
+            // It has been asked and does not answer; then it is gone.
+            victim.freeze().await?;
+            let asking = tokio::task::spawn_blocking(move || client.run(how, statement, &[], false));
+            let mut watcher = Client::connect(cluster.node("s1-a")?.port(), "shardway", "shop").await?;
+            proxy::until("the other shard's answer", async || {
+                let busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND state_change > query_start - interval '1 hour'";
+                Ok(watcher.value(busy).await?.is_some_and(|it| it != "0"))
+            })
+            .await?;
+            victim.kill9().await?;
+            let answer = asking.await?;
+            assert!(answer.error.is_some(), "{statement} was answered: {:?} {} rows", answer.tags, answer.rows.len());
+            assert!(answer.tags.is_empty(), "{statement} was called complete");
+            victim.start().await?;
+            let mut again = proxy.client().await?;
+            proxy::until("the shard", async || {
+                let count = again.value("SELECT count(*) FROM users").await;
+                Ok(count.is_ok_and(|it| it == Some(USERS.to_string())))
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_costs_no_memory() -> Outcome {
+    let (_cluster, proxy) = start(&[]).await?;
+    let before = proxy.resident()?;
+    let mut slow = TcpStream::connect(("127.0.0.1", proxy.port()))?;
+    slow.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let login = b"user\0demo\0database\0shop\0\0";
+    slow.write_all(&u32::try_from(login.len() + 8)?.to_be_bytes())?;
+    slow.write_all(&196_608_u32.to_be_bytes())?;
+    slow.write_all(login)?;
+    // Ten million rows, all of them of the shards' own making.
+    let statement = b"SELECT u.id, u.pad FROM users u, generate_series(1, 5000)\0";
+    slow.write_all(b"Q")?;
+    slow.write_all(&u32::try_from(statement.len() + 4)?.to_be_bytes())?;
+    slow.write_all(statement)?;
+    let mut other = proxy.client().await?;
+    let mut most = before;
+    let mut buffer = vec![0; 10 << 10];
+    for _ in 0..200 {
+        slow.read_exact(&mut buffer)?;
+        // Between two small reads others are served.
+        assert_eq!(other.value("SELECT name FROM users WHERE id = 7").await?.as_deref(), Some("name0"));
+        assert_eq!(other.value("SELECT count(*) FROM users").await?, Some(USERS.to_string()));
+        most = most.max(proxy.resident()?);
+    }
+    println!("figure: {} MiB before, {} MiB at most while 10 million rows wait", before >> 20, most >> 20);
+    assert!(most < 100 << 20, "{most} bytes");
+    Ok(())
+}
