@@ -6,6 +6,8 @@
 mod cases;
 #[path = "oracle/catalogs.rs"]
 mod catalogs;
+#[path = "oracle/compare.rs"]
+mod compare;
 #[path = "oracle/random.rs"]
 mod random;
 #[path = "oracle/rig.rs"]

@@ -1,10 +1,11 @@
 //! Statements that routers are known to guess wrong, and writes that are known to corrupt.
 
+use super::compare::Order;
+use super::compare::Verdict;
+use super::compare::compare;
 use super::rig::Both;
-use super::rig::Order;
 use super::rig::Rig;
 use super::rig::Tally;
-use super::rig::Verdict;
 use super::wire::How;
 use super::wire::Row;
 use super::wire::Value;
@@ -749,7 +750,7 @@ fn try_copies(both: &mut Both, tally: &mut Tally) {
             Some(failure) if matches!(failure.sqlstate.as_str(), "0A000" | "22004") => {
                 Verdict::Refused(failure.message.clone())
             }
-            _ => super::rig::compare(&proxy, &both.plain.copy(sql, data), Order::Any),
+            _ => compare(&proxy, &both.plain.copy(sql, data), Order::Any),
         };
         tally.add(sql, verdict);
     }

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
+use super::compare::Order;
+use super::compare::Verdict;
 use super::rig::Both;
 use super::rig::DATABASE;
-use super::rig::Order;
 use super::rig::Rig;
 use super::rig::Tally;
 use super::rig::USER;
-use super::rig::Verdict;
 use super::wire::How;
 
 /// Backslash commands of psql.

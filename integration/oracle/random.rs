@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::cases::binary;
-use super::rig::Order;
+use super::compare::Order;
 use super::rig::Rig;
 use super::rig::Tally;
 use super::rig::uuid;
