@@ -11,6 +11,7 @@ pub(crate) const BY_USER: &str = "
     groups:
       user: {key: bigint, tables: {hits: userid}}
 ";
+/// On every server.
 pub(crate) const INDEXES: &str = "ALTER TABLE hits ADD PRIMARY KEY (CounterID, EventDate, UserID, EventTime, WatchID)";
 
 const HITS: &[(&str, &str)] = &[

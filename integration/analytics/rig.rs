@@ -1,5 +1,6 @@
 //! Three shards behind a proxy and a fourth server that holds all rows alone, filled past the proxy.
 
+use std::borrow::Cow;
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const SHARDS: usize = 3;
 const USER: &str = "demo";
 /// The name that clients of the proxy connect to.
 const DATABASE: &str = "shop";
+/// How long a query may take that takes too long.
+const SLOW_MAX: &str = "5s";
+const CANCELED: &str = "57014";
 const USERS: &str = "users: {demo: {auth: trust}}\n";
 
 /// A table and its rows.
@@ -47,11 +51,11 @@ impl Table {
     }
 
     /// The rows that belong on one of the shards.
-    fn share(&self, database: &Database, shard: usize) -> Outcome<String> {
+    fn share(&self, database: &Database, shard: usize) -> Outcome<Cow<'_, str>> {
         let name = TableName::new("public", self.name);
         let (group, key) = match database.tables.get(&name).ok_or("a table is not in the map")? {
             Placement::Sharded { group, key } => (group, key),
-            Placement::Reference => return Ok(self.rows.clone()),
+            Placement::Reference => return Ok(Cow::Borrowed(&self.rows)),
             Placement::Unsharded { .. } => return Err("no table is unsharded".into()),
         };
         let function = &database.groups.get(*group).ok_or("no such group")?.function;
@@ -63,14 +67,23 @@ impl Table {
                 share.push_str(row);
             }
         }
-        if share.is_empty() { Err(format!("no row of {} is on shard {shard}", self.name).into()) } else { Ok(share) }
+        if share.is_empty() {
+            return Err(format!("no row of {} is on shard {shard}", self.name).into());
+        }
+        Ok(Cow::Owned(share))
     }
 }
 
-/// A text and the number that it goes by.
 pub(crate) struct Query {
-    pub(crate) name: String,
-    pub(crate) sql: String,
+    /// Such as "Q4 order priority checking".
+    name: String,
+    sql: String,
+}
+
+impl Query {
+    fn number(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
 }
 
 /// The queries of a file, each below a line that begins with `-- Q`.
@@ -114,19 +127,18 @@ impl Rig {
         self.node(SHARDS, database)
     }
 
-    /// Fills the plain server's database, and makes what helps it.
-    pub(crate) fn fill_plain(&self, database: &str, tables: &[Table], indexes: &str) -> Outcome {
-        let mut client = self.plain(database)?;
-        for table in tables {
-            done(client.simple(&table.create()))?;
-            done(client.copy(&format!("COPY {} FROM STDIN", table.name), table.rows.as_bytes()))?;
-        }
-        done(client.simple(indexes))?;
-        done(client.simple("ANALYZE"))
+    /// Fills the plain server's database.
+    pub(crate) fn fill_plain(&self, database: &str, (tables, indexes): (&[Table], &str)) -> Outcome {
+        fill(&mut self.plain(database)?, tables, indexes, |table| Ok(Cow::Borrowed(&table.rows)))
     }
 
     /// Fills the shards' databases as these lines of a map say, and starts a proxy for them.
-    pub(crate) async fn serve(&self, database: &str, tables: &[Table], placement: &str) -> Outcome<Proxy> {
+    pub(crate) async fn serve(
+        &self,
+        database: &str,
+        (tables, indexes): (&[Table], &str),
+        placement: &str,
+    ) -> Outcome<Proxy> {
         let port = free_port()?;
         let rest = format!("    database: {database}\n{placement}{USERS}");
         let plain = format!("s{}-", SHARDS + 1);
@@ -134,20 +146,30 @@ impl Rig {
         let (parsed, _) = ShardMap::parse("map.yaml", &map, &NoEnvironment).map_err(|it| format!("{it:?}"))?;
         let parsed = parsed.databases.get(DATABASE).ok_or("the map lacks its database")?;
         thread::scope(|scope| {
-            let fill = |shard: usize| {
+            let fill_shard = |shard: usize| {
                 let mut client = self.node(shard, database)?;
-                for table in tables {
-                    done(client.simple(&table.create()))?;
-                    let rows = table.share(parsed, shard)?;
-                    done(client.copy(&format!("COPY {} FROM STDIN", table.name), rows.as_bytes()))?;
-                }
-                done(client.simple("ANALYZE"))
+                fill(&mut client, tables, indexes, |table| table.share(parsed, shard))
             };
-            let tasks: Vec<_> = (0..SHARDS).map(|shard| scope.spawn(move || fill(shard))).collect();
+            let tasks: Vec<_> = (0..SHARDS).map(|shard| scope.spawn(move || fill_shard(shard))).collect();
             tasks.into_iter().try_for_each(|it| it.join().map_err(|_| "a thread panicked")?)
         })?;
         Proxy::start(&self.cluster, port, &map, &[]).await
     }
+}
+
+/// Makes the tables with the rows that `share` says.
+fn fill<'a>(
+    client: &mut Client,
+    tables: &'a [Table],
+    indexes: &str,
+    share: impl Fn(&'a Table) -> Outcome<Cow<'a, str>>,
+) -> Outcome {
+    for table in tables {
+        done(client.simple(&table.create()))?;
+        done(client.copy(&format!("COPY {} FROM STDIN", table.name), share(table)?.as_bytes()))?;
+    }
+    done(client.simple(indexes))?;
+    done(client.simple("ANALYZE"))
 }
 
 fn done(answer: Answer) -> Outcome {
@@ -170,36 +192,54 @@ pub(crate) fn ask(client: &mut Client, queries: &[Query], how: (How, bool)) -> O
 /// Those whose answers tell nothing: no row, or nothing in the rows. Little would be compared.
 pub(crate) fn idle<'a>(queries: &'a [Query], answers: &[(Answer, Duration)]) -> Vec<&'a str> {
     let says = |answer: &Answer| answer.rows.iter().flatten().any(Option::is_some);
-    queries.iter().zip(answers).filter(|(_, (answer, _))| !says(answer)).map(|(query, _)| query.name.as_str()).collect()
+    queries.iter().zip(answers).filter(|(_, (answer, _))| !says(answer)).map(|(query, _)| query.number()).collect()
 }
 
 /// Asks the proxy what the plain server was asked in the same way: the names of those that it answers otherwise.
+///
+/// Those of `slow` are given up after a while, which does not count as an answer, nor against them.
 pub(crate) fn compare_all(
     title: &str,
-    client: &mut Client,
+    proxy: &Proxy,
     queries: &[Query],
     answers: &[(Answer, Duration)],
-    how: (How, bool),
-) -> Vec<String> {
+    (how, slow): ((How, bool), &[&str]),
+) -> Outcome<Vec<String>> {
+    let connect = || Client::connect(proxy.port(), USER, DATABASE);
+    let mut client = connect()?;
     let mut otherwise = Vec::new();
+    let mut alike = 0;
     let mut total = Duration::ZERO;
     for (query, (plain, plain_took)) in queries.iter().zip(answers) {
-        let (answer, took) = timed(client, query, how);
+        let is_slow = slow.contains(&query.number());
+        let limit = if is_slow { SLOW_MAX } else { "0" };
+        done(client.simple(&format!("SET statement_timeout = '{limit}'")))?;
+        let (answer, took) = timed(&mut client, query, how);
         total += took;
-        let verdict = match &answer.error {
-            Some(failure) => format!("REFUSED {failure}"),
-            None => match compare(&answer, plain, Order::Total) {
-                Verdict::Same => format!("alike, {} rows", answer.rows.len()),
-                other => format!("{other:?}"),
-            },
+        let verdict = match (&answer.error, compare(&answer, plain, Order::Total)) {
+            (Some(failure), _) => {
+                if !(is_slow && failure.sqlstate == CANCELED) {
+                    otherwise.push(query.name.clone());
+                }
+                failure.to_string()
+            }
+            (None, Verdict::Same) => {
+                alike += 1;
+                format!("alike, {} rows", answer.rows.len())
+            }
+            (None, other) => {
+                otherwise.push(query.name.clone());
+                format!("{other:?}")
+            }
         };
         println!("{title} {}: {verdict} ({took:.2?}, plain {plain_took:.2?})", query.name);
-        if !verdict.starts_with("alike") {
-            otherwise.push(query.name.clone());
+        // After what was not answered in time the connection would be behind.
+        if answer.error.is_some() {
+            client = connect()?;
         }
     }
-    println!("oracle: {title}: {} of {} alike in {total:.1?}", queries.len() - otherwise.len(), queries.len());
-    otherwise
+    println!("oracle: {title}: {alike} of {} alike in {total:.1?}", queries.len());
+    Ok(otherwise)
 }
 
 /// `how`: the protocol, and whether cells are binary.

@@ -27,14 +27,14 @@ pub(crate) const BY_ORDER: &str = "
     reference: [region, nation, part]
 ";
 
-/// What the plain server is quick by.
+/// On every server. Not primary keys, for not all of them would hold the shard key.
 pub(crate) const INDEXES: &str = "
-ALTER TABLE part ADD PRIMARY KEY (p_partkey);
-ALTER TABLE supplier ADD PRIMARY KEY (s_suppkey);
-ALTER TABLE partsupp ADD PRIMARY KEY (ps_partkey, ps_suppkey);
-ALTER TABLE customer ADD PRIMARY KEY (c_custkey);
-ALTER TABLE orders ADD PRIMARY KEY (o_orderkey);
-ALTER TABLE lineitem ADD PRIMARY KEY (l_orderkey, l_linenumber);
+CREATE INDEX ON part (p_partkey);
+CREATE INDEX ON supplier (s_suppkey);
+CREATE INDEX ON partsupp (ps_partkey, ps_suppkey);
+CREATE INDEX ON customer (c_custkey);
+CREATE INDEX ON orders (o_orderkey);
+CREATE INDEX ON lineitem (l_orderkey, l_linenumber);
 CREATE INDEX ON lineitem (l_partkey, l_suppkey);
 ";
 
@@ -373,12 +373,13 @@ fn orders(sizes: &Sizes) -> (String, String) {
             }
         };
         let ordered = dice.from_to(0, ORDER_DAYS - 1);
-        let count = dice.from_to(1, 7);
+        // Chance makes an order of more than 300 pieces (Q18) out of some 26,000, which is too seldom to rely on.
+        let (count, least) = if number % 20_000 == 0 { (7, 45) } else { (dice.from_to(1, 7), 1) };
         let (mut total, mut open) = (0, 0);
         for line in 1..=count {
             let part = dice.from_to(1, sizes.parts);
             let supplier = suppliers_of(part, sizes.suppliers)[dice.from_to(0, 3)];
-            let (quantity, discount, tax) = (dice.from_to(1, 50), dice.from_to(0, 10), dice.from_to(0, 8));
+            let (quantity, discount, tax) = (dice.from_to(least, 50), dice.from_to(0, 10), dice.from_to(0, 8));
             let amount = quantity * price(part);
             total += amount * (100 + tax) * (100 - discount) / 10_000;
             let shipped = ordered + dice.from_to(1, 121);
