@@ -257,7 +257,7 @@ impl Both {
 }
 
 /// A refusal's message without the names in it.
-fn reason(message: &str) -> String {
+pub(crate) fn reason(message: &str) -> String {
     let mut out = String::new();
     for (place, piece) in message.split('"').enumerate() {
         out.push_str(if place % 2 == 0 { piece } else { "…" });
