@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
+use std::time::Instant;
 
 use super::map::Map;
 use super::map::Seen;
@@ -14,10 +16,16 @@ use super::compare::sorted;
 use super::rows;
 use super::sides::Copier;
 use super::sides::Session;
+use super::sides::Shuffle;
 use super::sides::Side;
 use super::text::Kind;
 use super::text::Statement;
 use super::wire::Answer;
+
+/// What takes longer through the proxy is asked of it once only.
+const TWICE_MAX: Duration = Duration::from_secs(1);
+/// How many orders of the twin's rows are tried before an answer counts as wrong.
+const SHUFFLES: u64 = 6;
 
 /// What a file's statements came to.
 #[derive(Default)]
@@ -36,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) skipped: BTreeMap<&'static str, usize>,
     /// Answered by the usual way and declined when everything is to be gathered.
     pub(crate) gather_refused: usize,
+    /// What took long, in milliseconds: on the plain server, on its twin, through the proxy both ways.
+    pub(crate) slow: Vec<(u128, String)>,
     /// What the harness could not do as it should.
     pub(crate) complaints: Vec<String>,
 }
@@ -57,6 +67,7 @@ impl Report {
         self.declined_failing += other.declined_failing;
         self.gather_refused += other.gather_refused;
         self.mismatches.extend(other.mismatches);
+        self.slow.extend(other.slow);
         self.complaints.extend(other.complaints);
         for (reason, (count, example)) in other.refused {
             self.refused.entry(reason).or_insert((0, example)).0 += count;
@@ -199,21 +210,19 @@ impl Run {
         }
     }
 
-    /// Says a setting to every session; whether the plain server took it.
+    /// Says a setting to every session, unless the proxy refuses it; whether it is in force.
     fn set(&mut self, sql: &str) -> bool {
-        if self.plain.session.set(sql).error.is_some() {
-            return false;
-        }
-        let Some(others) = &mut self.others else { return true };
-        for side in others.shards.iter_mut().chain([&mut others.twin]) {
-            side.session.set(sql);
-        }
-        for proxy in &mut others.proxy {
-            if let Some(error) = proxy.set(sql).error {
+        if let Some(others) = &mut self.others {
+            let own = others.proxy[0].set(sql).error.filter(|it| !it.by_server && it.sqlstate == "0A000");
+            if let Some(error) = own {
+                self.report.skip("a setting that the proxy refuses");
                 self.report.complaints.push(format!("{sql}: {error}"));
+                return false;
             }
+            let rest = others.shards.iter_mut().chain([&mut others.twin]).map(|it| &mut it.session);
+            rest.chain([&mut others.proxy[1]]).for_each(|it| drop(it.set(sql)));
         }
-        true
+        self.plain.session.set(sql).error.is_none()
     }
 
     fn changed(&mut self, changed: bool, what: Stale) {
@@ -265,6 +274,15 @@ impl Run {
     fn read(&mut self, statement: &Statement, named: &dyn Fn(&str) -> bool) {
         let sql = statement.sql.as_str();
         self.refresh(named);
+        let begun = Instant::now();
+        self.compared(statement);
+        if begun.elapsed().as_millis() > 300 {
+            self.report.slow.push((begun.elapsed().as_millis(), shown(sql)));
+        }
+    }
+
+    fn compared(&mut self, statement: &Statement) {
+        let sql = statement.sql.as_str();
         let plain = self.plain.session.read(sql);
         if plain.error.as_ref().is_some_and(|it| it.sqlstate == "25006") {
             let answer = self.plain.session.run(sql);
@@ -286,18 +304,25 @@ impl Run {
             self.report.skip("another answer each time, or by the order of rows");
             return;
         };
-        for (place, proxy) in others.proxy.iter_mut().enumerate() {
-            let way = ["", "SET shardway.strategy = gather; "][place];
-            let answer = proxy.run(sql);
+        for (place, way) in ["", "SET shardway.strategy = gather; "].into_iter().enumerate() {
+            let begun = Instant::now();
+            let answer = others.proxy[place].run(sql);
+            let took = begun.elapsed();
             let report = &mut self.report;
-            match judge(&answer, &plain, order) {
+            let mut verdict = judge(&answer, &plain, order);
+            let mut by_shape = order == Order::Count;
+            if let (Verdict::Mismatch(text), Verdict::Same) = (&verdict, judge(&answer, &plain, Order::Count)) {
+                let found = others.elsewhere(&mut self.plain.control, &answer, sql);
+                verdict = if found { Verdict::Same } else { Verdict::Mismatch(text.clone()) };
+                by_shape = found;
+            }
+            match verdict {
                 Verdict::Same if place == 0 => {
                     report.answered += 1;
-                    report.by_shape += usize::from(order == Order::Count);
+                    report.by_shape += usize::from(by_shape);
                 }
-                Verdict::Same => {}
                 Verdict::SameError(_) if place == 0 => report.failed_alike += 1,
-                Verdict::SameError(_) => {}
+                Verdict::Same | Verdict::SameError(_) => {}
                 Verdict::Refused(_) if plain.error.is_some() => report.declined_failing += usize::from(place == 0),
                 Verdict::Refused(reason) if place == 0 => {
                     report.refused.entry(reason).or_insert_with(|| (0, shown(sql))).0 += 1;
@@ -306,12 +331,32 @@ impl Run {
                 }
                 Verdict::Refused(_) => report.gather_refused += 1,
                 Verdict::Mismatch(text) => {
-                    report.answered -= usize::from(place == 1 && report.answered > 0);
+                    report.answered -= usize::from(place == 1 && plain.error.is_none());
                     report.mismatches.push(format!("{way}{sql}\n    {text}"));
                     return;
                 }
             }
+            if took > TWICE_MAX {
+                return;
+            }
         }
+    }
+}
+
+impl Others {
+    /// Whether one server gives this answer too when its rows lie in another order.
+    fn elsewhere(&mut self, plain: &mut Session, answer: &Answer, sql: &str) -> bool {
+        let orders = [Shuffle::ByShard, Shuffle::ByShardBackwards].into_iter().chain((1..=SHUFFLES).map(Shuffle::By));
+        for shuffle in orders {
+            if Copier::shuffle(plain, &mut self.twin, &self.map, shuffle).is_err() {
+                return false;
+            }
+            let twin = self.twin.session.read(sql);
+            if sorted(twin.rows) == sorted(answer.rows.clone()) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -354,6 +399,9 @@ pub(crate) fn details(report: &Report) -> String {
     }
     for (reason, count) in &report.skipped {
         let _ = write!(text, "\nSKIPPED {count:5} {reason}\n");
+    }
+    for (millis, statement) in &report.slow {
+        let _ = write!(text, "\nSLOW {millis:6} ms {statement}\n");
     }
     for complaint in &report.complaints {
         let _ = write!(text, "\nCOMPLAINT {complaint}\n");

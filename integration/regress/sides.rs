@@ -4,6 +4,9 @@
 //! come, and rows are copied from it before the next read, each to the shard of its key.
 
 use std::collections::BTreeMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 
 use super::map::Lies;
 use super::map::Map;
@@ -14,6 +17,8 @@ pub(crate) const USER: &str = "demo";
 const SUPERUSER: &str = "postgres";
 /// Copied rows are sent in pieces of this size.
 const PIECE: usize = 1 << 20;
+/// Buckets of each shard.
+const HALF: usize = 8192;
 
 /// A session that is opened again, with its settings, when the server hangs up.
 pub(crate) struct Session {
@@ -111,6 +116,16 @@ struct Table {
     ruled: bool,
 }
 
+/// In what order the twin holds its rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shuffle {
+    /// Those of one shard, then those of the other.
+    ByShard,
+    ByShardBackwards,
+    /// Any, by this number.
+    By(u64),
+}
+
 /// Copies what changed from the plain server to the others.
 #[derive(Default)]
 pub(crate) struct Copier {
@@ -144,6 +159,35 @@ impl Copier {
     }
 }
 
+impl Copier {
+    /// Gives the twin its rows anew, in another order.
+    pub(crate) fn shuffle(plain: &mut Session, twin: &mut Side, map: &Map, shuffle: Shuffle) -> Result<(), String> {
+        for table in tables(plain) {
+            if let Some(lies) = map.lies(&table.name) {
+                let lines = lines(plain, &table, lies)?;
+                fill(&mut twin.control, &table, &shuffled(&lines, shuffle))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shuffled(lines: &[(usize, Vec<u8>)], shuffle: Shuffle) -> Vec<&[u8]> {
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    match shuffle {
+        Shuffle::ByShard => order.sort_by_key(|it| lines[*it].0 / HALF),
+        Shuffle::ByShardBackwards => order.sort_by_key(|it| std::cmp::Reverse((lines[*it].0 / HALF, *it))),
+        Shuffle::By(number) => {
+            order.sort_by_key(|it| {
+                let mut hasher = DefaultHasher::new();
+                (number, it).hash(&mut hasher);
+                hasher.finish()
+            });
+        }
+    }
+    order.into_iter().map(|it| &*lines[it].1).collect()
+}
+
 fn tables(plain: &mut Session) -> Vec<Table> {
     let found = plain.table(
         "SELECT n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname), \
@@ -174,14 +218,8 @@ fn digests(plain: &mut Session, tables: &[Table]) -> Vec<String> {
     plain.table(&(all.join(" UNION ALL ") + " ORDER BY 1")).into_iter().map(|mut it| it.remove(1)).collect()
 }
 
-/// Copies one table's rows to where they belong.
-fn spread(
-    plain: &mut Session,
-    twin: &mut Side,
-    shards: &mut [Side; 2],
-    table: &Table,
-    lies: &Lies,
-) -> Result<(), String> {
+/// A table's rows and the bucket of each.
+fn lines(plain: &mut Session, table: &Table, lies: &Lies) -> Result<Vec<(usize, Vec<u8>)>, String> {
     let bucket = match lies {
         Lies::By(key, _, hash) => {
             format!("((({}) & 16383) + 10467) & 16383", hash.replace("KEY", &format!("\"{key}\"")))
@@ -193,14 +231,26 @@ fn spread(
     if let Some(error) = answer.error {
         return Err(error.to_string());
     }
-    let mut lines: Vec<(usize, Vec<u8>)> = Vec::with_capacity(answer.rows.len());
+    let mut lines = Vec::with_capacity(answer.rows.len());
     for row in &answer.rows {
         let bucket = row[0].as_deref().ok_or("its key is NULL")?;
         let bucket: usize = std::str::from_utf8(bucket).expect("digits").parse().expect("a number");
         lines.push((bucket, line(&row[1..])));
     }
+    Ok(lines)
+}
+
+/// Copies one table's rows to where they belong.
+fn spread(
+    plain: &mut Session,
+    twin: &mut Side,
+    shards: &mut [Side; 2],
+    table: &Table,
+    lies: &Lies,
+) -> Result<(), String> {
+    let lines = lines(plain, table, lies)?;
     let wanted = |shard: usize, bucket: usize| match lies {
-        Lies::By(..) => bucket / 8192 == shard,
+        Lies::By(..) => bucket / HALF == shard,
         Lies::Everywhere => true,
         Lies::On(home) => *home == shard,
     };
@@ -208,9 +258,7 @@ fn spread(
         let some: Vec<&[u8]> = lines.iter().filter(|it| wanted(shard, it.0)).map(|it| &*it.1).collect();
         fill(&mut side.control, table, &some).map_err(|it| format!("on shard {}: {it}", shard + 1))?;
     }
-    // In the order that is least like the plain server's.
-    let all: Vec<&[u8]> = lines.iter().rev().map(|it| &*it.1).collect();
-    fill(&mut twin.control, table, &all).map_err(|it| format!("on the twin: {it}"))
+    fill(&mut twin.control, table, &shuffled(&lines, Shuffle::By(0))).map_err(|it| format!("on the twin: {it}"))
 }
 
 fn fill(control: &mut Session, table: &Table, lines: &[&[u8]]) -> Result<(), String> {

@@ -309,6 +309,8 @@ fn kind(sql: &str) -> Kind {
             Kind::Write
         }
         ("select" | "with", _) if has(&["into"]) => Kind::Define,
+        ("select" | "with" | "values" | "table", _) if has(&["random", "setseed"]) => Kind::Skip("chance"),
+        ("select" | "with" | "values" | "table", _) if has(&["pg_temp"]) => Kind::Skip("pg_temp"),
         ("select" | "with" | "values" | "table", _) => Kind::Read,
         ("copy", _) if said.iter().any(|it| it.depth == 0 && it.text == "to") => Kind::Skip("COPY TO"),
         ("copy", _) if sql.contains(":'") => Kind::Skip("COPY of a file"),
