@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::map::Map;
-use super::map::Seen;
 use super::compare::Order;
 use super::compare::Verdict;
 use super::compare::compare;
-use super::rig::reason;
 use super::compare::sorted;
+use super::map::Map;
+use super::map::Seen;
+use super::rig::reason;
 use super::rows;
 use super::sides::Copier;
 use super::sides::Session;

@@ -156,6 +156,16 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             if lexemes.get(place).is_some_and(|it| it.kind == Kind::Open) {
                 return None;
             }
+        } else if is(place - 1, "variadic")
+            && before.and_then(|it| lexemes.get(it)).is_some_and(|it| matches!(it.kind, Kind::Open | Kind::Comma))
+        {
+            // f(VARIADIC array): the array is an argument like another.
+        } else if is(place - 1, "uescape")
+            && before.and_then(|it| lexemes.get(it)).is_some_and(|it| it.kind == Kind::UnicodeString)
+            && lexemes.get(place).is_some_and(|it| it.kind == Kind::String)
+        {
+            // U&'…' UESCAPE '!': its value is not read in any case.
+            place += 1;
         } else if is(place - 1, "exclude")
             && (after("row") || after("preceding") || after("following"))
             && ["current", "group", "ties", "no"].iter().any(|word| is(place, word))
@@ -259,7 +269,8 @@ fn token(kind: Kind, raw: &str) -> Option<Token> {
         Kind::Dot => Token::Period,
         Kind::Colon => Token::Colon,
         Kind::Cast => Token::DoubleColon,
-        Kind::Assign => Token::Assignment,
+        // f(name := value) is f(name => value).
+        Kind::Assign => Token::RArrow,
         Kind::Operator => operator(raw),
         Kind::UnicodeQuoted | Kind::DotDot | Kind::Hint | Kind::End | Kind::Word => return None,
     })

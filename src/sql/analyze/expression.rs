@@ -110,8 +110,8 @@ impl Analyzer<'_> {
                 self.expression(right, scope)?;
                 return Ok(Some(left));
             }
-            Expr::Like { expr, pattern, escape_char, any: false, .. }
-            | Expr::ILike { expr, pattern, escape_char, any: false, .. }
+            Expr::Like { expr, pattern, escape_char, .. }
+            | Expr::ILike { expr, pattern, escape_char, .. }
             | Expr::SimilarTo { expr, pattern, escape_char, .. } => {
                 self.operator(match expression {
                     Expr::Like { negated: false, .. } => "~~",
@@ -447,10 +447,8 @@ impl Analyzer<'_> {
         for argument in arguments {
             let argument = match argument {
                 ast::FunctionArg::Named { arg, .. } | ast::FunctionArg::Unnamed(arg) => arg,
-                ast::FunctionArg::ExprNamed { name, arg, .. } => {
-                    self.expression(name, scope)?;
-                    arg
-                }
+                // The name is the function's own word for its argument.
+                ast::FunctionArg::ExprNamed { arg, .. } => arg,
             };
             match argument {
                 ast::FunctionArgExpr::Expr(expression) => {
