@@ -19,10 +19,16 @@ pub(crate) struct Answer {
     pub(crate) parameters: Vec<u32>,
     /// Names and types of columns; `None`: the statement has none.
     pub(crate) columns: Option<Vec<(String, u32)>>,
+    /// Their type modifiers and formats.
+    pub(crate) modifiers: Vec<(u32, u16)>,
     pub(crate) rows: Vec<Row>,
     /// The command tags of all statements of the text.
     pub(crate) tags: Vec<String>,
+    /// SQLSTATE and text of each notice.
+    pub(crate) notices: Vec<(String, String)>,
     pub(crate) error: Option<Failure>,
+    /// I, T or E: the transaction's status at the end.
+    pub(crate) status: u8,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -126,7 +132,13 @@ impl Client {
                 text(&mut close, &name);
                 self.send(&[message(b'C', &close), message(b'S', &[])].concat());
                 self.until_ready();
-                Answer { parameters: described.parameters, columns: described.columns, ..done }
+                Answer {
+                    parameters: described.parameters,
+                    columns: described.columns,
+                    modifiers: described.modifiers,
+                    notices: [described.notices, done.notices].concat(),
+                    ..done
+                }
             }
         }
     }
@@ -149,11 +161,18 @@ impl Client {
                 return answer;
             };
             match tag {
-                b'Z' => return answer,
-                b'T' => answer.columns = Some(columns(&body)),
+                b'Z' => {
+                    answer.status = body[0];
+                    return answer;
+                }
+                b'T' => (answer.columns, answer.modifiers) = columns(&body),
                 b't' => answer.parameters = body[2..].chunks_exact(4).map(number).collect(),
                 b'D' => answer.rows.push(row(&body)),
                 b'C' => answer.tags.push(String::from_utf8_lossy(&body[..body.len() - 1]).into_owned()),
+                b'N' => {
+                    let notice = failure(&body);
+                    answer.notices.push((notice.sqlstate, notice.message));
+                }
                 b'E' => {
                     answer.error.get_or_insert_with(|| failure(&body));
                 }
@@ -232,16 +251,17 @@ fn execute_and_sync() -> Vec<u8> {
     [message(b'E', &[0, 0, 0, 0, 0]), message(b'S', &[])].concat()
 }
 
-fn columns(body: &[u8]) -> Vec<(String, u32)> {
+fn columns(body: &[u8]) -> (Option<Vec<(String, u32)>>, Vec<(u32, u16)>) {
     let mut rest = &body[2..];
-    let mut found = Vec::new();
+    let (mut found, mut modifiers) = (Vec::new(), Vec::new());
     while let Some(end) = rest.iter().position(|it| *it == 0) {
         let name = String::from_utf8_lossy(&rest[..end]).into_owned();
         let fields = &rest[end + 1..];
         found.push((name, number(&fields[6..10])));
+        modifiers.push((number(&fields[12..16]), u16::from_be_bytes([fields[16], fields[17]])));
         rest = &fields[18..];
     }
-    found
+    (Some(found), modifiers)
 }
 
 fn row(body: &[u8]) -> Row {
