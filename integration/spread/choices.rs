@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 /// How often a smaller statement may be tried.
-const ATTEMPTS_MAX: usize = 600;
+const ATTEMPTS_MAX: usize = 400;
 
 /// Where choices come from. Among several, 0 is the simplest.
 pub(crate) struct Choices {

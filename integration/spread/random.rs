@@ -169,6 +169,8 @@ fn random_reads_are_answered_right_or_refused() {
     let size = |name: &str| number(name).map(|it| usize::try_from(it).expect("it fits"));
     let count = size("SHARDWAY_SPREAD_STATEMENTS").unwrap_or(STATEMENTS);
     let first = size("SHARDWAY_SPREAD_FIRST").unwrap_or_default();
+    // Of each reason so many refusals are shown, made smaller, and all that plain itself declines.
+    let shown = size("SHARDWAY_SPREAD_SHOW").unwrap_or_default();
     // Two that are always the same, and one that nobody has seen; or as asked for.
     let seeds: Vec<u64> = match number("SHARDWAY_SPREAD_SEED") {
         Some(seed) => (0..WORLDS).map(|it| seed.wrapping_add(u64::try_from(it).expect("small"))).collect(),
@@ -196,8 +198,15 @@ fn random_reads_are_answered_right_or_refused() {
             }
             counted = true;
             tally.add(&made, way, plain.error.is_none(), &verdict);
-            if env::var_os("SHARDWAY_SPREAD_ERRORS").is_some() && let Some(error) = &plain.error {
-                eprintln!("ERROR {} {}: {}", error.sqlstate, error.message, made.plain_text());
+            if let Some(error) = plain.error.as_ref().filter(|_| shown > 0) {
+                println!("ERROR {} {}: {}", error.sqlstate, error.message, made.plain_text());
+            }
+            if let Verdict::Refused(reason) = &verdict
+                && plain.error.is_none()
+                && tally.refused.get(reason).is_some_and(|it| *it <= shown)
+            {
+                let text = least(&mut rig, world, way, chosen.clone(), &|it| it == &verdict).plain_text();
+                println!("REFUSED {reason}: {text}");
             }
             if let Verdict::Mismatch(difference) = verdict {
                 let told = told(&mut rig, world, way, &made, &difference, chosen.clone(), tally.found.len() < SHRUNK_MAX);
@@ -243,12 +252,23 @@ fn told(
         return format!("{}\n    {difference}", show(rig, made));
     }
     let first = made.plain_text();
+    let least = least(rig, world, way, chosen, &|it| matches!(it, Verdict::Mismatch(_)));
+    format!("{}\n    found as: {first}\n    {difference}", show(rig, &least))
+}
+
+/// The smallest statement that comes to the same.
+fn least(
+    rig: &mut Rig,
+    world: usize,
+    way: Way,
+    chosen: super::choices::Chosen,
+    is_it: &dyn Fn(&Verdict) -> bool,
+) -> Statement {
     let mut best = shrink(chosen, &mut |choices| {
         let made = statement(&rig.worlds[world], choices);
-        matches!(run(rig, &made, way), Some((_, _, Verdict::Mismatch(_))))
+        run(rig, &made, way).is_some_and(|it| it.1.error.is_none() && is_it(&it.2))
     });
-    let least = statement(&rig.worlds[world], &mut best);
-    format!("{}\n    found as: {first}\n    {difference}", show(rig, &least))
+    statement(&rig.worlds[world], &mut best)
 }
 
 #[test]

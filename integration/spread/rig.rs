@@ -186,7 +186,9 @@ impl Rig {
         if way.in_transaction {
             assert_eq!(client.simple("BEGIN").error, None);
         }
-        let answer = client.run(way.how, sql, values, way.binary);
+        // The same text under another search_path is a case of its own.
+        let text = if way.how == How::Named { format!("{sql} /* {path} */") } else { sql.to_owned() };
+        let answer = client.run(way.how, &text, values, way.binary);
         if way.in_transaction {
             assert_eq!(client.simple("ROLLBACK").error, None, "after {sql}");
         }

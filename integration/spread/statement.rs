@@ -11,6 +11,7 @@ use super::types::USUAL;
 use super::types::literal_type;
 use super::wire::Value;
 use super::world::Lies;
+use super::world::Table;
 use super::world::World;
 use super::world::quoted;
 
@@ -91,7 +92,11 @@ struct Item {
 impl Item {
     fn new(name: &str, columns: Vec<(String, Kind)>, unique: &[String]) -> Self {
         let identity = if unique.is_empty() {
-            columns.iter().map(|(column, _)| format!("{name}.{column}::text COLLATE \"C\"")).collect()
+            let exact = |(column, kind): &(String, Kind)| match kind {
+                Kind::Ci => format!("({name}.{column} COLLATE \"C\")"),
+                _ => format!("{name}.{column}::text"),
+            };
+            columns.iter().map(exact).collect()
         } else {
             unique.iter().map(|it| format!("{name}.{it}")).collect()
         };
@@ -206,7 +211,7 @@ impl Maker<'_> {
         let with = if self.chance(22) { self.with() } else { String::new() };
         self.choices.end(begin);
         let mut made = match self.below(40) {
-            38 => {
+            38 if with.is_empty() || self.chance(20) => {
                 let (item, text) = self.table(true);
                 self.tag("TABLE");
                 Made { text: format!("TABLE {text}"), columns: item.columns, order: Order::Any }
@@ -417,7 +422,10 @@ impl Maker<'_> {
             _ if bare => (name.to_owned(), full),
             0..2 if !taken => {
                 self.tag("no alias");
-                let only = if self.chance(8) { "ONLY " } else { "" };
+                // What ONLY a partitioned table has is a case of its own.
+                let whole = |it: &Table| it.partitioned && it.schema == schema && it.name == name;
+                let may = !self.world.tables.iter().any(whole);
+                let only = if may && self.chance(8) { "ONLY " } else { "" };
                 // Its columns may be named with the schema, too.
                 let called = if qualified && self.chance(30) { full.clone() } else { name.to_owned() };
                 (called, format!("{only}{full}"))
@@ -918,7 +926,8 @@ impl Maker<'_> {
             5 if matches!(kind, Kind::Text | Kind::Icu) => {
                 self.tag("COLLATE");
                 let collation = self.one(&["\"en-x-icu\"", "\"C\"", "\"de-x-icu\"", "public.ci", "\"und-x-icu\"", "\"POSIX\""]);
-                format!("{column} COLLATE {collation}")
+                let cast = self.one(&["", "", "", "::text"]);
+                format!("{column}{cast} COLLATE {collation}")
             }
             _ => column,
         };
@@ -1262,7 +1271,7 @@ impl Maker<'_> {
             1 => (format!("{item}::text"), Kind::Text),
             2 => (format!("to_jsonb({item})"), Kind::Json),
             3 => (format!("row_to_json({item})"), Kind::Opaque),
-            4 => (format!("ROW({item}.*)::text"), Kind::Text),
+            4 if self.chance(15) => (format!("ROW({item}.*)::text"), Kind::Text),
             _ => {
                 let found = self.scope().iter().find(|it| it.name == item).and_then(|it| it.columns.first()).cloned();
                 found.map_or((item.clone(), Kind::Opaque), |(column, kind)| (format!("({item}).{column}"), kind))

@@ -42,6 +42,8 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
     /// The columns that name one row; none: rows may be there twice.
     pub(crate) unique: Vec<String>,
+    /// Its rows are in partitions.
+    pub(crate) partitioned: bool,
 }
 
 /// A view and its columns.
@@ -214,7 +216,7 @@ impl World {
             self.rows.push(format!("INSERT INTO {schema}.{name} ({}) VALUES ({});", names.join(", "), cells.join(", ")));
         }
         columns.extend(generated);
-        self.tables.push(Table { schema: schema.to_owned(), name: name.to_owned(), lies, columns, unique });
+        self.tables.push(Table { schema: schema.to_owned(), name: name.to_owned(), lies, columns, unique, partitioned });
     }
 
     fn add_views(&mut self) {
