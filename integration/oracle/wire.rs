@@ -36,6 +36,7 @@ pub(crate) struct Failure {
     pub(crate) sqlstate: String,
     pub(crate) message: String,
     pub(crate) hint: String,
+    pub(crate) detail: String,
     /// A server's errors name the routine that raised them; the proxy's own do not.
     pub(crate) by_server: bool,
 }
@@ -155,6 +156,7 @@ impl Client {
                     sqlstate: "-----".to_owned(),
                     message: "the server hung up".to_owned(),
                     hint: String::new(),
+                    detail: String::new(),
                     by_server: false,
                 };
                 answer.error.get_or_insert_with(hung_up);
@@ -290,6 +292,7 @@ fn failure(body: &[u8]) -> Failure {
         sqlstate: field(b'C').unwrap_or_default(),
         message: field(b'M').unwrap_or_default(),
         hint: field(b'H').unwrap_or_default(),
+        detail: field(b'D').unwrap_or_default(),
         by_server: field(b'R').is_some(),
     }
 }

@@ -177,6 +177,7 @@ fn answers_that_differ_are_told() {
         sqlstate: sqlstate.to_owned(),
         message: "\"t\" does not do".to_owned(),
         hint: String::new(),
+        detail: String::new(),
         by_server,
     };
     let refused = verdict(&|it| it.error = Some(failure(false, "0A000")), Order::Any);

@@ -113,7 +113,10 @@ impl Tally {
         );
         println!("oracle:   errors of plain {:?}", self.errors);
         let fewest = self.pairs.values().min().copied().unwrap_or_default();
-        println!("oracle:   {} pairs of shards, protocol, format and strategy, each {fewest} times or more", self.pairs.len());
+        println!(
+            "oracle:   {} pairs of shards, protocol, format and strategy, each {fewest} times or more",
+            self.pairs.len()
+        );
         let mut reasons: Vec<_> = self.refused.iter().collect();
         reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
         for (reason, count) in reasons {
@@ -161,7 +164,9 @@ fn number(name: &str) -> Option<u64> {
 /// One seed for each world and place in it.
 fn mix(seed: u64, place: usize) -> u64 {
     let place = u64::try_from(place).expect("small");
-    (seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(place.wrapping_mul(0x94d0_49bb_1331_11eb))
+    (seed ^ 0x9e37_79b9_7f4a_7c15)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        .wrapping_add(place.wrapping_mul(0x94d0_49bb_1331_11eb))
 }
 
 #[test]
@@ -209,7 +214,8 @@ fn random_reads_are_answered_right_or_refused() {
                 println!("REFUSED {reason}: {text}");
             }
             if let Verdict::Mismatch(difference) = verdict {
-                let told = told(&mut rig, world, way, &made, &difference, chosen.clone(), tally.found.len() < SHRUNK_MAX);
+                let told =
+                    told(&mut rig, world, way, &made, &difference, chosen.clone(), tally.found.len() < SHRUNK_MAX);
                 let told = format!("MISMATCH at {place}, seed {}: {told}", seeds[world]);
                 eprintln!("{told}");
                 println!("{told}");
@@ -240,7 +246,12 @@ fn told(
         let text = if way.how == How::Simple { made.plain_text() } else { made.bound().0 };
         let values: Vec<String> = match way.how {
             How::Simple => Vec::new(),
-            _ => made.bound().1.iter().map(|it| format!("{:?}", it.bytes.as_ref().map(|it| String::from_utf8_lossy(it).into_owned()))).collect(),
+            _ => made
+                .bound()
+                .1
+                .iter()
+                .map(|it| format!("{:?}", it.bytes.as_ref().map(|it| String::from_utf8_lossy(it).into_owned())))
+                .collect(),
         };
         let difference = match run(rig, made, way) {
             Some((_, _, Verdict::Mismatch(difference))) => difference,

@@ -172,7 +172,8 @@ impl Rig {
             let mut client = self.client(way.database);
             let gather = way.gather.then_some("SET shardway.strategy = 'gather'");
             // A join of everything with everything is nobody's interest.
-            let patience = if way.database.is_none() { "SET statement_timeout = '3s'" } else { "SET statement_timeout = '20s'" };
+            let patience =
+                if way.database.is_none() { "SET statement_timeout = '3s'" } else { "SET statement_timeout = '20s'" };
             for setting in PROFILES[way.profile].iter().copied().chain(gather).chain([patience]) {
                 assert_eq!(client.simple(setting).error, None, "{setting}");
             }
@@ -221,7 +222,10 @@ fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World]
         run(&mut client, &world.ddl);
         rows.push_str(&world.rows.concat());
     }
-    let made = worlds.iter().flat_map(|it| &it.tables).map(|it| (format!("{}.{}", it.schema, it.name), it.lies, it.columns[0].name.clone()));
+    let made = worlds
+        .iter()
+        .flat_map(|it| &it.tables)
+        .map(|it| (format!("{}.{}", it.schema, it.name), it.lies, it.columns[0].name.clone()));
     let fixed = cases::TABLES.iter().map(|(name, lies, key)| ((*name).to_owned(), *lies, (*key).to_owned()));
     for (table, lies, key) in fixed.chain(made).filter(|_| database != PLAIN) {
         let hash = match lies {

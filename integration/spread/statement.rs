@@ -87,6 +87,8 @@ struct Item {
     identity: Vec<String>,
     /// Columns that the others depend on.
     primary_key: Vec<String>,
+    /// Its name is a value, too.
+    is_value: bool,
 }
 
 impl Item {
@@ -100,7 +102,7 @@ impl Item {
         } else {
             unique.iter().map(|it| format!("{name}.{it}")).collect()
         };
-        Self { name: name.to_owned(), columns, identity, primary_key: Vec::new() }
+        Self { name: name.to_owned(), columns, identity, primary_key: Vec::new(), is_value: !name.contains('.') }
     }
 }
 
@@ -310,7 +312,8 @@ impl Maker<'_> {
         let first = self.arm(&arm);
         let mut text = first.text;
         let more = self.several(2, 30, &mut |it| {
-            let operator = it.one(&["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL", "UNION DISTINCT"]);
+            let operator =
+                it.one(&["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL", "UNION DISTINCT"]);
             it.tag(match operator {
                 "UNION ALL" => "UNION ALL",
                 "INTERSECT" => "INTERSECT",
@@ -333,7 +336,11 @@ impl Maker<'_> {
             if self.chance(50) {
                 let at = self.below(last);
                 let way = self.way();
-                terms.push(if self.chance(50) { format!("{}{way}", columns[at].0) } else { format!("{}{way}", at + 1) });
+                terms.push(if self.chance(50) {
+                    format!("{}{way}", columns[at].0)
+                } else {
+                    format!("{}{way}", at + 1)
+                });
             }
             terms.extend((1..=last).map(|it| it.to_string()));
             let limit = self.limit();
@@ -481,7 +488,10 @@ impl Maker<'_> {
                 let view = views[self.below(views.len())].clone();
                 let columns = view.columns.iter().map(|it| (it.name.clone(), it.kind)).collect();
                 let schema = self.world.schema.clone();
-                self.named(&schema, &view.name, columns, &[], false)
+                let (mut item, text) = self.named(&schema, &view.name, columns, &[], false);
+                // The row type of a view is a case of its own.
+                item.is_value = false;
+                (item, text)
             }
             15 | 16 => {
                 self.tag("derived table");
@@ -501,7 +511,8 @@ impl Maker<'_> {
             18 => {
                 let alias = self.fresh("f");
                 self.tag("function in FROM");
-                match self.below(4) {
+                // The name of a function's one value is that value, not a row.
+                let (mut item, text) = match self.below(4) {
                     0 => {
                         let item = Item::new(&alias, vec![("n".to_owned(), Kind::Int)], &[]);
                         (item, format!("generate_series(1, 3) AS {alias} (n)"))
@@ -522,7 +533,9 @@ impl Maker<'_> {
                         let item = Item::new(&alias, vec![("w".to_owned(), Kind::Text)], &[]);
                         (item, format!("unnest('{{a,b,NULL}}'::text[]) {alias} (w)"))
                     }
-                }
+                };
+                item.is_value = false;
+                (item, text)
             }
             19 => {
                 self.tag("VALUES");
@@ -551,7 +564,15 @@ impl Maker<'_> {
             }
             count += 1;
             let roll = self.below(16);
-            let join = self.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT OUTER JOIN", "INNER JOIN", "FULL OUTER JOIN"]);
+            let join = self.one(&[
+                "JOIN",
+                "LEFT JOIN",
+                "RIGHT JOIN",
+                "FULL JOIN",
+                "LEFT OUTER JOIN",
+                "INNER JOIN",
+                "FULL OUTER JOIN",
+            ]);
             let full = join.starts_with("FULL");
             let (right, source) = self.source(depth, roll < 8 && !full && !join.starts_with("RIGHT"));
             let common = self.scope().first().and_then(|left| {
@@ -831,7 +852,7 @@ impl Maker<'_> {
                 format!("({a}, {b}) {operator} ({c}, {d})")
             }
             14 => {
-                let row = self.scope().first().map(|it| it.name.clone()).filter(|it| !it.contains('.'));
+                let row = self.scope().first().filter(|it| it.is_value).map(|it| it.name.clone());
                 match row {
                     Some(row) if self.chance(50) => {
                         self.tag("whole row");
@@ -900,7 +921,17 @@ impl Maker<'_> {
     // Order and limits.
 
     fn way(&mut self) -> &'static str {
-        let way = self.choices.one(&["", "", " DESC", " ASC", " NULLS FIRST", " DESC NULLS LAST", " ASC NULLS LAST", " USING >", " DESC NULLS FIRST"]);
+        let way = self.choices.one(&[
+            "",
+            "",
+            " DESC",
+            " ASC",
+            " NULLS FIRST",
+            " DESC NULLS LAST",
+            " ASC NULLS LAST",
+            " USING >",
+            " DESC NULLS FIRST",
+        ]);
         if way.contains("NULLS") {
             self.tag("NULLS FIRST or LAST");
         }
@@ -925,7 +956,8 @@ impl Maker<'_> {
             }
             5 if matches!(kind, Kind::Text | Kind::Icu) => {
                 self.tag("COLLATE");
-                let collation = self.one(&["\"en-x-icu\"", "\"C\"", "\"de-x-icu\"", "public.ci", "\"und-x-icu\"", "\"POSIX\""]);
+                let collation =
+                    self.one(&["\"en-x-icu\"", "\"C\"", "\"de-x-icu\"", "public.ci", "\"und-x-icu\"", "\"POSIX\""]);
                 let cast = self.one(&["", "", "", "::text"]);
                 format!("{column}{cast} COLLATE {collation}")
             }
@@ -954,7 +986,10 @@ impl Maker<'_> {
             20 => " LIMIT length('abc') OFFSET 1 + 1".to_owned(),
             21 => format!(" LIMIT {}", self.given(Kind::Big, Some(n.to_string()), true)),
             22 => {
-                let (limit, offset) = (self.given(Kind::Int, Some(n.to_string()), true), self.given(Kind::Big, Some("1".to_owned()), true));
+                let (limit, offset) = (
+                    self.given(Kind::Int, Some(n.to_string()), true),
+                    self.given(Kind::Big, Some("1".to_owned()), true),
+                );
                 format!(" LIMIT {limit} + 1 OFFSET {offset}")
             }
             _ => format!(" FETCH FIRST ({}) ROWS ONLY", self.given(Kind::Big, Some(n.to_string()), true)),
@@ -1059,7 +1094,7 @@ impl Maker<'_> {
             }
             20 => (format!("sum(DISTINCT {})", self.expression(Kind::Int, 1)), Kind::Big),
             _ => {
-                let row = self.scope().first().map(|it| it.name.clone()).filter(|it| !it.contains('.'));
+                let row = self.scope().first().filter(|it| it.is_value).map(|it| it.name.clone());
                 let row = row.unwrap_or_else(|| "1".to_owned());
                 self.tag("whole row");
                 (format!("count({row})"), Kind::Big)
@@ -1133,18 +1168,32 @@ impl Maker<'_> {
                 let frame = self.frame("ROWS");
                 let inner = self.expression(Kind::Int, 1);
                 let which = self.one(&["sum", "count", "max", "avg"]);
-                let kind = if which == "max" { Kind::Int } else if which == "avg" { Kind::Num } else { Kind::Big };
+                let kind = if which == "max" {
+                    Kind::Int
+                } else if which == "avg" {
+                    Kind::Num
+                } else {
+                    Kind::Big
+                };
                 (format!("{which}({inner})"), kind, format!("{total}{frame}"))
             }
             10 => {
                 let frame = self.frame("GROUPS");
                 let some = if by.is_empty() { "1" } else { by.trim_end_matches(", ") };
-                (format!("count({})", self.expression(Kind::Text, 0)), Kind::Big, format!("{over} ORDER BY {some}{frame}"))
+                (
+                    format!("count({})", self.expression(Kind::Text, 0)),
+                    Kind::Big,
+                    format!("{over} ORDER BY {some}{frame}"),
+                )
             }
             _ => {
                 let frame = self.frame("RANGE");
                 let key = self.expression(Kind::Int, 0);
-                let key = if key.starts_with(|it: char| it.is_ascii_digit() || it == '\'') { format!("({key} + 0)") } else { key };
+                let key = if key.starts_with(|it: char| it.is_ascii_digit() || it == '\'') {
+                    format!("({key} + 0)")
+                } else {
+                    key
+                };
                 (format!("sum({})", self.expression(Kind::Int, 0)), Kind::Big, format!("{over} ORDER BY {key}{frame}"))
             }
         };
@@ -1260,7 +1309,7 @@ impl Maker<'_> {
 
     /// A row as a value.
     fn row(&mut self) -> (String, Kind) {
-        let items: Vec<String> = self.scope().iter().map(|it| it.name.clone()).filter(|it| !it.contains('.')).collect();
+        let items: Vec<String> = self.scope().iter().filter(|it| it.is_value).map(|it| it.name.clone()).collect();
         if items.is_empty() {
             return self.any_column(&|_| true).unwrap_or(("1".to_owned(), Kind::Int));
         }
@@ -1340,7 +1389,8 @@ impl Maker<'_> {
         let outputs = self.outputs(want, &mut block);
         let series = !want.named && want.kinds.is_none() && self.chance(4);
         let (mut list, columns) = self.list(outputs, want);
-        let windows = if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
+        let windows =
+            if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
         if series {
             self.tag("set-returning function");
             let array = self.expression(Kind::Ints, 0);
@@ -1371,10 +1421,12 @@ impl Maker<'_> {
     fn distinct(&mut self, want: &Want, clause: &str) -> Made {
         self.tag("DISTINCT");
         let mut block = Block::default();
-        let outputs: Vec<(String, Kind)> = self.outputs(want, &mut block).into_iter().map(|it| it.1.canonical(&it.0)).collect();
+        let outputs: Vec<(String, Kind)> =
+            self.outputs(want, &mut block).into_iter().map(|it| it.1.canonical(&it.0)).collect();
         // What has no equality is cast by now; a whole row may hold such a column.
         let (list, columns) = self.list(outputs, want);
-        let windows = if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
+        let windows =
+            if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
         let own = self.own_terms(&columns, &[], false);
         let total: Vec<String> = (1..=columns.len()).map(|it| it.to_string()).collect();
         let (tail, order) = self.ordered(own, &total);
@@ -1391,7 +1443,8 @@ impl Maker<'_> {
         self.tag("DISTINCT ON");
         let outputs = self.outputs(want, &mut block);
         let (list, columns) = self.list(outputs, want);
-        let windows = if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
+        let windows =
+            if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
         let mut terms: Vec<String> = Vec::new();
         for key in &keys {
             let way = self.way();
@@ -1399,7 +1452,11 @@ impl Maker<'_> {
         }
         terms.extend(self.identity());
         let limit = self.limit();
-        let text = format!("SELECT DISTINCT ON ({}) {list} {clause}{windows} ORDER BY {}{limit}", keys.join(", "), terms.join(", "));
+        let text = format!(
+            "SELECT DISTINCT ON ({}) {list} {clause}{windows} ORDER BY {}{limit}",
+            keys.join(", "),
+            terms.join(", ")
+        );
         // Equal keys may look different, and then the order of one row each is total all the same.
         Made { text, columns, order: Order::Total }
     }

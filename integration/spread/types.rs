@@ -37,8 +37,9 @@ use Kind::*;
 
 const INTS: &[&str] = &["1", "2", "0", "3", "1", "5", "7", "-1", "-4", "10", "50", "999"];
 const TEXTS: &[&str] = &[
-    "a", "b", "", "A", "B", "ä", "é", "e\u{301}", "z", "Z", "_", " a", "a ", "10", "9", "NULL", "null", "\"", "\\", "{}",
-    "(", ",", "a,b", "t\tab", "l\nf", "日本", "😀", "it's", "$1", "ß", "a", "b", "\\N", "()", "''", "\"\"", "\\\"", "x y",
+    "a", "b", "", "A", "B", "ä", "é", "e\u{301}", "z", "Z", "_", " a", "a ", "10", "9", "NULL", "null", "\"", "\\",
+    "{}", "(", ",", "a,b", "t\tab", "l\nf", "日本", "😀", "it's", "$1", "ß", "a", "b", "\\N", "()", "''", "\"\"",
+    "\\\"", "x y",
 ];
 const SHORT: &[&str] = &["a", "b", "", "A", "ä", " a", "a ", "10", "9", "\"", "\\", ",", "日本"];
 
@@ -54,8 +55,21 @@ pub(crate) const TYPES: &[(Kind, &str, &[&str])] = &[
         Num,
         "numeric",
         &[
-            "1", "1.0", "1.00", "0", "-0.0", "NaN", "Infinity", "-Infinity", "0.5", "-2.25", "100", "1e-20", "2.50",
-            "12345678901234567890123456789.123456789", "99999999999999999999999999999999999999999999",
+            "1",
+            "1.0",
+            "1.00",
+            "0",
+            "-0.0",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "0.5",
+            "-2.25",
+            "100",
+            "1e-20",
+            "2.50",
+            "12345678901234567890123456789.123456789",
+            "99999999999999999999999999999999999999999999",
         ],
     ),
     (Num, "numeric(12,3)", &["1", "1.5", "0", "-2.125", "1234567.891", "1.5"]),
@@ -72,7 +86,16 @@ pub(crate) const TYPES: &[(Kind, &str, &[&str])] = &[
     (
         Date,
         "date",
-        &["2024-02-29", "2024-02-28", "infinity", "-infinity", "0044-03-15 BC", "1999-12-31", "0001-01-01", "9999-12-31"],
+        &[
+            "2024-02-29",
+            "2024-02-28",
+            "infinity",
+            "-infinity",
+            "0044-03-15 BC",
+            "1999-12-31",
+            "0001-01-01",
+            "9999-12-31",
+        ],
     ),
     (
         Stamp,
@@ -82,7 +105,14 @@ pub(crate) const TYPES: &[(Kind, &str, &[&str])] = &[
     (
         Zoned,
         "timestamptz",
-        &["2024-02-29 23:30:00+00", "2024-02-29 00:00+05:45", "infinity", "-infinity", "0044-03-15 10:00+00 BC", "1999-12-31 23:59:59.999999+00"],
+        &[
+            "2024-02-29 23:30:00+00",
+            "2024-02-29 00:00+05:45",
+            "infinity",
+            "-infinity",
+            "0044-03-15 10:00+00 BC",
+            "1999-12-31 23:59:59.999999+00",
+        ],
     ),
     (Zoned, "timestamptz(0)", &["2024-02-29 23:30:00+00", "2024-03-31 01:30:00+00", "2024-10-27 00:30:00+00"]),
     (Span, "interval", &["1 day", "24:00:00", "1 mon", "30 days", "-1:00", "1 year 2 mons -3 days 04:05:06.7", "0"]),
@@ -99,7 +129,15 @@ pub(crate) const TYPES: &[(Kind, &str, &[&str])] = &[
     ),
     (Inet, "inet", &["10.0.0.1", "10.0.0.1/8", "192.168.1.0/24", "::1", "2001:db8::/32", "10.0.0.2"]),
     (Money, "money", &["1.50", "-2", "0", "12345.67", "1.5"]),
-    (Uuid, "uuid", &["00000000-0000-4000-8000-000000000001", "ffffffff-0000-4000-8000-000000000001", "13579bdf-0000-4000-8000-000000000002"]),
+    (
+        Uuid,
+        "uuid",
+        &[
+            "00000000-0000-4000-8000-000000000001",
+            "ffffffff-0000-4000-8000-000000000001",
+            "13579bdf-0000-4000-8000-000000000002",
+        ],
+    ),
     (Bits, "varbit", &["", "101", "0", "1", "10"]),
     (Opaque, "json", &["{\"a\":1,  \"a\":2}", "[1.00, 1e1]", "null", "\" \\u00e9 \""]),
     (Opaque, "point", &["(1,2)", "(-0,0.5)"]),
@@ -171,13 +209,18 @@ impl Kind {
 
     /// Has min and max.
     pub(crate) fn has_extremes(self) -> bool {
-        matches!(self, Int | Text | Big | Num | Float | Icu | Char | Date | Stamp | Zoned | Mood | Ints | Words | Inet | Money)
+        matches!(
+            self,
+            Int | Text | Big | Num | Float | Icu | Char | Date | Stamp | Zoned | Mood | Ints | Words | Inet | Money
+        )
     }
 }
 
 /// Kinds that expressions are most often wanted of.
-pub(crate) const USUAL: &[Kind] =
-    &[Int, Text, Int, Text, Num, Date, Bool, Float, Big, Icu, Stamp, Zoned, Span, Mood, Ints, Words, Json, Char, Bytes, Money, Range, Inet, Uuid, Bits, Pair];
+pub(crate) const USUAL: &[Kind] = &[
+    Int, Text, Int, Text, Num, Date, Bool, Float, Big, Icu, Stamp, Zoned, Span, Mood, Ints, Words, Json, Char, Bytes,
+    Money, Range, Inet, Uuid, Bits, Pair,
+];
 
 /// Functions and operators that never fail: the text with places for arguments, what it gives, and what it takes.
 pub(crate) const FUNCTIONS: &[(&str, Kind, &[Kind])] = &[

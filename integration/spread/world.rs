@@ -76,8 +76,23 @@ CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic =
 CREATE FUNCTION twice(n bigint) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT n * 2';
 ";
 
-const NAMES: &[&str] =
-    &["n", "note", "\"Name\"", "\"select\"", "größe", "\"a b\"", "\"q\"\"q\"", "id", "x", "y2", "a", "\"$1\"", "value", "t0", "date"];
+const NAMES: &[&str] = &[
+    "n",
+    "note",
+    "\"Name\"",
+    "\"select\"",
+    "größe",
+    "\"a b\"",
+    "\"q\"\"q\"",
+    "id",
+    "x",
+    "y2",
+    "a",
+    "\"$1\"",
+    "value",
+    "t0",
+    "date",
+];
 
 const ALL: [(&str, Lies); 9] = [
     ("t0", Lies::Big),
@@ -161,7 +176,8 @@ impl World {
             let of = columns[choices.below(columns.len())].clone();
             // Not of every kind: its text form must not depend on settings.
             if matches!(of.kind, Kind::Int | Kind::Text | Kind::Big | Kind::Num) {
-                definitions.push(format!("twin text GENERATED ALWAYS AS (coalesce({}::text, '-') || '!') STORED", of.name));
+                definitions
+                    .push(format!("twin text GENERATED ALWAYS AS (coalesce({}::text, '-') || '!') STORED", of.name));
                 generated = Some(Column { name: "twin".to_owned(), kind: Kind::Text });
             }
         }
@@ -213,10 +229,21 @@ impl World {
                     cells.push(quoted(pool[choices.below(pool.len())]));
                 }
             }
-            self.rows.push(format!("INSERT INTO {schema}.{name} ({}) VALUES ({});", names.join(", "), cells.join(", ")));
+            self.rows.push(format!(
+                "INSERT INTO {schema}.{name} ({}) VALUES ({});",
+                names.join(", "),
+                cells.join(", ")
+            ));
         }
         columns.extend(generated);
-        self.tables.push(Table { schema: schema.to_owned(), name: name.to_owned(), lies, columns, unique, partitioned });
+        self.tables.push(Table {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            lies,
+            columns,
+            unique,
+            partitioned,
+        });
     }
 
     fn add_views(&mut self) {
@@ -254,7 +281,16 @@ impl World {
             vec![column("k", Kind::Big), column("n", Kind::Big)],
             format!("SELECT k, count(*) AS n FROM {schema}.t1 GROUP BY k"),
         );
-        add("v_view", vec![column("m", Kind::Big), column("c", Kind::Big)], format!("SELECT max(k) AS m, count(*) AS c FROM {schema}.v_all"));
+        add(
+            "v_ref",
+            vec![column("k", Kind::Big), column("code", Kind::Text), column("s", Kind::Int)],
+            format!("SELECT t.k, r.code, 3::score AS s FROM {schema}.t1 t JOIN {schema}.ref r ON r.code <> t.k::text"),
+        );
+        add(
+            "v_view",
+            vec![column("m", Kind::Big), column("c", Kind::Big)],
+            format!("SELECT max(k) AS m, count(*) AS c FROM {schema}.v_all"),
+        );
     }
 }
 
