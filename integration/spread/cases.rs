@@ -1006,26 +1006,32 @@ fn what_merges_answer_wrong_is_answered_right() {
                 let is_batch = line.0.contains("; ");
                 let rotating = hows[if is_batch { 0 } else { 1 + (number + database) % 4 }];
                 let plainly = if line.2.is_empty() { hows[0] } else { hows[1] };
-                // Two databases each way.
-                let at = (number + database) % 2;
-                let (how, binary) = [plainly, rotating][at];
-                let way = Way {
-                    database: Some(database),
-                    how,
-                    binary,
-                    gather: (number + database / 2) % 2 == 0,
-                    profile: if at == 0 { 0 } else { (number + database) % PROFILES.len() },
-                    in_transaction: !is_batch && at == 1 && number % 5 == 0,
+                // Two databases each way; picked ones every way.
+                let ats = if picked.is_empty() {
+                    (number + database) % 2..(number + database) % 2 + 1
+                } else {
+                    0..PROFILES.len() * 2
                 };
-                match wrong(&mut rig, way, line) {
-                    Ok(Verdict::Refused(_)) => count[1] += 1,
-                    Ok(verdict) => {
-                        still_wrong |= matches!(verdict, Verdict::Mismatch(_));
-                        count[0] += 1;
-                    }
-                    Err(text) => {
-                        count[2] += 1;
-                        told.get_or_insert(format!("{name}: {text}"));
+                for at in ats {
+                    let (how, binary) = [plainly, rotating][at % 2];
+                    let way = Way {
+                        database: Some(database),
+                        how,
+                        binary,
+                        gather: (number + database / 2 + at / 2) % 2 == 0,
+                        profile: if at == 0 { 0 } else { (number + database + at / 2) % PROFILES.len() },
+                        in_transaction: !is_batch && at == 1 && number % 5 == 0,
+                    };
+                    match wrong(&mut rig, way, line) {
+                        Ok(Verdict::Refused(_)) => count[1] += 1,
+                        Ok(verdict) => {
+                            still_wrong |= matches!(verdict, Verdict::Mismatch(_));
+                            count[0] += 1;
+                        }
+                        Err(text) => {
+                            count[2] += 1;
+                            told.get_or_insert(format!("{name}: {text}"));
+                        }
                     }
                 }
             }
