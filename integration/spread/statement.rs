@@ -89,6 +89,8 @@ struct Item {
     primary_key: Vec<String>,
     /// Its name is a value, too.
     is_value: bool,
+    /// A function or recursive CTE of which only a server knows the columns: whole rows beside it are a case of their own.
+    is_unknown: bool,
 }
 
 impl Item {
@@ -102,7 +104,14 @@ impl Item {
         } else {
             unique.iter().map(|it| format!("{name}.{it}")).collect()
         };
-        Self { name: name.to_owned(), columns, identity, primary_key: Vec::new(), is_value: !name.contains('.') }
+        Self {
+            name: name.to_owned(),
+            columns,
+            identity,
+            primary_key: Vec::new(),
+            is_value: !name.contains('.'),
+            is_unknown: false,
+        }
     }
 }
 
@@ -138,6 +147,8 @@ struct Maker<'a> {
     /// What can be named, the innermost last.
     scopes: Vec<Vec<Item>>,
     ctes: Vec<(String, Vec<(String, Kind)>)>,
+    /// CTEs that are recursive.
+    recursive: Vec<String>,
     /// Names of tables that mean something else.
     hidden: Vec<String>,
     path: Vec<String>,
@@ -161,6 +172,7 @@ pub(crate) fn statement(world: &World, choices: &mut Choices) -> Statement {
         features: BTreeSet::new(),
         scopes: Vec::new(),
         ctes: Vec::new(),
+        recursive: Vec::new(),
         hidden: Vec::new(),
         path: path.clone(),
         serial: 0,
@@ -298,6 +310,7 @@ impl Maker<'_> {
             format!("SELECT {next}, {name}.d + 1 FROM {name} JOIN {text} ON {condition} WHERE {name}.d < 3")
         };
         self.scopes.pop();
+        self.recursive.push(name.to_owned());
         self.ctes.push((name.to_owned(), vec![("n".to_owned(), Kind::Int), ("d".to_owned(), Kind::Int)]));
         format!("{name} (n, d) AS (SELECT {start}, 1 {from} WHERE {condition} UNION {more})")
     }
@@ -480,7 +493,9 @@ impl Maker<'_> {
                 let chosen = self.below(self.ctes.len());
                 let (name, columns) = self.ctes[chosen].clone();
                 let alias = self.fresh("a");
-                (Item::new(&alias, columns, &[]), format!("{name} {alias}"))
+                let mut item = Item::new(&alias, columns, &[]);
+                item.is_unknown = self.recursive.contains(&name);
+                (item, format!("{name} {alias}"))
             }
             14 => {
                 self.tag("view");
@@ -535,6 +550,7 @@ impl Maker<'_> {
                     }
                 };
                 item.is_value = false;
+                item.is_unknown = text.starts_with("jsonb_path_query");
                 (item, text)
             }
             19 => {
@@ -852,7 +868,7 @@ impl Maker<'_> {
                 format!("({a}, {b}) {operator} ({c}, {d})")
             }
             14 => {
-                let row = self.scope().first().filter(|it| it.is_value).map(|it| it.name.clone());
+                let row = self.values_of_rows().into_iter().next();
                 match row {
                     Some(row) if self.chance(50) => {
                         self.tag("whole row");
@@ -1094,7 +1110,7 @@ impl Maker<'_> {
             }
             20 => (format!("sum(DISTINCT {})", self.expression(Kind::Int, 1)), Kind::Big),
             _ => {
-                let row = self.scope().first().filter(|it| it.is_value).map(|it| it.name.clone());
+                let row = self.values_of_rows().into_iter().next();
                 let row = row.unwrap_or_else(|| "1".to_owned());
                 self.tag("whole row");
                 (format!("count({row})"), Kind::Big)
@@ -1307,9 +1323,17 @@ impl Maker<'_> {
         })
     }
 
+    /// The names that are rows.
+    fn values_of_rows(&mut self) -> Vec<String> {
+        if self.scopes.iter().flatten().any(|it| it.is_unknown) {
+            return Vec::new();
+        }
+        self.scope().iter().filter(|it| it.is_value).map(|it| it.name.clone()).collect()
+    }
+
     /// A row as a value.
     fn row(&mut self) -> (String, Kind) {
-        let items: Vec<String> = self.scope().iter().filter(|it| it.is_value).map(|it| it.name.clone()).collect();
+        let items = self.values_of_rows();
         if items.is_empty() {
             return self.any_column(&|_| true).unwrap_or(("1".to_owned(), Kind::Int));
         }
