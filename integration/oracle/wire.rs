@@ -170,6 +170,8 @@ impl Client {
                 b'T' => (answer.columns, answer.modifiers) = columns(&body),
                 b't' => answer.parameters = body[2..].chunks_exact(4).map(number).collect(),
                 b'D' => answer.rows.push(row(&body)),
+                // A line of COPY.
+                b'd' => answer.rows.push(vec![Some(body)]),
                 b'C' => answer.tags.push(String::from_utf8_lossy(&body[..body.len() - 1]).into_owned()),
                 b'N' => {
                     let notice = failure(&body);
