@@ -103,7 +103,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("window", &[]),
     ("with", &[]),
 ];
-const LONG: [&str; 6] = ["join", "aggregates", "join_hash", "partition_join", "rowtypes", "subselect"];
+const LONG: [&str; 4] = ["join", "aggregates", "rowtypes", "subselect"];
 /// At least so much of what the plain server answers is answered, in percent.
 const ANSWERED_MIN: f64 = 95.0;
 const BASE: &str = "regress_base";

@@ -248,6 +248,13 @@ impl Session {
     /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
     /// not ended; `ids` are the links that took part.
     async fn get_ready(&mut self, task: &Task<'_>, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Ready, Trouble> {
+        if self.state.value("array_nulls", &self.transaction.local).is_some_and(|it| &**it != "on") {
+            return Err(ClientError::unsupported(
+                "a read across shards with array_nulls off is not supported",
+                "Set it back on: a NULL in an array would be copied as the word.",
+            )
+            .into());
+        }
         let access = task.planned.template.access;
         let mut described = None;
         if !task.gather.staged {

@@ -55,14 +55,13 @@ pub struct Facts {
 }
 
 /// Server settings that are asked for at login, because they are not reported by themselves.
-const ASKED: [&str; 8] = [
+const ASKED: [&str; 7] = [
     "search_path",
     "default_transaction_isolation",
     "default_transaction_read_only",
     "default_transaction_deferrable",
     "standard_conforming_strings",
     "transform_null_equals",
-    "array_nulls",
     "role",
 ];
 

@@ -180,9 +180,6 @@ pub fn check_server(name: &str, value: &str) -> Result<(), ClientError> {
         "standard_conforming_strings" if !is_on(value) => {
             refuse("Literals are read as standard SQL strings; write E'…' where backslashes escape.")
         }
-        "array_nulls" if !is_on(value) => {
-            refuse("Quote the word: '{\"NULL\"}'. Rows that are copied between servers hold NULLs in arrays.")
-        }
         "transform_null_equals" if is_on(value) => {
             refuse("Write IS NULL: routing reads `= NULL` as the standard does.")
         }
