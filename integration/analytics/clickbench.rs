@@ -243,7 +243,7 @@ impl Hit {
             "URL" => self.url(),
             "URLHash" => if self.page < 60 { SOUGHT_PAGE } else { SOUGHT_PAGE - self.number() }.to_string(),
             "Title" if self.page % 11 == 3 => String::new(),
-            "Title" => format!("{} page {}", if self.page % 7 == 0 { "Google" } else { "A" }, self.page),
+            "Title" => format!("{} page {}", if self.page.is_multiple_of(7) { "Google" } else { "A" }, self.page),
             "Referer" if self.referer == 0 => String::new(),
             "Referer" => format!("http://www.site{}.ru/page{}", self.referer % 9, self.referer),
             "RefererHash" => {

@@ -211,7 +211,7 @@ impl Dice {
         Self { random: StdRng::seed_from_u64(seed), words: WORDS.split_whitespace().collect() }
     }
 
-    fn from_to(&mut self, from: usize, to: usize) -> usize {
+    fn between(&mut self, from: usize, to: usize) -> usize {
         self.random.random_range(from..=to)
     }
 
@@ -221,7 +221,7 @@ impl Dice {
 
     /// Words up to a length between these two.
     fn text(&mut self, shortest: usize, longest: usize) -> String {
-        let length = self.from_to(shortest, longest);
+        let length = self.between(shortest, longest);
         let mut text = String::with_capacity(length + 16);
         while text.len() < length {
             if !text.is_empty() {
@@ -235,14 +235,14 @@ impl Dice {
 
     /// Its first two digits say the nation, which Q22 goes by.
     fn phone(&mut self, nation: usize) -> String {
-        let (a, b, c) = (self.from_to(100, 999), self.from_to(100, 999), self.from_to(1000, 9999));
+        let (a, b, c) = (self.between(100, 999), self.between(100, 999), self.between(1000, 9999));
         format!("{}-{a}-{b}-{c}", nation + 10)
     }
 
     /// From -999.99 to 9999.99.
     fn balance(&mut self) -> String {
         const DEBT: usize = 99_999;
-        let cents = self.from_to(0, DEBT + 999_999);
+        let cents = self.between(0, DEBT + 999_999);
         if cents < DEBT { format!("-{}", money(DEBT - cents)) } else { money(cents - DEBT) }
     }
 }
@@ -291,7 +291,7 @@ fn parts(sizes: &Sizes) -> String {
                 name.push(color);
             }
         }
-        let (maker, brand, size) = (dice.from_to(1, 5), dice.from_to(1, 5), dice.from_to(1, 50));
+        let (maker, brand, size) = (dice.between(1, 5), dice.between(1, 5), dice.between(1, 50));
         let kind = TYPES.map(|it| dice.one(it)).join(" ");
         let container = CONTAINERS.map(|it| dice.one(it)).join(" ");
         let _ = writeln!(
@@ -309,7 +309,7 @@ fn suppliers(sizes: &Sizes) -> String {
     let mut dice = Dice::new(2);
     let mut rows = String::new();
     for key in 1..=sizes.suppliers {
-        let nation = dice.from_to(0, 24);
+        let nation = dice.between(0, 24);
         // Five of ten thousand are complained about and five are recommended; here at least one each.
         let comment = match key % 2000 {
             7 => "slow Customer foxes Complaints".to_owned(),
@@ -332,7 +332,7 @@ fn supplies(sizes: &Sizes) -> String {
     let mut rows = String::new();
     for part in 1..=sizes.parts {
         for supplier in suppliers_of(part, sizes.suppliers) {
-            let (stock, cost) = (dice.from_to(1, 9999), dice.from_to(100, 100_000));
+            let (stock, cost) = (dice.between(1, 9999), dice.between(100, 100_000));
             let _ = writeln!(rows, "{part}\t{supplier}\t{stock}\t{}\t{}", money(cost), dice.text(10, 40));
         }
     }
@@ -343,7 +343,7 @@ fn customers(sizes: &Sizes) -> String {
     let mut dice = Dice::new(4);
     let mut rows = String::new();
     for key in 1..=sizes.customers {
-        let nation = dice.from_to(0, 24);
+        let nation = dice.between(0, 24);
         let _ = writeln!(
             rows,
             "{key}\tCustomer#{key:09}\t{}\t{nation}\t{}\t{}\t{}\t{}",
@@ -367,24 +367,24 @@ fn orders(sizes: &Sizes) -> (String, String) {
         let key = number / 8 * 32 + number % 8 + 1;
         // A third of the customers never orders.
         let customer = loop {
-            let customer = dice.from_to(1, sizes.customers);
+            let customer = dice.between(1, sizes.customers);
             if !customer.is_multiple_of(3) {
                 break customer;
             }
         };
-        let ordered = dice.from_to(0, ORDER_DAYS - 1);
+        let ordered = dice.between(0, ORDER_DAYS - 1);
         // Chance makes an order of more than 300 pieces (Q18) out of some 26,000, which is too seldom to rely on.
-        let (count, least) = if number % 20_000 == 0 { (7, 45) } else { (dice.from_to(1, 7), 1) };
+        let (count, least) = if number % 20_000 == 0 { (7, 45) } else { (dice.between(1, 7), 1) };
         let (mut total, mut open) = (0, 0);
         for line in 1..=count {
-            let part = dice.from_to(1, sizes.parts);
-            let supplier = suppliers_of(part, sizes.suppliers)[dice.from_to(0, 3)];
-            let (quantity, discount, tax) = (dice.from_to(least, 50), dice.from_to(0, 10), dice.from_to(0, 8));
+            let part = dice.between(1, sizes.parts);
+            let supplier = suppliers_of(part, sizes.suppliers)[dice.between(0, 3)];
+            let (quantity, discount, tax) = (dice.between(least, 50), dice.between(0, 10), dice.between(0, 8));
             let amount = quantity * price(part);
             total += amount * (100 + tax) * (100 - discount) / 10_000;
-            let shipped = ordered + dice.from_to(1, 121);
-            let committed = ordered + dice.from_to(30, 90);
-            let received = shipped + dice.from_to(1, 30);
+            let shipped = ordered + dice.between(1, 121);
+            let committed = ordered + dice.between(30, 90);
+            let received = shipped + dice.between(1, 30);
             let returned = if received <= TODAY { dice.one(&["R", "A"]) } else { "N" };
             let status = if shipped > TODAY { "O" } else { "F" };
             open += usize::from(shipped > TODAY);
@@ -411,7 +411,7 @@ fn orders(sizes: &Sizes) -> (String, String) {
             money(total),
             calendar[ordered],
             dice.one(&PRIORITIES),
-            dice.from_to(1, sizes.clerks),
+            dice.between(1, sizes.clerks),
             dice.text(19, 78)
         );
     }

@@ -19,6 +19,7 @@ use shardway::shard_map::Consistency;
 use shardway::shard_map::Database;
 use shardway::shard_map::Engine;
 use shardway::shard_map::Failover;
+use shardway::shard_map::Gathers;
 use shardway::shard_map::Node;
 use shardway::shard_map::Reads;
 use shardway::shard_map::ServerLogin;
@@ -210,6 +211,7 @@ pub(crate) fn database(shards: Vec<Vec<Node>>) -> Database {
             wait: Duration::from_millis(20),
             prefer_zone: true,
         },
+        gather: Gathers { on: None, bytes_max: 256 << 20, rows_max: 5_000_000 },
         across_shards: AcrossShards::TwoPhase,
         failover: Failover { lead: false, wait: Duration::from_secs(10), queue_max: 2000 },
     }
