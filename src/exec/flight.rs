@@ -101,6 +101,8 @@ pub struct Outcome {
     pub tag: Option<Tag>,
     /// Messages of items shown to the caller, whole, in order.
     pub collected: Vec<u8>,
+    /// The first error that was the caller's to tell: the whole message.
+    pub error: Option<Vec<u8>>,
     /// There was more for the caller than may be held: what is collected is not all.
     pub overflowed: bool,
     /// Rows that went to the client.
@@ -385,6 +387,7 @@ impl Answer<'_> {
                             outcome.failed = Some(Failure { link, item, sqlstate: sqlstate(&bytes) });
                             if show == Show::Caller {
                                 outcome.collected.extend_from_slice(&bytes);
+                                outcome.error = Some(bytes);
                             } else {
                                 run.settle(crew);
                                 crew.client.push(&moved_position(bytes, crew.offset));
@@ -813,7 +816,8 @@ fn lost(link: usize, item: usize, crew: &Crew<'_>, last_words: Option<Vec<u8>>) 
 }
 
 fn collect(outcome: &mut Outcome, crew: &Crew<'_>, link: usize, range: Range<usize>) {
-    if outcome.collected.len() + range.len() > COLLECTED_MAX {
+    // A part of a message is left out with the rest of it.
+    if outcome.overflowed || outcome.collected.len() + range.len() > COLLECTED_MAX {
         outcome.overflowed = true;
         return;
     }

@@ -152,6 +152,12 @@ impl Link {
         self.connection.unnamed = 0;
     }
 
+    /// Says a statement of the proxy's own in the midst of a client's: the portal without a name stays the client's.
+    pub fn say_step(&mut self, text: &str) {
+        say::step(&mut self.out, text);
+        self.connection.unnamed = 0;
+    }
+
     /// Says Sync.
     pub fn say_sync(&mut self) {
         say::sync(&mut self.out);

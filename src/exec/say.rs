@@ -154,6 +154,30 @@ pub fn setter(out: &mut Vec<u8>, statement: &str) {
     about(out, b'C', b'S', SETTER);
 }
 
+/// The portal of a step.
+const STEP: &str = "sw_step";
+
+/// A statement without parameters, as the unnamed one, in a portal of the proxy's own; it answers Parse, Bind, Execute
+/// and Close.
+pub fn step(out: &mut Vec<u8>, statement: &str) {
+    parse(out, "", statement, &[]);
+    bind_plain(out, STEP, "");
+    execute(out, STEP);
+    about(out, b'C', b'P', STEP);
+}
+
+/// The same for COPY FROM STDIN: what is said before the rows; behind them comes [`close_step`].
+pub fn step_in(out: &mut Vec<u8>, statement: &str) {
+    parse(out, "", statement, &[]);
+    bind_plain(out, STEP, "");
+    execute(out, STEP);
+}
+
+/// Closes the portal of a step.
+pub fn close_step(out: &mut Vec<u8>) {
+    about(out, b'C', b'P', STEP);
+}
+
 /// A statement without parameters, as the unnamed one.
 pub fn unnamed(out: &mut Vec<u8>, statement: &str) {
     parse(out, "", statement, &[]);

@@ -120,12 +120,13 @@ fn take(
                 out.extend_from_slice(link.connection.bytes(range));
             }
             Ok(Some(Piece::Message(kind, range))) => match kind {
-                b'C' => {
+                // The portal of the proxy's own is closed behind it.
+                b'3' => {
                     link.connection.rest();
                     return Ok(true);
                 }
                 b'E' => return Err(failed(source, link.connection.bytes(range).to_vec())),
-                b'1' | b'2' | b'H' | b'c' | b'N' | b'S' | b'A' => {}
+                b'1' | b'2' | b'H' | b'c' | b'C' | b'N' | b'S' | b'A' => {}
                 _ => return Err(Broken::Lost(source)),
             },
             Ok(None) => return Ok(false),

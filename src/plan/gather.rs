@@ -43,6 +43,8 @@ pub(crate) struct Gathering {
     pub(crate) definitions: Vec<Arc<str>>,
     /// The copies must be tables: arrays have no keys, and some statements have no parameters.
     pub(crate) staged: bool,
+    /// The copies must not be tables.
+    pub(crate) arrays_only: bool,
 }
 
 /// A table to copy.
@@ -111,6 +113,8 @@ pub struct Gather {
     pub copies: Vec<Copy>,
     /// The copies must be tables.
     pub staged: bool,
+    /// The copies must not be tables: the statement would see them, or asks for the type of a row.
+    pub arrays_only: bool,
 }
 
 /// A table of which rows are copied.
@@ -149,7 +153,7 @@ impl Gathering {
     pub(crate) fn with(&self, parts: &[Part], values: &Values<'_>, world: &World) -> Gather {
         let copies = self.tables.iter().map(|table| table.copy(parts, values, world)).collect();
         // Copies by COPY have an encoding of their own; arrays have the client's, which may lack characters.
-        Gather { at: self.at, copies, staged: self.staged || !world.utf8 }
+        Gather { at: self.at, copies, staged: self.staged || !world.utf8, arrays_only: self.arrays_only }
     }
 
     /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number.

@@ -840,6 +840,12 @@ impl Compiler<'_> {
         if notes.sampled {
             return refuse("TABLESAMPLE".to_owned(), "Take a condition on random() instead.");
         }
+        if let Some(name) = &query.shadowed {
+            return refuse(
+                format!("a column of \"{name}\" by its schema, where another \"{name}\" hides it,"),
+                "Give the tables aliases of their own.",
+            );
+        }
         let view = query
             .references
             .iter()
@@ -925,7 +931,11 @@ impl Compiler<'_> {
         }
         let spots = self.spots(&copied, &mut tables)?;
         let staged = tables.iter().any(|it| it.keyed);
-        Ok(Gathering { at, tables, spots, definitions: query.definitions.clone(), staged })
+        // Tables would be seen there, and a row of them is of another type.
+        let arrays_only = notes.catalog.is_some()
+            || query.leaves.iter().any(|it| matches!(it.source, Source::System(_)))
+            || copied.iter().any(|(leaf, _)| query.whole_rows.contains(leaf));
+        Ok(Gathering { at, tables, spots, definitions: query.definitions.clone(), staged, arrays_only })
     }
 
     /// Whether a leaf's columns are used where only its primary key is grouped by: a copy would need the key, too.

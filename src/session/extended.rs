@@ -889,7 +889,7 @@ impl Session {
     }
 
     /// Says Parse on a link that lacks the statement: tells which item will show it. None: it has it already.
-    fn say_parse(&mut self, at: usize, prepared: &Prepared, show: Show) -> Result<Option<usize>, Trouble> {
+    pub(super) fn say_parse(&mut self, at: usize, prepared: &Prepared, show: Show) -> Result<Option<usize>, Trouble> {
         let named = self.is_named(prepared);
         let number = prepared.number.number;
         let Some(link) = self.links.get_mut(at) else { return Ok(None) };

@@ -38,7 +38,6 @@ use crate::session::prepared::Prepared;
 use crate::session::simple::Place;
 use crate::session::simple::characters;
 use crate::session::simple::messages;
-use crate::session::simple::only_error;
 use crate::wire::postgres::frontend;
 use crate::wire::postgres::frontend::Format;
 
@@ -89,8 +88,10 @@ struct Task<'a> {
     count: usize,
     /// Their types, as the client knows them.
     types: &'a [u32],
-    /// The server has read the client's text under this name already; else it is to read it first.
-    name: Option<&'a str>,
+    /// The client has prepared it; else the text is read first.
+    prepared: Option<&'a Prepared>,
+    /// What the shards are joined for.
+    access: plan::Access,
     /// Where the statement stands in the client's text, in characters.
     offset: u32,
     home: ShardId,
@@ -120,7 +121,7 @@ impl Session {
         gather: &Gather,
         place: Place,
     ) -> Result<bool, Trouble> {
-        let offset = if place == Place::Alone { 0 } else { characters(text, statement.range.start) };
+        let offset = characters(text, statement.range.start);
         self.gathered_with(Said { text, planned: statement, types: &[], values: &[], offset }, gather, place).await
     }
 
@@ -134,7 +135,8 @@ impl Session {
         let Said { text, planned, types, values, offset } = said;
         let template = Rc::clone(&planned.template);
         let home = self.gathers_at(gather, &template.effects);
-        let task = Task { gather, planned, text, count: values.len(), types, name: None, offset, home };
+        let access = template.access;
+        let task = Task { gather, planned, text, count: values.len(), types, prepared: None, access, offset, home };
         let mut ids = SmallVec::new();
         let ready = match self.get_ready(&task, &mut ids).await {
             Ok(ready) => ready,
@@ -145,6 +147,14 @@ impl Session {
         };
         self.client.push(&ready.notices);
         let keeper = self.keeper(&ids, home)?;
+        // A cursor and COPY have no columns to be told of.
+        let described = template.effects.copy.is_none() && template.command == Command::Data;
+        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
+        let mut bind = Vec::new();
+        if let Err(trouble) = say_bind(&mut bind, "", &values, &ready.arrays, &[]) {
+            self.end_steps(&ids).await?;
+            return Err(trouble);
+        }
         let others: SmallVec<[u8; 8]> = (0_u8..)
             .zip(&mut self.links)
             .filter(|(at, link)| usize::from(*at) != keeper && ids.iter().any(|(_, id)| *id == link.id))
@@ -153,14 +163,8 @@ impl Session {
                 at
             })
             .collect();
-        if !others.is_empty() {
-            self.items.push(Item::Owed { expect: Expect::Sync, links: others, show: Show::Nobody, prepares: 0 });
-        }
         let Some(link) = self.links.get_mut(keeper) else { return Err(not_gathered("").into()) };
-        // A cursor and COPY have no columns to be told of.
-        let described = template.effects.copy.is_none() && template.command == Command::Data;
-        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
-        say_bind(&mut link.out, "", &values, &ready.arrays, &[])?;
+        link.out.append(&mut bind);
         if described {
             say::about(&mut link.out, b'D', b'P', "");
         }
@@ -175,6 +179,10 @@ impl Session {
             self.items.push(owed(Expect::DescribePortal, Show::Client));
         }
         self.items.push(owed(Expect::Execute, Show::Client));
+        // Whatever fails, the first Sync behind it is gone on with, and then the next.
+        if !others.is_empty() {
+            self.items.push(Item::Owed { expect: Expect::Sync, links: others, show: Show::Nobody, prepares: 0 });
+        }
         self.items.push(owed(Expect::Sync, if alone { Show::Client } else { Show::Nobody }));
         let outcome = self.fly(offset, alone).await?;
         let shown = self.shown(&outcome)?;
@@ -196,7 +204,9 @@ impl Session {
         let count = usize::from(template.parameters).max(prepared.types.len());
         // The text itself is read where it will run, and the client is told.
         self.admit_at(&ShardSet::one(home), &ShardSet::one(home), template.access, &template.effects)?;
-        let access = if gather.staged { plan::Access::ReadPrimary } else { template.access };
+        // What has been bound on a replica stays where it is: nothing may have to be asked again of primaries.
+        let busy = gather.staged || self.links.iter().any(|link| link.unsynced);
+        let access = if busy { plan::Access::ReadPrimary } else { template.access };
         let at = self.join(home, access).await?;
         self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
         if let Some(link) = self.links.get_mut(at) {
@@ -216,10 +226,18 @@ impl Session {
         }
         let mut types = prepared.types.clone();
         types.resize(count, 0);
-        let name = self.server_name(&prepared);
         let text = Arc::clone(&prepared.text);
-        let task =
-            Task { gather, planned: &planned, text: &text, count, types: &types, name: Some(&name), offset: 0, home };
+        let task = Task {
+            gather,
+            planned: &planned,
+            text: &text,
+            count,
+            types: &types,
+            prepared: Some(&prepared),
+            access,
+            offset: 0,
+            home,
+        };
         let mut ids = SmallVec::new();
         let ready = self.get_ready(&task, &mut ids).await?;
         let at = self.keeper(&ids, home)?;
@@ -255,14 +273,21 @@ impl Session {
             )
             .into());
         }
-        let access = task.planned.template.access;
         let mut described = None;
         if !task.gather.staged {
-            self.take_part(task, access, ids).await?;
+            self.take_part(task, task.access, ids).await?;
             match self.ready_by_arrays(task, ids).await? {
                 Attempt::Ready(ready) => return Ok(ready),
                 Attempt::TooMany(text) => described = Some(text),
             }
+        }
+        if task.gather.arrays_only {
+            return Err(ClientError::new(
+                Code::GatherLimit,
+                "the statement needs temporary tables, which it would see or whose rows are of another type",
+                "Ask catalogs in a statement of its own; name columns in the place of whole rows.",
+            )
+            .into());
         }
         if self.is_read_only() {
             return Err(ClientError::new(
@@ -304,6 +329,15 @@ impl Session {
         Ok(())
     }
 
+    /// The same for the client's own text, or for the statement that it prepared.
+    fn say_reading_own(&mut self, at: usize, own: Option<&str>, task: &Task<'_>) -> Result<(), Trouble> {
+        let Some(prepared) = task.prepared else { return self.say_reading(at, own, "", task.types) };
+        // It may have been read elsewhere, before it was known that replicas will not do.
+        self.say_parse(at, prepared, Show::Nobody)?;
+        let name = self.server_name(prepared);
+        self.say_reading(at, None, &name, task.types)
+    }
+
     /// Says that the server that gathers is to read and describe a text; what comes back is collected.
     fn say_reading(&mut self, at: usize, text: Option<&str>, name: &str, types: &[u32]) -> Result<(), Trouble> {
         let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
@@ -329,11 +363,15 @@ impl Session {
         task: &Task<'_>,
         ids: &SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<Attempt, Trouble> {
-        let limit = if self.is_read_only() { ARRAY_ROWS_ONLY } else { array_rows_wanted().unwrap_or(ARRAY_ROWS) };
+        let limit = if self.is_read_only() || task.gather.arrays_only {
+            ARRAY_ROWS_ONLY
+        } else {
+            array_rows_wanted().unwrap_or(ARRAY_ROWS)
+        };
         let rewritten = rewritten(task, &|place, copy| plan::as_parameter(copy, task.count + place + 1))?;
         let at = self.keeper(ids, task.home)?;
-        let own = task.text.get(task.planned.range.clone()).filter(|_| task.name.is_none());
-        self.say_reading(at, own, task.name.unwrap_or_default(), task.types)?;
+        let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
+        self.say_reading_own(at, own, task)?;
         let checked_at = self.items.len();
         self.say_reading(at, Some(&rewritten), "", task.types)?;
         let fetched_at = self.items.len();
@@ -349,6 +387,10 @@ impl Session {
                     self.say_step(*id, UNSETTLE, Show::Nobody);
                 }
             }
+        }
+        // A server's statement_timeout runs from Parse on until something has been executed.
+        if let Some(id) = self.links.get(at).map(|link| link.id) {
+            self.say_step(id, "SELECT", Show::Nobody);
         }
         self.say_flush();
         let outcome = self.fly(task.offset, false).await?;
@@ -421,8 +463,8 @@ impl Session {
             Some(described) => described,
             None => {
                 let at = self.keeper(ids, task.home)?;
-                let own = task.text.get(task.planned.range.clone()).filter(|_| task.name.is_none());
-                self.say_reading(at, own, task.name.unwrap_or_default(), task.types)?;
+                let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
+                self.say_reading_own(at, own, task)?;
                 self.say_flush();
                 let outcome = self.fly(task.offset, false).await?;
                 if outcome.failed.is_some() {
@@ -517,7 +559,7 @@ impl Described {
         if !alike {
             return Err(not_gathered("with copies of its tables it has other columns"));
         }
-        Ok(if task.name.is_none() { self.notices } else { Vec::new() })
+        Ok(if task.prepared.is_none() { self.notices } else { Vec::new() })
     }
 }
 
@@ -534,11 +576,8 @@ enum About {
 
 /// What an error of a server means for the client.
 fn trouble_of(outcome: &Outcome, about: About) -> Trouble {
-    let error = only_error(&outcome.collected);
-    if error.is_empty() {
-        // It has been told already: a setting, say.
-        return Trouble::Failed;
-    }
+    // Without one it has been told already: a setting, say.
+    let Some(error) = outcome.error.clone() else { return Trouble::Failed };
     match about {
         About::Text(offset) => Trouble::Told(flight::moved_position(error, offset)),
         About::Rewritten => {

@@ -25,7 +25,6 @@ use crate::session::cancel::Ticket;
 use crate::session::gather::SETTLE;
 use crate::session::gather::UNSETTLE;
 use crate::session::simple::messages;
-use crate::session::simple::only_error;
 
 impl Session {
     /// Whether nothing may be written in the transaction at hand, temporary tables neither.
@@ -120,7 +119,12 @@ impl Session {
         let from = format!("COPY ({}) TO STDOUT{encoding}", copy.select);
         for (id, sql) in std::iter::once((keeper, &into)).chain(sources.iter().map(|it| (*it, &from))) {
             let Some(link) = self.links.iter_mut().find(|link| link.id == id) else { return Err(gone()) };
-            link.say_unnamed(sql);
+            if id == keeper {
+                say::step_in(&mut link.out, sql);
+                link.connection.unnamed = 0;
+            } else {
+                link.say_step(sql);
+            }
             say::flush(&mut link.out);
             link.unsynced = true;
         }
@@ -132,10 +136,13 @@ impl Session {
         let broken = match done {
             Some(Ok(())) => {
                 if let Some(link) = self.links.get_mut(target) {
+                    say::close_step(&mut link.out);
                     say::flush(&mut link.out);
                 }
-                let links = SmallVec::from_slice(&[u8::try_from(target).unwrap_or(u8::MAX)]);
-                self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
+                let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(target).unwrap_or(u8::MAX)]);
+                for (expect, show) in [(Expect::Execute, Show::Caller), (Expect::Close, Show::Nobody)] {
+                    self.items.push(Item::Owed { expect, links: links.clone(), show, prepares: 0 });
+                }
                 self.fly_steps().await?;
                 return Ok(());
             }
@@ -151,10 +158,12 @@ impl Session {
             Some(Broken::Lost(at)) => self.links.get(*at).map(|link| self.access.node_name(link.node).to_owned()),
             _ => None,
         };
+        // Of a row that has been sent in part the server waits for the rest, whatever else it is told.
+        let halved = places.iter().any(|at| self.links.get(*at).is_some_and(|link| link.connection.is_within_row()));
         let mut ended: SmallVec<[u32; 8]> = SmallVec::new();
         for id in sources.iter().copied().chain(std::iter::once(keeper)) {
             let Some(link) = self.links.iter_mut().find(|link| link.id == id) else { continue };
-            if failed == Some(id) {
+            if failed == Some(id) && !(id == keeper && halved) {
                 link.skips = true;
                 link.spoiled = true;
             } else {
@@ -164,6 +173,9 @@ impl Session {
         }
         for id in ended {
             if let Some(at) = place(self, id) {
+                if self.links.get(at).is_some_and(|link| link.pinned) {
+                    return Err(Trouble::End(self.lose_tie(at)));
+                }
                 self.lose(at);
             }
         }
@@ -193,11 +205,11 @@ impl Session {
     pub(super) fn say_step(&mut self, id: u32, sql: &str, show: Show) {
         let Some(at) = self.links.iter().position(|link| link.id == id) else { return };
         if let Some(link) = self.links.get_mut(at) {
-            link.say_unnamed(sql);
+            link.say_step(sql);
             link.unsynced = true;
         }
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        for expect in [Expect::Parse, Expect::Bind, Expect::Execute] {
+        for expect in [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Close] {
             // Errors are the caller's to tell.
             let show = if expect == Expect::Execute { show } else { Show::Caller };
             self.items.push(Item::Owed { expect, links: links.clone(), show, prepares: 0 });
@@ -211,8 +223,10 @@ impl Session {
         if outcome.failed.is_none() {
             return Ok(outcome.collected);
         }
-        let error = only_error(&outcome.collected);
-        Err(if error.is_empty() { Trouble::Failed } else { Trouble::Told(flight::without_position(error)) })
+        Err(match outcome.error {
+            None => Trouble::Failed,
+            Some(error) => Trouble::Told(flight::without_position(error)),
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::sql::model::Node;
 use crate::sql::model::NodeId;
 use crate::sql::model::Query;
 use crate::sql::model::Source;
+use crate::sql::model::Stands;
 use crate::sql::model::VariableId;
 
 /// What follows for one leaf (or for a whole block).
@@ -64,6 +65,16 @@ impl Query {
             }
             closing.chain.push(id);
             closing.enter(it.root);
+            // An aggregate without groups makes a row of none: what is asked for that row is asked in any case.
+            let parent = it.parent.and_then(|parent| self.blocks.get(parent));
+            let unbound = match it.stands {
+                Stands::Within => false,
+                Stands::Behind => parent.is_some_and(|it| it.aggregated && !it.groups),
+                Stands::Beside => true,
+            };
+            if it.host.is_none() && unbound {
+                break;
+            }
             for link in it.links.iter().filter(|link| link.inward) {
                 closing.facts.unite(link.outer, link.inner);
             }
@@ -219,6 +230,10 @@ impl Closing<'_> {
             return;
         }
         let Some(it) = query.blocks.get(*block) else { return };
+        // Its row may come from no row at all.
+        if it.aggregated && !it.groups {
+            return;
+        }
         if it.links.iter().any(|link| link.outward) {
             self.enter(it.root);
             self.visit(it.root, depth + 1);

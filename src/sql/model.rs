@@ -52,6 +52,10 @@ pub struct Query {
     pub whole_rows: BTreeSet<LeafId>,
     /// Some name may stand for a column that is not among the variables.
     pub vague_columns: bool,
+    /// A table named with its schema in a column, of whose name alone another one is meant.
+    pub shadowed: Option<Arc<str>>,
+    /// A query of WITH is named twice, and so was read twice.
+    pub reread: bool,
 }
 
 /// A part of one of the texts of a statement.
@@ -191,6 +195,22 @@ pub struct Block {
     pub windowed: bool,
     /// The plain columns that it groups by.
     pub grouped: Vec<VariableId>,
+    /// It groups, and has no row where there is none to group (no grouping sets).
+    pub groups: bool,
+    /// Where in the block around it it stands, if it is an expression's.
+    pub stands: Stands,
+}
+
+/// Where in a block a subquery of an expression stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stands {
+    /// In FROM or WHERE: it is asked for rows that are there.
+    #[default]
+    Within,
+    /// In the select list, GROUP BY, HAVING or ORDER BY: also for a row that an aggregate makes of none.
+    Behind,
+    /// In LIMIT or OFFSET: for no row at all.
+    Beside,
 }
 
 /// A column outside that equals a column inside, row by row.

@@ -130,7 +130,14 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
     };
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len() + 4);
     let mut place = 0;
+    // Where ROWS ONLY or ROWS WITH TIES ends what is read as a LIMIT.
+    let mut limit_ends = None;
     while let Some(lexeme) = lexemes.get(place) {
+        if limit_ends == Some(place) {
+            limit_ends = None;
+            place += if is(place + 1, "only") { 2 } else { 3 };
+            continue;
+        }
         let span = Span { start: location(lexeme.start), end: location(lexeme.end) };
         let mut put = |token| tokens.push(TokenWithSpan { token, span });
         place += 1;
@@ -156,6 +163,16 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             if lexemes.get(place).is_some_and(|it| it.kind == Kind::Open) {
                 return None;
             }
+        } else if is(place - 1, "fetch")
+            && (is(place, "first") || is(place, "next"))
+            && let Some(end) = closed(lexemes, place + 1).map(|it| it + 1)
+            && (is(end, "row") || is(end, "rows"))
+            && (is(end + 1, "only") || (is(end + 1, "with") && is(end + 2, "ties")))
+        {
+            // FETCH FIRST (expression) ROWS ONLY limits as LIMIT (expression) does, as far as routing is concerned.
+            put(Token::make_word("limit", None));
+            place += 1;
+            limit_ends = Some(end);
         } else if is(place - 1, "variadic")
             && before.and_then(|it| lexemes.get(it)).is_some_and(|it| matches!(it.kind, Kind::Open | Kind::Comma))
         {
@@ -172,12 +189,13 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         {
             // Which rows of a frame are left out: EXCLUDE CURRENT ROW, GROUP, TIES, NO OTHERS.
             place += if is(place, "current") || is(place, "no") { 2 } else { 1 };
-        } else if is(place - 1, "collate") && behind_cast(lexemes, place - 1) {
-            // No condition counts on a cast, whatever its collation.
-            place += 1;
-            while lexemes.get(place).is_some_and(|it| it.kind == Kind::Dot) {
-                place += 2;
-            }
+        } else if is(place - 1, "collate")
+            && let Some(cast) = cast_to_text(lexemes, place - 1)
+            && lexemes.get(cast + 1).is_some_and(|it| TEXTS.iter().any(|word| raw(it).eq_ignore_ascii_case(word)))
+        {
+            // x::text COLLATE c is x COLLATE c, as far as routing is concerned.
+            tokens.truncate(tokens.len().saturating_sub(place - 1 - cast));
+            tokens.push(TokenWithSpan { token: Token::make_word("collate", None), span });
         } else if is(place - 1, "overriding") && (is(place, "system") || is(place, "user")) && is(place + 1, "value") {
             removed.overriding = true;
             place += 2;
@@ -217,17 +235,34 @@ fn starts_query(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
     }
 }
 
-/// Whether a cast's type ends before this lexeme: `::text`, `::varchar(3)`, `::text[]`.
-fn behind_cast(lexemes: &[Lexeme], place: usize) -> bool {
-    let kind = |at: Option<usize>| at.and_then(|at| lexemes.get(at)).map(|it| it.kind);
-    let mut at = place.checked_sub(1);
-    if kind(at) == Some(Kind::CloseBracket) {
-        at = at.and_then(|it| it.checked_sub(2));
+/// The parenthesis that closes the one at `place`.
+fn closed(lexemes: &[Lexeme], place: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, lexeme) in lexemes.iter().enumerate().skip(place) {
+        match lexeme.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            return (lexeme.kind == Kind::Close).then_some(at);
+        }
     }
-    if kind(at) == Some(Kind::Close) && kind(at.and_then(|it| it.checked_sub(2))) == Some(Kind::Open) {
-        at = at.and_then(|it| it.checked_sub(3));
+    None
+}
+
+/// Types of text.
+const TEXTS: [&str; 5] = ["text", "varchar", "bpchar", "char", "name"];
+
+/// The `::` of a cast whose type ends before this lexeme: `::text`, `::varchar(3)`.
+fn cast_to_text(lexemes: &[Lexeme], place: usize) -> Option<usize> {
+    let kind = |at: usize| lexemes.get(at).map(|it| it.kind);
+    let mut at = place.checked_sub(1)?;
+    if kind(at) == Some(Kind::Close) && kind(at.checked_sub(2)?) == Some(Kind::Open) {
+        at = at.checked_sub(3)?;
     }
-    matches!(kind(at), Some(Kind::Word | Kind::Quoted)) && kind(at.and_then(|it| it.checked_sub(1))) == Some(Kind::Cast)
+    let cast = at.checked_sub(1)?;
+    (kind(at) == Some(Kind::Word) && kind(cast) == Some(Kind::Cast)).then_some(cast)
 }
 
 /// Whether the parentheses that open here hold nothing but names and commas, and DO follows.

@@ -98,8 +98,16 @@ impl Analyzer<'_> {
             match constraint {
                 ast::JoinConstraint::None => {}
                 ast::JoinConstraint::On(expression) => {
-                    self.expression(expression, scope)?;
-                    self.conjuncts(expression, scope, &mut on)?;
+                    // What stands further left in the same FROM is not in sight.
+                    let sight = Scope {
+                        parent: scope.parent,
+                        items: scope.items.get(first..).unwrap_or_default().to_vec(),
+                        merged: scope.merged.iter().filter(|it| it.2 >= first).cloned().collect(),
+                        block: scope.block,
+                        ctes: scope.ctes,
+                    };
+                    self.expression(expression, &sight)?;
+                    self.conjuncts(expression, &sight, &mut on)?;
                 }
                 ast::JoinConstraint::Using(columns) => {
                     for column in columns {
@@ -130,12 +138,18 @@ impl Analyzer<'_> {
         second: usize,
         on: &mut Vec<ConditionId>,
     ) {
-        let before = scope.merged.iter().rposition(|(it, _)| it == name);
-        let left = match before.and_then(|place| scope.merged.get(place)) {
-            Some((_, resolved)) => *resolved,
+        let merged_in =
+            |from: usize, to: usize| scope.merged.iter().rposition(|(it, _, at)| it == name && *at >= from && *at < to);
+        let (left_merged, right_merged) = (merged_in(first, second), merged_in(second, usize::MAX));
+        let known = |place: Option<usize>| place.and_then(|it| scope.merged.get(it)).map(|it| it.1);
+        let left = match known(left_merged) {
+            Some(resolved) => resolved,
             None => self.among(name, scope.items.get(first..second).unwrap_or_default()),
         };
-        let right = self.among(name, scope.items.get(second..).unwrap_or_default());
+        let right = match known(right_merged) {
+            Some(resolved) => resolved,
+            None => self.among(name, scope.items.get(second..).unwrap_or_default()),
+        };
         if let (Resolved::Variable(a), Resolved::Variable(b)) = (left, right)
             && let Some(condition) = self.same(a, b)
         {
@@ -156,10 +170,13 @@ impl Analyzer<'_> {
             Kind::Left => left,
             Kind::Full => Resolved::Opaque,
         };
-        if let Some(place) = before {
+        // The later one first, for the other's place to stay.
+        let mut gone = [left_merged, right_merged];
+        gone.sort();
+        for place in gone.into_iter().flatten().rev() {
             scope.merged.remove(place);
         }
-        scope.merged.push((name.clone(), merged));
+        scope.merged.push((name.clone(), merged, first));
     }
 
     fn natural(
@@ -425,7 +442,7 @@ impl Analyzer<'_> {
         block: BlockId,
     ) -> Outcome<Item> {
         let Some(cte) = ctes.list.get(place) else { return Err(unreadable("WITH")) };
-        cte.used.set(true);
+        self.query.reread |= cte.used.replace(true);
         let Some(body) = cte.query else {
             // What a write returns.
             let leaf = self.leaf(block, Source::Rows, shown.clone())?;
@@ -582,7 +599,7 @@ impl Analyzer<'_> {
         outputs: &mut Vec<Output>,
     ) -> Outcome<bool> {
         let mut items: Vec<Item> = Vec::new();
-        let mut merged: Vec<(Arc<str>, Resolved)> = Vec::new();
+        let mut merged: Vec<(Arc<str>, Resolved, usize)> = Vec::new();
         match qualifier {
             None => {
                 items.extend(scope.items.iter().cloned());
@@ -593,8 +610,12 @@ impl Analyzer<'_> {
                 None => return Err(missing_column(&parts.join("."))),
             },
         }
-        let mut open = false;
-        for (name, resolved) in &merged {
+        // Behind several joins with merged columns, which stand where is not followed.
+        let mut open = !merged.is_empty() && items.len() > 2;
+        if open {
+            self.query.whole_rows.extend(items.iter().map(|it| it.leaf));
+        }
+        for (name, resolved, _) in &merged {
             let variable = if let Resolved::Variable(it) = resolved { Some(*it) } else { None };
             let oid = variable.and_then(|it| self.query.variables.get(it)).map_or(0, |it| it.oid);
             outputs.push(Output { name: Some(name.clone()), variables: vec![variable], value: None, oid });
@@ -602,7 +623,7 @@ impl Analyzer<'_> {
         for item in &items {
             open |= item.open || item.assumed;
             for column in item.columns.iter() {
-                if merged.iter().any(|(name, _)| *name == column.name) {
+                if merged.iter().any(|(name, ..)| *name == column.name) {
                     continue;
                 }
                 let variable = match self.item_column(item, column) {
@@ -661,7 +682,7 @@ impl Analyzer<'_> {
             let mut sight = Some(scope);
             let mut level = 0;
             while let Some(it) = sight {
-                if let Some((_, resolved)) = it.merged.iter().rfind(|(merged, _)| merged == name) {
+                if let Some((_, resolved, _)) = it.merged.iter().rfind(|(merged, ..)| merged == name) {
                     return (*resolved, level);
                 }
                 match self.among(name, &it.items) {

@@ -39,6 +39,7 @@ use crate::sql::model::Place;
 use crate::sql::model::Query;
 use crate::sql::model::Reference;
 use crate::sql::model::Source;
+use crate::sql::model::Stands;
 use crate::sql::model::Variable;
 use crate::sql::model::VariableId;
 use crate::sql::names::Found;
@@ -92,6 +93,8 @@ pub(crate) struct Analyzer<'a> {
     naming: Option<Range<usize>>,
     /// How many lexemes stand before what is analysed of the statement.
     before: usize,
+    /// Where in the innermost block it is read.
+    stands: Stands,
     /// Subqueries of expressions that let conditions in: their arms and the first output's column in each.
     subqueries: HashMap<*const ast::Query, Vec<(BlockId, VariableId)>>,
 }
@@ -100,7 +103,8 @@ pub(crate) struct Analyzer<'a> {
 pub(crate) struct Scope<'s, 'q> {
     parent: Option<&'s Self>,
     items: Vec<Item>,
-    merged: Vec<(Arc<str>, Resolved)>,
+    /// Columns of USING and NATURAL, with the first item of their join.
+    merged: Vec<(Arc<str>, Resolved, usize)>,
     block: BlockId,
     ctes: Option<&'s Ctes<'s, 'q>>,
 }
@@ -196,6 +200,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         reading: (0, input.lexemes.iter().map(|it| it.start).collect()),
         naming: None,
         before: input.before,
+        stands: Stands::Within,
         subqueries: HashMap::new(),
     };
     analyzer.count_parameters(input);
@@ -214,6 +219,10 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
             analyzer.write(statement, None, None, None)?;
         }
         _ => return Err(unreadable("SQL")),
+    }
+    if analyzer.query.reread {
+        // Mentions are counted once, but were met more often.
+        analyzer.query.parameters.iter_mut().for_each(|it| it.beside.clear());
     }
     Ok(analyzer.query)
 }
@@ -254,6 +263,11 @@ impl<'a> Analyzer<'a> {
     /// Notes what stands before a table's name that `qualifier` names with its schema, from `first` up to `table`.
     pub(super) fn cut(&mut self, qualifier: &[Arc<str>], first: Span, table: Span, scope: &Scope<'_, '_>) {
         if qualifier.len() > 1 && from::find_item(qualifier, scope).is_some_and(|(item, _)| item.table.is_some()) {
+            let leaf = from::find_item(qualifier, scope).map(|(item, _)| item.leaf);
+            let plain = qualifier.last().map(std::slice::from_ref).and_then(|name| from::find_item(name, scope));
+            if plain.map(|(item, _)| item.leaf) != leaf {
+                self.query.shadowed = qualifier.last().cloned();
+            }
             let place = self.place(&(read::bytes_of(first).start..read::bytes_of(table).start));
             if !self.query.qualifiers.contains(&place) {
                 self.query.qualifiers.push(place);
@@ -310,6 +324,8 @@ impl<'a> Analyzer<'a> {
             aggregated: false,
             windowed: false,
             grouped: Vec::new(),
+            groups: false,
+            stands: self.stands,
         });
         Ok(self.query.blocks.len() - 1)
     }
@@ -487,8 +503,10 @@ impl<'a> Analyzer<'a> {
         };
         let scope = Scope { parent, items: Vec::new(), merged: Vec::new(), block, ctes };
         let lenient = std::mem::replace(&mut self.lenient, true);
+        let stood = std::mem::replace(&mut self.stands, Stands::Beside);
         let done = self.expression(expression, &scope);
         self.lenient = lenient;
+        self.stands = stood;
         done
     }
 
@@ -678,6 +696,7 @@ impl<'a> Analyzer<'a> {
         }
         let in_answer = std::mem::take(&mut self.in_answer);
         let block = self.block(parent_block, host)?;
+        let stood = std::mem::replace(&mut self.stands, Stands::Within);
         let mut scope = Scope { parent, items: Vec::new(), merged: Vec::new(), block, ctes };
         let mut children = Vec::new();
         for from in &select.from {
@@ -689,6 +708,7 @@ impl<'a> Analyzer<'a> {
             self.conjuncts(selection, &scope, &mut on)?;
         }
         self.set_root(block, children, on);
+        self.stands = Stands::Behind;
 
         let mut limits_rows = false;
         if let Some(into) = &select.into {
@@ -722,10 +742,12 @@ impl<'a> Analyzer<'a> {
                     let mut columns = Vec::new();
                     let mut plain = true;
                     for expression in expressions {
-                        if matches!(expression, ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_))
-                        {
-                            plain = false;
-                        }
+                        let several = match expression {
+                            ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => true,
+                            ast::Expr::Tuple(parts) => parts.is_empty(),
+                            _ => false,
+                        };
+                        plain &= !several;
                         self.output_expression(expression, &outputs, &scope)?;
                         if let Some(variable) = self.column(expression, &scope) {
                             columns.push(variable);
@@ -739,6 +761,7 @@ impl<'a> Analyzer<'a> {
                     }
                     if let Some(it) = self.query.blocks.get_mut(block) {
                         it.grouped.clone_from(&columns);
+                        it.groups = plain;
                     }
                     grouped = Some(if plain { columns } else { Vec::new() });
                     self.obstacle(block, "GROUP BY");
@@ -748,6 +771,9 @@ impl<'a> Analyzer<'a> {
         if let Some(having) = &select.having {
             self.expression(having, &scope)?;
             self.obstacle(block, "HAVING");
+            if let Some(it) = self.query.blocks.get_mut(block) {
+                it.aggregated = true;
+            }
             grouped.get_or_insert_default();
         }
         for definition in &select.named_window {
@@ -761,6 +787,7 @@ impl<'a> Analyzer<'a> {
             }
             self.obstacle(block, "ORDER BY");
         }
+        self.stands = stood;
         let (aggregated, windowed) =
             self.query.blocks.get(block).map_or((false, false), |it| (it.aggregated, it.windowed));
         let inward = outputs
