@@ -294,11 +294,12 @@ impl<'a> Compiler<'a> {
             Ok(anchor) => Spread::Concat(anchor),
             Err(error) => Spread::Refuse(error),
         };
-        let gather = match self.gathering(&places) {
-            Ok(mut gathering) if reads => {
-                gathering.staged |= matches!(around, Around::Stages(_));
-                Some(Box::new(gathering))
-            }
+        let gathering = self.gathering(&places).and_then(|mut it| {
+            it.staged |= matches!(around, Around::Stages(_));
+            if it.staged && it.arrays_only { Err(neither_way()) } else { Ok(it) }
+        });
+        let gather = match gathering {
+            Ok(gathering) if reads => Some(Box::new(gathering)),
             Err(error) if reads && matches!(spread, Spread::Refuse(_)) => {
                 spread = Spread::Refuse(error);
                 None
@@ -1047,6 +1048,14 @@ impl Compiler<'_> {
 
 fn same_part(a: &Part, b: &Part) -> bool {
     a.group == b.group && a.column == b.column && a.conditions == b.conditions
+}
+
+/// Rows that must be copied as tables, in a statement that must not see such tables.
+fn neither_way() -> ClientError {
+    ClientError::unsupported(
+        "GROUP BY a primary key, or COPY, with a whole row or a catalog across shards is not supported",
+        "Name columns in the place of the row, and group by them; ask catalogs in a statement of their own.",
+    )
 }
 
 /// What is on one shard beside sharded rows that may be elsewhere.

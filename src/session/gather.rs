@@ -283,7 +283,7 @@ impl Session {
         }
         if task.gather.arrays_only {
             return Err(ClientError::new(
-                Code::GatherLimit,
+                if task.gather.staged { Code::Unsupported } else { Code::GatherLimit },
                 "the statement needs temporary tables, which it would see or whose rows are of another type",
                 "Ask catalogs in a statement of its own; name columns in the place of whole rows.",
             )
