@@ -69,6 +69,7 @@ fn column(text: &str) -> Column {
         identity: None,
         uses_sequence: text.ends_with(" seq"),
         deterministic: true,
+        default_collation: true,
     }
 }
 
@@ -264,7 +265,7 @@ fn outcome(bench: &mut Bench, statement: &str, codes: &mut BTreeSet<&'static str
             for one in &planned {
                 match one.plan(&sql, given, &world) {
                     Err(error) => lines.push(refusal(&error, codes)),
-                    Ok(plan) => lines.push(one.explain(&plan, &world)),
+                    Ok(plan) => lines.push(one.explain(&sql, &plan, &world)),
                 }
                 let template = &one.template;
                 let mut effects = Vec::new();

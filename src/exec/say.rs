@@ -155,7 +155,7 @@ pub fn setter(out: &mut Vec<u8>, statement: &str) {
 }
 
 /// The portal of a step.
-const STEP: &str = "sw_step";
+pub const STEP: &str = "sw_step";
 
 /// A statement without parameters, as the unnamed one, in a portal of the proxy's own; it answers Parse, Bind, Execute
 /// and Close.

@@ -365,7 +365,7 @@ users: {app: {auth: trust}}
             let text = words.join(" ");
             if let Ok(planned) = planner.compile(&text, &world) {
                 for one in planned {
-                    let _ = one.plan(&text, None, &world).map(|plan| one.explain(&plan, &world));
+                    let _ = one.plan(&text, None, &world).map(|plan| one.explain(&text, &plan, &world));
                 }
             }
         }

@@ -15,9 +15,9 @@ use crate::plan::route::Route;
 use crate::plan::route::Spread;
 
 impl Planned {
-    /// The plan as `shardway explain` shows it.
+    /// The plan as `shardway explain` shows it; `text` is what the statement is a part of.
     #[must_use]
-    pub fn explain(&self, plan: &Plan, world: &World) -> String {
+    pub fn explain(&self, text: &str, plan: &Plan, world: &World) -> String {
         let template = &*self.template;
         let shard = |id: ShardId| {
             world.database.shards.get(id.index()).map_or_else(|| format!("#{}", id.0), |it| it.name.to_string())
@@ -25,6 +25,10 @@ impl Planned {
         let role = match template.access {
             Access::Read => "replica",
             Access::ReadPrimary | Access::Write => "primary",
+        };
+        let pushed = match plan {
+            Plan::Gather(gather) => gather.merge.as_ref().zip(self.pushed(text)),
+            _ => None,
         };
         let mut text = match plan {
             Plan::One(id) => format!("single {}, {role}", shard(*id)),
@@ -34,6 +38,11 @@ impl Planned {
             }
             Plan::Gather(gather) => {
                 let at = gather.at.or(world.database.gather.on).unwrap_or(world.database.catalog);
+                if let Some((shards, pushed)) = pushed {
+                    let shards = shards.iter().map(shard).collect::<Vec<_>>().join(" ");
+                    let asked = &pushed.partial;
+                    return format!("merge at {}, {role}\nask {shards}: {asked}\nwhy: {}", shard(at), self.why());
+                }
                 let mut text = format!("gather at {}, {role}", shard(at));
                 for copy in &gather.copies {
                     let columns = match &copy.columns {

@@ -115,6 +115,8 @@ pub struct Gather {
     pub staged: bool,
     /// The copies must not be tables: the statement would see them, or asks for the type of a row.
     pub arrays_only: bool,
+    /// Shards whose own answers come to the answer when they are put together there (`plan::merge`); `None`: none do.
+    pub merge: Option<ShardSet>,
 }
 
 /// A table of which rows are copied.
@@ -153,7 +155,7 @@ impl Gathering {
     pub(crate) fn with(&self, parts: &[Part], values: &Values<'_>, world: &World) -> Gather {
         let copies = self.tables.iter().map(|table| table.copy(parts, values, world)).collect();
         // Copies by COPY have an encoding of their own; arrays have the client's, which may lack characters.
-        Gather { at: self.at, copies, staged: self.staged || !world.utf8, arrays_only: self.arrays_only }
+        Gather { at: self.at, copies, staged: self.staged || !world.utf8, arrays_only: self.arrays_only, merge: None }
     }
 
     /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number.
@@ -429,6 +431,6 @@ fn quoted(table: &TableName) -> String {
     format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }
 
-fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

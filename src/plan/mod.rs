@@ -8,6 +8,7 @@ mod cache;
 mod explain;
 mod gather;
 mod key;
+mod merge;
 mod route;
 mod utility;
 
@@ -45,6 +46,8 @@ pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
 pub use gather::as_table;
+pub use merge::Described;
+pub use merge::Pushed;
 
 use self::key::Values;
 use self::route::Around;
@@ -367,11 +370,17 @@ impl Planned {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Keys(keys) => {
                 let values = self.values(text, parameters, world);
-                let plan = keys.plan(&values, world)?;
+                let mut plan = keys.plan(&values, world)?;
                 if let Plan::Concat(_) = plan
                     && let Err(error) = self.times(text, parameters)
                 {
                     return keys.gathered(&values, world).ok_or(error);
+                }
+                if let Plan::Gather(gather) = &mut plan
+                    && gather.merge.is_some()
+                    && self.times(text, parameters).is_err()
+                {
+                    gather.merge = None;
                 }
                 Ok(plan)
             }

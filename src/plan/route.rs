@@ -15,6 +15,8 @@ use crate::plan::key::Column;
 use crate::plan::key::Found;
 use crate::plan::key::Stored;
 use crate::plan::key::Values;
+use crate::plan::merge::Merging;
+use crate::plan::merge::Named;
 use crate::schema::Relation;
 use crate::schema::RelationKind;
 use crate::shard_map::Database;
@@ -59,6 +61,8 @@ pub(crate) struct Keys {
     pub(crate) spread: Spread,
     /// How it is answered by copies of its tables on one server.
     pub(crate) gather: Option<Box<Gathering>>,
+    /// How it is answered by answers of shards that one server puts together.
+    pub(crate) merge: Option<Merging>,
     /// Unsharded tables of several shards are in it: it is never answered by one shard alone.
     pub(crate) scattered: bool,
 }
@@ -123,6 +127,12 @@ pub(crate) struct Compiled {
     pub(crate) writes: bool,
     /// INSERT without a column list: the list to splice in, behind this byte of the text.
     pub(crate) splice: Option<(usize, String)>,
+}
+
+/// A table of which a row stands behind every row of the answer.
+struct Anchor {
+    part: usize,
+    key: Option<VariableId>,
 }
 
 const ONE_SHARD: &str = "Add a condition on the shard key so that one shard answers";
@@ -290,10 +300,21 @@ impl<'a> Compiler<'a> {
             }
         }
         let reads = !writes && inserts.is_empty() && !matches!(around, Around::One(_));
-        let mut spread = match self.spread(&parts, &places, around, writes || !inserts.is_empty()) {
-            Ok(anchor) => Spread::Concat(anchor),
+        let locking = writes || !inserts.is_empty();
+        let mut merge = None;
+        let mut spread = match self.spread(&parts, &places, around, locking, false) {
+            Ok(anchor) => Spread::Concat(anchor.part),
             Err(error) => Spread::Refuse(error),
         };
+        if reads
+            && let Spread::Refuse(_) = spread
+            && let Some((anchor, merging)) = self.merging(&parts, &places, around)
+        {
+            match merging {
+                None => spread = Spread::Concat(anchor),
+                Some(merging) => merge = Some(merging),
+            }
+        }
         let gathering = self.gathering(&places).and_then(|mut it| {
             it.staged |= matches!(around, Around::Stages(_));
             if it.staged && it.arrays_only { Err(neither_way()) } else { Ok(it) }
@@ -307,7 +328,7 @@ impl<'a> Compiler<'a> {
             Ok(_) | Err(_) => None,
         };
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
-        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, scattered }));
+        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -449,7 +470,8 @@ impl<'a> Compiler<'a> {
         places: &[(LeafId, usize)],
         around: Around<'_>,
         writes: bool,
-    ) -> Result<usize, ClientError> {
+        merging: bool,
+    ) -> Result<Anchor, ClientError> {
         let query = self.query;
         // The table whose key is still to be named; with all of them named, other keys will not do.
         let hint = match parts.iter().find(|part| !part.is_named()) {
@@ -490,7 +512,8 @@ impl<'a> Compiler<'a> {
         if let Some((_, why)) = &self.fixed {
             return Err(two_shards("a join", why));
         }
-        if let Some(what) = query.blocks.get(top).and_then(|it| it.obstacle.clone()) {
+        let obstacle = query.blocks.get(top).filter(|it| !merging || it.hard).and_then(|it| it.obstacle.clone());
+        if let Some(what) = obstacle {
             return Err(refuse(what));
         }
         let notes = &query.notes;
@@ -551,7 +574,45 @@ impl<'a> Compiler<'a> {
                 ));
             }
         }
-        Ok(*anchor_part)
+        Ok(Anchor { part: *anchor_part, key: anchor_key })
+    }
+
+    /// How the answers of shards come to the answer, where they do so with some more work on the whole; the part that
+    /// says which shards; `None` in the place of the work: there is none, for no group has rows on two shards.
+    fn merging(
+        &self,
+        parts: &[Part],
+        places: &[(LeafId, usize)],
+        around: Around<'_>,
+    ) -> Option<(usize, Option<Merging>)> {
+        let query = self.query;
+        let notes = &query.notes;
+        if around != Around::Nothing || notes.placed || notes.sampled || !notes.set_config.is_empty() {
+            return None;
+        }
+        let top = query.top?;
+        let block = query.blocks.get(top)?;
+        let anchor = self.spread(parts, places, around, false, true).ok()?;
+        let facts = query.facts_in(top);
+        let by_key = anchor.key.is_some_and(|key| block.grouped.iter().any(|it| facts.same(*it, key)));
+        let whole = if block.groups { by_key } else { !block.aggregated };
+        if whole && !block.ranked {
+            return Some((anchor.part, None));
+        }
+        let plain = |leaf: &crate::sql::model::Leaf| match &leaf.source {
+            Source::Table(relation) => relation.columns.iter().all(|it| it.default_collation && it.type_oid != 19),
+            Source::Derived(_) => true,
+            Source::System(_) | Source::Temporary(_) | Source::Rows => false,
+        };
+        let merging = Merging {
+            anchor: anchor.part,
+            whole,
+            items: block.items.iter().map(|it| it.clone().map(|(aliased, name)| Named { aliased, name })).collect(),
+            grouped_outputs: block.grouped_outputs.clone(),
+            collated: notes.collates || !query.leaves.iter().all(plain),
+            lonely: query.leaves.len() == 1,
+        };
+        Some((anchor.part, Some(merging)))
     }
 
     /// Whether a leaf's block is `top` or a plain derived table in it.
@@ -562,11 +623,11 @@ impl<'a> Compiler<'a> {
         };
         loop {
             let Some(it) = self.query.blocks.get(block) else { return false };
-            if it.obstacle.is_some() {
-                return false;
-            }
             if block == top {
                 return true;
+            }
+            if it.obstacle.is_some() {
+                return false;
             }
             match (it.host, it.parent) {
                 (Some(_), Some(parent)) => block = parent,
@@ -1151,7 +1212,18 @@ impl Keys {
             return Ok(Plan::One(shard.unwrap_or(database.catalog)));
         }
         match &self.spread {
-            Spread::Refuse(error) => self.gathered(values, world).ok_or_else(|| error.clone()),
+            Spread::Refuse(error) => {
+                let merging = self.merge.as_ref().filter(|_| !world.view.gather && world.utf8);
+                let shards = merging.and_then(|it| self.parts.get(it.anchor)).map(|it| it.shards(values, database));
+                if let Some(shard) = shards.as_ref().and_then(ShardSet::only) {
+                    return Ok(Plan::One(shard));
+                }
+                let mut plan = self.gathered(values, world).ok_or_else(|| error.clone())?;
+                if let (Plan::Gather(gather), Some(shards)) = (&mut plan, shards.filter(|it| !it.is_empty())) {
+                    gather.merge = Some(shards);
+                }
+                Ok(plan)
+            }
             Spread::Concat(anchor) => {
                 if world.view.gather
                     && let Some(plan) = self.gathered(values, world)

@@ -116,6 +116,8 @@ pub struct Column {
     pub uses_sequence: bool,
     /// Whether its collation is deterministic (true where none applies).
     pub deterministic: bool,
+    /// Whether its collation is the database's own (true where none applies).
+    pub default_collation: bool,
 }
 
 /// One unique index.

@@ -85,7 +85,7 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> Result<String,
             for statement in &statements {
                 match statement.plan(sql, None, &world) {
                     Ok(plan) => {
-                        text.push_str(statement.explain(&plan, &world).trim_end());
+                        text.push_str(statement.explain(sql, &plan, &world).trim_end());
                         text.push('\n');
                     }
                     Err(error) => text.push_str(&refused(&error)),

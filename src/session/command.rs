@@ -118,7 +118,7 @@ impl Session {
                 Ok(plan) => plan,
                 Err(error) => return Err(self.verified(error, sql, &[], &world).await),
             };
-            for line in statement.explain(&plan, &world).lines() {
+            for line in statement.explain(sql, &plan, &world).lines() {
                 reply::data_row(self.client.out(), &[Some(line.as_bytes())]).map_err(ClientError::from)?;
             }
         }

@@ -34,6 +34,7 @@ use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
 use crate::session::extended::types_on;
+use crate::session::merge::columns_of;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Place;
 use crate::session::simple::characters;
@@ -79,30 +80,32 @@ pub(super) struct Said<'a> {
 
 /// What is to be gathered.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    gather: &'a Gather,
-    planned: &'a Planned,
+pub(super) struct Task<'a> {
+    pub(super) gather: &'a Gather,
+    pub(super) planned: &'a Planned,
     /// The text that the statement is a part of.
-    text: &'a str,
+    pub(super) text: &'a str,
     /// How many parameters the client gives.
-    count: usize,
+    pub(super) count: usize,
     /// Their types, as the client knows them.
-    types: &'a [u32],
+    pub(super) types: &'a [u32],
+    /// What the client gives.
+    pub(super) values: &'a [(Format, Option<&'a [u8]>)],
     /// The client has prepared it; else the text is read first.
-    prepared: Option<&'a Prepared>,
+    pub(super) prepared: Option<&'a Prepared>,
     /// What the shards are joined for.
-    access: plan::Access,
+    pub(super) access: plan::Access,
     /// Where the statement stands in the client's text, in characters.
-    offset: u32,
-    home: ShardId,
+    pub(super) offset: u32,
+    pub(super) home: ShardId,
 }
 
 /// What has been got ready on the link that gathers: the unnamed statement there is the client's, over copies.
-struct Ready {
+pub(super) struct Ready {
     /// The values behind the client's own: an array a copy, or none where the copies are tables.
-    arrays: Vec<Vec<u8>>,
+    pub(super) arrays: Vec<Vec<u8>>,
     /// What was said of the client's text.
-    notices: Vec<u8>,
+    pub(super) notices: Vec<u8>,
 }
 
 impl Session {
@@ -136,7 +139,9 @@ impl Session {
         let template = Rc::clone(&planned.template);
         let home = self.gathers_at(gather, &template.effects);
         let access = template.access;
-        let task = Task { gather, planned, text, count: values.len(), types, prepared: None, access, offset, home };
+        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
+        let (count, values) = (values.len(), values.as_slice());
+        let task = Task { gather, planned, text, count, types, values, prepared: None, access, offset, home };
         let mut ids = SmallVec::new();
         let ready = match self.get_ready(&task, &mut ids).await {
             Ok(ready) => ready,
@@ -149,9 +154,8 @@ impl Session {
         let keeper = self.keeper(&ids, home)?;
         // A cursor and COPY have no columns to be told of.
         let described = template.effects.copy.is_none() && template.command == Command::Data;
-        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
         let mut bind = Vec::new();
-        if let Err(trouble) = say_bind(&mut bind, "", &values, &ready.arrays, &[]) {
+        if let Err(trouble) = say_bind(&mut bind, "", values, &ready.arrays, &[]) {
             self.end_steps(&ids).await?;
             return Err(trouble);
         }
@@ -215,7 +219,9 @@ impl Session {
         if Box::pin(self.fly_batch()).await? == Reached::Failed {
             return Ok(());
         }
-        let given = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?.count();
+        let body = self.client.bytes(message.body()).to_vec();
+        let view = frontend::Bind::read(&body).map_err(fatal)?;
+        let given = view.count();
         if given != count {
             return Err(ClientError::new(
                 Code::ProtocolViolation,
@@ -227,12 +233,15 @@ impl Session {
         let mut types = prepared.types.clone();
         types.resize(count, 0);
         let text = Arc::clone(&prepared.text);
+        let values: Vec<(Format, Option<&[u8]>)> =
+            view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
         let task = Task {
             gather,
             planned: &planned,
             text: &text,
             count,
             types: &types,
+            values: &values,
             prepared: Some(&prepared),
             access,
             offset: 0,
@@ -243,9 +252,6 @@ impl Session {
         let at = self.keeper(&ids, home)?;
         let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
         let (in_question, id) = {
-            let view = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?;
-            let values: Vec<(Format, Option<&[u8]>)> =
-                view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
             let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
             let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
             say_bind(&mut link.out, &portal, &values, &ready.arrays, &results)?;
@@ -273,9 +279,16 @@ impl Session {
             )
             .into());
         }
+        if let Some(shards) = &task.gather.merge
+            && let Some(pushed) = task.planned.pushed(task.text)
+            && let Some(ready) = Box::pin(self.ready_by_merge(task, shards, &pushed, ids)).await?
+        {
+            return Ok(ready);
+        }
         let mut described = None;
+        let shards = shards_of(task.gather, task.home);
         if !task.gather.staged {
-            self.take_part(task, task.access, ids).await?;
+            self.take_part(task, &shards, task.access, ids).await?;
             match self.ready_by_arrays(task, ids).await? {
                 Attempt::Ready(ready) => return Ok(ready),
                 Attempt::TooMany(text) => described = Some(text),
@@ -303,21 +316,21 @@ impl Session {
         }
         if on_replicas || ids.is_empty() {
             ids.clear();
-            self.take_part(task, plan::Access::ReadPrimary, ids).await?;
+            self.take_part(task, &shards, plan::Access::ReadPrimary, ids).await?;
         }
         self.ready_by_tables(task, ids, described).await
     }
 
     /// Joins all shards that take part, and says what comes before anything else there.
-    async fn take_part(
+    pub(super) async fn take_part(
         &mut self,
         task: &Task<'_>,
+        shards: &ShardSet,
         access: plan::Access,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<(), Trouble> {
-        let shards = shards_of(task.gather, task.home);
-        self.admit_at(&shards, &ShardSet::one(task.home), access, &task.planned.template.effects)?;
-        let places = self.join_all(&shards, access).await?;
+        self.admit_at(shards, &ShardSet::one(task.home), access, &task.planned.template.effects)?;
+        let places = self.join_all(shards, access).await?;
         for (shard, at) in shards.iter().zip(&places) {
             let at = usize::from(*at);
             self.prefix(at);
@@ -330,7 +343,7 @@ impl Session {
     }
 
     /// The same for the client's own text, or for the statement that it prepared.
-    fn say_reading_own(&mut self, at: usize, own: Option<&str>, task: &Task<'_>) -> Result<(), Trouble> {
+    pub(super) fn say_reading_own(&mut self, at: usize, own: Option<&str>, task: &Task<'_>) -> Result<(), Trouble> {
         let Some(prepared) = task.prepared else { return self.say_reading(at, own, "", task.types) };
         // It may have been read elsewhere, before it was known that replicas will not do.
         self.say_parse(at, prepared, Show::Nobody)?;
@@ -339,7 +352,13 @@ impl Session {
     }
 
     /// Says that the server that gathers is to read and describe a text; what comes back is collected.
-    fn say_reading(&mut self, at: usize, text: Option<&str>, name: &str, types: &[u32]) -> Result<(), Trouble> {
+    pub(super) fn say_reading(
+        &mut self,
+        at: usize,
+        text: Option<&str>,
+        name: &str,
+        types: &[u32],
+    ) -> Result<(), Trouble> {
         let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
         let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
         if let Some(text) = text {
@@ -490,13 +509,13 @@ impl Session {
     }
 
     /// The place of the link that gathers.
-    fn keeper(&self, ids: &[(ShardId, u32)], home: ShardId) -> Result<usize, ClientError> {
+    pub(super) fn keeper(&self, ids: &[(ShardId, u32)], home: ShardId) -> Result<usize, ClientError> {
         let id = ids.iter().find(|(shard, _)| *shard == home).map(|(_, id)| *id);
         self.links.iter().position(|link| Some(link.id) == id).ok_or_else(|| not_gathered(""))
     }
 
     /// Ends on these links what was said without a Sync, and rolls it back where something failed.
-    async fn end_steps(&mut self, ids: &[(ShardId, u32)]) -> Result<(), Trouble> {
+    pub(super) async fn end_steps(&mut self, ids: &[(ShardId, u32)]) -> Result<(), Trouble> {
         self.items.clear();
         let mut links: SmallVec<[u8; 8]> = SmallVec::new();
         for (at, link) in (0_u8..).zip(&mut self.links) {
@@ -522,14 +541,14 @@ enum Attempt {
 
 /// How the client's text and the rewritten one describe themselves.
 #[derive(Default)]
-struct Described {
+pub(super) struct Described {
     notices: Vec<u8>,
     columns: Vec<Vec<u8>>,
     parameters: Vec<Vec<u8>>,
 }
 
 impl Described {
-    fn note(&mut self, message: &[u8]) {
+    pub(super) fn note(&mut self, message: &[u8]) {
         match message.first() {
             Some(b't') => self.parameters.push(message.to_vec()),
             Some(b'T' | b'n') => self.columns.push(message.to_vec()),
@@ -537,6 +556,22 @@ impl Described {
             Some(b'N') if self.columns.is_empty() => self.notices.extend_from_slice(message),
             _ => {}
         }
+    }
+
+    /// Whether the client's text has been described.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// The types of the client's parameters.
+    pub(super) fn parameter_types(&self) -> Vec<u32> {
+        let body = self.parameters.first().and_then(|it| it.get(7..)).unwrap_or_default();
+        body.chunks_exact(4).filter_map(|it| it.first_chunk::<4>()).map(|it| u32::from_be_bytes(*it)).collect()
+    }
+
+    /// The columns of the client's text.
+    pub(super) fn own_columns(&self) -> Option<Vec<plan::Described>> {
+        columns_of(self.columns.first()?)
     }
 
     /// What is known of the client's text alone.
@@ -547,7 +582,7 @@ impl Described {
     }
 
     /// That both have the same columns and parameters. What was said of the client's text.
-    fn checked(self, task: &Task<'_>) -> Result<Vec<u8>, ClientError> {
+    pub(super) fn checked(self, task: &Task<'_>) -> Result<Vec<u8>, ClientError> {
         let alike = match (self.columns.as_slice(), self.parameters.as_slice()) {
             ([text, rewritten], [ours, theirs]) => {
                 let shape = text == rewritten || flight::same_columns(text, rewritten);
@@ -565,7 +600,7 @@ impl Described {
 
 /// What an error of a server is about.
 #[derive(Clone, Copy)]
-enum About {
+pub(super) enum About {
     /// The client's text, which stands so many characters behind the start of what it sent.
     Text(u32),
     /// The text over copies.
@@ -575,7 +610,7 @@ enum About {
 }
 
 /// What an error of a server means for the client.
-fn trouble_of(outcome: &Outcome, about: About) -> Trouble {
+pub(super) fn trouble_of(outcome: &Outcome, about: About) -> Trouble {
     // Without one it has been told already: a setting, say.
     let Some(error) = outcome.error.clone() else { return Trouble::Failed };
     match about {
@@ -619,7 +654,7 @@ fn rewritten(task: &Task<'_>, copy: &dyn Fn(usize, &Copy) -> String) -> Result<S
 }
 
 /// Appends an element to an array's text form: the row's text form, quoted.
-fn put_element(array: &mut Vec<u8>, row: &[u8]) {
+pub(super) fn put_element(array: &mut Vec<u8>, row: &[u8]) {
     if array.len() > 1 {
         array.push(b',');
     }
@@ -634,7 +669,7 @@ fn put_element(array: &mut Vec<u8>, row: &[u8]) {
 }
 
 /// Bind with further values behind the client's: arrays in text format.
-fn say_bind(
+pub(super) fn say_bind(
     out: &mut Vec<u8>,
     portal: &str,
     values: &[(Format, Option<&[u8]>)],

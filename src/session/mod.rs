@@ -11,6 +11,7 @@ pub mod engine;
 pub mod extended;
 pub mod gather;
 pub mod login;
+pub mod merge;
 pub mod prepared;
 pub mod simple;
 pub mod stage;

@@ -8,7 +8,7 @@ mod catalogs;
 mod cursor;
 mod ddl;
 pub mod facts;
-mod functions;
+pub(crate) mod functions;
 pub mod lex;
 pub mod model;
 mod names;

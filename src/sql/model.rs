@@ -189,6 +189,14 @@ pub struct Block {
     pub links: Vec<Link>,
     /// Why its answer is not the union of the shards' answers: the first construct found.
     pub obstacle: Option<String>,
+    /// Some obstacle is more than grouping, order, DISTINCT or a limit.
+    pub hard: bool,
+    /// It orders, limits, or takes out what is there twice.
+    pub ranked: bool,
+    /// The items of its select list: whether one has an alias, and its name where that is plain; `None`: a `*`.
+    pub items: Vec<Option<(bool, Option<Arc<str>>)>>,
+    /// Per expression of GROUP BY, whether it is the name of an output and of no column.
+    pub grouped_outputs: Vec<bool>,
     /// Whether it aggregates.
     pub aggregated: bool,
     /// Whether it uses window functions.
@@ -487,6 +495,8 @@ pub struct Notes {
     pub primary: bool,
     /// Row locks.
     pub locks: bool,
+    /// COLLATE, or a type whose collation is not the database's.
+    pub collates: bool,
     /// TABLESAMPLE.
     pub sampled: bool,
     /// A system column.

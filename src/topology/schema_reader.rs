@@ -127,7 +127,7 @@ pub fn type_oids(canonical: &Catalog, shard: &Catalog) -> Option<HashMap<u32, u3
 }
 
 type RelationRow = (i64, String, String, String, String, bool, bool, Option<String>);
-type ColumnRow = (i64, i32, String, i64, String, i32, bool, Option<String>, bool, String, bool, bool);
+type ColumnRow = (i64, i32, String, i64, String, i32, bool, Option<String>, bool, String, bool, String);
 type IndexRow = (i64, String, bool, i32, String);
 type TriggerRow = (i64, String, bool);
 type InheritsRow = (i64, i64);
@@ -216,7 +216,7 @@ impl Build {
             generated,
             identity,
             sequence,
-            same,
+            collation,
         ) = row;
         let Some(relation) = self.relations.get_mut(&of) else { return };
         self.numbers.entry(of).or_default().push(number);
@@ -230,7 +230,8 @@ impl Build {
             generated,
             identity: identity.chars().next(),
             uses_sequence: sequence,
-            deterministic: same,
+            deterministic: collation != "loose",
+            default_collation: collation == "default",
         });
     }
 
@@ -381,7 +382,8 @@ const COLUMNS: &str = concat!(
                            join pg_catalog.pg_class s on s.oid = dep.refobjid and s.relkind = 'S'
                           where dep.classid = 'pg_catalog.pg_attrdef'::regclass and dep.objid = d.oid
                             and dep.refclassid = 'pg_catalog.pg_class'::regclass),
-            coalesce(l.collisdeterministic, true)
+            case when not l.collisdeterministic then 'loose' when a.attcollation in (0, 100) then 'default'
+              else 'other' end
        from ",
     user_relations!(),
     "  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

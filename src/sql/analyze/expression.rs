@@ -186,7 +186,10 @@ impl Analyzer<'_> {
                 self.each(overlay_for.iter().map(|it| &**it), scope)?;
                 return Ok(Some(expr));
             }
-            Expr::Collate { expr, .. } => return Ok(Some(expr)),
+            Expr::Collate { expr, .. } => {
+                self.query.notes.collates = true;
+                return Ok(Some(expr));
+            }
             Expr::Value(_) => {}
             Expr::TypedString(typed) => self.data_type(&typed.data_type)?,
             Expr::Function(function) => self.function_call(function, scope)?,
@@ -407,7 +410,11 @@ impl Analyzer<'_> {
                 if let Some(it) = self.query.blocks.get_mut(block) {
                     it.aggregated = true;
                 }
-                self.obstacle(block, format!("aggregate {name}"));
+                if vague || !self.names.user_functions(&parts).is_empty() {
+                    self.obstacle(block, format!("aggregate {name}"));
+                } else {
+                    self.soft_obstacle(block, format!("aggregate {name}"));
+                }
             }
         }
         Ok(())
@@ -627,7 +634,10 @@ impl Analyzer<'_> {
             ast::DataType::Custom(name, _) => {
                 let parts = parts(name)?;
                 let last = parts.last().cloned().unwrap_or_else(|| "".into());
-                if let Some((full, kind)) = self.names.user_type(&parts) {
+                let user_type = self.names.user_type(&parts);
+                // A domain may have one, and names have.
+                self.query.notes.collates |= user_type.is_some() || &*last == "name";
+                if let Some((full, kind)) = user_type {
                     if self.in_answer {
                         self.query.notes.user_type.get_or_insert_with(|| full.to_string());
                     }

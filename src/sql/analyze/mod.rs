@@ -321,6 +321,10 @@ impl<'a> Analyzer<'a> {
             host,
             links: Vec::new(),
             obstacle: None,
+            hard: false,
+            ranked: false,
+            items: Vec::new(),
+            grouped_outputs: Vec::new(),
             aggregated: false,
             windowed: false,
             grouped: Vec::new(),
@@ -331,10 +335,24 @@ impl<'a> Analyzer<'a> {
     }
 
     fn obstacle(&mut self, block: BlockId, what: impl Into<String>) {
-        if let Some(it) = self.query.blocks.get_mut(block)
-            && it.obstacle.is_none()
-        {
-            it.obstacle = Some(what.into());
+        self.soft_obstacle(block, what);
+        if let Some(it) = self.query.blocks.get_mut(block) {
+            it.hard = true;
+        }
+    }
+
+    /// Grouping, order, DISTINCT, a limit.
+    fn soft_obstacle(&mut self, block: BlockId, what: impl Into<String>) {
+        if let Some(it) = self.query.blocks.get_mut(block) {
+            it.obstacle.get_or_insert_with(|| what.into());
+        }
+    }
+
+    /// The same for what looks at the rows of the answer together.
+    fn ranks(&mut self, block: BlockId, what: &str) {
+        self.soft_obstacle(block, what);
+        if let Some(it) = self.query.blocks.get_mut(block) {
+            it.ranked = true;
         }
     }
 
@@ -477,7 +495,7 @@ impl<'a> Analyzer<'a> {
         if let Some(what) = limited {
             answer.inward.fill(false);
             for block in answer.blocks.clone() {
-                self.obstacle(block, what);
+                self.ranks(block, what);
                 // The limit counts rows of the whole: nothing may be taken away before it.
                 if let Some(it) = self.query.blocks.get_mut(block) {
                     for link in &mut it.links {
@@ -722,7 +740,7 @@ impl<'a> Analyzer<'a> {
         self.in_answer = false;
         match &select.distinct {
             None | Some(ast::Distinct::All) => {}
-            Some(ast::Distinct::Distinct) => self.obstacle(block, "DISTINCT"),
+            Some(ast::Distinct::Distinct) => self.ranks(block, "DISTINCT"),
             Some(ast::Distinct::On(on)) => {
                 for expression in on {
                     self.output_expression(expression, &outputs, &scope)?;
@@ -741,6 +759,7 @@ impl<'a> Analyzer<'a> {
                 if !expressions.is_empty() {
                     let mut columns = Vec::new();
                     let mut plain = true;
+                    let mut by_name = Vec::with_capacity(expressions.len());
                     for expression in expressions {
                         let several = match expression {
                             ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => true,
@@ -752,6 +771,7 @@ impl<'a> Analyzer<'a> {
                         if let Some(variable) = self.column(expression, &scope) {
                             columns.push(variable);
                         }
+                        by_name.push(self.is_output(expression, &outputs, &scope));
                     }
                     if !plain {
                         // Grouping sets show NULL for a column that has a value in every row.
@@ -762,15 +782,17 @@ impl<'a> Analyzer<'a> {
                     if let Some(it) = self.query.blocks.get_mut(block) {
                         it.grouped.clone_from(&columns);
                         it.groups = plain;
+                        it.grouped_outputs = by_name;
+                        it.hard |= !plain;
                     }
                     grouped = Some(if plain { columns } else { Vec::new() });
-                    self.obstacle(block, "GROUP BY");
+                    self.soft_obstacle(block, "GROUP BY");
                 }
             }
         }
         if let Some(having) = &select.having {
             self.expression(having, &scope)?;
-            self.obstacle(block, "HAVING");
+            self.soft_obstacle(block, "HAVING");
             if let Some(it) = self.query.blocks.get_mut(block) {
                 it.aggregated = true;
             }
@@ -785,7 +807,15 @@ impl<'a> Analyzer<'a> {
             for expression in ordered(order)? {
                 self.output_expression(&expression.expr, &outputs, &scope)?;
             }
-            self.obstacle(block, "ORDER BY");
+            self.ranks(block, "ORDER BY");
+        }
+        if let Some(it) = self.query.blocks.get_mut(block) {
+            let items = select.projection.iter().map(|it| match it {
+                ast::SelectItem::UnnamedExpr(expression) => Some((false, figured_name(expression))),
+                ast::SelectItem::ExprWithAlias { alias, .. } => Some((true, Some(alias.value.as_str().into()))),
+                _ => None,
+            });
+            it.items = items.collect();
         }
         self.stands = stood;
         let (aggregated, windowed) =
@@ -810,6 +840,14 @@ impl<'a> Analyzer<'a> {
             return Ok(());
         }
         self.expression(expression, scope)
+    }
+
+    /// Whether an expression of GROUP BY is the name of an output, and not of a column.
+    fn is_output(&mut self, expression: &ast::Expr, outputs: &[Output], scope: &Scope<'_, '_>) -> bool {
+        let ast::Expr::Identifier(name) = expression else { return false };
+        let name: Arc<str> = name.value.as_str().into();
+        outputs.iter().any(|it| it.name.as_ref() == Some(&name))
+            && matches!(self.resolve(&[name], scope).0, Resolved::Missing)
     }
 
     /// The outputs; whether there may be more; and how many of them from the left stand where the server has them.

@@ -1,0 +1,210 @@
+//! Statements that shards answer in part, and one server puts together (`plan::merge`).
+
+use smallvec::SmallVec;
+
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Show;
+use crate::exec::say;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Pushed;
+use crate::session::Session;
+use crate::session::Trouble;
+use crate::session::gather::About;
+use crate::session::gather::Described;
+use crate::session::gather::Ready;
+use crate::session::gather::SETTLE;
+use crate::session::gather::Task;
+use crate::session::gather::UNSETTLE;
+use crate::session::gather::put_element;
+use crate::session::gather::say_bind;
+use crate::session::gather::trouble_of;
+use crate::session::simple::messages;
+
+/// Types from here on have other numbers on other servers.
+const FIRST_USER_TYPE: u32 = 16_384;
+
+/// The shards' answers, as far as they have been read.
+#[derive(Default)]
+struct Answers {
+    columns: Option<Vec<plan::Described>>,
+    /// Text arrays, one a column.
+    arrays: Vec<Vec<u8>>,
+    /// Two shards answer with different types, or something is not understood.
+    unlike: bool,
+}
+
+impl Session {
+    /// Asks the shards, and gets the statement ready over their answers. `None`: it is to be gathered; nothing is left
+    /// of this.
+    pub(super) async fn ready_by_merge(
+        &mut self,
+        task: &Task<'_>,
+        shards: &ShardSet,
+        pushed: &Pushed,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Option<Ready>, Trouble> {
+        let mut all = shards.clone();
+        all.union(&ShardSet::one(task.home));
+        self.take_part(task, &all, task.access, ids).await?;
+        let at = self.keeper(ids, task.home)?;
+        let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
+        self.say_reading_own(at, own, task)?;
+        let mut described = Described::default();
+        let mut types = Vec::new();
+        if task.count > 0 {
+            // Of what is asked of the shards alone the types could not be told.
+            self.say_flush();
+            let outcome = self.fly(task.offset, false).await?;
+            if outcome.failed.is_some() {
+                return Err(trouble_of(&outcome, About::Text(task.offset)));
+            }
+            messages(&outcome.collected).for_each(|message| described.note(message));
+            types = described.parameter_types();
+            if types.iter().any(|it| *it >= FIRST_USER_TYPE) {
+                return self.not_merged(ids).await;
+            }
+        }
+        let checked_at = self.items.len();
+        for shard in shards.iter() {
+            let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
+            if pushed.unsettled || !self.is_iso() {
+                self.say_step(id, SETTLE, Show::Nobody);
+            }
+            self.say_asking(id, &pushed.partial, &types, task)?;
+            if pushed.unsettled || !self.is_iso() {
+                self.say_step(id, UNSETTLE, Show::Nobody);
+            }
+        }
+        if let Some(id) = self.links.get(at).map(|link| link.id)
+            && !shards.contains(task.home)
+        {
+            // See `ready_by_arrays`.
+            self.say_step(id, "SELECT", Show::Nobody);
+        }
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if let Some(failure) = &outcome.failed {
+            let about = if failure.item < checked_at { About::Text(task.offset) } else { About::Rows };
+            return Err(trouble_of(&outcome, about));
+        }
+        if outcome.overflowed {
+            return self.not_merged(ids).await;
+        }
+        let mut answers = Answers::default();
+        for message in messages(&outcome.collected) {
+            if described.is_whole() { answers.note(message) } else { described.note(message) }
+        }
+        let own = described.own_columns();
+        let merged = answers.columns.as_ref().filter(|_| !answers.unlike).and_then(|columns| {
+            let text = pushed.finish(&own?, columns, task.count + 1)?;
+            (columns.len() == answers.arrays.len()).then_some(text)
+        });
+        let Some(merged) = merged else { return self.not_merged(ids).await };
+        tracing::trace!(%merged, "merged");
+        let at = self.keeper(ids, task.home)?;
+        self.say_reading(at, Some(&merged), "", &types)?;
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if outcome.failed.is_some() {
+            return Err(trouble_of(&outcome, About::Rewritten));
+        }
+        messages(&outcome.collected).for_each(|message| described.note(message));
+        let Ok(notices) = described.checked(task) else { return self.not_merged(ids).await };
+        for array in &mut answers.arrays {
+            array.push(b'}');
+        }
+        Ok(Some(Ready { arrays: answers.arrays, notices }))
+    }
+
+    fn is_iso(&self) -> bool {
+        let style = self.state.value("datestyle", &self.transaction.local);
+        style.is_none_or(|it| it.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("iso")))
+    }
+
+    async fn not_merged(&mut self, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Option<Ready>, Trouble> {
+        self.end_steps(ids).await?;
+        ids.clear();
+        Ok(None)
+    }
+
+    /// Says what a shard is asked, with the client's values; the answer and how it describes itself are collected.
+    fn say_asking(&mut self, id: u32, text: &str, types: &[u32], task: &Task<'_>) -> Result<(), Trouble> {
+        let Some(at) = self.links.iter().position(|link| link.id == id) else { return Ok(()) };
+        let Some(link) = self.links.get_mut(at) else { return Ok(()) };
+        say::parse(&mut link.out, "", text, types);
+        link.connection.unnamed = 0;
+        say_bind(&mut link.out, say::STEP, task.values, &[], &[])?;
+        say::about(&mut link.out, b'D', b'P', say::STEP);
+        say::execute(&mut link.out, say::STEP);
+        say::close_step(&mut link.out);
+        link.unsynced = true;
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        for expect in [Expect::Parse, Expect::Bind, Expect::DescribePortal, Expect::Execute, Expect::Close] {
+            self.items.push(Item::Owed { expect, links: links.clone(), show: Show::Caller, prepares: 0 });
+        }
+        Ok(())
+    }
+}
+
+impl Answers {
+    fn note(&mut self, message: &[u8]) {
+        match message.first() {
+            Some(b'T') => {
+                let columns = columns_of(message);
+                match &self.columns {
+                    None => {
+                        let count = columns.as_ref().map_or(0, Vec::len);
+                        self.arrays.resize_with(count, || vec![b'{']);
+                        self.unlike |= columns.is_none();
+                        self.columns = columns;
+                    }
+                    Some(known) => self.unlike |= columns.as_ref() != Some(known),
+                }
+            }
+            Some(b'D') => {
+                let mut rest = message.get(7..).unwrap_or_default();
+                for array in &mut self.arrays {
+                    let Some((length, more)) = rest.split_first_chunk::<4>() else {
+                        self.unlike = true;
+                        return;
+                    };
+                    rest = more;
+                    match usize::try_from(i32::from_be_bytes(*length)) {
+                        Ok(length) => {
+                            let (value, more) = rest.split_at_checked(length).unwrap_or_default();
+                            rest = more;
+                            put_element(array, value);
+                        }
+                        Err(_) => {
+                            if array.len() > 1 {
+                                array.push(b',');
+                            }
+                            array.extend_from_slice(b"NULL");
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The columns of a RowDescription.
+pub(super) fn columns_of(message: &[u8]) -> Option<Vec<plan::Described>> {
+    let count = u16::from_be_bytes(*message.get(5..)?.first_chunk::<2>()?);
+    let mut rest = message.get(7..)?;
+    let mut columns = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let name = std::str::from_utf8(rest.get(..end)?).ok()?.to_owned();
+        // Behind the name: table (4), column (2), type (4), size (2), modifier (4), format (2).
+        let oid = u32::from_be_bytes(*rest.get(end + 7..)?.first_chunk::<4>()?);
+        let modifier = i32::from_be_bytes(*rest.get(end + 13..)?.first_chunk::<4>()?);
+        columns.push(plan::Described { name, oid, modifier });
+        rest = rest.get(end + 19..)?;
+    }
+    Some(columns)
+}
