@@ -124,6 +124,29 @@ impl Client {
         self.inbox.unread()
     }
 
+    /// Whether what has come next holds an Execute of that portal for all its rows, before any Sync.
+    #[must_use]
+    pub fn asks_for_all(&self, portal: &str) -> bool {
+        let mut rest = self.inbox.unread();
+        while let Some(&[kind, a, b, c, d]) = rest.first_chunk::<5>() {
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            let Some((message, more)) = rest.split_at_checked(length.saturating_add(1)) else { return false };
+            match kind {
+                b'E' => {
+                    let body = message.get(5..).unwrap_or_default();
+                    let (name, limit) = body.split_at_checked(portal.len()).unwrap_or_default();
+                    if name == portal.as_bytes() && limit.first() == Some(&0) {
+                        return limit == [0; 5];
+                    }
+                }
+                b'S' | b'X' => return false,
+                _ => {}
+            }
+            rest = more;
+        }
+        false
+    }
+
     /// Counts `count` bytes as handled.
     pub fn consume(&mut self, count: usize) {
         self.inbox.consume(count);

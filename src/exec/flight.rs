@@ -4,11 +4,14 @@
 //! the client sees one answer), or bytes of the proxy's own that take their place between. Rows are forwarded as they
 //! stand in the read buffer; nothing but the end of each answer is looked for.
 
+mod sorted;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -21,6 +24,10 @@ use crate::exec::client::Client;
 use crate::exec::link::Link;
 use crate::exec::say;
 use crate::topology::TypeNumbers;
+
+pub use sorted::Compare;
+pub use sorted::Key;
+pub use sorted::Order;
 
 /// Bytes that one flight collects for its caller at most.
 pub const COLLECTED_MAX: usize = 64 << 20;
@@ -76,6 +83,13 @@ pub enum Item {
         show: Show,
         /// The prepared statement that exists on the links once this is answered (0: none).
         prepares: u64,
+    },
+    /// What several servers owe for an Execute: the client gets their rows in this order, as one answer.
+    Sorted {
+        /// By whom.
+        links: SmallVec<[u8; 8]>,
+        /// The order that each server's rows are in.
+        order: Rc<Order>,
     },
 }
 
@@ -204,6 +218,19 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
                 run.settle(crew);
                 crew.client.push(bytes);
             }
+            Item::Sorted { links, order } => {
+                sorted::listen(place, links, order, crew, &mut run, &mut outcome).await?;
+                if let Some(failure) = &outcome.failed {
+                    let on = failure.link;
+                    match end_of(items, place, Expect::Execute, Some(on), crew, &mut run) {
+                        Some(at) => {
+                            place = at;
+                            continue;
+                        }
+                        None => break,
+                    }
+                }
+            }
             Item::Owed { expect, links, show, .. } => {
                 let before = outcome.failed.is_some();
                 let mut answer = Answer {
@@ -219,19 +246,12 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
                 listen(&mut answer, crew, &mut run, &mut outcome).await?;
                 if outcome.failed.is_some() && !before {
                     let failed_on = outcome.failed.as_ref().map(|failure| failure.link);
-                    skip(items, place, *expect, failed_on, crew, &mut run);
-                    // What ends the flight still ends it: go on with the Sync, past everything else.
-                    let sync = items
-                        .iter()
-                        .enumerate()
-                        .skip(place + 1)
-                        .find(|(_, item)| matches!(item, Item::Owed { expect: Expect::Sync, .. }));
-                    match sync {
-                        Some((at, _)) if *expect != Expect::Query => {
+                    match end_of(items, place, *expect, failed_on, crew, &mut run) {
+                        Some(at) => {
                             place = at;
                             continue;
                         }
-                        _ => break,
+                        None => break,
                     }
                 }
             }
@@ -244,6 +264,21 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
         run.settle(crew)
     }
     Ok(outcome)
+}
+
+/// What a failure leaves of a flight: the Sync that still ends it, past everything else.
+fn end_of(
+    items: &[Item],
+    place: usize,
+    expect: Expect,
+    failed_on: Option<usize>,
+    crew: &mut Crew<'_>,
+    run: &mut Run,
+) -> Option<usize> {
+    skip(items, place, expect, failed_on, crew, run);
+    let is_sync = |(_, item): &(usize, &Item)| matches!(item, Item::Owed { expect: Expect::Sync, .. });
+    let sync = items.iter().enumerate().skip(place + 1).find(is_sync);
+    sync.map(|(at, _)| at).filter(|_| expect != Expect::Query)
 }
 
 /// Takes back what the items after a failure would have made true.

@@ -60,8 +60,32 @@ pub struct Pushed {
     pub partial: String,
     /// Whether values of types whose text depends on settings may be among the answers.
     pub unsettled: bool,
+    /// How shards are asked for rows in order, which need only be put together in that order.
+    pub sorting: Option<Sorting>,
     collated: bool,
     shape: Shape,
+}
+
+/// What each shard is asked when rows come in order.
+#[derive(Debug)]
+pub struct Sorting {
+    /// The text: behind the client's columns it has one for each key.
+    pub text: String,
+    /// Per key, whether it is DESC and whether NULLs come first.
+    pub keys: Vec<(bool, bool)>,
+    /// How many rows at most.
+    pub limit: Option<Bound>,
+    /// How many of the first are left out.
+    pub offset: Option<Bound>,
+}
+
+/// A number of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// As the text has it.
+    Rows(u64),
+    /// `$n`, from 0.
+    Parameter(usize),
 }
 
 #[derive(Debug)]
@@ -413,6 +437,7 @@ impl<'t> Cut<'t> {
             order.push(Sorted { by, direction });
         }
         let limit = Limit::read(self)?;
+        let sorting = self.sorting(merging, &limit);
         let mut partial = self.with();
         let first = self.items.first()?.start;
         let last = self.items.last()?.end;
@@ -439,9 +464,76 @@ impl<'t> Cut<'t> {
         Some(Pushed {
             partial,
             unsettled: true,
+            sorting,
             collated: merging.collated,
             shape: Shape::Rows { order, hidden, tail: self.slice(&self.tail).to_owned() },
         })
+    }
+
+    /// How shards are asked for rows in order; `None`: what they are ordered by cannot be told from the text.
+    fn sorting(&self, merging: &Merging, limit: &Limit<'_>) -> Option<Sorting> {
+        let bound = |text: &str| {
+            let number = text.strip_prefix('$').and_then(|it| it.parse::<usize>().ok()?.checked_sub(1));
+            // A server judges what is no bigint.
+            number.map(Bound::Parameter).or_else(|| Some(Bound::Rows(text.parse::<i64>().ok()?.try_into().ok()?)))
+        };
+        let bounded = |text: Option<&str>| match text {
+            None => Some(None),
+            Some(text) => bound(text).map(Some),
+        };
+        if limit.ties {
+            return None;
+        }
+        let (rows_max, offset) = (bounded(limit.limit)?, bounded(limit.offset)?);
+        let mut keys = Vec::with_capacity(self.order.len());
+        let mut texts = Vec::with_capacity(self.order.len());
+        let item_at = |place: usize| {
+            let before = merging.items.get(..=place)?;
+            let named = before.iter().all(Option::is_some).then(|| before.last()?.as_ref())??;
+            Some(self.slice(&self.item(self.items.get(place)?, named.aliased)?.0))
+        };
+        for item in &self.order {
+            let (expression, direction) = self.ordered(item)?;
+            let text = match (self.position(&expression), self.bare(&expression)) {
+                (Some(place), _) => item_at(place.checked_sub(1)?)?,
+                (None, Some(name)) => {
+                    let is = |it: &Option<Named>| it.as_ref().is_some_and(|it| it.name.as_deref() == Some(&*name));
+                    let vague = |it: &Option<Named>| it.as_ref().map_or(!merging.lonely, |it| it.name.is_none());
+                    match merging.items.iter().position(is) {
+                        // Of two that are called alike the server must find that they are the same.
+                        Some(place) => {
+                            let named = merging.items.get(place)?.as_ref()?;
+                            self.slice(&self.item(self.items.get(place)?, named.aliased)?.0)
+                        }
+                        None if merging.items.iter().any(vague) => return None,
+                        None => self.slice(&expression),
+                    }
+                }
+                (None, None) => self.slice(&expression),
+            };
+            let direction = direction.to_ascii_lowercase();
+            let descending = direction.contains("desc");
+            let nulls_first = direction.contains("first") || (descending && !direction.contains("last"));
+            keys.push((descending, nulls_first));
+            texts.push((text, direction));
+        }
+        let mut text =
+            format!("{}SELECT {}", self.with(), self.slice(&(self.items.first()?.start..self.items.last()?.end)));
+        for (place, (key, _)) in texts.iter().enumerate() {
+            let _ = write!(text, ", {key} AS sw_{place}");
+        }
+        let head_end = self
+            .order
+            .first()
+            .map_or_else(|| if self.tail.is_empty() { self.lexemes.len() } else { self.tail.start }, |it| it.start - 2);
+        let _ = write!(text, " {}", self.slice(&(self.from.start..head_end)));
+        for (place, (_, direction)) in texts.iter().enumerate() {
+            let _ = write!(text, "{}sw_{place} {direction}", if place == 0 { " ORDER BY " } else { ", " });
+        }
+        if let Some(rows) = limit.rows() {
+            let _ = write!(text, " LIMIT {rows}");
+        }
+        Some(Sorting { text, keys, limit: rows_max, offset })
     }
 
     fn groups(&self, merging: &Merging) -> Option<Pushed> {
@@ -525,7 +617,7 @@ impl<'t> Cut<'t> {
         }
         let tail = self.slice(&self.tail).to_owned();
         let shape = Shape::Groups { distinct: self.distinct, roles, grouped, items, having, order, tail };
-        Some(Pushed { partial, unsettled: false, collated: merging.collated, shape })
+        Some(Pushed { partial, unsettled: false, sorting: None, collated: merging.collated, shape })
     }
 }
 

@@ -46,8 +46,10 @@ pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
 pub use gather::as_table;
+pub use merge::Bound;
 pub use merge::Described;
 pub use merge::Pushed;
+pub use merge::Sorting;
 
 use self::key::Values;
 use self::route::Around;

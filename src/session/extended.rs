@@ -15,6 +15,7 @@ use crate::error::Code;
 use crate::exec::client::Message;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
+use crate::exec::flight::Order;
 use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
 use crate::exec::say;
@@ -63,6 +64,8 @@ pub struct Portal {
     pub(super) links: SmallVec<[u32; 4]>,
     /// How many savepoints there were.
     pub(super) depth: usize,
+    /// Its rows come from all these links in this order; the RowDescription.
+    pub(super) order: Option<(Rc<Order>, Rc<[u8]>)>,
 }
 
 /// What became of a part of a batch.
@@ -271,7 +274,7 @@ impl Session {
             if !self.cursors.contains_key(cursor) {
                 self.no_values(message)?;
                 let depth = self.transaction.savepoints.len();
-                self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth });
+                self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth, order: None });
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
             }
@@ -280,7 +283,7 @@ impl Session {
             Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
             _ => {
                 let depth = self.transaction.savepoints.len();
-                let portal = Portal { prepared, planned, links: SmallVec::new(), depth };
+                let portal = Portal { prepared, planned, links: SmallVec::new(), depth, order: None };
                 self.put_portal(portal_name, portal);
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
@@ -345,7 +348,7 @@ impl Session {
         }
         let depth = self.transaction.savepoints.len();
         let described = in_question.then(|| portal_name.clone());
-        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth });
+        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth, order: None });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
             return Box::pin(self.describe_numbers(&portal, &places, access)).await;
@@ -420,6 +423,13 @@ impl Session {
                     (None, None) => None,
                 };
                 let (portal_links, portal_planned) = found.ok_or_else(|| no_portal(&name))?;
+                if let Some((_, columns)) = self.portals.get(name.as_str()).and_then(|it| it.order.as_ref()) {
+                    let columns = columns.to_vec();
+                    // In a transaction that has failed nothing is described that has columns.
+                    self.fit_for(&Command::Data)?;
+                    self.items.push(Item::Local(columns.into()));
+                    return Ok(());
+                }
                 if portal_links.is_empty() {
                     let mut bytes = Vec::new();
                     describe_local(&mut bytes, portal_planned.as_deref());
@@ -480,6 +490,7 @@ impl Session {
             return self.execute_local(&prepared, &planned).await;
         }
         let ids = portal.links.clone();
+        let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
         if rows_max > 0 && ids.len() > 1 {
             return Err(ClientError::unsupported(
                 "a row limit on a portal that spans shards is not supported",
@@ -507,7 +518,10 @@ impl Session {
         if let Some(shard) = places.first().and_then(|at| self.links.get(usize::from(*at))).map(|link| link.shard) {
             self.executed.push((Rc::clone(&template), shard));
         }
-        self.items.push(Item::Owed { expect: Expect::Execute, links: places, show: Show::Client, prepares: 0 });
+        self.items.push(match order {
+            Some(order) => Item::Sorted { links: places, order },
+            None => Item::Owed { expect: Expect::Execute, links: places, show: Show::Client, prepares: 0 },
+        });
         self.batch.ran = true;
         Ok(())
     }

@@ -34,6 +34,7 @@ use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
 use crate::session::extended::types_on;
+use crate::session::merge::SortedReady;
 use crate::session::merge::columns_of;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Place;
@@ -143,6 +144,18 @@ impl Session {
         let (count, values) = (values.len(), values.as_slice());
         let task = Task { gather, planned, text, count, types, values, prepared: None, access, offset, home };
         let mut ids = SmallVec::new();
+        if template.command == Command::Data && template.effects.copy.is_none() {
+            match self.get_sorted(&task, &mut ids).await {
+                Ok(None) => {}
+                Ok(Some(sorted)) => {
+                    return self.show_sorted(&sorted, &task, &ids, place).await;
+                }
+                Err(trouble) => {
+                    self.end_steps(&ids).await?;
+                    return Err(trouble);
+                }
+            }
+        }
         let ready = match self.get_ready(&task, &mut ids).await {
             Ok(ready) => ready,
             Err(trouble) => {
@@ -194,6 +207,54 @@ impl Session {
             self.took_effect(&template.command, &template.effects, &ShardSet::one(home)).await?;
         }
         Ok(shown)
+    }
+
+    /// Asks for rows in order, if that is all there is to do.
+    async fn get_sorted(
+        &mut self,
+        task: &Task<'_>,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Option<SortedReady>, Trouble> {
+        let Some(shards) = &task.gather.merge else { return Ok(None) };
+        let Some(pushed) = task.planned.pushed(task.text) else { return Ok(None) };
+        let Some(sorting) = pushed.sorting else { return Ok(None) };
+        Box::pin(self.ready_sorted(task, shards, &sorting, ids)).await
+    }
+
+    /// Shows rows in order, as the answer to a Query.
+    async fn show_sorted(
+        &mut self,
+        sorted: &SortedReady,
+        task: &Task<'_>,
+        ids: &[(ShardId, u32)],
+        place: Place,
+    ) -> Result<bool, Trouble> {
+        self.client.push(&sorted.notices);
+        if let Err(trouble) = self.say_bind_sorted(sorted, "", task.values, &[]) {
+            self.end_steps(ids).await?;
+            return Err(trouble);
+        }
+        for at in &sorted.places {
+            let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
+            say::execute(&mut link.out, "");
+        }
+        let all: SmallVec<[u8; 8]> = (0_u8..)
+            .zip(&mut self.links)
+            .filter(|(_, link)| ids.iter().any(|(_, id)| *id == link.id))
+            .map(|(at, link)| {
+                link.say_sync();
+                at
+            })
+            .collect();
+        let links = sorted.places.clone();
+        self.items.push(Item::Owed { expect: Expect::Bind, links: links.clone(), show: Show::Nobody, prepares: 0 });
+        self.items.push(Item::Local(sorted.described(&[]).into()));
+        self.items.push(Item::Sorted { links, order: Rc::clone(&sorted.order) });
+        let alone = place == Place::Alone;
+        let show = if alone { Show::Client } else { Show::Nobody };
+        self.items.push(Item::Owed { expect: Expect::Sync, links: all, show, prepares: 0 });
+        let outcome = self.fly(task.offset, alone).await?;
+        self.shown(&outcome)
     }
 
     /// Binds a portal to a statement that is gathered.
@@ -248,11 +309,25 @@ impl Session {
             home,
         };
         let mut ids = SmallVec::new();
+        let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
+        // Rows of several servers cannot be had a few at a time.
+        if template.command == Command::Data
+            && self.client.asks_for_all(&portal)
+            && let Some(sorted) = self.get_sorted(&task, &mut ids).await?
+        {
+            self.say_bind_sorted(&sorted, &portal, &values, &results)?;
+            let ids = sorted.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
+            let depth = self.transaction.savepoints.len();
+            let order = Some((Rc::clone(&sorted.order), sorted.described(&results).into()));
+            self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order });
+            let links = sorted.places;
+            self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Client, prepares: 0 });
+            return Ok(());
+        }
         let ready = self.get_ready(&task, &mut ids).await?;
         let at = self.keeper(&ids, home)?;
         let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
         let (in_question, id) = {
-            let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
             let Some(link) = self.links.get_mut(at) else { return Err(not_gathered("").into()) };
             say_bind(&mut link.out, &portal, &values, &ready.arrays, &results)?;
             link.unsynced = true;
@@ -261,7 +336,7 @@ impl Session {
         let depth = self.transaction.savepoints.len();
         let described = in_question.then(|| portal.clone());
         let links = SmallVec::from_slice(&[id]);
-        self.put_portal(portal, Portal { prepared, planned: Some(planned), links, depth });
+        self.put_portal(portal, Portal { prepared, planned: Some(planned), links, depth, order: None });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
             return Box::pin(self.describe_numbers(&portal, &places, template.access)).await;
@@ -581,6 +656,16 @@ impl Described {
         self
     }
 
+    /// What was said of the client's text, if the client has not been told yet.
+    pub(super) fn told(self, task: &Task<'_>) -> Vec<u8> {
+        if task.prepared.is_none() { self.notices } else { Vec::new() }
+    }
+
+    /// The RowDescription of the client's text.
+    pub(super) fn own_message(&self) -> Option<Vec<u8>> {
+        self.columns.first().filter(|it| it.first() == Some(&b'T')).cloned()
+    }
+
     /// That both have the same columns and parameters. What was said of the client's text.
     pub(super) fn checked(self, task: &Task<'_>) -> Result<Vec<u8>, ClientError> {
         let alike = match (self.columns.as_slice(), self.parameters.as_slice()) {
@@ -594,7 +679,7 @@ impl Described {
         if !alike {
             return Err(not_gathered("with copies of its tables it has other columns"));
         }
-        Ok(if task.prepared.is_none() { self.notices } else { Vec::new() })
+        Ok(self.told(task))
     }
 }
 

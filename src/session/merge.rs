@@ -1,7 +1,10 @@
 //! Statements that shards answer in part, and one server puts together (`plan::merge`).
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
+use crate::exec::flight;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Show;
@@ -9,7 +12,9 @@ use crate::exec::say;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan;
+use crate::plan::Bound;
 use crate::plan::Pushed;
+use crate::plan::Sorting;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::gather::About;
@@ -22,9 +27,68 @@ use crate::session::gather::put_element;
 use crate::session::gather::say_bind;
 use crate::session::gather::trouble_of;
 use crate::session::simple::messages;
+use crate::wire::postgres::frontend::Format;
 
 /// Types from here on have other numbers on other servers.
 const FIRST_USER_TYPE: u32 = 16_384;
+
+/// Rows in order, got ready on each shard: the unnamed statement there gives the client's columns and the keys.
+pub(super) struct SortedReady {
+    pub(super) order: Rc<flight::Order>,
+    /// How the client's text describes itself (RowDescription, all in text format).
+    columns: Vec<u8>,
+    /// What was said of the client's text.
+    pub(super) notices: Vec<u8>,
+    /// The links of the shards.
+    pub(super) places: SmallVec<[u8; 8]>,
+}
+
+impl SortedReady {
+    fn count(&self) -> usize {
+        self.columns.get(5..).and_then(|it| it.first_chunk::<2>()).map_or(0, |it| usize::from(u16::from_be_bytes(*it)))
+    }
+
+    /// The formats of the client's columns.
+    fn formats(&self, results: &[Format]) -> Vec<Format> {
+        let format = |place: usize| match results {
+            [] => Format::Text,
+            [all] => *all,
+            each => each.get(place).copied().unwrap_or(Format::Text),
+        };
+        (0..self.count()).map(format).collect()
+    }
+
+    /// The RowDescription in these formats.
+    pub(super) fn described(&self, results: &[Format]) -> Vec<u8> {
+        let mut message = self.columns.clone();
+        let mut at = 7;
+        for format in self.formats(results) {
+            let name = message.get(at..).and_then(|it| it.iter().position(|byte| *byte == 0)).unwrap_or(0);
+            let end = at + name + 19;
+            if let Some(code) = message.get_mut(end - 2..end) {
+                code.copy_from_slice(&u16::from(format == Format::Binary).to_be_bytes());
+            }
+            at = end;
+        }
+        message
+    }
+}
+
+/// A number of rows; outer `None`: it is not known.
+fn bound(bound: Option<Bound>, types: &[u32], values: &[(Format, Option<&[u8]>)]) -> Option<Option<u64>> {
+    let number = match bound {
+        None => return Some(None),
+        Some(Bound::Rows(rows)) => return Some(Some(rows)),
+        Some(Bound::Parameter(number)) => number,
+    };
+    let value: i64 = match (types.get(number)?, values.get(number)?) {
+        (_, (_, None)) => return Some(None),
+        (20, (Format::Binary, Some(bytes))) => i64::from_be_bytes(<[u8; 8]>::try_from(*bytes).ok()?),
+        (20, (Format::Text, Some(text))) => std::str::from_utf8(text).ok()?.trim().parse().ok()?,
+        _ => return None,
+    };
+    Some(Some(u64::try_from(value).ok()?))
+}
 
 /// The shards' answers, as far as they have been read.
 #[derive(Default)]
@@ -122,6 +186,107 @@ impl Session {
     fn is_iso(&self) -> bool {
         let style = self.state.value("datestyle", &self.transaction.local);
         style.is_none_or(|it| it.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("iso")))
+    }
+
+    /// Asks the shards for rows in order, so that they need only be put together in that order. `None`: their order
+    /// is not known here; nothing is left of this.
+    pub(super) async fn ready_sorted(
+        &mut self,
+        task: &Task<'_>,
+        shards: &ShardSet,
+        sorting: &Sorting,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Option<SortedReady>, Trouble> {
+        let mut all = shards.clone();
+        all.union(&ShardSet::one(task.home));
+        self.take_part(task, &all, task.access, ids).await?;
+        let at = self.keeper(ids, task.home)?;
+        let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
+        self.say_reading_own(at, own, task)?;
+        let mut described = Described::default();
+        let mut types = Vec::new();
+        if task.count > 0 {
+            self.say_flush();
+            let outcome = self.fly(task.offset, false).await?;
+            if outcome.failed.is_some() {
+                return Err(trouble_of(&outcome, About::Text(task.offset)));
+            }
+            messages(&outcome.collected).for_each(|message| described.note(message));
+            types = described.parameter_types();
+            if types.iter().any(|it| *it >= FIRST_USER_TYPE) {
+                return self.not_sorted(ids).await;
+            }
+        }
+        let checked_at = self.items.len();
+        let mut places: SmallVec<[u8; 8]> = SmallVec::new();
+        for shard in shards.iter() {
+            let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
+            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            self.say_reading(at, Some(&sorting.text), "", &types)?;
+            places.push(u8::try_from(at).unwrap_or(u8::MAX));
+        }
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if let Some(failure) = &outcome.failed {
+            let about = if failure.item < checked_at { About::Text(task.offset) } else { About::Rows };
+            return Err(trouble_of(&outcome, about));
+        }
+        let mut answers = Answers::default();
+        for message in messages(&outcome.collected) {
+            if described.is_whole() { answers.note(message) } else { described.note(message) }
+        }
+        let order = answers.columns.as_ref().filter(|_| !answers.unlike).and_then(|columns| {
+            let own = described.own_columns()?;
+            let behind = columns.get(own.len()..).filter(|it| it.len() == sorting.keys.len())?;
+            // Records and what users define hold numbers of types.
+            if own.iter().any(|it| it.oid >= FIRST_USER_TYPE || matches!(it.oid, 2249 | 2287)) {
+                return None;
+            }
+            let same = |(a, b): (&plan::Described, &plan::Described)| a.oid == b.oid && a.modifier == b.modifier;
+            if !own.iter().zip(columns).all(same) {
+                return None;
+            }
+            let keys = behind.iter().zip(&sorting.keys).map(|(column, (descending, nulls_first))| {
+                let compare = flight::Compare::of(column.oid)?;
+                Some(flight::Key { compare, descending: *descending, nulls_first: *nulls_first })
+            });
+            let limit = bound(sorting.limit, &types, task.values)?.unwrap_or(u64::MAX);
+            let offset = bound(sorting.offset, &types, task.values)?.unwrap_or(0);
+            Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit })
+        });
+        match (order, described.own_message()) {
+            (Some(order), Some(columns)) => {
+                let notices = described.told(task);
+                Ok(Some(SortedReady { order: Rc::new(order), columns, notices, places }))
+            }
+            _ => self.not_sorted(ids).await,
+        }
+    }
+
+    async fn not_sorted(&mut self, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Option<SortedReady>, Trouble> {
+        self.end_steps(ids).await?;
+        ids.clear();
+        Ok(None)
+    }
+
+    /// Binds what has been got ready on each shard, so that an Execute gives the client's columns and the keys.
+    pub(super) fn say_bind_sorted(
+        &mut self,
+        ready: &SortedReady,
+        portal: &str,
+        values: &[(Format, Option<&[u8]>)],
+        results: &[Format],
+    ) -> Result<(), Trouble> {
+        let mut formats = ready.formats(results);
+        formats.extend(ready.order.keys.iter().map(|_| Format::Binary));
+        let mut bind = Vec::new();
+        say_bind(&mut bind, portal, values, &[], &formats)?;
+        for at in &ready.places {
+            let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
+            link.out.extend_from_slice(&bind);
+            link.unsynced = true;
+        }
+        Ok(())
     }
 
     async fn not_merged(&mut self, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Option<Ready>, Trouble> {
