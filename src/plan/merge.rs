@@ -53,13 +53,34 @@ pub struct Described {
     pub modifier: i32,
 }
 
+/// How the session's settings show values: shards and the server that puts their answers together have the same ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// DateStyle is ISO: what is shown of dates and times is all of them.
+    pub iso: bool,
+    /// IntervalStyle is postgres.
+    pub plain_intervals: bool,
+    /// `extra_float_digits` is above 0: a float is shown so that it is read as the same.
+    pub exact_floats: bool,
+}
+
+impl Settings {
+    /// Whether the text of a value of that type holds all of it.
+    fn show_all(self, oid: u32) -> bool {
+        match oid {
+            1082 | 1083 | 1114 | 1182 | 1184 | 1266 => self.iso,
+            1186 => self.plain_intervals,
+            700 | 701 | 1021 | 1022 => self.exact_floats,
+            _ => true,
+        }
+    }
+}
+
 /// What each shard is asked, and what becomes of the answers.
 #[derive(Debug)]
 pub struct Pushed {
     /// What each shard is asked.
     pub partial: String,
-    /// Whether values of types whose text depends on settings may be among the answers.
-    pub unsettled: bool,
     /// How shards are asked for rows in order, which need only be put together in that order.
     pub sorting: Option<Sorting>,
     collated: bool,
@@ -102,7 +123,7 @@ enum Shape {
         tail: String,
     },
     /// Rows; behind the client's columns those that are only ordered by.
-    Rows { order: Vec<Sorted>, hidden: usize, tail: String },
+    Rows { order: Vec<Sorted>, hidden: usize, ties: bool, tail: String },
 }
 
 /// What a column of the shards' answers is.
@@ -363,6 +384,14 @@ impl<'t> Cut<'t> {
         None
     }
 
+    /// An expression without the parentheses around it, which mean nothing.
+    fn peeled(&self, mut range: Range<usize>) -> Range<usize> {
+        while self.kind(range.start) == Kind::Open && self.closed(range.start, range.end) == Some(range.end) {
+            range = range.start + 1..range.end - 1;
+        }
+        range
+    }
+
     fn has(&self, range: &Range<usize>, words: &[&str]) -> bool {
         range.clone().any(|at| words.iter().any(|it| self.is(at, it)))
     }
@@ -370,13 +399,15 @@ impl<'t> Cut<'t> {
     /// An item of ORDER BY: what is ordered by, and how.
     fn ordered(&self, range: &Range<usize>) -> Option<(Range<usize>, String)> {
         let mut end = range.end;
+        // A column may have such a name.
+        let apart = |end: usize| end.checked_sub(2).is_none_or(|it| self.kind(it) != Kind::Dot);
         if end >= 2 && self.is(end - 2, "nulls") && (self.is(end - 1, "first") || self.is(end - 1, "last")) {
             end -= 2;
         }
-        if self.is(end.checked_sub(1)?, "asc") || self.is(end - 1, "desc") {
+        if apart(end) && (self.is(end.checked_sub(1)?, "asc") || self.is(end - 1, "desc")) {
             end -= 1;
         }
-        let expression = range.start..end;
+        let expression = self.peeled(range.start..end);
         if expression.is_empty() || self.has(&expression, &["using"]) {
             return None;
         }
@@ -397,6 +428,13 @@ impl<'t> Cut<'t> {
 
     fn pushed(&self, merging: &Merging) -> Option<Pushed> {
         if self.items.len() != merging.items.len() {
+            return None;
+        }
+        // Our own names must be nobody else's.
+        let ours = |at: usize| {
+            self.kind(at) == Kind::UnicodeQuoted || self.name(at).is_some_and(|it| it.starts_with("sw_") || it == "sw")
+        };
+        if (0..self.lexemes.len()).any(ours) {
             return None;
         }
         let outside: Vec<&Range<usize>> = self.items.iter().chain(&self.having).chain(&self.order).collect();
@@ -463,10 +501,9 @@ impl<'t> Cut<'t> {
         let hidden = hidden.len();
         Some(Pushed {
             partial,
-            unsettled: true,
             sorting,
             collated: merging.collated,
-            shape: Shape::Rows { order, hidden, tail: self.slice(&self.tail).to_owned() },
+            shape: Shape::Rows { order, hidden, ties: limit.ties, tail: self.slice(&self.tail).to_owned() },
         })
     }
 
@@ -547,6 +584,7 @@ impl<'t> Cut<'t> {
             return None;
         }
         for (item, output) in self.group.iter().zip(&merging.grouped_outputs) {
+            let item = &self.peeled(item.clone());
             let key = match (self.position(item), self.bare(item)) {
                 (Some(place), _) => expressions.get(place.checked_sub(1)?)?.0.clone(),
                 (None, Some(name)) if *output => {
@@ -617,7 +655,7 @@ impl<'t> Cut<'t> {
         }
         let tail = self.slice(&self.tail).to_owned();
         let shape = Shape::Groups { distinct: self.distinct, roles, grouped, items, having, order, tail };
-        Some(Pushed { partial, unsettled: false, sorting: None, collated: merging.collated, shape })
+        Some(Pushed { partial, sorting: None, collated: merging.collated, shape })
     }
 }
 
@@ -700,10 +738,7 @@ struct Key {
 
 impl Key {
     fn new(cut: &Cut<'_>, range: &Range<usize>) -> Self {
-        let mut range = range.clone();
-        while cut.kind(range.start) == Kind::Open && cut.closed(range.start, range.end) == Some(range.end) {
-            range = range.start + 1..range.end - 1;
-        }
+        let range = cut.peeled(range.clone());
         let column = is_chain(cut, &range);
         let mut head = range.clone();
         // Casts behind bind more tightly than any operator.
@@ -872,7 +907,8 @@ impl Writer<'_, '_> {
                         continue;
                     }
                     match functions::class(&name) {
-                        Some(functions::Class::Pure) => {
+                        // Those of this name tell types and storage, which the shards' answers have otherwise.
+                        Some(functions::Class::Pure) if !name.starts_with("pg_") => {
                             out.push_str(cut.raw(at));
                             at += 1;
                         }
@@ -927,11 +963,21 @@ impl Writer<'_, '_> {
         let cut = self.cut;
         let before = at.checked_sub(1).filter(|it| *it >= range.start);
         let before_kind = before.map_or(Kind::End, |it| cut.kind(it));
-        if matches!(before_kind, Kind::Dot | Kind::Cast) || before.is_some_and(|it| cut.is(it, "as")) {
+        let named = cut.kind(at + 1) == Kind::Operator && cut.raw(at + 1) == "=>";
+        let field = before_kind == Kind::Open && cut.is(at + 1, "from") && is_word(FIELDS, cut, at);
+        if matches!(before_kind, Kind::Dot | Kind::Cast | Kind::String)
+            || before.is_some_and(|it| cut.is(it, "as"))
+            || named
+            || field
+        {
             return None;
         }
         let mut best: Option<(usize, usize)> = None;
         for (place, key) in self.keys.iter().enumerate() {
+            // Of what names nothing each mention is the same.
+            if key.pattern.iter().all(|(kind, _)| *kind != Kind::Word) {
+                continue;
+            }
             let length = if key.column && self.lonely {
                 let mut end = at + 1;
                 while cut.kind(end) == Kind::Dot && end + 1 < range.end {
@@ -1048,17 +1094,19 @@ impl Pushed {
     /// `own` is how the client's text describes itself, `partial` how what the shards are asked does. `None`: these
     /// answers are not known to come to the answer.
     #[must_use]
-    pub fn finish(&self, own: &[Described], partial: &[Described], first: usize) -> Option<String> {
+    pub fn finish(&self, own: &[Described], partial: &[Described], settings: Settings, first: usize) -> Option<String> {
         let mut cells = Vec::with_capacity(partial.len());
         for (place, column) in partial.iter().enumerate() {
-            let name = type_sql(column.oid, column.modifier)?;
+            let name = type_sql(column.oid, column.modifier).filter(|_| settings.show_all(column.oid))?;
             cells.push(format!("u.sw_{place}::pg_catalog.{name} AS sw_{place}"));
         }
+        let place = partial.len();
+        cells.push(format!("u.sw_{place}"));
         let arrays: Vec<String> =
-            (first..first + partial.len()).map(|it| format!("${it}::pg_catalog.text[]")).collect();
-        let names: Vec<String> = (0..partial.len()).map(|it| format!("sw_{it}")).collect();
+            (first..first + place).map(|it| format!("pg_catalog.unnest(${it}::pg_catalog.text[])")).collect();
+        let names: Vec<String> = (0..=place).map(|it| format!("sw_{it}")).collect();
         let source = format!(
-            "(SELECT {} FROM unnest({}) AS u({})) AS sw",
+            "(SELECT {} FROM ROWS FROM ({}) WITH ORDINALITY AS u({})) AS sw",
             cells.join(", "),
             arrays.join(", "),
             names.join(", ")
@@ -1099,7 +1147,7 @@ impl Pushed {
                 let _ = write!(out, " {tail}");
                 summed(&out, partial)
             }
-            Shape::Rows { order, hidden, tail } => {
+            Shape::Rows { order, hidden, ties, tail } => {
                 let shown = partial.len().checked_sub(*hidden)?;
                 if shown != own.len() {
                     return None;
@@ -1118,12 +1166,16 @@ impl Pushed {
                         SortedBy::NameOrHidden(name, hidden) => named(name).unwrap_or(shown + hidden),
                         SortedBy::Hidden(hidden) => shown + hidden,
                     };
-                    let text = matches!(partial.get(place)?.oid, 25 | 1042 | 1043);
+                    let text = matches!(partial.get(place)?.oid, 25 | 1009 | 1042 | 1043);
                     if text && self.collated {
                         return None;
                     }
                     let lead = if nth == 0 { " ORDER BY " } else { ", " };
                     let _ = write!(out, "{lead}sw.sw_{place} {}", item.direction);
+                }
+                // What a function gives several of for one row stays together.
+                if !order.is_empty() && !ties {
+                    let _ = write!(out, ", sw.sw_{}", partial.len());
                 }
                 let _ = write!(out, " {tail}");
                 Some(out)

@@ -49,6 +49,7 @@ pub use gather::as_table;
 pub use merge::Bound;
 pub use merge::Described;
 pub use merge::Pushed;
+pub use merge::Settings;
 pub use merge::Sorting;
 
 use self::key::Values;

@@ -389,8 +389,10 @@ impl Session {
         if on_replicas {
             self.end_steps(ids).await?;
         }
-        if on_replicas || ids.is_empty() {
+        if on_replicas {
             ids.clear();
+        }
+        if on_replicas || task.gather.staged {
             self.take_part(task, &shards, plan::Access::ReadPrimary, ids).await?;
         }
         self.ready_by_tables(task, ids, described).await
@@ -411,7 +413,9 @@ impl Session {
             self.prefix(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.unsynced = true;
-                ids.push((shard, link.id));
+                if !ids.iter().any(|(known, _)| *known == shard) {
+                    ids.push((shard, link.id));
+                }
             }
         }
         Ok(())

@@ -20,9 +20,7 @@ use crate::session::Trouble;
 use crate::session::gather::About;
 use crate::session::gather::Described;
 use crate::session::gather::Ready;
-use crate::session::gather::SETTLE;
 use crate::session::gather::Task;
-use crate::session::gather::UNSETTLE;
 use crate::session::gather::put_element;
 use crate::session::gather::say_bind;
 use crate::session::gather::trouble_of;
@@ -31,6 +29,12 @@ use crate::wire::postgres::frontend::Format;
 
 /// Types from here on have other numbers on other servers.
 const FIRST_USER_TYPE: u32 = 16_384;
+
+/// Tells [`plan::Settings`]. (A server's `statement_timeout` runs from Parse on until something has been executed.)
+const SETTINGS: &str = "SELECT pg_catalog.concat_ws(' ', \
+     CASE WHEN pg_catalog.starts_with(pg_catalog.current_setting('datestyle'), 'ISO') THEN 'iso' END, \
+     CASE pg_catalog.current_setting('intervalstyle') WHEN 'postgres' THEN 'plain' END, \
+     CASE WHEN pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 OPERATOR(pg_catalog.>) 0 THEN 'exact' END)";
 
 /// Rows in order, got ready on each shard: the unnamed statement there gives the client's columns and the keys.
 pub(super) struct SortedReady {
@@ -96,6 +100,8 @@ struct Answers {
     columns: Option<Vec<plan::Described>>,
     /// Text arrays, one a column.
     arrays: Vec<Vec<u8>>,
+    /// How the server that puts them together shows values.
+    settings: Option<plan::Settings>,
     /// Two shards answer with different types, or something is not understood.
     unlike: bool,
 }
@@ -128,25 +134,16 @@ impl Session {
             messages(&outcome.collected).for_each(|message| described.note(message));
             types = described.parameter_types();
             if types.iter().any(|it| *it >= FIRST_USER_TYPE) {
-                return self.not_merged(ids).await;
+                return Ok(None);
             }
         }
         let checked_at = self.items.len();
+        if let Some(id) = self.links.get(at).map(|link| link.id) {
+            self.say_step(id, SETTINGS, Show::Caller);
+        }
         for shard in shards.iter() {
             let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
-            if pushed.unsettled || !self.is_iso() {
-                self.say_step(id, SETTLE, Show::Nobody);
-            }
             self.say_asking(id, &pushed.partial, &types, task)?;
-            if pushed.unsettled || !self.is_iso() {
-                self.say_step(id, UNSETTLE, Show::Nobody);
-            }
-        }
-        if let Some(id) = self.links.get(at).map(|link| link.id)
-            && !shards.contains(task.home)
-        {
-            // See `ready_by_arrays`.
-            self.say_step(id, "SELECT", Show::Nobody);
         }
         self.say_flush();
         let outcome = self.fly(task.offset, false).await?;
@@ -155,7 +152,7 @@ impl Session {
             return Err(trouble_of(&outcome, about));
         }
         if outcome.overflowed {
-            return self.not_merged(ids).await;
+            return Ok(None);
         }
         let mut answers = Answers::default();
         for message in messages(&outcome.collected) {
@@ -163,10 +160,10 @@ impl Session {
         }
         let own = described.own_columns();
         let merged = answers.columns.as_ref().filter(|_| !answers.unlike).and_then(|columns| {
-            let text = pushed.finish(&own?, columns, task.count + 1)?;
+            let text = pushed.finish(&own?, columns, answers.settings?, task.count + 1)?;
             (columns.len() == answers.arrays.len()).then_some(text)
         });
-        let Some(merged) = merged else { return self.not_merged(ids).await };
+        let Some(merged) = merged else { return Ok(None) };
         tracing::trace!(%merged, "merged");
         let at = self.keeper(ids, task.home)?;
         self.say_reading(at, Some(&merged), "", &types)?;
@@ -176,16 +173,11 @@ impl Session {
             return Err(trouble_of(&outcome, About::Rewritten));
         }
         messages(&outcome.collected).for_each(|message| described.note(message));
-        let Ok(notices) = described.checked(task) else { return self.not_merged(ids).await };
+        let Ok(notices) = described.checked(task) else { return Ok(None) };
         for array in &mut answers.arrays {
             array.push(b'}');
         }
         Ok(Some(Ready { arrays: answers.arrays, notices }))
-    }
-
-    fn is_iso(&self) -> bool {
-        let style = self.state.value("datestyle", &self.transaction.local);
-        style.is_none_or(|it| it.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("iso")))
     }
 
     /// Asks the shards for rows in order, so that they need only be put together in that order. `None`: their order
@@ -214,7 +206,7 @@ impl Session {
             messages(&outcome.collected).for_each(|message| described.note(message));
             types = described.parameter_types();
             if types.iter().any(|it| *it >= FIRST_USER_TYPE) {
-                return self.not_sorted(ids).await;
+                return Ok(None);
             }
         }
         let checked_at = self.items.len();
@@ -259,14 +251,8 @@ impl Session {
                 let notices = described.told(task);
                 Ok(Some(SortedReady { order: Rc::new(order), columns, notices, places }))
             }
-            _ => self.not_sorted(ids).await,
+            _ => Ok(None),
         }
-    }
-
-    async fn not_sorted(&mut self, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Option<SortedReady>, Trouble> {
-        self.end_steps(ids).await?;
-        ids.clear();
-        Ok(None)
     }
 
     /// Binds what has been got ready on each shard, so that an Execute gives the client's columns and the keys.
@@ -287,12 +273,6 @@ impl Session {
             link.unsynced = true;
         }
         Ok(())
-    }
-
-    async fn not_merged(&mut self, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Option<Ready>, Trouble> {
-        self.end_steps(ids).await?;
-        ids.clear();
-        Ok(None)
     }
 
     /// Says what a shard is asked, with the client's values; the answer and how it describes itself are collected.
@@ -328,6 +308,14 @@ impl Answers {
                     }
                     Some(known) => self.unlike |= columns.as_ref() != Some(known),
                 }
+            }
+            Some(b'D') if self.columns.is_none() => {
+                let text = message.get(11..).map(String::from_utf8_lossy).unwrap_or_default();
+                self.settings = Some(plan::Settings {
+                    iso: text.contains("iso"),
+                    plain_intervals: text.contains("plain"),
+                    exact_floats: text.contains("exact"),
+                });
             }
             Some(b'D') => {
                 let mut rest = message.get(7..).unwrap_or_default();

@@ -834,7 +834,7 @@ impl<'a> Analyzer<'a> {
 
     /// A grouping or ordering expression: a position, an output's name, or an expression over the input.
     fn output_expression(&mut self, expression: &ast::Expr, outputs: &[Output], scope: &Scope<'_, '_>) -> Outcome<()> {
-        if let ast::Expr::Identifier(name) = expression
+        if let ast::Expr::Identifier(name) = plainly(expression)
             && outputs.iter().any(|it| it.name.as_deref() == Some(name.value.as_str()))
         {
             return Ok(());
@@ -844,10 +844,22 @@ impl<'a> Analyzer<'a> {
 
     /// Whether an expression of GROUP BY is the name of an output, and not of a column.
     fn is_output(&mut self, expression: &ast::Expr, outputs: &[Output], scope: &Scope<'_, '_>) -> bool {
-        let ast::Expr::Identifier(name) = expression else { return false };
+        let ast::Expr::Identifier(name) = plainly(expression) else { return false };
         let name: Arc<str> = name.value.as_str().into();
-        outputs.iter().any(|it| it.name.as_ref() == Some(&name))
-            && matches!(self.resolve(&[name], scope).0, Resolved::Missing)
+        if !outputs.iter().any(|it| it.name.as_ref() == Some(&name)) {
+            return false;
+        }
+        match self.resolve(&[name], scope).0 {
+            Resolved::Missing => true,
+            Resolved::Variable(_) | Resolved::WholeRow => false,
+            Resolved::Opaque => {
+                // It may be either.
+                if let Some(it) = self.query.blocks.get_mut(scope.block) {
+                    it.hard = true;
+                }
+                false
+            }
+        }
     }
 
     /// The outputs; whether there may be more; and how many of them from the left stand where the server has them.
@@ -957,6 +969,15 @@ pub(crate) fn parts(name: &ast::ObjectName) -> Outcome<Vec<Arc<str>>> {
             ast::ObjectNamePart::Function(_) => Err(unreadable("SQL")),
         })
         .collect()
+}
+
+/// An expression without the parentheses around it.
+fn plainly(expression: &ast::Expr) -> &ast::Expr {
+    let mut expression = expression;
+    while let ast::Expr::Nested(inner) = expression {
+        expression = inner;
+    }
+    expression
 }
 
 fn plain_wildcard(options: &ast::WildcardAdditionalOptions) -> Outcome<()> {
