@@ -43,7 +43,8 @@ run_program() {
     count "$name" "${PIPESTATUS[0]}"
 }
 
-# With `check`, what sessions leave on connections is looked at whenever one is handed out.
+# With `check`, what sessions leave on connections is looked at whenever one is handed out; with `mistakes`, a build that
+# makes mistakes must be noticed.
 run_rust() {
     echo "-- $*"
     local status threads=()
@@ -51,20 +52,22 @@ run_rust() {
     if grep -q '"figure: ' "integration/$1.rs"; then threads=(--test-threads 1); fi
     local check=()
     if [ "${2-}" = check ]; then check=(env SHARDWAY_CHECK_HANDOUT=1); fi
+    local seeded=()
+    if [ "${2-}" = mistakes ]; then seeded=(--features mistakes every_seeded); fi
     if grep -q SHARDWAY_TEST_PORT "integration/$1.rs"; then
         start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
         export SHARDWAY_TEST_PORT=$port
     fi
     if cargo nextest --version >/dev/null 2>&1; then
         ${check+"${check[@]}"} cargo nextest run --no-fail-fast --color never --status-level pass --success-output immediate \
-            ${threads+"${threads[@]}"} --test "$1" >"$work/rust" 2>&1
+            ${threads+"${threads[@]}"} --test "$1" ${seeded+"${seeded[@]}"} >"$work/rust" 2>&1
         status=$?
         # "PASS [ 1.2s] (1/5) shardway::cluster a_name", and each once more in the summary.
         sed -n 's/^ *PASS \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/ok \2/p' "$work/rust" | sort -u >"$work/out"
         sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *[^ ]* \(.*\)$/FAIL \3/p' "$work/rust" |
             sort -u >>"$work/out"
     else
-        ${check+"${check[@]}"} cargo test --no-fail-fast --test "$1" -- --show-output ${threads+"${threads[@]}"} >"$work/rust" 2>&1
+        ${check+"${check[@]}"} cargo test --no-fail-fast --test "$1" ${seeded+"${seeded[@]}"} -- --show-output ${threads+"${threads[@]}"} >"$work/rust" 2>&1
         status=$?
         sed -n 's/^test \(.*\) \.\.\. ok$/ok \1/p; s/^test \(.*\) \.\.\. FAILED$/FAIL \1/p' "$work/rust" >"$work/out"
     fi
@@ -124,6 +127,7 @@ run() {
     docker) run_program docker integration/docker/run ;;
     # Twice, for a hand-out that is looked at does not go the usual statement's way.
     sessions) run_rust sessions; run_rust sessions check ;;
+    spread) run_rust spread; run_rust spread mistakes ;;
     all) for name in $rust $drivers readme; do run "$name"; done ;;
     *)
         if [ -e "integration/$1.rs" ]; then run_rust "$1"; else echo "FAIL $1: no such test"; failed=$((failed + 1)); fi

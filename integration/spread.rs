@@ -9,6 +9,9 @@ mod cases;
 mod choices;
 #[path = "spread/compare.rs"]
 mod compare;
+#[cfg(feature = "mistakes")]
+#[path = "spread/mistakes.rs"]
+mod mistakes;
 #[path = "spread/random.rs"]
 mod random;
 #[path = "spread/rig.rs"]

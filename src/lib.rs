@@ -28,5 +28,6 @@ pub mod topology;
 pub mod clock;
 pub mod error;
 pub mod ident;
+pub mod mistakes;
 pub mod schema;
 pub mod tasks;

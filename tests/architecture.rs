@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use shardway::error::Code;
 
 /// The common vocabulary, which every layer may use.
-const LEAVES: [&str; 5] = ["clock", "error", "ident", "schema", "tasks"];
+const LEAVES: [&str; 6] = ["clock", "error", "ident", "mistakes", "schema", "tasks"];
 
 /// The leaves that pure code may use: the clock and tasks are for those who wait.
-const PURE_LEAVES: [&str; 3] = ["error", "ident", "schema"];
+const PURE_LEAVES: [&str; 4] = ["error", "ident", "mistakes", "schema"];
 
 /// Folders and files that compute only.
 const PURE: [&str; 14] = [

@@ -145,7 +145,7 @@ pub(crate) fn rows() -> Vec<String> {
 
 /// What is expected of a statement.
 #[derive(Clone, Copy)]
-enum Expect {
+pub(crate) enum Expect {
     /// The rows in any order.
     Same,
     /// The rows in order.
@@ -159,7 +159,7 @@ enum Expect {
 use Expect::*;
 
 /// A statement, what is expected, and values of its parameters with the numbers of their types.
-type Line = (&'static str, Expect, &'static [(u32, &'static str)]);
+pub(crate) type Line = (&'static str, Expect, &'static [(u32, &'static str)]);
 
 const fn same(sql: &'static str) -> Line {
     (sql, Same, &[])
@@ -175,10 +175,14 @@ const fn refused(sql: &'static str, why: &'static str) -> Line {
 
 const UNREADABLE: &str = "shardway cannot read this";
 
-const CASES: &[(&str, &[Line])] = &[
+pub(crate) const CASES: &[(&str, &[Line])] = &[
     (
         "merged: what is pushed down means the same there",
         &[
+            ordered("SELECT n, t, id FROM hot ORDER BY n, t, id LIMIT 3 OFFSET 5"),
+            ordered("SELECT t, n, id FROM hot ORDER BY t, n, id LIMIT 3 OFFSET 5"),
+            same("SELECT id FROM users WHERE NOT (id = 5)"),
+            same("SELECT id FROM users WHERE id = 5 OR age > 30"),
             ordered("SELECT id, born::text, ts::text, 'at ' || born FROM users ORDER BY id"),
             ordered("SELECT id FROM users WHERE born::text LIKE '%0%' ORDER BY id"),
             same("SELECT born::text, count(*) FROM users GROUP BY 1"),
@@ -1030,7 +1034,7 @@ const CASES: &[(&str, &[Line])] = &[
 ];
 
 /// Runs one line in one way; what is wrong with the outcome, in words.
-fn wrong(rig: &mut Rig, way: Way, line: &Line) -> Result<Verdict, String> {
+pub(crate) fn wrong(rig: &mut Rig, way: Way, line: &Line) -> Result<Verdict, String> {
     let (sql, expect, values) = *line;
     let order = match expect {
         Ordered => Order::Total,

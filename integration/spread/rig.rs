@@ -71,7 +71,7 @@ impl Way {
 
 pub(crate) struct Rig {
     // Ends before the servers do.
-    _proxy: Proxy,
+    proxy: Proxy,
     pub(crate) cluster: Cluster,
     runtime: Runtime,
     port: u16,
@@ -88,6 +88,23 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Proxy {
+    /// Starts one that makes a mistake, or none.
+    fn start(cluster: &Cluster, mistake: Option<&str>) -> Self {
+        let log = fs::File::create(cluster.dir().join("proxy.log")).expect("a log");
+        let proxy = Command::new(env!("CARGO_BIN_EXE_shardway"))
+            .arg("serve")
+            .arg("--map")
+            .arg(cluster.dir().join("spread-map.yaml"))
+            .envs(mistake.map(|it| ("SHARDWAY_MISTAKE", it)))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the proxy starts");
+        Self(proxy)
     }
 }
 
@@ -109,15 +126,7 @@ impl Rig {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let path = cluster.dir().join("spread-map.yaml");
         fs::write(&path, map(port, &ports, &worlds)).expect("the map is written");
-        let log = fs::File::create(cluster.dir().join("proxy.log")).expect("a log");
-        let proxy = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("serve")
-            .arg("--map")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the proxy starts");
+        let proxy = Proxy::start(&cluster, None);
         let types = |port: u16, database: &str| {
             let mut client = Client::connect(port, USER, database).expect("a node answers");
             let answer = client.simple("SELECT oid, typname FROM pg_type WHERE oid >= 16384");
@@ -127,9 +136,19 @@ impl Rig {
         let plain_types = types(ports[PLAIN_PLACE], PLAIN);
         let types = DATABASES.iter().map(|it| types(ports[0], it.0)).collect();
         let sessions = BTreeMap::new();
-        let mut rig = Self { _proxy: Proxy(proxy), cluster, runtime, port, worlds, sessions, plain_types, types };
+        let mut rig = Self { proxy, cluster, runtime, port, worlds, sessions, plain_types, types };
         rig.until_open();
         rig
+    }
+
+    /// Puts another proxy in the place of this one.
+    #[cfg(feature = "mistakes")]
+    pub(crate) fn make(&mut self, mistake: &str) {
+        self.sessions.clear();
+        let _ = self.proxy.0.kill();
+        let _ = self.proxy.0.wait();
+        self.proxy = Proxy::start(&self.cluster, Some(mistake));
+        self.until_open();
     }
 
     fn until_open(&mut self) {
@@ -206,7 +225,9 @@ impl Rig {
 /// Makes a database with all tables, and of the rows those that are its own.
 fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World]) {
     let mut admin = Client::connect(port, "postgres", "postgres").expect("a node answers");
-    assert_eq!(admin.simple(&format!("CREATE DATABASE {database} OWNER {USER}")).error, None);
+    // By bytes texts would be in the same order however they are put together.
+    let linguistic = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8' ENCODING UTF8";
+    assert_eq!(admin.simple(&format!("CREATE DATABASE {database} OWNER {USER} {linguistic}")).error, None);
     let mut client = Client::connect(port, USER, database).expect("a node answers");
     let run = |client: &mut Client, sql: &str| {
         let error = client.simple(sql).error;

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::mistakes::makes;
 use crate::plan::Planned;
 use crate::plan::gather::identifier;
 use crate::plan::route::Route;
@@ -299,6 +300,9 @@ impl<'t> Cut<'t> {
                 }
             }
         }
+        if makes("first-key-only") {
+            cut.order.truncate(1);
+        }
         Some(cut)
     }
 
@@ -411,7 +415,14 @@ impl<'t> Cut<'t> {
         if expression.is_empty() || self.has(&expression, &["using"]) {
             return None;
         }
-        Some((expression, self.slice(&(end..range.end)).to_owned()))
+        let mut direction = self.slice(&(end..range.end)).to_lowercase();
+        if makes("nulls-order-ignored") {
+            direction = direction.split("nulls").next().unwrap_or_default().to_owned();
+        }
+        if makes("descending-ignored") {
+            direction = direction.replace("desc", "");
+        }
+        Some((expression, direction))
     }
 
     /// The expression of an item, and its alias with what stands before.
@@ -521,7 +532,10 @@ impl<'t> Cut<'t> {
         if limit.ties {
             return None;
         }
-        let (rows_max, offset) = (bounded(limit.limit)?, bounded(limit.offset)?);
+        let (mut rows_max, offset) = (bounded(limit.limit)?, bounded(limit.offset)?);
+        if makes("limit-per-shard") {
+            rows_max = None;
+        }
         let mut keys = Vec::with_capacity(self.order.len());
         let mut texts = Vec::with_capacity(self.order.len());
         let item_at = |place: usize| {
@@ -548,7 +562,6 @@ impl<'t> Cut<'t> {
                 }
                 (None, None) => self.slice(&expression),
             };
-            let direction = direction.to_ascii_lowercase();
             let descending = direction.contains("desc");
             let nulls_first = direction.contains("first") || (descending && !direction.contains("last"));
             keys.push((descending, nulls_first));
@@ -623,7 +636,7 @@ impl<'t> Cut<'t> {
             }
             items.push(Item { text, aliased: named.aliased });
         }
-        let having = match &self.having {
+        let mut having = match &self.having {
             None => None,
             Some(range) => Some(writer.write(range)?),
         };
@@ -649,9 +662,16 @@ impl<'t> Cut<'t> {
             let _ = write!(partial, "{}{text} AS sw_{place}", if place == 0 { "" } else { ", " });
         }
         let _ = write!(partial, " {}", self.slice(&self.from));
+        let pushed = self.having.as_ref().filter(|_| makes("having-per-shard")).map(|it| self.slice(it));
+        if pushed.is_some() || makes("having-ignored") {
+            having = None;
+        }
         let roles: Vec<Role> = columns.iter().map(|(_, role)| *role).collect();
         for (nth, place) in (0..roles.len()).filter(|it| roles.get(*it) == Some(&Role::Key)).enumerate() {
             let _ = write!(partial, "{}{}", if nth == 0 { " GROUP BY " } else { ", " }, place + 1);
+        }
+        if let Some(pushed) = pushed {
+            let _ = write!(partial, " HAVING {pushed}");
         }
         let tail = self.slice(&self.tail).to_owned();
         let shape = Shape::Groups { distinct: self.distinct, roles, grouped, items, having, order, tail };
@@ -699,6 +719,7 @@ impl<'t> Limit<'t> {
                 if cut.is(body.end - 1, "ties") {
                     found.ties = true;
                     body.end -= 2;
+                    found.ties = !makes("ties-cut");
                 } else if cut.is(body.end - 1, "only") {
                     body.end -= 1;
                 }
@@ -717,6 +738,12 @@ impl<'t> Limit<'t> {
     fn rows(&self) -> Option<String> {
         let limit = self.limit?;
         let Some(offset) = self.offset else { return Some(format!("({limit})")) };
+        if makes("limit-without-offset") {
+            return Some(format!("({limit})"));
+        }
+        if makes("offset-twice") {
+            return Some(format!("({limit}) OFFSET ({offset})"));
+        }
         let offset = format!("greatest(({offset})::pg_catalog.int8, 0)");
         let limit = format!("({limit})::pg_catalog.int8");
         Some(format!(
@@ -1036,7 +1063,11 @@ impl Writer<'_, '_> {
         {
             return None;
         }
-        let text = if cut.is(arguments.start, "distinct") {
+        if makes("filter-ignored") {
+            filter.clear();
+        }
+        let is_distinct = cut.is(arguments.start, "distinct") && !(name == "count" && makes("distinct-counts-added"));
+        let text = if is_distinct {
             if !filter.is_empty() || !matches!(name, "count" | "sum" | "avg" | "min" | "max") {
                 return None;
             }
@@ -1049,6 +1080,9 @@ impl Writer<'_, '_> {
             match name {
                 "count" => {
                     let place = self.column(call(name), Role::Count);
+                    if makes("counts-counted") {
+                        return Some((format!("pg_catalog.count(sw.sw_{place})"), behind));
+                    }
                     format!("coalesce(pg_catalog.sum(sw.sw_{place}), 0)::pg_catalog.int8")
                 }
                 "sum" => {
@@ -1069,7 +1103,17 @@ impl Writer<'_, '_> {
                     format!("pg_catalog.{name}(sw.sw_{place})")
                 }
                 "avg" => {
+                    if makes("average-of-averages") {
+                        let place = self.column(format!("{}::pg_catalog.numeric", call("avg")), Role::AverageSum);
+                        return Some((format!("pg_catalog.avg(sw.sw_{place})"), behind));
+                    }
                     let sum = self.column(call("sum"), Role::AverageSum);
+                    if makes("average-of-integers") {
+                        let count = self.column(call("count"), Role::AverageCount);
+                        let whole = "::pg_catalog.int8::pg_catalog.numeric";
+                        let (sum, count) = (format!("sum(sw.sw_{sum})"), format!("sum(sw.sw_{count})"));
+                        return Some((format!("(({sum} / nullif({count}, 0)){whole})"), behind));
+                    }
                     let count = self.column(call("count"), Role::AverageCount);
                     format!("(pg_catalog.sum(sw.sw_{sum}) OPERATOR(pg_catalog./) pg_catalog.sum(sw.sw_{count}))")
                 }
@@ -1171,7 +1215,8 @@ impl Pushed {
                         return None;
                     }
                     let lead = if nth == 0 { " ORDER BY " } else { ", " };
-                    let _ = write!(out, "{lead}sw.sw_{place} {}", item.direction);
+                    let bytes = if text && makes("text-by-bytes") { "COLLATE \"C\"" } else { "" };
+                    let _ = write!(out, "{lead}sw.sw_{place} {bytes} {}", item.direction);
                 }
                 // What a function gives several of for one row stays together.
                 if !order.is_empty() && !ties {

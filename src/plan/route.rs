@@ -7,6 +7,7 @@ use crate::error::Code;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::ident::TableName;
+use crate::mistakes::makes;
 use crate::plan::Plan;
 use crate::plan::World;
 use crate::plan::gather;
@@ -547,7 +548,9 @@ impl<'a> Compiler<'a> {
         };
         let anchor_key = self.variable(*anchor, &anchor_key);
         for (leaf, _) in places {
-            if leaf == anchor {
+            let block = query.leaves.get(*leaf).map_or(top, |it| it.block);
+            let is_outside = block == top || query.blocks.get(block).is_some_and(|it| it.host.is_some());
+            if leaf == anchor || (!is_outside && makes("subquery-per-shard")) {
                 continue;
             }
             let colocated = match self.is_sharded(*leaf) {
@@ -560,7 +563,7 @@ impl<'a> Compiler<'a> {
                 }
                 _ => false,
             };
-            if !colocated {
+            if !colocated && !makes("any-join-is-local") {
                 let name = |leaf: LeafId| {
                     query.leaves.get(leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default()
                 };
@@ -595,8 +598,8 @@ impl<'a> Compiler<'a> {
         let anchor = self.spread(parts, places, around, false, true).ok()?;
         let facts = query.facts_in(top);
         let by_key = anchor.key.is_some_and(|key| block.grouped.iter().any(|it| facts.same(*it, key)));
-        let whole = if block.groups { by_key } else { !block.aggregated };
-        if whole && !block.ranked {
+        let whole = if block.groups { by_key || makes("groups-per-shard") } else { !block.aggregated };
+        if whole && (!block.ranked || (makes("distinct-per-shard") && block.obstacle.as_deref() == Some("DISTINCT"))) {
             return Some((anchor.part, None));
         }
         let plain = |leaf: &crate::sql::model::Leaf| match &leaf.source {

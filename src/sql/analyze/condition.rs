@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sqlparser::ast;
 use sqlparser::ast::BinaryOperator;
 use sqlparser::ast::Expr;
+use sqlparser::ast::UnaryOperator;
 
+use crate::mistakes::makes;
 use crate::sql::analyze::Analyzer;
 use crate::sql::analyze::Outcome;
 use crate::sql::analyze::Resolved;
@@ -35,6 +37,8 @@ impl Analyzer<'_> {
         while let Some(it) = rest.pop() {
             match it {
                 Expr::Nested(inner) => rest.push(inner),
+                Expr::BinaryOp { left, op: BinaryOperator::Or, .. } if makes("key-found-in-or") => rest.push(left),
+                Expr::UnaryOp { op: UnaryOperator::Not, expr } if makes("key-found-in-not") => rest.push(expr),
                 Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
                     rest.push(right);
                     rest.push(left);
