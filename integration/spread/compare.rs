@@ -93,19 +93,76 @@ fn renumbered(answer: &Answer, types: &Types) -> Vec<Row> {
             continue;
         }
         for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)).flatten() {
-            let mut place = 0;
-            while let Some(bytes) = cell.get(place..place + 4) {
-                let number = u32::from_be_bytes(bytes.try_into().expect("four bytes"));
-                if let Some(name) = types.get(&number) {
-                    cell.splice(place..place + 4, name.bytes());
-                    place += name.len();
-                } else {
-                    place += 1;
-                }
+            if let Some(named) = named(cell, types) {
+                *cell = named;
             }
         }
     }
     rows
+}
+
+/// A record or array in binary format with names in the place of its types' numbers; `None`: it is neither.
+fn named(cell: &[u8], types: &Types) -> Option<Vec<u8>> {
+    record(cell, types).or_else(|| array(cell, types))
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk::<4>()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*number))
+    }
+
+    /// A value with its length; what is in it may have types too.
+    fn value(&mut self, types: &Types, out: &mut Vec<u8>) -> Option<()> {
+        let length = self.number()?;
+        out.extend(length.to_be_bytes());
+        if length != u32::MAX {
+            let (value, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+            self.0 = rest;
+            out.extend(named(value, types).unwrap_or_else(|| value.to_vec()));
+        }
+        Some(())
+    }
+}
+
+fn name_of(number: u32, types: &Types) -> Vec<u8> {
+    types.get(&number).map_or_else(|| number.to_be_bytes().to_vec(), |it| it.clone().into_bytes())
+}
+
+/// The number of fields, and the type and value of each (`record_send`).
+fn record(cell: &[u8], types: &Types) -> Option<Vec<u8>> {
+    let mut reader = Reader(cell);
+    let count = reader.number().filter(|it| *it < 2000)?;
+    let mut out = count.to_be_bytes().to_vec();
+    for _ in 0..count {
+        out.extend(name_of(reader.number().filter(|it| *it > 15)?, types));
+        reader.value(types, &mut out)?;
+    }
+    (reader.0.is_empty() && count > 0).then_some(out)
+}
+
+/// Dimensions, whether there are NULLs, the elements' type, each dimension's length and lower bound, the elements
+/// (`array_send`).
+fn array(cell: &[u8], types: &Types) -> Option<Vec<u8>> {
+    let mut reader = Reader(cell);
+    let dimensions = reader.number().filter(|it| *it <= 6)?;
+    let nulls = reader.number().filter(|it| *it <= 1)?;
+    let mut out = [dimensions.to_be_bytes(), nulls.to_be_bytes()].concat();
+    out.extend(name_of(reader.number().filter(|it| *it > 15)?, types));
+    let mut elements = u32::from(dimensions > 0);
+    for _ in 0..dimensions {
+        let (length, bound) = (reader.number()?, reader.number()?);
+        elements = elements.checked_mul(length)?;
+        out.extend(length.to_be_bytes());
+        out.extend(bound.to_be_bytes());
+    }
+    for _ in 0..elements {
+        reader.value(types, &mut out)?;
+    }
+    reader.0.is_empty().then_some(out)
 }
 
 fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
