@@ -16,6 +16,8 @@ mod mistakes;
 mod random;
 #[path = "spread/rig.rs"]
 mod rig;
+#[path = "spread/sqlsmith.rs"]
+mod sqlsmith;
 #[path = "spread/statement.rs"]
 mod statement;
 #[path = "spread/types.rs"]

@@ -71,6 +71,7 @@ impl Way {
 
 pub(crate) struct Rig {
     // Ends before the servers do.
+    #[cfg_attr(not(feature = "mistakes"), expect(dead_code, reason = "it is there to be ended"))]
     proxy: Proxy,
     pub(crate) cluster: Cluster,
     runtime: Runtime,
@@ -171,10 +172,14 @@ impl Rig {
         [&self.types[database], &self.plain_types]
     }
 
+    /// Where the plain server listens.
+    pub(crate) fn plain_port(&self) -> u16 {
+        self.cluster.primaries().nth(PLAIN_PLACE).map_or(0, |it| it.port())
+    }
+
     /// A session of its own, past the proxy or through it.
     pub(crate) fn client(&self, database: Option<usize>) -> Client {
-        let plain = || self.cluster.primaries().nth(PLAIN_PLACE).map_or(0, |it| it.port());
-        let (port, name) = database.map_or_else(|| (plain(), PLAIN), |it| (self.port, DATABASES[it].0));
+        let (port, name) = database.map_or_else(|| (self.plain_port(), PLAIN), |it| (self.port, DATABASES[it].0));
         Client::connect(port, USER, name).unwrap_or_else(|error| panic!("{name}: {error}\n{}", self.log()))
     }
 

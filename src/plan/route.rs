@@ -902,8 +902,11 @@ impl Compiler<'_> {
         if let Some(what) = &notes.system_column {
             return refuse(format!("system column \"{what}\""), "Name the row by its key.");
         }
-        if notes.sampled {
-            return refuse("TABLESAMPLE".to_owned(), "Take a condition on random() instead.");
+        if notes.sampled_again {
+            return refuse(
+                "TABLESAMPLE … REPEATABLE".to_owned(),
+                "Leave REPEATABLE out, or take a condition on a hash.",
+            );
         }
         if let Some(name) = &query.shadowed {
             return refuse(
@@ -995,7 +998,8 @@ impl Compiler<'_> {
             }
         }
         let spots = self.spots(&copied, &mut tables)?;
-        let staged = tables.iter().any(|it| it.keyed);
+        // Of tables alone samples are taken.
+        let staged = notes.sampled || tables.iter().any(|it| it.keyed);
         // Tables would be seen there, and a row of them is of another type.
         let arrays_only = notes.catalog.is_some()
             || query.leaves.iter().any(|it| matches!(it.source, Source::System(_)))

@@ -499,6 +499,8 @@ pub struct Notes {
     pub collates: bool,
     /// TABLESAMPLE.
     pub sampled: bool,
+    /// TABLESAMPLE … REPEATABLE.
+    pub sampled_again: bool,
     /// A system column.
     pub system_column: Option<Arc<str>>,
     /// Pins by an advisory lock.

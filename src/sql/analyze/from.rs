@@ -226,8 +226,12 @@ impl Analyzer<'_> {
             } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
                 let parts = parts(name)?;
                 self.reserved(name)?;
-                if sample.is_some() {
+                if let Some(
+                    ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample),
+                ) = sample
+                {
                     self.query.notes.sampled = true;
+                    self.query.notes.sampled_again |= sample.seed.is_some();
                     self.obstacle(block, "TABLESAMPLE");
                     self.query.notes.volatile.get_or_insert_with(|| "TABLESAMPLE".to_owned());
                 }
