@@ -149,6 +149,45 @@ async fn a_server_that_dies_in_the_middle_is_an_error() -> Outcome {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_shard_explains_its_part() -> Outcome {
+    let (_cluster, proxy) = start(&[]).await?;
+    let mut client = bytes::Client::connect(proxy.port(), "demo", "shop")?;
+    let lines = |answer: &bytes::Answer| -> Vec<String> {
+        let text =
+            |row: &Vec<Option<Vec<u8>>>| String::from_utf8_lossy(row[0].as_deref().unwrap_or_default()).into_owned();
+        answer.rows.iter().map(text).collect()
+    };
+    for (query, part) in [
+        ("SELECT * FROM users", ""),
+        ("SELECT count(*) FROM users", ", its part: SELECT pg_catalog.count(*)"),
+        ("SELECT id FROM users ORDER BY id LIMIT 3", ", its part: SELECT id, id AS sw_0"),
+        ("SELECT a.id FROM users a JOIN users b ON a.name = b.name", ", copy of users: SELECT"),
+    ] {
+        for (before, sign) in [("EXPLAIN", "rows="), ("EXPLAIN (ANALYZE, COSTS OFF)", "Execution Time")] {
+            for (begin, end) in [("", ""), ("BEGIN", "ROLLBACK")] {
+                assert_eq!(client.simple(begin).error, None);
+                let answer = client.simple(&format!("{before} {query}"));
+                assert_eq!(answer.error, None, "{before} {query}");
+                let lines = lines(&answer);
+                for shard in ["s1", "s2"] {
+                    let title = format!("Shard {shard}{part}");
+                    assert!(lines.iter().any(|it| it.starts_with(&title)), "{title} in {lines:#?}");
+                }
+                assert!(lines.iter().filter(|it| it.contains(sign)).count() >= 2, "{lines:#?}");
+                assert!(lines.iter().any(|it| it.contains("users")), "{lines:#?}");
+                assert_eq!(answer.tags, ["EXPLAIN"]);
+                assert_eq!(client.simple(end).error, None);
+            }
+        }
+    }
+    // What programs read is one plan, or none.
+    let refused = client.simple("EXPLAIN (FORMAT JSON) SELECT count(*) FROM users");
+    assert_eq!(failure(&refused), "0A000");
+    assert_eq!(client.simple("SELECT count(*) FROM users").rows, [[Some(USERS.to_string().into_bytes())]]);
+    Ok(())
+}
+
 /// A client that has said one Query, and nothing of its answer has been read.
 fn asking(proxy: &Proxy, statement: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", proxy.port()))?;

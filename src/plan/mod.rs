@@ -141,6 +141,8 @@ pub struct Template {
     /// An INSERT without a column list, into a sharded table: the list that it means by the schema, such as
     /// ` ("id", "name")`, and the byte of the statement behind which the session puts it.
     pub splice_columns: Option<(usize, String)>,
+    /// EXPLAIN: where the explained statement begins, in bytes of the statement.
+    pub explained_at: Option<usize>,
     /// How it finds its shards.
     route: Route,
     /// How many literals it has, rows that were folded into one left out.
@@ -239,6 +241,7 @@ impl Template {
         let mut exact_only = matches!(command, Command::Prepare { .. } | Command::Execute { .. });
         let mut splice_columns = None;
         let mut uses = Vec::new();
+        let mut explained_at = None;
         let route = match &statement.body {
             Body::Session => {
                 // SET, SHOW and savepoints carry what the text says.
@@ -260,6 +263,7 @@ impl Template {
                     (false, false) => Access::Read,
                 };
                 exact_only |= query.notes.exact_only;
+                explained_at = query.notes.explained.map(|_| query.notes.explained_at);
                 self::effects_of(query, &mut effects);
                 if let Command::Declare { .. } = command {
                     exact_only = true;
@@ -310,6 +314,7 @@ impl Template {
             tag: statement.tag,
             parameters,
             splice_columns,
+            explained_at,
             route,
             literals,
             rows: piece.repeat.map(|it| (it.first, it.width)),
@@ -343,6 +348,7 @@ impl Template {
             tag: sql::leading_tag(source),
             parameters: source.piece.parameters,
             splice_columns: None,
+            explained_at: None,
             route: Route::Fixed(Plan::One(shard), "the database has one shard".to_owned()),
             literals: u32::try_from(source.literals.len()).unwrap_or(u32::MAX),
             rows: None,

@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// CommandComplete.
-    fn complete(&mut self, tag: &str) {
+    pub(super) fn complete(&mut self, tag: &str) {
         reply::command_complete(self.client.out(), tag).expect("tags of the proxy's own hold no zero byte");
     }
 

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod cancel;
 pub mod command;
 pub mod engine;
+pub mod explain;
 pub mod extended;
 pub mod gather;
 pub mod login;

@@ -335,6 +335,12 @@ impl Session {
             Ok(plan) => plan,
             Err(error) => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
+                if let Some(at) = template.explained_at
+                    && error.code == Code::Unsupported
+                    && Box::pin(self.explain_spread(sql, at..sql.len())).await?
+                {
+                    return Ok(false);
+                }
                 return Err(Box::pin(self.verified(error, sql, &[], world)).await);
             }
         };

@@ -349,6 +349,7 @@ fn explain(
     if let Body::Query(query) = &mut statement.body {
         // The plan is shown by one shard, whatever the statement itself may do.
         query.notes.explained = Some(analyze);
+        query.notes.explained_at = range.start.saturating_sub(source.piece.range.start);
         query.notes.exact_only = true;
     }
     Ok(statement)

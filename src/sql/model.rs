@@ -519,6 +519,8 @@ pub struct Notes {
     pub into: Option<(Vec<Arc<str>>, bool)>,
     /// EXPLAIN; true: ANALYZE.
     pub explained: Option<bool>,
+    /// Where the explained statement begins, in bytes of the statement.
+    pub explained_at: usize,
 }
 
 impl Leaf {
