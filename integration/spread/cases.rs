@@ -181,6 +181,9 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
         &[
             ordered("SELECT n, t, id FROM hot ORDER BY n, t, id LIMIT 3 OFFSET 5"),
             ordered("SELECT t, n, id FROM hot ORDER BY t, n, id LIMIT 3 OFFSET 5"),
+            ordered("SELECT id FROM users ORDER BY id ASC /* not desc */ NULLS LAST LIMIT 1"),
+            ordered("SELECT age, id FROM users ORDER BY age DESC -- nulls first\n NULLS LAST, id LIMIT 10"),
+            ("SELECT id FROM users ORDER BY id OFFSET $1 LIMIT $2", Ordered, &[(23, "4"), (21, "3")]),
             same("SELECT id FROM users WHERE NOT (id = 5)"),
             same("SELECT id FROM users WHERE id = 5 OR age > 30"),
             ordered("SELECT id, born::text, ts::text, 'at ' || born FROM users ORDER BY id"),

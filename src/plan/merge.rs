@@ -415,7 +415,9 @@ impl<'t> Cut<'t> {
         if expression.is_empty() || self.has(&expression, &["using"]) {
             return None;
         }
-        let mut direction = self.slice(&(end..range.end)).to_lowercase();
+        // Between these words there may be comments.
+        let mut direction: String =
+            (end..range.end).map(|at| self.raw(at).to_ascii_lowercase()).collect::<Vec<_>>().join(" ");
         if makes("nulls-order-ignored") {
             direction = direction.split("nulls").next().unwrap_or_default().to_owned();
         }
@@ -1193,7 +1195,7 @@ impl Pushed {
             }
             Shape::Rows { order, hidden, ties, tail } => {
                 let shown = partial.len().checked_sub(*hidden)?;
-                if shown != own.len() {
+                if shown != own.len() || own.iter().zip(partial).any(|(a, b)| a.name != b.name) {
                     return None;
                 }
                 let mut out = "SELECT ".to_owned();

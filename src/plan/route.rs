@@ -595,6 +595,14 @@ impl<'a> Compiler<'a> {
         }
         let top = query.top?;
         let block = query.blocks.get(top)?;
+        // What is added to the select list is called so.
+        let is_ours = |leaf: &crate::sql::model::Leaf| match &leaf.source {
+            Source::Table(relation) => relation.columns.iter().any(|it| it.name.starts_with("sw_")),
+            _ => false,
+        };
+        if query.leaves.iter().any(is_ours) {
+            return None;
+        }
         let anchor = self.spread(parts, places, around, false, true).ok()?;
         let facts = query.facts_in(top);
         let by_key = anchor.key.is_some_and(|key| block.grouped.iter().any(|it| facts.same(*it, key)));

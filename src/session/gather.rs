@@ -235,7 +235,7 @@ impl Session {
             return Err(trouble);
         }
         for at in &sorted.places {
-            let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
+            let link = self.links.get_mut(usize::from(*at)).ok_or_else(|| not_gathered(""))?;
             say::execute(&mut link.out, "");
         }
         let all: SmallVec<[u8; 8]> = (0_u8..)
@@ -315,6 +315,18 @@ impl Session {
             && self.client.asks_for_all(&portal)
             && let Some(sorted) = self.get_sorted(&task, &mut ids).await?
         {
+            if results.len() > 1 && results.len() != sorted.count() {
+                return Err(ClientError::new(
+                    Code::ProtocolViolation,
+                    format_args!(
+                        "bind message has {} result formats but query has {} columns",
+                        results.len(),
+                        sorted.count()
+                    ),
+                    "Give one format for all columns, or one for each.",
+                )
+                .into());
+            }
             self.say_bind_sorted(&sorted, &portal, &values, &results)?;
             let ids = sorted.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
             let depth = self.transaction.savepoints.len();

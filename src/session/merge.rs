@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use crate::error::ClientError;
+use crate::error::Code;
 use crate::exec::flight;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
@@ -48,7 +50,8 @@ pub(super) struct SortedReady {
 }
 
 impl SortedReady {
-    fn count(&self) -> usize {
+    /// How many columns the client gets.
+    pub(super) fn count(&self) -> usize {
         self.columns.get(5..).and_then(|it| it.first_chunk::<2>()).map_or(0, |it| usize::from(u16::from_be_bytes(*it)))
     }
 
@@ -88,7 +91,9 @@ fn bound(bound: Option<Bound>, types: &[u32], values: &[(Format, Option<&[u8]>)]
     let value: i64 = match (types.get(number)?, values.get(number)?) {
         (_, (_, None)) => return Some(None),
         (20, (Format::Binary, Some(bytes))) => i64::from_be_bytes(<[u8; 8]>::try_from(*bytes).ok()?),
-        (20, (Format::Text, Some(text))) => std::str::from_utf8(text).ok()?.trim().parse().ok()?,
+        (21, (Format::Binary, Some(bytes))) => i64::from(i16::from_be_bytes(<[u8; 2]>::try_from(*bytes).ok()?)),
+        (23, (Format::Binary, Some(bytes))) => i64::from(i32::from_be_bytes(<[u8; 4]>::try_from(*bytes).ok()?)),
+        (20 | 21 | 23, (Format::Text, Some(text))) => std::str::from_utf8(text).ok()?.trim().parse().ok()?,
         _ => return None,
     };
     Some(Some(u64::try_from(value).ok()?))
@@ -138,7 +143,7 @@ impl Session {
             }
         }
         let checked_at = self.items.len();
-        if let Some(id) = self.links.get(at).map(|link| link.id) {
+        if let Some((_, id)) = ids.iter().find(|(shard, _)| *shard == task.home).copied() {
             self.say_step(id, SETTINGS, Show::Caller);
         }
         for shard in shards.iter() {
@@ -210,12 +215,16 @@ impl Session {
             }
         }
         let checked_at = self.items.len();
-        let mut places: SmallVec<[u8; 8]> = SmallVec::new();
+        let mut asked: SmallVec<[u32; 8]> = SmallVec::new();
         for shard in shards.iter() {
             let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
             let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
             self.say_reading(at, Some(&sorting.text), "", &types)?;
-            places.push(u8::try_from(at).unwrap_or(u8::MAX));
+            asked.push(id);
+        }
+        if let Some((_, id)) = ids.iter().find(|(shard, _)| *shard == task.home && !shards.contains(*shard)).copied() {
+            // See `SETTINGS`.
+            self.say_step(id, "SELECT", Show::Nobody);
         }
         self.say_flush();
         let outcome = self.fly(task.offset, false).await?;
@@ -234,8 +243,7 @@ impl Session {
             if own.iter().any(|it| it.oid >= FIRST_USER_TYPE || matches!(it.oid, 2249 | 2287)) {
                 return None;
             }
-            let same = |(a, b): (&plan::Described, &plan::Described)| a.oid == b.oid && a.modifier == b.modifier;
-            if !own.iter().zip(columns).all(same) {
+            if !own.iter().zip(columns).all(|(a, b)| a == b) {
                 return None;
             }
             let keys = behind.iter().zip(&sorting.keys).map(|(column, (descending, nulls_first))| {
@@ -246,6 +254,10 @@ impl Session {
             let offset = bound(sorting.offset, &types, task.values)?.unwrap_or(0);
             Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit })
         });
+        // Links that are not needed any more have been given back, and others have taken their places.
+        let place = |id: &u32| self.links.iter().position(|link| link.id == *id).and_then(|at| u8::try_from(at).ok());
+        let places: Option<SmallVec<[u8; 8]>> = asked.iter().map(place).collect();
+        let places = places.ok_or_else(lost_link)?;
         match (order, described.own_message()) {
             (Some(order), Some(columns)) => {
                 let notices = described.told(task);
@@ -268,7 +280,7 @@ impl Session {
         let mut bind = Vec::new();
         say_bind(&mut bind, portal, values, &[], &formats)?;
         for at in &ready.places {
-            let Some(link) = self.links.get_mut(usize::from(*at)) else { continue };
+            let link = self.links.get_mut(usize::from(*at)).ok_or_else(lost_link)?;
             link.out.extend_from_slice(&bind);
             link.unsynced = true;
         }
@@ -343,6 +355,10 @@ impl Answers {
             _ => {}
         }
     }
+}
+
+fn lost_link() -> ClientError {
+    ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
 }
 
 /// The columns of a RowDescription.

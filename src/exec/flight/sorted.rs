@@ -22,6 +22,9 @@ use crate::backend::Piece;
 use crate::error::ClientError;
 use crate::exec::say;
 
+/// After so many rows others have their turn.
+const TURN: u64 = 2000;
+
 /// How rows are put in order: by their last columns, which the client does not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -251,6 +254,9 @@ pub(super) async fn listen(
         if crew.client.is_full() {
             crew.client.flush().await.map_err(Lost::Client)?;
         }
+        if seen.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
     }
     let tag = format!("SELECT {sent}");
     say::message(crew.client.out(), b'C', |out| say::string(out, &tag));
@@ -299,7 +305,7 @@ impl Source {
             if self.done {
                 return Need::Nothing;
             }
-            let Some(link) = crew.links.get_mut(self.link) else { return Need::Nothing };
+            let Some(link) = crew.links.get_mut(self.link) else { return self.lost(item, None) };
             match link.connection.piece() {
                 Ok(Some(Piece::Rows(range, _))) => {
                     self.bytes.drain(..self.taken);
