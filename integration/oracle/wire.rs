@@ -1,6 +1,7 @@
 //! A Postgres client that hides nothing: names and types of columns, cells as bytes, tags, and whose error it was.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
@@ -195,6 +196,8 @@ impl Client {
                 return Some((message[0], message[5..].to_vec()));
             }
             match self.stream.read(&mut chunk) {
+                // A server that a test has killed sends a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.input.extend_from_slice(&chunk[..read]),
             }
