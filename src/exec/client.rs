@@ -32,6 +32,8 @@ pub struct Client {
     pub in_hand: bool,
     /// How often servers copied from it in the extended protocol.
     pub copies: u64,
+    /// The client has been given a part of a row: nothing but the rest of it can follow.
+    pub within_row: bool,
 }
 
 /// One message of a client: its type, and where its body stands in [`Client::bytes`].
@@ -63,6 +65,7 @@ impl Client {
             message_max,
             in_hand: false,
             copies: 0,
+            within_row: false,
         }
     }
 

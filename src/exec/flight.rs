@@ -386,7 +386,9 @@ impl Answer<'_> {
                         if shown && !discard {
                             outcome.rows += u64::from(rows);
                             run.add(crew, link, range);
-                            if crew.links.get(link).is_some_and(|link| link.connection.is_within_row()) {
+                            crew.client.within_row =
+                                crew.links.get(link).is_some_and(|link| link.connection.is_within_row());
+                            if crew.client.within_row {
                                 return Need::Sent;
                             }
                         } else if show == Show::Caller && !discard {
@@ -846,7 +848,7 @@ fn violation(what: &str) -> Lost {
 }
 
 fn lost(link: usize, item: usize, crew: &Crew<'_>, last_words: Option<Vec<u8>>) -> Lost {
-    let within_row = crew.links.get(link).is_some_and(|l| l.connection.is_within_row());
+    let within_row = crew.client.within_row;
     Lost::Server { link, item, last_words, within_row }
 }
 

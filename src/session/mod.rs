@@ -899,7 +899,7 @@ impl Session {
     fn timed_out(&mut self) -> Trouble {
         // What wrote outside of a transaction may have committed before the cancel got there.
         let unknown = !self.transaction.is_open() && self.links.iter().any(|link| link.wrote && link.due > 0);
-        let within_row = self.links.iter().any(|link| link.connection.is_within_row());
+        let within_row = self.client.within_row;
         for place in (0..self.links.len()).rev() {
             if self.links.get(place).is_some_and(|link| link.due > 0 || link.unsynced || link.begun) {
                 self.links.get(place).inspect(|link| Ticket::cancel_now(&link.connection));
