@@ -675,7 +675,7 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
             same("SELECT count(*) FROM public.users u TABLESAMPLE SYSTEM (100) JOIN users2 v ON v.age = u.age"),
             same("SELECT count(*) FROM users TABLESAMPLE BERNOULLI (0)"),
             refused("SELECT id FROM users TABLESAMPLE BERNOULLI (50) REPEATABLE (3)", "TABLESAMPLE … REPEATABLE"),
-            refused("EXPLAIN SELECT count(*) FROM users", "EXPLAIN across shards"),
+            refused("EXPLAIN (FORMAT JSON) SELECT count(*) FROM users", "EXPLAIN across shards"),
             refused("SELECT id FROM users FOR UPDATE", "locking rows"),
             refused("SELECT count(*) FROM (SELECT id FROM users FOR SHARE) u", "locking rows"),
         ],

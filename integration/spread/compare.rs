@@ -267,7 +267,13 @@ fn answers_that_differ_are_told() {
     assert!(matches!(compare(&failed, &other, [&ours, &theirs], Order::Any), Verdict::Mismatch(_)));
     assert!(matches!(compare(&failed, &plain, [&ours, &theirs], Order::Any), Verdict::Mismatch(_)));
     // Numbers of types within values.
-    let array = |oid: u32| Answer { rows: vec![vec![None, Some(oid.to_be_bytes().to_vec())]], ..plain.clone() };
+    // A record of one field, and in it an array of one element, whose text looks like a number of a type.
+    let array = |oid: u32| {
+        let element = [1, 0, oid, 1, 1, 4, 30_000].map(u32::to_be_bytes).concat();
+        let length = u32::try_from(element.len()).expect("short");
+        let record = [[1, 2277, length].map(u32::to_be_bytes).concat(), element].concat();
+        Answer { rows: vec![vec![None, Some(record)]], ..plain.clone() }
+    };
     let ours_array = Answer { columns: Some(vec![("a".to_owned(), 23), ("b".to_owned(), 30_000)]), ..array(30_000) };
     assert_eq!(compare(&ours_array, &array(20_000), [&ours, &theirs], Order::Any), Verdict::Same);
     let wrong = Answer { rows: array(20_001).rows, ..ours_array };
