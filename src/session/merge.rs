@@ -107,20 +107,21 @@ struct Answers {
     arrays: Vec<Vec<u8>>,
     /// How the server that puts them together shows values.
     settings: Option<plan::Settings>,
+    /// How many statements have been answered to their end.
+    ended: usize,
     /// Two shards answer with different types, or something is not understood.
     unlike: bool,
 }
 
 impl Session {
-    /// Asks the shards, and gets the statement ready over their answers. `None`: it is to be gathered; nothing is left
-    /// of this.
-    pub(super) async fn ready_by_merge(
+    /// Has the server that puts answers together read the client's text: how it describes itself, as far as that has
+    /// been told, and the types of its parameters. `None`: some have other numbers on other servers.
+    async fn read_own(
         &mut self,
         task: &Task<'_>,
         shards: &ShardSet,
-        pushed: &Pushed,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
-    ) -> Result<Option<Ready>, Trouble> {
+    ) -> Result<Option<(Described, Vec<u32>)>, Trouble> {
         let mut all = shards.clone();
         all.union(&ShardSet::one(task.home));
         self.take_part(task, &all, task.access, ids).await?;
@@ -142,12 +143,25 @@ impl Session {
                 return Ok(None);
             }
         }
+        Ok(Some((described, types)))
+    }
+
+    /// Asks the shards, and gets the statement ready over their answers. `None`: it is to be gathered; what was
+    /// said without a Sync goes on.
+    pub(super) async fn ready_by_merge(
+        &mut self,
+        task: &Task<'_>,
+        shards: &ShardSet,
+        pushed: &Pushed,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Option<Ready>, Trouble> {
+        let Some((mut described, types)) = self.read_own(task, shards, ids).await? else { return Ok(None) };
         let checked_at = self.items.len();
         if let Some((_, id)) = ids.iter().find(|(shard, _)| *shard == task.home).copied() {
             self.say_step(id, SETTINGS, Show::Caller);
         }
         for shard in shards.iter() {
-            let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
+            let (_, id) = ids.iter().find(|(it, _)| *it == shard).copied().ok_or_else(lost_link)?;
             self.say_asking(id, &pushed.partial, &types, task)?;
         }
         self.say_flush();
@@ -162,6 +176,10 @@ impl Session {
         let mut answers = Answers::default();
         for message in messages(&outcome.collected) {
             if described.is_whole() { answers.note(message) } else { described.note(message) }
+        }
+        // Every shard, and the settings.
+        if answers.ended != shards.len() + 1 {
+            return Err(lost_link().into());
         }
         let own = described.own_columns();
         let merged = answers.columns.as_ref().filter(|_| !answers.unlike).and_then(|columns| {
@@ -186,7 +204,7 @@ impl Session {
     }
 
     /// Asks the shards for rows in order, so that they need only be put together in that order. `None`: their order
-    /// is not known here; nothing is left of this.
+    /// is not known here.
     pub(super) async fn ready_sorted(
         &mut self,
         task: &Task<'_>,
@@ -194,31 +212,12 @@ impl Session {
         sorting: &Sorting,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<Option<SortedReady>, Trouble> {
-        let mut all = shards.clone();
-        all.union(&ShardSet::one(task.home));
-        self.take_part(task, &all, task.access, ids).await?;
-        let at = self.keeper(ids, task.home)?;
-        let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
-        self.say_reading_own(at, own, task)?;
-        let mut described = Described::default();
-        let mut types = Vec::new();
-        if task.count > 0 {
-            self.say_flush();
-            let outcome = self.fly(task.offset, false).await?;
-            if outcome.failed.is_some() {
-                return Err(trouble_of(&outcome, About::Text(task.offset)));
-            }
-            messages(&outcome.collected).for_each(|message| described.note(message));
-            types = described.parameter_types();
-            if types.iter().any(|it| *it >= FIRST_USER_TYPE) {
-                return Ok(None);
-            }
-        }
+        let Some((mut described, types)) = self.read_own(task, shards, ids).await? else { return Ok(None) };
         let checked_at = self.items.len();
         let mut asked: SmallVec<[u32; 8]> = SmallVec::new();
         for shard in shards.iter() {
-            let Some((_, id)) = ids.iter().find(|(it, _)| *it == shard).copied() else { continue };
-            let Some(at) = self.links.iter().position(|link| link.id == id) else { continue };
+            let (_, id) = ids.iter().find(|(it, _)| *it == shard).copied().ok_or_else(lost_link)?;
+            let at = self.links.iter().position(|link| link.id == id).ok_or_else(lost_link)?;
             self.say_reading(at, Some(&sorting.text), "", &types)?;
             asked.push(id);
         }
@@ -289,8 +288,8 @@ impl Session {
 
     /// Says what a shard is asked, with the client's values; the answer and how it describes itself are collected.
     fn say_asking(&mut self, id: u32, text: &str, types: &[u32], task: &Task<'_>) -> Result<(), Trouble> {
-        let Some(at) = self.links.iter().position(|link| link.id == id) else { return Ok(()) };
-        let Some(link) = self.links.get_mut(at) else { return Ok(()) };
+        let at = self.links.iter().position(|link| link.id == id).ok_or_else(lost_link)?;
+        let link = self.links.get_mut(at).ok_or_else(lost_link)?;
         say::parse(&mut link.out, "", text, types);
         link.connection.unnamed = 0;
         say_bind(&mut link.out, say::STEP, task.values, &[], &[])?;
@@ -321,6 +320,7 @@ impl Answers {
                     Some(known) => self.unlike |= columns.as_ref() != Some(known),
                 }
             }
+            Some(b'C') => self.ended += 1,
             Some(b'D') if self.columns.is_none() => {
                 let text = message.get(11..).map(String::from_utf8_lossy).unwrap_or_default();
                 self.settings = Some(plan::Settings {
