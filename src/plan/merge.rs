@@ -497,11 +497,7 @@ impl<'t> Cut<'t> {
         for (place, text) in hidden.iter().enumerate() {
             let _ = write!(partial, ", {text} AS sw_{place}");
         }
-        let head_end = self
-            .order
-            .first()
-            .map_or_else(|| if self.tail.is_empty() { self.lexemes.len() } else { self.tail.start }, |it| it.start - 2);
-        let _ = write!(partial, " {}", self.slice(&(self.from.start..head_end)));
+        let _ = write!(partial, " {}", self.up_to_order());
         if let Some(rows) = limit.rows() {
             if let (Some(first), Some(last)) = (self.order.first(), self.order.last()) {
                 let _ = write!(partial, " ORDER BY {}", self.slice(&(first.start..last.end)));
@@ -518,6 +514,14 @@ impl<'t> Cut<'t> {
             collated: merging.collated,
             shape: Shape::Rows { order, hidden, ties: limit.ties, tail: self.slice(&self.tail).to_owned() },
         })
+    }
+
+    /// From FROM up to ORDER BY, or to what limits the rows.
+    fn up_to_order(&self) -> &'t str {
+        let tail = if self.tail.is_empty() { self.lexemes.len() } else { self.tail.start };
+        // Before the first item stand the two words.
+        let end = self.order.first().map_or(tail, |it| it.start - 2);
+        self.slice(&(self.from.start..end))
     }
 
     /// How shards are asked for rows in order; `None`: what they are ordered by cannot be told from the text.
@@ -574,11 +578,7 @@ impl<'t> Cut<'t> {
         for (place, (key, _)) in texts.iter().enumerate() {
             let _ = write!(text, ", {key} AS sw_{place}");
         }
-        let head_end = self
-            .order
-            .first()
-            .map_or_else(|| if self.tail.is_empty() { self.lexemes.len() } else { self.tail.start }, |it| it.start - 2);
-        let _ = write!(text, " {}", self.slice(&(self.from.start..head_end)));
+        let _ = write!(text, " {}", self.up_to_order());
         for (place, (_, direction)) in texts.iter().enumerate() {
             let _ = write!(text, "{}sw_{place} {direction}", if place == 0 { " ORDER BY " } else { ", " });
         }
