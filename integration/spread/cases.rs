@@ -177,6 +177,50 @@ const UNREADABLE: &str = "shardway cannot read this";
 
 pub(crate) const CASES: &[(&str, &[Line])] = &[
     (
+        "keys of one copy and whole rows of another",
+        &[
+            same("SELECT u.id, u.name, (SELECT count(v) FROM users2 v WHERE v.age = u.age) FROM users u GROUP BY u.id"),
+            same(
+                "SELECT u.id, u.name, count(v), min(to_jsonb(v)::text) FROM users u JOIN users2 v USING (age) GROUP BY u.id",
+            ),
+            same("SELECT u.id, pg_typeof(v)::text, v FROM users u JOIN users2 v USING (age) GROUP BY u.id, v"),
+            same("SELECT u.id, u.name, w FROM users u JOIN users w ON w.id = u.id + 1 GROUP BY u.id, w"),
+            same(
+                "SELECT u.id, u.age, (w).age, w.name FROM users u JOIN users w ON w.id = u.id + 1 GROUP BY u.id, w, w.name",
+            ),
+            same("SELECT u.id, count(u) FROM users u GROUP BY u.id"),
+            same(
+                "SELECT u.id, count(u), max(u.name) FROM users u GROUP BY u.id HAVING count(u) FILTER (WHERE u IS NOT NULL) > 0",
+            ),
+            refused("SELECT u.id, u.age, to_jsonb(u) FROM users u GROUP BY u.id", "it does not run on copies"),
+            same(
+                "SELECT o.user_id, o.no, o.note, x FROM orders o, LATERAL (SELECT u FROM users u WHERE u.id = o.user_id + 1) x GROUP BY o.user_id, o.no, x",
+            ),
+            refused(
+                "SELECT count(u), count(v) FROM users u TABLESAMPLE BERNOULLI (100) JOIN users2 v ON v.age = u.age",
+                "it does not run on copies",
+            ),
+            same(
+                "SELECT count(*), min(v::text) FROM users u TABLESAMPLE BERNOULLI (100) JOIN users2 v ON v.age = u.age",
+            ),
+            same("SELECT p.id, p.b, m FROM parts p JOIN mother m ON m.id = p.id + 1 GROUP BY p.id, m"),
+        ],
+    ),
+    (
+        "elements of grouping sets",
+        &[
+            same("SELECT age::text, count(*) FROM users GROUP BY ROLLUP ((age)::text)"),
+            same("SELECT age + 1, country, count(*) FROM users GROUP BY CUBE ((age) + 1, (country))"),
+            same(
+                "SELECT age, country, grouping(age, country), count(*) FROM users GROUP BY GROUPING SETS (ROLLUP (age, country), CUBE (country), ())",
+            ),
+            same("SELECT age, ok, count(*) FROM users GROUP BY GROUPING SETS (GROUPING SETS ((age), (ok)), (age, ok))"),
+            same("SELECT age, count(*) FROM users GROUP BY DISTINCT ROLLUP ((age), ((age)))"),
+            same("SELECT age, count(*) FROM users GROUP BY DISTINCT age"),
+            same("SELECT id, max(name) FROM users GROUP BY DISTINCT id"),
+        ],
+    ),
+    (
         "merged: what is pushed down means the same there",
         &[
             ordered("SELECT n, t, id FROM hot ORDER BY n, t, id LIMIT 3 OFFSET 5"),

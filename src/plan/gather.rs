@@ -43,7 +43,7 @@ pub(crate) struct Gathering {
     pub(crate) definitions: Vec<Arc<str>>,
     /// The copies must be tables: arrays have no keys, and some statements have no parameters.
     pub(crate) staged: bool,
-    /// The copies must not be tables.
+    /// The copies must not be tables: the statement would see them.
     pub(crate) arrays_only: bool,
 }
 
@@ -90,6 +90,8 @@ pub(crate) enum TermKind {
 pub(crate) struct Spot {
     pub(crate) place: Place,
     pub(crate) by: By,
+    /// The row itself is a value there, so that its type counts.
+    pub(crate) whole: bool,
     /// The name that the relation goes by without an alias; `None`: it has one.
     pub(crate) alias: Option<Arc<str>>,
 }
@@ -113,7 +115,7 @@ pub struct Gather {
     pub copies: Vec<Copy>,
     /// The copies must be tables.
     pub staged: bool,
-    /// The copies must not be tables: the statement would see them, or asks for the type of a row.
+    /// The copies must not be tables: the statement would see them.
     pub arrays_only: bool,
     /// Shards whose own answers come to the answer when they are put together there (`plan::merge`); `None`: none do.
     pub merge: Option<ShardSet>,
@@ -158,9 +160,9 @@ impl Gathering {
         Gather { at: self.at, copies, staged: self.staged || !world.utf8, arrays_only: self.arrays_only, merge: None }
     }
 
-    /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number.
-    /// `None`: the text cannot be cut as it was when it was compiled.
-    pub(crate) fn rewritten(&self, statement: &str, copy: &dyn Fn(usize) -> String) -> Option<String> {
+    /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number, where
+    /// its rows are values (true) or not. `None`: the text cannot be cut as it was when it was compiled.
+    pub(crate) fn rewritten(&self, statement: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         self.rewrite(0, statement, copy, 0)
     }
 
@@ -168,7 +170,7 @@ impl Gathering {
         self.tables.get(place).is_some_and(|it| it.relation.kind == RelationKind::Partitioned)
     }
 
-    fn rewrite(&self, number: usize, text: &str, copy: &dyn Fn(usize) -> String, depth: usize) -> Option<String> {
+    fn rewrite(&self, number: usize, text: &str, copy: &dyn Fn(usize, bool) -> String, depth: usize) -> Option<String> {
         if depth > 50 {
             return None;
         }
@@ -199,9 +201,9 @@ impl Gathering {
             match spot.by {
                 // A partitioned table itself has no rows.
                 By::Copy(place) if before.eq_ignore_ascii_case("only") && self.is_partitioned(place) => {
-                    let _ = write!(out, "(SELECT * FROM {} t WHERE false)", copy(place));
+                    let _ = write!(out, "(SELECT * FROM {} t WHERE false)", copy(place, spot.whole));
                 }
-                By::Copy(place) => out.push_str(&copy(place)),
+                By::Copy(place) => out.push_str(&copy(place, spot.whole)),
                 By::Definition(number) => {
                     let definition = self.definitions.get(number.checked_sub(1)?)?;
                     let _ = write!(out, "({})", self.rewrite(number, definition, copy, depth + 1)?);
@@ -218,10 +220,15 @@ impl Gathering {
     }
 }
 
-/// What stands for a copy that is a table.
+/// What stands for a copy that is a table. A table's rows are of a type of their own: where they are values (`whole`),
+/// they are made rows of the table that was copied.
 #[must_use]
-pub fn as_table(name: &str) -> String {
-    format!("pg_temp.{}", identifier(name))
+pub fn as_table(copy: &Copy, name: &str, whole: bool) -> String {
+    let table = format!("pg_temp.{}", identifier(name));
+    if !whole {
+        return table;
+    }
+    format!("pg_catalog.unnest(ARRAY(SELECT ROW(t.*)::{} FROM {table} t))", copy.quoted())
 }
 
 /// What stands for a copy that is the parameter `$number`.

@@ -396,10 +396,10 @@ impl Planned {
         }
     }
 
-    /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number. `None`:
-    /// it has no such form.
+    /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number, where its
+    /// rows are values (true) or not. `None`: it has no such form.
     #[must_use]
-    pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize) -> String) -> Option<String> {
+    pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         match &self.template.route {
             Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
             Route::Fixed(..) => None,

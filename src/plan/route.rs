@@ -992,7 +992,8 @@ impl Compiler<'_> {
             }
         }
         for (leaf, place) in &copied {
-            if let Some(table) = tables.get_mut(*place) {
+            // Rows that are values come from a function, which has no key: whether one is needed, the server will say.
+            if let Some(table) = tables.get_mut(*place).filter(|_| !query.whole_rows.contains(leaf)) {
                 table.keyed |= self.groups_by_key(*leaf);
             }
         }
@@ -1008,10 +1009,9 @@ impl Compiler<'_> {
         let spots = self.spots(&copied, &mut tables)?;
         // Of tables alone samples are taken.
         let staged = notes.sampled || tables.iter().any(|it| it.keyed);
-        // Tables would be seen there, and a row of them is of another type.
-        let arrays_only = notes.catalog.is_some()
-            || query.leaves.iter().any(|it| matches!(it.source, Source::System(_)))
-            || copied.iter().any(|(leaf, _)| query.whole_rows.contains(leaf));
+        // Tables would be seen there.
+        let arrays_only =
+            notes.catalog.is_some() || query.leaves.iter().any(|it| matches!(it.source, Source::System(_)));
         Ok(Gathering { at, tables, spots, definitions: query.definitions.clone(), staged, arrays_only })
     }
 
@@ -1031,8 +1031,7 @@ impl Compiler<'_> {
             let names = |place: &usize| relation.columns.get(*place).map(|it| &it.name);
             !grouped.is_empty()
                 && key.iter().filter_map(names).all(|it| grouped.contains(&it))
-                && (query.whole_rows.contains(&leaf)
-                    || query.variables.iter().any(|it| it.leaf == leaf && !grouped.contains(&&it.column)))
+                && query.variables.iter().any(|it| it.leaf == leaf && !grouped.contains(&&it.column))
         })
     }
 
@@ -1047,6 +1046,7 @@ impl Compiler<'_> {
         let mut left: Vec<LeafId> = copied.iter().map(|(leaf, _)| *leaf).collect();
         for reference in &query.references {
             let alias = (!reference.aliased).then(|| Arc::clone(&reference.name));
+            let whole = reference.leaves.iter().any(|it| query.whole_rows.contains(it));
             let place = reference.place.clone();
             let by = match reference.definition {
                 Some(definition) => gather::By::Definition(definition),
@@ -1061,7 +1061,7 @@ impl Compiler<'_> {
                     gather::By::Copy(*table)
                 }
             };
-            spots.push(gather::Spot { place, by, alias });
+            spots.push(gather::Spot { place, by, whole, alias });
         }
         if let Some(leaf) = left.first() {
             let name = query.leaves.get(*leaf).and_then(|it| it.table()).map(ToString::to_string).unwrap_or_default();
@@ -1073,6 +1073,7 @@ impl Compiler<'_> {
         let cuts = query.qualifiers.iter().map(|place| gather::Spot {
             place: place.clone(),
             by: gather::By::Nothing,
+            whole: false,
             alias: None,
         });
         spots.extend(cuts);
@@ -1129,8 +1130,8 @@ fn same_part(a: &Part, b: &Part) -> bool {
 /// Rows that must be copied as tables, in a statement that must not see such tables.
 fn neither_way() -> ClientError {
     ClientError::unsupported(
-        "GROUP BY a primary key, or COPY, with a whole row or a catalog across shards is not supported",
-        "Name columns in the place of the row, and group by them; ask catalogs in a statement of their own.",
+        "GROUP BY a primary key, COPY or TABLESAMPLE, with a catalog across shards is not supported",
+        "Ask catalogs in a statement of their own.",
     )
 }
 

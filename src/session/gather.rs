@@ -384,8 +384,8 @@ impl Session {
         if task.gather.arrays_only {
             return Err(ClientError::new(
                 if task.gather.staged { Code::Unsupported } else { Code::GatherLimit },
-                "the statement needs temporary tables, which it would see or whose rows are of another type",
-                "Ask catalogs in a statement of its own; name columns in the place of whole rows.",
+                "the statement needs temporary tables, which it would see",
+                "Ask catalogs in a statement of its own.",
             )
             .into());
         }
@@ -478,7 +478,7 @@ impl Session {
         } else {
             array_rows_wanted().unwrap_or(ARRAY_ROWS)
         };
-        let rewritten = rewritten(task, &|place, copy| plan::as_parameter(copy, task.count + place + 1))?;
+        let rewritten = rewritten(task, &|place, copy, _| plan::as_parameter(copy, task.count + place + 1))?;
         let at = self.keeper(ids, task.home)?;
         let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
         self.say_reading_own(at, own, task)?;
@@ -586,7 +586,9 @@ impl Session {
             }
         };
         let names = self.stage(task.gather, ids, task.home).await?;
-        let rewritten = rewritten(task, &|place, _| names.get(place).map(|it| plan::as_table(it)).unwrap_or_default())?;
+        let rewritten = rewritten(task, &|place, copy, whole| {
+            names.get(place).map(|it| plan::as_table(copy, it, whole)).unwrap_or_default()
+        })?;
         let at = self.keeper(ids, task.home)?;
         self.say_reading(at, Some(&rewritten), "", task.types)?;
         self.say_flush();
@@ -748,9 +750,9 @@ fn shards_of(gather: &Gather, home: ShardId) -> ShardSet {
 }
 
 /// The statement with copies in the place of tables.
-fn rewritten(task: &Task<'_>, copy: &dyn Fn(usize, &Copy) -> String) -> Result<String, ClientError> {
+fn rewritten(task: &Task<'_>, copy: &dyn Fn(usize, &Copy, bool) -> String) -> Result<String, ClientError> {
     let copies = &task.gather.copies;
-    let stands = |place: usize| copies.get(place).map(|it| copy(place, it)).unwrap_or_default();
+    let stands = |place: usize, whole| copies.get(place).map(|it| copy(place, it, whole)).unwrap_or_default();
     task.planned.rewritten(task.text, &stands).ok_or_else(|| not_gathered(""))
 }
 

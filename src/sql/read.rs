@@ -129,6 +129,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         lexemes.get(place).is_some_and(|it| it.kind == Kind::Word && raw(it).eq_ignore_ascii_case(word))
     };
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len() + 4);
+    let elements = elements(text, lexemes);
     let mut place = 0;
     // Where ROWS ONLY or ROWS WITH TIES ends what is read as a LIMIT.
     let mut limit_ends = None;
@@ -141,13 +142,23 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         let span = Span { start: location(lexeme.start), end: location(lexeme.end) };
         let mut put = |token| tokens.push(TokenWithSpan { token, span });
         place += 1;
+        let element = elements.binary_search(&(place - 1)).is_ok();
         if lexeme.kind != Kind::Word {
+            if element {
+                // ROLLUP ((a)::text): the parser takes the parentheses for a list, but not behind a sign.
+                put(Token::Plus);
+            }
             put(token(lexeme.kind, raw(lexeme))?);
             continue;
         }
         let before = place.checked_sub(2);
         let after = |word: &str| before.is_some_and(|before| is(before, word));
-        if is(place - 1, "table") && before.is_none_or(|it| starts_query(text, lexemes, it)) {
+        if element {
+            // GROUPING SETS (ROLLUP (a, b), …): which sets they are is the server's affair.
+            place += usize::from(is(place - 1, "grouping"));
+        } else if is(place - 1, "distinct") && after("by") && before.is_some_and(|it| it > 0 && is(it - 1, "group")) {
+            // GROUP BY DISTINCT: of sets that come twice, one.
+        } else if is(place - 1, "table") && before.is_none_or(|it| starts_query(text, lexemes, it)) {
             // TABLE t is SELECT * FROM t.
             put(Token::make_word("select", None));
             put(Token::Mul);
@@ -221,6 +232,55 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         }
     }
     Some(tokens)
+}
+
+/// What begins elements of ROLLUP, CUBE and GROUPING SETS that the parser would read amiss: parentheses that are not the
+/// whole element, and these words themselves.
+fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
+    let kind = |at: usize| lexemes.get(at).map(|it| it.kind);
+    let is = |at: usize, word: &str| {
+        kind(at) == Some(Kind::Word)
+            && lexemes.get(at).and_then(|it| text.get(it.start..it.end)).is_some_and(|it| it.eq_ignore_ascii_case(word))
+    };
+    // The parenthesis behind such words.
+    let opens = |at: usize| {
+        let open = if is(at, "rollup") || is(at, "cube") {
+            at + 1
+        } else if is(at, "grouping") && is(at + 1, "sets") {
+            at + 2
+        } else {
+            return None;
+        };
+        (kind(open) == Some(Kind::Open)).then_some(open)
+    };
+    let mut found = Vec::new();
+    for open in (0..lexemes.len()).filter_map(opens) {
+        let mut depth = 0_usize;
+        for at in open..lexemes.len() {
+            let first = depth == 1 && at.checked_sub(1).is_some_and(|it| it == open || kind(it) == Some(Kind::Comma));
+            match kind(at) {
+                Some(Kind::Open) if first => {
+                    let behind = closed(lexemes, at).and_then(|it| kind(it + 1));
+                    if !matches!(behind, Some(Kind::Comma | Kind::Close)) {
+                        found.push(at);
+                    }
+                }
+                Some(Kind::Word) if first && opens(at).is_some() => found.push(at),
+                _ => {}
+            }
+            match kind(at) {
+                Some(Kind::Open) => depth += 1,
+                Some(Kind::Close) => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// Whether a query may begin behind this lexeme.
