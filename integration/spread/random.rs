@@ -17,7 +17,7 @@ use super::statement::statement;
 use super::wire::Answer;
 use super::wire::How;
 
-const STATEMENTS: usize = 800;
+const STATEMENTS: usize = 4000;
 const WORLDS: usize = 3;
 /// More mismatches than this are counted, but not made smaller.
 const SHRUNK_MAX: usize = 12;

@@ -233,6 +233,8 @@ fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World]
     // By bytes texts would be in the same order however they are put together.
     let linguistic = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8' ENCODING UTF8";
     assert_eq!(admin.simple(&format!("CREATE DATABASE {database} OWNER {USER} {linguistic}")).error, None);
+    // What is made up looks dear to the planner and is not: compiling it takes longer than running it.
+    assert_eq!(admin.simple(&format!("ALTER DATABASE {database} SET jit = off")).error, None);
     let mut client = Client::connect(port, USER, database).expect("a node answers");
     let run = |client: &mut Client, sql: &str| {
         let error = client.simple(sql).error;
