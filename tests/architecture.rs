@@ -313,38 +313,6 @@ fn tests_that_start_servers_are_off_by_default() {
     assert_eq!(named, there, "Cargo.toml lists other integration tests than there are");
 }
 
-/// What `docs/sql-support.md` quotes is what golden cases are refused with, and it leaves none of them out.
-#[test]
-fn every_refusal_is_quoted_and_every_quote_refused() {
-    /// `…` stands for anything.
-    fn fits(line: &str, quote: &str) -> bool {
-        let mut rest = Some(line);
-        for part in quote.split('…') {
-            rest = rest.and_then(|rest| rest.split_once(part)).map(|(_, after)| after);
-        }
-        rest.is_some()
-    }
-    let cases: BTreeSet<String> = files("tests/golden/plan", "golden")
-        .iter()
-        .flat_map(|file| read(&root().join(file)).lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.starts_with("refused "))
-        .collect();
-    let page = read(&root().join("docs/sql-support.md"));
-    let quotes: Vec<&str> = page
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .filter_map(|line| line.trim_start_matches("| ").split(" | ").next())
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
-    for quote in &quotes {
-        assert!(cases.iter().any(|it| fits(it, quote)), "no golden case is refused with {quote:?}");
-    }
-    for case in &cases {
-        assert!(quotes.iter().any(|quote| fits(case, quote)), "docs/sql-support.md leaves out {case:?}");
-    }
-    assert!(cases.len() > 70, "golden cases are gone");
-}
-
 /// Nothing tells on whose machine it was written.
 #[test]
 fn no_file_names_a_machine() {

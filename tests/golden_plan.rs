@@ -296,6 +296,92 @@ fn refusal(error: &shardway::error::ClientError, codes: &mut BTreeSet<&'static s
     format!("refused {}{name}: {}\nhint: {}", error.code.sqlstate(), error.message, error.hint)
 }
 
+/// A case as `docs/sql-support.md` shows it.
+struct Case {
+    file: String,
+    sql: String,
+    /// The first line of its outcome.
+    outcome: String,
+    hint: String,
+}
+
+/// The same for all names: `function …` for `function secret`.
+fn pattern(outcome: &str) -> String {
+    let mut out = String::new();
+    for (place, part) in outcome.split('"').enumerate() {
+        out.push_str(if place % 2 == 0 { part } else { "\"…\"" });
+    }
+    let words: Vec<&str> = out.split(' ').collect();
+    let mut shown: Vec<&str> = Vec::new();
+    for (place, word) in words.iter().enumerate() {
+        let behind = |names: &[&str]| place > 0 && names.contains(&words[place - 1]);
+        let is_name = behind(&["function", "type", "operator"])
+            || (behind(&["this"]) && words.get(place + 1) == Some(&"statement"));
+        shown.push(if is_name { "…" } else { word });
+    }
+    let out = shown.join(" ");
+    match (out.find(" shards: "), out.find(" (settings")) {
+        (Some(place), _) => format!("{} shards", &out[..place]),
+        (None, Some(place)) => format!("{} (…){}", &out[..place], out[place..].split_once(')').unwrap().1),
+        (None, None) => out,
+    }
+}
+
+fn cell(text: &str) -> String {
+    format!("`{}`", text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|"))
+}
+
+/// What the cases say, as the tables of `docs/sql-support.md`, by their names.
+fn tables(cases: &[Case]) -> Vec<(String, String)> {
+    const WAYS: [&str; 7] = ["single", "any", "concat", "merge", "gather", "everywhere", "session:"];
+    let mut ways = "| way | for example |\n|---|---|\n".to_owned();
+    for way in WAYS {
+        let short = cases.iter().filter(|it| it.outcome.split(' ').next() == Some(way) && it.sql.len() < 90);
+        // Spread over all there are.
+        let short: Vec<&Case> = short.collect();
+        let step = short.len().div_ceil(5).max(1);
+        let examples: Vec<String> = short.iter().step_by(step).map(|it| cell(&it.sql)).collect();
+        ways.push_str(&format!("| {} | {} |\n", way.trim_end_matches(':'), examples.join("<br>")));
+    }
+    let mut all = vec![("ways".to_owned(), ways)];
+    for file in ["reads", "writes", "ddl", "functions", "session"] {
+        let mut rows: Vec<(String, &Case)> = Vec::new();
+        for case in cases.iter().filter(|it| it.file == file) {
+            let Some(refused) = case.outcome.strip_prefix("refused ") else { continue };
+            let shown = pattern(refused.strip_prefix("0A000: ").unwrap_or(refused));
+            match rows.iter_mut().find(|it| it.0 == shown) {
+                Some(known) if known.1.sql.len() > case.sql.len() => known.1 = case,
+                Some(_) => {}
+                None => rows.push((shown, case)),
+            }
+        }
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut table = "| refused with | for example | instead |\n|---|---|---|\n".to_owned();
+        for (shown, case) in rows {
+            table.push_str(&format!(
+                "| {} | {} | {} |\n",
+                cell(&shown),
+                cell(&case.sql),
+                case.hint.replace('|', "\\|")
+            ));
+        }
+        all.push((file.to_owned(), table));
+    }
+    all
+}
+
+/// Puts each table between the marks that bear its name.
+fn with_tables(page: &str, cases: &[Case]) -> String {
+    let mut page = page.to_owned();
+    for (name, table) in tables(cases) {
+        let (open, close) = (format!("<!-- cases: {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (before, rest) = page.split_once(&open).unwrap_or_else(|| panic!("docs/sql-support.md lacks {open}"));
+        let (_, after) = rest.split_once(&close).unwrap_or_else(|| panic!("docs/sql-support.md lacks {close}"));
+        page = format!("{before}{open}\n{table}\n{close}{after}");
+    }
+    page
+}
+
 #[test]
 fn statements_go_where_recorded() {
     let text = fs::read_to_string(folder().join("map.yaml")).unwrap();
@@ -303,7 +389,7 @@ fn statements_go_where_recorded() {
         .unwrap_or_else(|mistakes| panic!("{}", shardway::shard_map::mistake::render(&mistakes)));
     let mut bench = Bench { map, schema: Arc::new(schema()), planner: Planner::new(100) };
     let mut wrong = Vec::new();
-    let mut cases = 0;
+    let mut cases = Vec::new();
     let mut codes = BTreeSet::new();
     let mut files: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|it| it == "golden"));
@@ -316,7 +402,15 @@ fn statements_go_where_recorded() {
             let actual = outcome(&mut bench, statement, &mut codes);
             // A hit in the cache must say the same.
             assert_eq!(outcome(&mut bench, statement, &mut codes), actual, "{statement}");
-            cases += 1;
+            let said =
+                |line: &&str| !line.starts_with('#') && !line.starts_with("set: ") && !line.starts_with("params: ");
+            let mut told = actual.lines();
+            cases.push(Case {
+                file: path.file_stem().unwrap().to_string_lossy().into_owned(),
+                sql: statement.lines().filter(said).collect::<Vec<_>>().join(" "),
+                outcome: told.next().unwrap_or_default().to_owned(),
+                hint: told.next().and_then(|it| it.strip_prefix("hint: ")).unwrap_or_default().to_owned(),
+            });
             rewritten.push_str(&format!("{statement}\n----\n{actual}\n\n"));
             if actual.trim_end() != expected.trim() {
                 wrong.push(format!("{}\n{statement}\n--- expected{expected}\n--- actual\n{actual}", path.display()));
@@ -326,10 +420,16 @@ fn statements_go_where_recorded() {
             fs::write(&path, format!("{}\n", rewritten.trim_end())).unwrap();
         }
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_none() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/sql-support.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let current = with_tables(&text, &cases);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&page, &current).unwrap();
+    } else {
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+        assert_eq!(text, current, "docs/sql-support.md is not what the cases say: UPDATE_GOLDEN=1 rewrites it");
     }
-    assert!(cases > 200, "only {cases} cases were found");
+    assert!(cases.len() > 200, "only {} cases were found", cases.len());
     for code in ["Unsupported", "TableNotMapped", "FunctionNotReviewed", "KeyRequired", "ShardKeyNull", "TableUnfit"] {
         assert!(codes.contains(code), "no case shows {code}");
     }
