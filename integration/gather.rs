@@ -234,6 +234,48 @@ async fn each_shard_explains_its_part() -> Outcome {
     Ok(())
 }
 
+/// Connections that were opened before a role's defaults changed, and some that were opened after.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shard_answers_in_one_manner() -> Outcome {
+    let (_cluster, proxy) = start(&[]).await?;
+    let connect = || bytes::Client::connect(proxy.port(), "demo", "shop");
+    let mut first = connect()?;
+    let day = "SELECT (date '2024-01-02' + (id * 0)::integer)::text, count(*) FROM users GROUP BY 1";
+    let all = format!("SELECT DISTINCT d::text FROM ({}) s", day.replace("::text", " AS d"));
+    let days = |client: &mut bytes::Client| -> Vec<String> {
+        let mut days = Vec::new();
+        for statement in [day, &all, "SELECT (date '2024-01-02' + (id * 0)::integer)::text FROM users WHERE id < 40"] {
+            let answer = client.simple(statement);
+            assert_eq!(answer.error, None, "{statement}");
+            let cell = |row: &Vec<Option<Vec<u8>>>| {
+                String::from_utf8_lossy(row[0].as_deref().unwrap_or_default()).into_owned()
+            };
+            days.extend(answer.rows.iter().map(cell));
+        }
+        days.sort();
+        days.dedup();
+        days
+    };
+    assert_eq!(days(&mut first), ["2024-01-02"]);
+    assert_eq!(first.simple("ALTER ROLE demo SET datestyle = 'SQL, DMY'").error, None);
+    let mut seen = Vec::new();
+    for id in 1..20 {
+        // Whoever comes next gets another connection to that shard.
+        let mut holder = connect()?;
+        holder.simple("BEGIN");
+        assert_eq!(holder.simple(&format!("SELECT name FROM users WHERE id = {id}")).error, None);
+        let mut second = connect()?;
+        let shown = days(&mut second);
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert_eq!(second.simple("SHOW datestyle").rows.len(), 1);
+        seen.extend(shown);
+        assert_eq!(days(&mut first), ["2024-01-02"]);
+    }
+    assert_eq!(seen.last().map(String::as_str), Some("02/01/2024"));
+    assert_eq!(first.simple("ALTER ROLE demo RESET datestyle").error, None);
+    Ok(())
+}
+
 /// A client that has said one Query, and nothing of its answer has been read.
 fn asking(proxy: &Proxy, statement: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", proxy.port()))?;

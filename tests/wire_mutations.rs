@@ -528,7 +528,13 @@ fn bent_conversations_end() {
             client.read_to_end(&mut told).await.unwrap();
             challenged += usize::from(told.windows(3).any(|it| it == b",s="));
 
-            let ask = server_login::Login { user: "ann", password: Some(&secret), database: "shop", parameters: &[] };
+            let ask = server_login::Login {
+                user: "ann",
+                password: Some(&secret),
+                database: "shop",
+                parameters: &[],
+                query: "",
+            };
             let (ours, mut server) = Stream::memory(1 << 16);
             let mut script = chance.stream(&servers[..1]);
             script.extend(if chance.below(2) == 0 { chance.stream(&servers[5..7]) } else { chance.stream(&servers) });

@@ -24,6 +24,7 @@ pub(crate) const TABLES: &[(&str, Lies, &str)] = &[
     ("kinds", Lies::Big, "id"),
     ("nothing", Lies::Big, "id"),
     ("hot", Lies::Big, "id"),
+    ("odd", Lies::Big, "id"),
     ("parts", Lies::Big, "id"),
     ("mother", Lies::Big, "id"),
     ("daughter", Lies::Big, "id"),
@@ -45,6 +46,7 @@ CREATE TABLE kinds (id bigint PRIMARY KEY, d date, t time, ts timestamp, mood mo
     iv interval, a integer[], words text[], js json, s score, bits varbit, x real);
 CREATE TABLE nothing (id bigint PRIMARY KEY, n integer, t text);
 CREATE TABLE hot (id bigint NOT NULL, n integer, t text);
+CREATE TABLE odd (id bigint PRIMARY KEY, date date, rc regclass, time text);
 CREATE TABLE parts (id bigint PRIMARY KEY, n integer) PARTITION BY HASH (id);
 CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
@@ -125,6 +127,8 @@ pub(crate) fn rows() -> Vec<String> {
         }
         all.push(format!("INSERT INTO hot VALUES (7, {}, '{}');", n % 4, words[n % words.len()]));
         all.push(format!("INSERT INTO parts VALUES ({id}, {});", n % 4));
+        let table = ["users", "kinds", "pg_class"][n % 3];
+        all.push(format!("INSERT INTO odd VALUES ({id}, date '2024-01-02' + {}, '{table}', 't{}');", n % 5, n % 3));
         all.push(format!("INSERT INTO {} (id, n) VALUES ({id}, {n});", if n % 2 == 0 { "mother" } else { "daughter" }));
     }
     all.push("INSERT INTO orders VALUES (7777, 1, 1, 'an order of nobody');".to_owned());
@@ -204,6 +208,49 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
                 "SELECT count(*), min(v::text) FROM users u TABLESAMPLE BERNOULLI (100) JOIN users2 v ON v.age = u.age",
             ),
             same("SELECT p.id, p.b, m FROM parts p JOIN mother m ON m.id = p.id + 1 GROUP BY p.id, m"),
+        ],
+    ),
+    (
+        "what a reader may take for something else",
+        &[
+            same("SELECT age ISNULL, count(*) FROM users GROUP BY 1"),
+            ordered("SELECT age ISNULL, id FROM users ORDER BY 1, 2 LIMIT 10"),
+            same("SELECT age NOTNULL AS known, count(*) FROM users GROUP BY age NOTNULL"),
+            same("SELECT id FROM users WHERE (age + 1) ISNULL OR name NOTNULL AND id < 5"),
+            (
+                "SELECT c.code, u.id FROM countries c LEFT JOIN users u ON u.country = c.code WHERE u.name LIKE ALL ($1)",
+                Same,
+                &[(1009, "{}")],
+            ),
+            ("SELECT id FROM users WHERE name LIKE ANY ($1)", Same, &[(1009, "{name1,%2}")]),
+            same("SELECT date \"Day\", count(*) FROM odd GROUP BY 1"),
+            same("SELECT DISTINCT date \"Day\", time \"T\" FROM odd"),
+            ordered("SELECT date \"Day\", id FROM odd ORDER BY 1, 2 LIMIT 9"),
+            ordered("SELECT id, date \"Day\" FROM odd \"o\" WHERE date = date '2024-01-03' ORDER BY id"),
+            same("SELECT u.id, (SELECT date \"d\" FROM odd o WHERE o.id = u.age ORDER BY o.id LIMIT 1) FROM users u"),
+            same("SELECT id FROM users WHERE age BETWEEN SYMMETRIC 20 AND 3"),
+            same("SELECT id FROM users WHERE id BETWEEN SYMMETRIC 10 AND 5 AND age NOT BETWEEN SYMMETRIC 3 AND 1"),
+            same("SELECT extract(day FROM born), count(*) FROM users GROUP BY extract"),
+            same("SELECT trim(both 'n' from name), count(*) FROM users GROUP BY btrim"),
+            same("SELECT id, name, age + 1, count(*) FROM users GROUP BY 1"),
+            same("SELECT u.id, u.name, max(v.name) FROM users u JOIN users2 v USING (age) GROUP BY (1)"),
+            refused("SELECT id, ctid FROM users u, jsonb_each('{\"a\":1}'::jsonb)", "system column"),
+            refused("SELECT id, pg_column_size(name) FROM users", "system column"),
+        ],
+    ),
+    (
+        "what differs from shard to shard",
+        &[
+            same("SELECT count(DISTINCT rc::oid), count(DISTINCT rc) FROM odd"),
+            same("SELECT count(*) FROM (SELECT rc::oid, count(*) FROM odd GROUP BY 1) s"),
+            ordered("SELECT rc::text, id FROM odd ORDER BY rc::text, id LIMIT 20"),
+            same("SELECT o.rc::text, count(*) FROM odd o JOIN users u ON u.id = o.id GROUP BY o.rc"),
+            same("SELECT u.id, r.code FROM users u, (SELECT code FROM countries ORDER BY code LIMIT 1) r"),
+            same("SELECT u.id, r.n FROM users u, (SELECT string_agg(name, ',' ORDER BY code) AS n FROM countries) r"),
+            same("SELECT u.id FROM users u WHERE u.age > (SELECT avg(people) % 7 FROM countries)"),
+            same(
+                "SELECT u.id, c.n FROM users u JOIN (SELECT code, row_number() OVER (ORDER BY code) AS n FROM countries) c ON c.code = u.country",
+            ),
         ],
     ),
     (

@@ -1101,7 +1101,8 @@ impl Maker<'_> {
                 self.tag("WITHIN GROUP");
                 let inner = self.expression(Kind::Int, 1);
                 let which = self.one(&["rank", "dense_rank", "cume_dist", "percent_rank"]);
-                let kind = if which.contains("_dist") || which.contains("percent") { Kind::Float } else { Kind::Big };
+                // Sums of such fractions depend on the order of rows.
+                let kind = if which.contains("_dist") || which.contains("percent") { Kind::Opaque } else { Kind::Big };
                 (format!("{which}(2) WITHIN GROUP (ORDER BY {inner} DESC)"), kind)
             }
             19 => {
@@ -1159,7 +1160,7 @@ impl Maker<'_> {
             0 | 1 => ("row_number()".to_owned(), Kind::Big, total),
             2 => {
                 let which = self.one(&["rank()", "dense_rank()", "percent_rank()", "cume_dist()"]);
-                let kind = if which.contains("_dist") || which.contains("percent") { Kind::Float } else { Kind::Big };
+                let kind = if which.contains("_dist") || which.contains("percent") { Kind::Opaque } else { Kind::Big };
                 let some = format!("{over} ORDER BY {}", if by.is_empty() { "1" } else { by.trim_end_matches(", ") });
                 (which.to_owned(), kind, some)
             }

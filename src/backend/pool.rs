@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::connection::CancelTarget;
 use crate::backend::connection::Connection;
+use crate::backend::connection::Manner;
 use crate::backend::connection::login;
 use crate::clock;
 use crate::net;
@@ -108,8 +109,10 @@ pub struct Shared {
     waiters: Mutex<VecDeque<Waiter>>,
     /// Set when the map no longer has it: what is lent finishes, nothing is kept.
     retired: AtomicBool,
-    /// The ParameterStatus of a fresh login here.
-    greeting: Mutex<Option<Greeting>>,
+    /// The ParameterStatus and the manner of the latest login here.
+    greeting: Mutex<Option<(Greeting, Arc<Manner>)>>,
+    /// How often these have changed.
+    generation: AtomicU64,
 }
 
 /// One worker's counts, on a cache line of their own: workers that count in one place wait for each other.
@@ -222,7 +225,22 @@ impl Shared {
     /// What a server said at the last fresh login here.
     #[must_use]
     pub fn greeting(&self) -> Option<Greeting> {
-        locked(&self.greeting).clone()
+        locked(&self.greeting).as_ref().map(|(greeting, _)| Arc::clone(greeting))
+    }
+
+    /// Takes in what a server said at a login; what it said before is kept where it is the same. The third: how often
+    /// it has changed.
+    fn greet(&self, said: Vec<(String, String)>, manner: Manner) -> (Greeting, Arc<Manner>, u64) {
+        let mut latest = locked(&self.greeting);
+        let (greeting, manner) = match &*latest {
+            Some((known, before)) if **known == said && **before == manner => (Arc::clone(known), Arc::clone(before)),
+            _ => {
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                (Arc::new(said), Arc::new(manner))
+            }
+        };
+        *latest = Some((Arc::clone(&greeting), Arc::clone(&manner)));
+        (greeting, manner, self.generation.load(Ordering::Relaxed))
     }
 
     /// Counts for SHOW POOLS.
@@ -285,6 +303,7 @@ impl Pools {
                 waiters: Mutex::default(),
                 retired: AtomicBool::new(false),
                 greeting: Mutex::default(),
+                generation: AtomicU64::new(0),
             })
         });
         pool.take_up(recipe);
@@ -418,7 +437,9 @@ impl WorkerPools {
             let mut connection = pool.idle.borrow_mut().pop()?;
             pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
             // What the server hung up on, or sent something on unasked, is of no use.
-            if connection.is_quiet() {
+            // What was opened before the role's or the database's defaults changed would answer in another manner.
+            let current = connection.generation == pool.shared.generation.load(Ordering::Relaxed);
+            if current && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -470,13 +491,13 @@ impl WorkerPools {
             password: recipe.login.password.as_ref(),
             database: &key.database,
             parameters: &[],
+            query: &Manner::query(),
         };
         let deadline = clock::now().plus(recipe.connect);
         let opened = login::open(&key.host, key.port, &recipe.tls, &login, deadline)
             .await
             .map_err(|error| CheckoutError::of(error, key))?;
-        let greeting: Greeting = Arc::new(opened.parameters);
-        *locked(&shared.greeting) = Some(greeting);
+        let (greeting, manner, generation) = shared.greet(opened.parameters, Manner::new(opened.answer));
         let target = CancelTarget {
             host: Arc::clone(&key.host),
             port: key.port,
@@ -484,7 +505,9 @@ impl WorkerPools {
             pid: opened.pid,
             key: opened.key,
         };
-        Ok(Connection::new(opened.stream, target, &opened.leftover, clock::now(), self.worker, slot))
+        let mut connection = Connection::new(opened.stream, target, &opened.leftover, clock::now(), self.worker, slot);
+        (connection.greeting, connection.manner, connection.generation) = (greeting, manner, generation);
+        Ok(connection)
     }
 
     fn ask_others(&self, shared: &Arc<Shared>) {

@@ -109,6 +109,8 @@ codes! {
     NotPermitted => "42501", No;
     /// A statement or a wait ran beyond its limit.
     TimedOut => "57014", Yes;
+    /// The client cancelled a statement between two of its steps.
+    Canceled => "57014", Yes;
     /// A transaction stayed open and idle beyond its limit.
     IdleInTransaction => "25P03", Yes;
     /// The proxy is stopping.

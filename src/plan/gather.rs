@@ -142,6 +142,8 @@ pub struct Copy {
     pub dropped: String,
     /// Whether the text form of some column depends on settings.
     pub unsettled: bool,
+    /// Whether the table's indexes hold for all its rows together: what is unique on each shard may not be among all.
+    pub indexed: bool,
 }
 
 impl Copy {
@@ -305,7 +307,16 @@ impl Table {
             dropped,
             condition,
             unsettled: copied().any(|it| !is_settled(it.type_oid, iso)),
+            indexed: self.keyed || self.is_unique_everywhere(parts),
         }
+    }
+
+    /// Whether what is unique on each shard is unique among all: it has the shard key.
+    fn is_unique_everywhere(&self, parts: &[Part]) -> bool {
+        let From::Parts(places) = &self.from else { return true };
+        let Some(part) = places.first().and_then(|it| parts.get(*it)) else { return true };
+        let key = self.relation.column(&part.key);
+        self.relation.unique.iter().all(|it| key.is_some() && it.columns.contains(&key))
     }
 
     fn condition(&self, values: &Values<'_>) -> String {

@@ -527,6 +527,29 @@ impl<'a> Compiler<'a> {
         if let Some(what) = &notes.system_column {
             return Err(refuse(format!("system column \"{what}\"")));
         }
+        // The same table has another number on each shard.
+        let numbered = query.leaves.iter().enumerate().find_map(|(leaf, it)| {
+            let Source::Table(relation) = &it.source else { return None };
+            let copied = self.copied_columns(leaf, relation);
+            let is_copied = |place: usize| copied.as_ref().is_none_or(|it| it.contains(&place));
+            let mut columns = relation.columns.iter().enumerate();
+            columns.find(|(place, it)| is_copied(*place) && is_object(it.type_oid)).map(|(_, it)| &it.name)
+        });
+        if let Some(column) = numbered {
+            return Err(refuse(format!("column \"{column}\", which names objects of a database by number,")));
+        }
+        // What depends on the order in which rows lie is computed once.
+        let by_chance = query.blocks.iter().enumerate().find(|(id, block)| {
+            let reads = |it: &crate::sql::model::Leaf| it.block == *id && !matches!(it.source, Source::Rows);
+            let sharded = |leaf: LeafId| query.leaves.get(leaf).is_some_and(|it| it.block == *id);
+            *id != top
+                && (block.hard || block.ranked || block.by_order || block.windowed)
+                && query.leaves.iter().any(reads)
+                && !places.iter().any(|(leaf, _)| sharded(*leaf))
+        });
+        if let Some((_, block)) = by_chance {
+            return Err(refuse(block.obstacle.clone().unwrap_or_else(|| "a subquery".to_owned())));
+        }
         if let Some(what) = &notes.user_type {
             return Err(ClientError::unsupported(
                 format!("a user-defined type in the answer (\"{what}\") across shards is not supported"),
@@ -590,7 +613,13 @@ impl<'a> Compiler<'a> {
     ) -> Option<(usize, Option<Merging>)> {
         let query = self.query;
         let notes = &query.notes;
-        if around != Around::Nothing || notes.placed || notes.sampled || !notes.set_config.is_empty() {
+        // A function of one's own may be called once for the answer and once for its order.
+        if around != Around::Nothing
+            || notes.placed
+            || notes.sampled
+            || notes.own_function
+            || !notes.set_config.is_empty()
+        {
             return None;
         }
         let top = query.top?;
@@ -1121,6 +1150,15 @@ impl Compiler<'_> {
         }
         terms
     }
+}
+
+/// Types whose values are numbers of catalog rows: regclass and its kind, and arrays of them.
+fn is_object(oid: u32) -> bool {
+    const OBJECTS: [u32; 22] = [
+        24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191, 1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770,
+        4090, 4097, 4192,
+    ];
+    OBJECTS.contains(&oid)
 }
 
 fn same_part(a: &Part, b: &Part) -> bool {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
@@ -26,7 +28,11 @@ pub struct Cancels {
 
 /// What one session runs now.
 #[derive(Debug, Default)]
-struct Slot(Mutex<Running>);
+struct Slot {
+    running: Mutex<Running>,
+    /// A cancel request came since the session last began something.
+    struck: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Running {
@@ -87,7 +93,8 @@ impl Cancels {
 impl Slot {
     async fn cancel_all(&self, connect: Duration) {
         let targets = {
-            let mut running = locked(&self.0);
+            self.struck.store(true, Ordering::Relaxed);
+            let mut running = locked(&self.running);
             let targets = running.targets.clone();
             running.hit.extend(targets.iter().cloned());
             targets
@@ -109,20 +116,32 @@ async fn send(target: &CancelTarget, connect: Duration) {
 impl Ticket {
     /// Notes a connection that the session holds.
     pub fn add(&self, connection: &Connection) {
-        locked(&self.slot.0).targets.push(Arc::clone(&connection.target));
+        locked(&self.slot.running).targets.push(Arc::clone(&connection.target));
     }
 
     /// The session lets go of a connection. False: a cancel request was sent to it and may strike late, so that it must
     /// be closed.
     #[must_use = "a connection that may be cancelled late must not be reused"]
     pub fn remove(&self, connection: &Connection) -> bool {
-        let mut running = locked(&self.slot.0);
+        let mut running = locked(&self.slot.running);
         // Not by the number of the process: each server counts its own.
         let is_other = |target: &Arc<CancelTarget>| !Arc::ptr_eq(target, &connection.target);
         running.targets.retain(is_other);
         let clean = running.hit.iter().all(is_other);
         running.hit.retain(is_other);
         clean
+    }
+
+    /// The session begins something: cancel requests from before are not for it.
+    pub fn begin(&self) {
+        self.slot.struck.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether what the session does was to be cancelled. It may have been between two of its steps then, so that no
+    /// server was struck.
+    #[must_use]
+    pub fn is_struck(&self) -> bool {
+        self.slot.struck.load(Ordering::Relaxed)
     }
 
     /// Cancels what runs on the connection, without waiting for it.

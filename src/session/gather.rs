@@ -26,6 +26,7 @@ use crate::plan::Command;
 use crate::plan::Copy;
 use crate::plan::Effects;
 use crate::plan::Gather;
+use crate::plan::Isolation;
 use crate::plan::Planned;
 use crate::session::Session;
 use crate::session::Trouble;
@@ -145,7 +146,7 @@ impl Session {
         let task = Task { gather, planned, text, count, types, values, prepared: None, access, offset, home };
         let mut ids = SmallVec::new();
         if template.command == Command::Data && template.effects.copy.is_none() {
-            match self.get_sorted(&task, &mut ids).await {
+            match self.get_sorted(&task, &mut ids).await.and_then(|it| self.wanted(it)) {
                 Ok(None) => {}
                 Ok(Some(sorted)) => {
                     return self.show_sorted(&sorted, &task, &ids, place).await;
@@ -156,7 +157,7 @@ impl Session {
                 }
             }
         }
-        let ready = match self.get_ready(&task, &mut ids).await {
+        let ready = match self.get_ready(&task, &mut ids).await.and_then(|it| self.wanted(it)) {
             Ok(ready) => ready,
             Err(trouble) => {
                 self.end_steps(&ids).await?;
@@ -207,6 +208,20 @@ impl Session {
             self.took_effect(&template.command, &template.effects, &ShardSet::one(home)).await?;
         }
         Ok(shown)
+    }
+
+    /// What has been got ready, unless the client cancelled meanwhile: between two steps no server runs anything that a
+    /// cancel request would strike.
+    pub(super) fn wanted<T>(&self, ready: T) -> Result<T, Trouble> {
+        if self.ticket.is_struck() {
+            return Err(ClientError::new(
+                Code::Canceled,
+                "canceling statement due to user request",
+                "Run it again if it is still wanted.",
+            )
+            .into());
+        }
+        Ok(ready)
     }
 
     /// Asks for rows in order, if that is all there is to do.
@@ -273,6 +288,9 @@ impl Session {
         let busy = gather.staged || self.links.iter().any(|link| link.unsynced);
         let access = if busy { plan::Access::ReadPrimary } else { template.access };
         let at = self.join(home, access).await?;
+        if gather.merge.is_none() {
+            self.at_one_moment(at);
+        }
         self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
         if let Some(link) = self.links.get_mut(at) {
             link.unsynced = true;
@@ -313,7 +331,7 @@ impl Session {
         // Rows of several servers cannot be had a few at a time.
         if template.command == Command::Data
             && self.client.asks_for_all(&portal)
-            && let Some(sorted) = self.get_sorted(&task, &mut ids).await?
+            && let Some(sorted) = self.get_sorted(&task, &mut ids).await.and_then(|it| self.wanted(it))?
         {
             if results.len() > 1 && results.len() != sorted.count() {
                 return Err(ClientError::new(
@@ -336,7 +354,7 @@ impl Session {
             self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Client, prepares: 0 });
             return Ok(());
         }
-        let ready = self.get_ready(&task, &mut ids).await?;
+        let ready = self.get_ready(&task, &mut ids).await.and_then(|it| self.wanted(it))?;
         let at = self.keeper(&ids, home)?;
         let places: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
         let (in_question, id) = {
@@ -359,6 +377,13 @@ impl Session {
     /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
     /// not ended; `ids` are the links that took part.
     async fn get_ready(&mut self, task: &Task<'_>, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Ready, Trouble> {
+        if self.state.value("xmloption", &self.transaction.local).is_some_and(|it| &**it != "content") {
+            return Err(ClientError::unsupported(
+                "a read across shards with xmloption document is not supported",
+                "Set it back to content: what columns of xml hold need not be a document.",
+            )
+            .into());
+        }
         if self.state.value("array_nulls", &self.transaction.local).is_some_and(|it| &**it != "on") {
             return Err(ClientError::unsupported(
                 "a read across shards with array_nulls off is not supported",
@@ -378,7 +403,7 @@ impl Session {
             self.take_part(task, &shards, task.access, ids).await?;
             match self.ready_by_arrays(task, ids).await? {
                 Attempt::Ready(ready) => return Ok(ready),
-                Attempt::TooMany(text) => described = Some(text),
+                Attempt::TooMany(text) => described = Some(self.wanted(text)?),
             }
         }
         if task.gather.arrays_only {
@@ -422,6 +447,10 @@ impl Session {
         let places = self.join_all(shards, access).await?;
         for (shard, at) in shards.iter().zip(&places) {
             let at = usize::from(*at);
+            // What is merged is asked of each shard once.
+            if task.gather.merge.is_none() {
+                self.at_one_moment(at);
+            }
             self.prefix(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.unsynced = true;
@@ -431,6 +460,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Says that all that is asked on a link up to its Sync is asked at one moment: of several tables one by one, they
+    /// could show two. A transaction of the client's is what it was begun as.
+    pub(super) fn at_one_moment(&mut self, at: usize) {
+        let free = !self.transaction.is_open() && self.isolation() == Isolation::ReadCommitted;
+        let Some(link) = self.links.get(at).filter(|link| free && !link.unsynced && !link.begun) else { return };
+        let id = link.id;
+        // Outside of a transaction block it counts for what is said until the Sync, and warns.
+        self.say_step(id, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", Show::Nobody);
     }
 
     /// The same for the client's own text, or for the statement that it prepared.

@@ -730,8 +730,13 @@ mod tests {
             arrival
         };
         let secret = Secret::new(password);
-        let request =
-            server_login::Login { user, password: Some(&secret), database: "shop", parameters: &[("TimeZone", "UTC")] };
+        let request = server_login::Login {
+            user,
+            password: Some(&secret),
+            database: "shop",
+            parameters: &[("TimeZone", "UTC")],
+            query: "",
+        };
         tokio::join!(server_login::open_on(client, &request, soon()), ours)
     }
 
@@ -864,8 +869,13 @@ mod tests {
         ] {
             let (port, task) = with_tls(certificate).await;
             let secret = Secret::new(PASSWORD);
-            let request =
-                server_login::Login { user: "ann", password: Some(&secret), database: "shop", parameters: &[] };
+            let request = server_login::Login {
+                user: "ann",
+                password: Some(&secret),
+                database: "shop",
+                parameters: &[],
+                query: "",
+            };
             let opened = server_login::open(host, port, &tls.unwrap(), &request, soon()).await;
             let arrival = task.await.unwrap();
             assert_eq!(opened.is_ok(), good, "{host} {opened:?}");

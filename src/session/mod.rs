@@ -37,6 +37,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::backend::Settings;
+use crate::backend::connection::Manner;
 use crate::backend::pool::WorkerPools;
 use crate::backend::settings;
 use crate::clock;
@@ -171,6 +172,8 @@ pub struct Session {
     floors: Vec<Floor>,
     turn: u16,
     ticket: Ticket,
+    /// What answers depend on, as the login found it on the catalog shard.
+    manner: Arc<Manner>,
     /// Whether pins may have ended and are to be looked at when no transaction is open.
     pins_suspect: bool,
     next_link: u32,
@@ -370,6 +373,9 @@ impl Session {
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
+        if matches!(message.kind, b'Q' | b'B') {
+            self.ticket.begin();
+        }
         match message.kind {
             b'Q' => self.simple(&message).await,
             b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.extended(&message).await,
@@ -605,8 +611,27 @@ impl Session {
         self.ticket.add(&link.connection);
         self.next_link = self.next_link.wrapping_add(1);
         link.id = self.next_link;
+        if !link.connection.manner.is(&self.manner) {
+            self.keep_manner(&Arc::clone(&link.connection.manner));
+        }
         self.links.push(link);
         self.links.len() - 1
+    }
+
+    /// A connection has other defaults than this session began with: from now on the session says its own, as if the
+    /// client had done so in its startup packet.
+    fn keep_manner(&mut self, other: &Manner) {
+        let manner = Arc::clone(&self.manner);
+        for (name, value) in manner.beside(other) {
+            let lists = [&mut self.state.startup, &mut self.state.settings, &mut self.transaction.settings_before];
+            let savepoints = self.transaction.savepoints.iter_mut().map(|it| &mut it.settings);
+            for list in lists.into_iter().chain(savepoints).chain(self.batch.before.as_mut()) {
+                if list.value(name).is_none() {
+                    *list = Arc::new(list.with(name, value));
+                }
+            }
+        }
+        self.settings_changed();
     }
 
     /// A link that has to be waited for.

@@ -49,8 +49,9 @@ impl Session {
         for (copy, name) in gather.copies.iter().zip(&names) {
             // With its indexes: a statement may rely on the primary key, or be slow without the others.
             let make = format!(
-                "CREATE TEMP TABLE pg_temp.\"{name}\" (LIKE {} INCLUDING INDEXES) ON COMMIT DROP",
-                copy.quoted()
+                "CREATE TEMP TABLE pg_temp.\"{name}\" (LIKE {}{}) ON COMMIT DROP",
+                copy.quoted(),
+                if copy.indexed { " INCLUDING INDEXES" } else { "" }
             );
             self.say_step(keeper, &make, Show::Caller);
             if !copy.dropped.is_empty() {
@@ -90,6 +91,7 @@ impl Session {
         }
         for (copy, name) in gather.copies.iter().zip(&names) {
             let sources: Vec<u32> = copy.shards.iter().filter(|it| *it != home).map(|it| link_of(links, it)).collect();
+            self.wanted(())?;
             if !sources.is_empty() {
                 self.transfer(copy, name, keeper, &sources, &mut budget).await?;
             }

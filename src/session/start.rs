@@ -8,6 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::backend::Settings;
+use crate::backend::connection::Manner;
 use crate::backend::pool::Greeting;
 use crate::backend::settings;
 use crate::error::ClientError;
@@ -48,6 +49,8 @@ pub type FactsKey = (Arc<str>, Arc<str>, Vec<(String, String)>);
 #[derive(Clone, Debug)]
 pub struct Facts {
     greeting: Greeting,
+    /// What answers depend on, by default.
+    manner: Arc<Manner>,
     /// The settings of the startup packet, as the server spells their values.
     startup: Arc<Settings>,
     /// Server defaults that planning must know.
@@ -117,6 +120,7 @@ impl Session {
         let shards = access.service.database.shards.len();
         let mut reported: HashMap<String, String> = HashMap::new();
         let mut defaults: HashMap<Arc<str>, Arc<str>> = (*facts.defaults).clone();
+        defaults.extend(facts.manner.iter().map(|(name, value)| (name.into(), Arc::clone(value))));
         for (name, value) in facts.greeting.iter() {
             let lower = name.to_ascii_lowercase();
             defaults.insert(lower.as_str().into(), value.as_str().into());
@@ -161,6 +165,7 @@ impl Session {
             floors: vec![Floor::default(); shards],
             turn: 0,
             ticket,
+            manner: facts.manner,
             pins_suspect: false,
             next_link: 0,
             staged: 0,
@@ -247,11 +252,7 @@ impl Session {
         parameters: &[(String, String)],
     ) -> Result<Facts, Unwelcome> {
         let database = &access.service.database;
-        let greeting = access
-            .pool(link.node)
-            .shared
-            .greeting()
-            .ok_or_else(|| ClientError::new(Code::Internal, "a connection without a greeting", "Report this."))?;
+        let (greeting, manner) = (Arc::clone(&link.connection.greeting), Arc::clone(&link.connection.manner));
         // Defaults first, on a connection that has none of anybody's settings.
         let mut own = Settings::default();
         let mut wanted = Settings::default();
@@ -320,7 +321,7 @@ impl Session {
             link.committed = Arc::clone(&startup);
             access.release(link);
         }
-        Ok(Facts { greeting, startup, defaults: Arc::new(defaults) })
+        Ok(Facts { greeting, manner, startup, defaults: Arc::new(defaults) })
     }
 }
 

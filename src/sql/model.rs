@@ -199,6 +199,8 @@ pub struct Block {
     pub grouped_outputs: Vec<bool>,
     /// Whether it aggregates.
     pub aggregated: bool,
+    /// What it aggregates may depend on the order in which rows come.
+    pub by_order: bool,
     /// Whether it uses window functions.
     pub windowed: bool,
     /// The plain columns that it groups by.
@@ -491,6 +493,8 @@ pub struct Notes {
     pub catalog: Option<String>,
     /// A function that belongs on the catalog shard's primary and does something.
     pub acts: Option<String>,
+    /// A function of the user's own, which may be volatile.
+    pub own_function: bool,
     /// A reason for the primary without an effect.
     pub primary: bool,
     /// Row locks.

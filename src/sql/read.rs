@@ -184,6 +184,30 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             put(Token::make_word("limit", None));
             place += 1;
             limit_ends = Some(end);
+        } else if (is(place - 1, "isnull") || is(place - 1, "notnull"))
+            && before.is_some()
+            && lexemes.get(place).is_none_or(|it| it.kind != Kind::Open)
+        {
+            // x ISNULL is x IS NULL, and no alias.
+            put(Token::make_word("is", None));
+            if is(place - 1, "notnull") {
+                put(Token::make_word("not", None));
+            }
+            put(Token::make_word("null", None));
+        } else if is(place - 1, "between") && is(place, "symmetric") {
+            // What it narrows depends on which bound is less: as NOT BETWEEN it narrows nothing.
+            if !after("not") {
+                put(Token::make_word("not", None));
+            }
+            put(Token::make_word("between", None));
+            place += 1;
+        } else if lexemes.get(place).is_some_and(|it| it.kind == Kind::Quoted)
+            && TYPED.iter().any(|it| is(place - 1, it))
+            && before.and_then(|it| lexemes.get(it)).is_none_or(|it| !matches!(it.kind, Kind::Cast | Kind::Dot))
+        {
+            // date "Day": a column and its alias, where the parser sees a literal of a type.
+            put(Token::make_word(&lex::fold(raw(lexeme)), None));
+            put(Token::make_word("as", None));
         } else if is(place - 1, "variadic")
             && before.and_then(|it| lexemes.get(it)).is_some_and(|it| matches!(it.kind, Kind::Open | Kind::Comma))
         {
@@ -310,6 +334,45 @@ fn closed(lexemes: &[Lexeme], place: usize) -> Option<usize> {
     }
     None
 }
+
+/// Types whose names may stand before a literal; columns may be called so too.
+const TYPED: [&str; 35] = [
+    "bigint",
+    "bit",
+    "bool",
+    "boolean",
+    "bytea",
+    "char",
+    "character",
+    "date",
+    "datetime",
+    "dec",
+    "decimal",
+    "double",
+    "enum",
+    "float",
+    "float4",
+    "float8",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "nchar",
+    "numeric",
+    "real",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "uuid",
+    "varchar",
+];
 
 /// Types of text.
 const TEXTS: [&str; 5] = ["text", "varchar", "bpchar", "char", "name"];

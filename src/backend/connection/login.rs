@@ -22,6 +22,7 @@ use crate::shard_map::ServerTls;
 use crate::shard_map::TlsMode;
 use crate::wire::postgres::Violation;
 use crate::wire::postgres::backend::Authentication;
+use crate::wire::postgres::backend::DataRow;
 use crate::wire::postgres::backend::Report;
 use crate::wire::postgres::backend::cancel_key;
 use crate::wire::postgres::backend::parameter;
@@ -42,6 +43,8 @@ pub struct Login<'a> {
     pub database: &'a str,
     /// What else the startup packet says, such as `client_encoding`.
     pub parameters: &'a [(&'a str, &'a str)],
+    /// A query of one row to ask as soon as the server is ready; empty: none.
+    pub query: &'a str,
 }
 
 /// A connection that is ready.
@@ -55,6 +58,8 @@ pub struct Opened {
     pub pid: u32,
     /// The key to cancel what it runs; empty: the server gave none.
     pub key: Vec<u8>,
+    /// The cells of the answer to [`Login::query`]; `None` for NULL and for what is not UTF-8.
+    pub answer: Vec<Option<String>>,
     /// What came after the server was ready: notices, changed settings. Read it before the stream.
     pub leftover: BytesMut,
 }
@@ -247,7 +252,28 @@ async fn log_in(stream: Stream, login: &Login<'_>) -> Result<Opened, OpenError> 
         }
     }
     let (parameters, pid, key) = opened;
-    Ok(Opened { stream: talk.stream, parameters, pid, key, leftover: talk.held })
+    let answer = if login.query.is_empty() { Vec::new() } else { ask(&mut talk, login.query).await? };
+    Ok(Opened { stream: talk.stream, parameters, pid, key, answer, leftover: talk.held })
+}
+
+/// Asks a query of one row. Its cells.
+async fn ask(talk: &mut Talk, query: &str) -> Result<Vec<Option<String>>, OpenError> {
+    let mut packet = Vec::with_capacity(query.len() + 6);
+    frontend::query(&mut packet, query.as_bytes())?;
+    talk.send(&packet).await?;
+    let mut cells = Vec::new();
+    loop {
+        let (kind, body) = talk.next().await?;
+        match kind {
+            b'D' => {
+                let row = DataRow::read(&body)?;
+                cells = row.cells().map(|cell| cell.and_then(|it| String::from_utf8(it.to_vec()).ok())).collect();
+            }
+            b'T' | b'C' | b'S' => {}
+            b'Z' if *body == *b"I" => return Ok(cells),
+            kind => return Err(Violation::UnknownType { kind }.into()),
+        }
+    }
 }
 
 /// Proves who we are, in the way that the server asks for and that may be answered.
@@ -429,13 +455,13 @@ mod tests {
         server.write_all(&script).await.unwrap();
         server.shutdown().await.unwrap();
         let secret = password.map(Secret::new);
-        let login = Login { user: "ann", password: secret.as_ref(), database: "shop", parameters: &[] };
+        let login = Login { user: "ann", password: secret.as_ref(), database: "shop", parameters: &[], query: "" };
         let opened = open_on(ours, &login, soon()).await;
         let mut heard = vec![];
         let (opened, stream) = match opened {
-            Ok(Opened { stream, parameters, pid, key, leftover }) => {
+            Ok(Opened { stream, parameters, pid, key, answer, leftover }) => {
                 let (nowhere, _) = Stream::memory(1);
-                (Ok(Opened { stream: nowhere, parameters, pid, key, leftover }), Some(stream))
+                (Ok(Opened { stream: nowhere, parameters, pid, key, answer, leftover }), Some(stream))
             }
             Err(error) => (Err(error), None),
         };
@@ -546,7 +572,7 @@ mod tests {
             // Until the other end hangs up.
             let _ = stream.read_to_end(&mut vec![]).await;
         });
-        let login = Login { user: "ann", password: None, database: "shop", parameters: &[] };
+        let login = Login { user: "ann", password: None, database: "shop", parameters: &[], query: "" };
         open("127.0.0.1", port, tls, &login, soon()).await
     }
 

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::future::poll_fn;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -17,6 +20,7 @@ use std::task::Poll;
 use foldhash::fast::RandomState;
 use tokio::io::AsyncWrite;
 
+use crate::backend::pool::Greeting;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
 use crate::clock::Tick;
@@ -33,6 +37,68 @@ const DOUBTFUL_MAX: usize = 100;
 /// The largest message other than a row that a server may send.
 const MESSAGE_MAX: usize = 64 << 20;
 
+/// What answers depend on, as a login to a server gave it: defaults of the server, the database and the role. They may
+/// change from one login to the next, and differ between servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Values of [`MANNERS`].
+    values: Vec<Option<Arc<str>>>,
+    /// Their hash: the same for the same values.
+    mark: u64,
+}
+
+/// The settings of a [`Manner`].
+pub const MANNERS: [&str; 12] = [
+    "datestyle",
+    "timezone",
+    "intervalstyle",
+    "extra_float_digits",
+    "bytea_output",
+    "search_path",
+    "array_nulls",
+    "xmloption",
+    "xmlbinary",
+    "default_text_search_config",
+    "quote_all_identifiers",
+    "client_encoding",
+];
+
+impl Manner {
+    /// That of a connection whose server says these values of [`MANNERS`].
+    #[must_use]
+    pub fn new(values: Vec<Option<String>>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        values.hash(&mut hasher);
+        Self { mark: hasher.finish(), values: values.into_iter().map(|it| it.map(Into::into)).collect() }
+    }
+
+    /// Whether both are alike.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.mark == other.mark
+    }
+
+    /// The query that asks for it.
+    #[must_use]
+    pub fn query() -> String {
+        let asked = MANNERS.map(|name| format!("pg_catalog.current_setting('{name}', true)"));
+        format!("SELECT {}", asked.join(", "))
+    }
+
+    /// The settings in which `other` differs, with the values that they have here.
+    pub fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'static str, &'a Arc<str>)> + 'a {
+        MANNERS.iter().enumerate().filter_map(|(at, name)| {
+            let (own, other) = (self.values.get(at)?, other.values.get(at)?);
+            own.as_ref().filter(|it| Some(*it) != other.as_ref()).map(|it| (*name, it))
+        })
+    }
+
+    /// The settings and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Arc<str>)> + '_ {
+        MANNERS.iter().zip(&self.values).filter_map(|(name, value)| Some((*name, value.as_ref()?)))
+    }
+}
+
 /// A live connection to one server, logged in as one user to one database.
 #[derive(Debug)]
 pub struct Connection {
@@ -42,6 +108,12 @@ pub struct Connection {
     row_left: usize,
     /// The session-level settings that it has, beyond those it was opened with.
     pub settings: Arc<Settings>,
+    /// What it was opened with.
+    pub manner: Arc<Manner>,
+    /// What the server said of itself when it was opened.
+    pub greeting: Greeting,
+    /// Which greeting of its pool that is: a later one makes this connection stale.
+    pub generation: u64,
     /// Prepared statements by global number, with the moment of their last use (a counter).
     prepared: HashMap<u64, u64, RandomState>,
     prepared_clock: u64,
@@ -94,6 +166,9 @@ impl Connection {
             inbox: Inbox::of(leftover),
             row_left: 0,
             settings: Settings::none(),
+            manner: Arc::default(),
+            greeting: Arc::default(),
+            generation: 0,
             prepared: HashMap::default(),
             prepared_clock: 0,
             doubtful: HashSet::new(),

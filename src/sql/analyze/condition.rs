@@ -88,7 +88,10 @@ impl Analyzer<'_> {
                     self.real(&[variable], on);
                 }
             }
-            Expr::Like { negated: false, expr, .. } | Expr::ILike { negated: false, expr, .. } => {
+            // LIKE ALL of no patterns is true of NULL.
+            Expr::Like { negated: false, expr, pattern, .. } | Expr::ILike { negated: false, expr, pattern, .. }
+                if !matches!(**pattern, Expr::Function(_)) =>
+            {
                 if let Some(variable) = self.column(expr, scope) {
                     self.real(&[variable], on);
                 }

@@ -191,7 +191,12 @@ impl Analyzer<'_> {
                 return Ok(Some(expr));
             }
             Expr::Value(_) => {}
-            Expr::TypedString(typed) => self.data_type(&typed.data_type)?,
+            Expr::TypedString(typed) => {
+                if matches!(typed.value.value, ast::Value::DoubleQuotedString(_)) {
+                    return Err(unreadable("expression"));
+                }
+                self.data_type(&typed.data_type)?;
+            }
             Expr::Function(function) => self.function_call(function, scope)?,
             Expr::Case { operand, conditions, else_result, .. } => {
                 if operand.is_some() {
@@ -410,6 +415,9 @@ impl Analyzer<'_> {
                 if let Some(it) = self.query.blocks.get_mut(block) {
                     it.aggregated = true;
                 }
+                if let Some(it) = self.query.blocks.get_mut(block) {
+                    it.by_order |= !parts.last().is_some_and(|it| ORDERLESS.contains(&&**it));
+                }
                 if vague || !self.names.user_functions(&parts).is_empty() {
                     self.obstacle(block, format!("aggregate {name}"));
                 } else {
@@ -515,11 +523,17 @@ impl Analyzer<'_> {
             }
             // Declared to read no tables; whether it writes is not known.
             self.query.notes.primary = true;
+            self.query.notes.own_function = true;
             return Ok(());
         };
         let notes = &mut self.query.notes;
         // One of the user's own may be meant; whether it writes is not known.
         notes.primary |= !candidates.is_empty();
+        notes.own_function |= !candidates.is_empty();
+        if matches!(&**name, "pg_column_size" | "pg_column_compression") {
+            // A copy is not stored as its row is.
+            notes.system_column.get_or_insert_with(|| name.clone());
+        }
         match class {
             Class::Pure | Class::Aggregate => {
                 if matches!(
@@ -655,6 +669,9 @@ impl Analyzer<'_> {
         }
     }
 }
+
+/// Aggregates that come to the same in whatever order rows come.
+const ORDERLESS: &[&str] = &["count", "min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor"];
 
 /// The operators of `pg_catalog` in PostgreSQL 15.
 const BUILT_IN_OPERATORS: &[&str] = &[

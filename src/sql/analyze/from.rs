@@ -692,6 +692,9 @@ impl Analyzer<'_> {
                 match self.among(name, &it.items) {
                     Resolved::Missing => {}
                     Resolved::Opaque if !it.items.iter().any(|item| item.columns.iter().any(|at| at.name == *name)) => {
+                        if SYSTEM_COLUMNS.contains(&&**name) {
+                            self.query.notes.system_column.get_or_insert_with(|| name.clone());
+                        }
                         // It may as well be a column further out.
                         self.vague |= it.parent.is_some();
                         self.query.vague_columns |= it.parent.is_some();

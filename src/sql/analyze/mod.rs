@@ -321,6 +321,7 @@ impl<'a> Analyzer<'a> {
             host,
             links: Vec::new(),
             obstacle: None,
+            by_order: false,
             hard: false,
             ranked: false,
             items: Vec::new(),
@@ -770,6 +771,12 @@ impl<'a> Analyzer<'a> {
                         self.output_expression(expression, &outputs, &scope)?;
                         if let Some(variable) = self.column(expression, &scope) {
                             columns.push(variable);
+                        } else if let Some([Some(variable)]) = position(expression)
+                            .filter(|it| *it <= placed)
+                            .and_then(|it| outputs.get(it - 1))
+                            .map(|it| &*it.variables)
+                        {
+                            columns.push(*variable);
                         }
                         by_name.push(self.is_output(expression, &outputs, &scope));
                     }
@@ -997,6 +1004,17 @@ fn ordered(order: &ast::OrderBy) -> Outcome<&[ast::OrderByExpr]> {
     }
 }
 
+/// The place in the select list that an expression of GROUP BY names, from 1.
+fn position(expression: &ast::Expr) -> Option<usize> {
+    match plainly(expression) {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(number, _) => number.parse().ok().filter(|it| *it > 0),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The name that the server gives an output without alias, where it is plain to see.
 fn figured_name(expression: &ast::Expr) -> Option<Arc<str>> {
     match expression {
@@ -1007,6 +1025,16 @@ fn figured_name(expression: &ast::Expr) -> Option<Arc<str>> {
             _ => None,
         },
         ast::Expr::Nested(inner) => figured_name(inner),
+        ast::Expr::Extract { .. } => Some("extract".into()),
+        ast::Expr::Position { .. } => Some("position".into()),
+        ast::Expr::Substring { .. } => Some("substring".into()),
+        ast::Expr::Overlay { .. } => Some("overlay".into()),
+        ast::Expr::Trim { trim_where, .. } => Some(match trim_where {
+            None | Some(ast::TrimWhereField::Both) => "btrim".into(),
+            Some(ast::TrimWhereField::Leading) => "ltrim".into(),
+            Some(ast::TrimWhereField::Trailing) => "rtrim".into(),
+        }),
+        ast::Expr::Exists { .. } => Some("exists".into()),
         _ => None,
     }
 }
