@@ -142,6 +142,8 @@ pub struct Copy {
     pub dropped: String,
     /// Whether the text form of some column depends on settings.
     pub unsettled: bool,
+    /// Whether some column is xml.
+    pub xml: bool,
     /// Whether the table's indexes hold for all its rows together: what is unique on each shard may not be among all.
     pub indexed: bool,
 }
@@ -307,6 +309,7 @@ impl Table {
             dropped,
             condition,
             unsettled: copied().any(|it| !is_settled(it.type_oid, iso)),
+            xml: copied().any(|it| matches!(it.type_oid, 142 | 143)),
             indexed: self.keyed || self.is_unique_everywhere(parts),
         }
     }

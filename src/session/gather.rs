@@ -288,9 +288,7 @@ impl Session {
         let busy = gather.staged || self.links.iter().any(|link| link.unsynced);
         let access = if busy { plan::Access::ReadPrimary } else { template.access };
         let at = self.join(home, access).await?;
-        if gather.merge.is_none() {
-            self.at_one_moment(at);
-        }
+        self.at_one_moment(at);
         self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
         if let Some(link) = self.links.get_mut(at) {
             link.unsynced = true;
@@ -377,7 +375,9 @@ impl Session {
     /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
     /// not ended; `ids` are the links that took part.
     async fn get_ready(&mut self, task: &Task<'_>, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Ready, Trouble> {
-        if self.state.value("xmloption", &self.transaction.local).is_some_and(|it| &**it != "content") {
+        if self.state.value("xmloption", &self.transaction.local).is_some_and(|it| &**it != "content")
+            && task.gather.copies.iter().any(|it| it.xml)
+        {
             return Err(ClientError::unsupported(
                 "a read across shards with xmloption document is not supported",
                 "Set it back to content: what columns of xml hold need not be a document.",
@@ -447,10 +447,7 @@ impl Session {
         let places = self.join_all(shards, access).await?;
         for (shard, at) in shards.iter().zip(&places) {
             let at = usize::from(*at);
-            // What is merged is asked of each shard once.
-            if task.gather.merge.is_none() {
-                self.at_one_moment(at);
-            }
+            self.at_one_moment(at);
             self.prefix(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.unsynced = true;
