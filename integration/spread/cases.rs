@@ -46,7 +46,7 @@ CREATE TABLE kinds (id bigint PRIMARY KEY, d date, t time, ts timestamp, mood mo
     iv interval, a integer[], words text[], js json, s score, bits varbit, x real);
 CREATE TABLE nothing (id bigint PRIMARY KEY, n integer, t text);
 CREATE TABLE hot (id bigint NOT NULL, n integer, t text);
-CREATE TABLE odd (id bigint PRIMARY KEY, date date, rc regclass, time text);
+CREATE TABLE odd (id bigint PRIMARY KEY, date date, rc regclass, time text, interval interval);
 CREATE TABLE parts (id bigint PRIMARY KEY, n integer) PARTITION BY HASH (id);
 CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
@@ -128,7 +128,12 @@ pub(crate) fn rows() -> Vec<String> {
         all.push(format!("INSERT INTO hot VALUES (7, {}, '{}');", n % 4, words[n % words.len()]));
         all.push(format!("INSERT INTO parts VALUES ({id}, {});", n % 4));
         let table = ["users", "kinds", "pg_class"][n % 3];
-        all.push(format!("INSERT INTO odd VALUES ({id}, date '2024-01-02' + {}, '{table}', 't{}');", n % 5, n % 3));
+        all.push(format!(
+            "INSERT INTO odd VALUES ({id}, date '2024-01-02' + {}, '{table}', 't{}', '{} days');",
+            n % 5,
+            n % 3,
+            n % 2
+        ));
         all.push(format!("INSERT INTO {} (id, n) VALUES ({id}, {n});", if n % 2 == 0 { "mother" } else { "daughter" }));
     }
     all.push("INSERT INTO orders VALUES (7777, 1, 1, 'an order of nobody');".to_owned());
@@ -229,6 +234,17 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
             ordered("SELECT id, date \"Day\" FROM odd \"o\" WHERE date = date '2024-01-03' ORDER BY id"),
             same("SELECT u.id, (SELECT date \"d\" FROM odd o WHERE o.id = u.age ORDER BY o.id LIMIT 1) FROM users u"),
             same("SELECT id FROM users WHERE age BETWEEN SYMMETRIC 20 AND 3"),
+            same("SELECT interval, count(*) FROM odd WHERE time = 't1' GROUP BY interval"),
+            refused("SELECT interval - interval '1 day', count(*) FROM odd GROUP BY 1", UNREADABLE),
+            same("SELECT \"interval\" - interval '1 day', count(*) FROM odd GROUP BY 1"),
+            same("SELECT date - 1, date + interval '1 day', count(*) FROM odd GROUP BY 1, 2"),
+            same("SELECT substr(name, 5), count(*) FROM users GROUP BY substr"),
+            same("SELECT ceil(score / 7), count(*) FROM users GROUP BY ceil"),
+            same("SELECT floor(score / 7) FROM users GROUP BY floor"),
+            same("SELECT overlay(name placing 'x' from 2), count(*) FROM users GROUP BY overlay"),
+            same(
+                "SELECT (SELECT max(people) FROM countries), count(*) FROM users GROUP BY ROLLUP ((SELECT max(people) FROM countries))",
+            ),
             same("SELECT id FROM users WHERE id BETWEEN SYMMETRIC 10 AND 5 AND age NOT BETWEEN SYMMETRIC 3 AND 1"),
             same("SELECT extract(day FROM born), count(*) FROM users GROUP BY extract"),
             same("SELECT trim(both 'n' from name), count(*) FROM users GROUP BY btrim"),

@@ -285,7 +285,8 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
             match kind(at) {
                 Some(Kind::Open) if first => {
                     let behind = closed(lexemes, at).and_then(|it| kind(it + 1));
-                    if !matches!(behind, Some(Kind::Comma | Kind::Close)) {
+                    let query = ["select", "with", "values"].iter().any(|it| is(at + 1, it));
+                    if query || !matches!(behind, Some(Kind::Comma | Kind::Close)) {
                         found.push(at);
                     }
                 }

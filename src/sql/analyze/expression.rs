@@ -216,7 +216,11 @@ impl Analyzer<'_> {
             }
             Expr::Tuple(parts) => self.each(parts, scope)?,
             Expr::Array(array) => self.each(&array.elem, scope)?,
-            Expr::Interval(interval) => return Ok(Some(&interval.value)),
+            // Anything else behind the word is an expression over a column of that name.
+            Expr::Interval(interval) => match &*interval.value {
+                Expr::Value(value) if matches!(value.value, ast::Value::SingleQuotedString(_)) => {}
+                _ => return Err(unreadable("expression")),
+            },
             Expr::Wildcard(_) => {}
             Expr::Named { expr, .. } => return Ok(Some(expr)),
             _ => return Err(unreadable("SQL")),

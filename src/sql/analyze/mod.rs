@@ -1027,7 +1027,9 @@ fn figured_name(expression: &ast::Expr) -> Option<Arc<str>> {
         ast::Expr::Nested(inner) => figured_name(inner),
         ast::Expr::Extract { .. } => Some("extract".into()),
         ast::Expr::Position { .. } => Some("position".into()),
-        ast::Expr::Substring { .. } => Some("substring".into()),
+        ast::Expr::Substring { shorthand, .. } => Some(if *shorthand { "substr" } else { "substring" }.into()),
+        ast::Expr::Ceil { .. } => Some("ceil".into()),
+        ast::Expr::Floor { .. } => Some("floor".into()),
         ast::Expr::Overlay { .. } => Some("overlay".into()),
         ast::Expr::Trim { trim_where, .. } => Some(match trim_where {
             None | Some(ast::TrimWhereField::Both) => "btrim".into(),
