@@ -272,6 +272,20 @@ async fn every_shard_answers_in_one_manner() -> Outcome {
         assert_eq!(days(&mut first), ["2024-01-02"]);
     }
     assert_eq!(seen.last().map(String::as_str), Some("02/01/2024"));
+    // What servers do not report by themselves.
+    assert_eq!(first.simple("ALTER ROLE demo SET bytea_output = 'escape'").error, None);
+    let bytes = "SELECT (id * 0)::text::bytea::text, count(*) FROM users GROUP BY 1";
+    let mut shown = String::new();
+    for id in 1..20 {
+        let mut holder = connect()?;
+        holder.simple("BEGIN");
+        assert_eq!(holder.simple(&format!("SELECT name FROM users WHERE id = {id}")).error, None);
+        let answer = connect()?.simple(bytes);
+        assert_eq!(answer.rows.len(), 1, "{:?}", answer.rows);
+        shown = String::from_utf8_lossy(answer.rows[0][0].as_deref().unwrap_or_default()).into_owned();
+    }
+    assert_eq!(shown, "0");
+    assert_eq!(first.simple("ALTER ROLE demo RESET bytea_output").error, None);
     assert_eq!(first.simple("ALTER ROLE demo RESET datestyle").error, None);
     Ok(())
 }

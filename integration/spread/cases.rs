@@ -251,7 +251,12 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
             same("SELECT id, name, age + 1, count(*) FROM users GROUP BY 1"),
             same("SELECT u.id, u.name, max(v.name) FROM users u JOIN users2 v USING (age) GROUP BY (1)"),
             refused("SELECT id, ctid FROM users u, jsonb_each('{\"a\":1}'::jsonb)", "system column"),
-            refused("SELECT id, pg_column_size(name) FROM users", "system column"),
+            refused(
+                "SELECT id, pg_column_size(name), row_number() OVER (ORDER BY id) FROM users",
+                "function pg_column_size",
+            ),
+            same("SELECT t.isnull, t.x AS isnull FROM (SELECT age AS isnull, id AS x FROM users) t"),
+            ordered("SELECT NOT EXISTS (SELECT 1 FROM countries), id FROM users ORDER BY 2"),
         ],
     ),
     (

@@ -222,10 +222,15 @@ impl Shared {
         self.hand_on_slots();
     }
 
-    /// What a server said at the last fresh login here.
+    /// What a server said at the last fresh login here, and what answers depend on since.
     #[must_use]
-    pub fn greeting(&self) -> Option<Greeting> {
-        locked(&self.greeting).as_ref().map(|(greeting, _)| Arc::clone(greeting))
+    pub fn greeting(&self) -> Option<(Greeting, Arc<Manner>)> {
+        locked(&self.greeting).clone()
+    }
+
+    /// Whether no later login has been greeted otherwise.
+    fn is_current(&self, connection: &Connection) -> bool {
+        connection.generation == self.generation.load(Ordering::Relaxed)
     }
 
     /// Takes in what a server said at a login; what it said before is kept where it is the same. The third: how often
@@ -438,8 +443,7 @@ impl WorkerPools {
             pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
             // What the server hung up on, or sent something on unasked, is of no use.
             // What was opened before the role's or the database's defaults changed would answer in another manner.
-            let current = connection.generation == pool.shared.generation.load(Ordering::Relaxed);
-            if current && connection.is_quiet() {
+            if pool.shared.is_current(&connection) && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -553,7 +557,7 @@ impl WorkerPools {
     pub fn give_back(&self, mut connection: Box<Connection>) {
         connection.rest();
         let Some(shared) = connection.slot.pool.clone() else { return };
-        if !connection.is_quiet() || !shared.keeps_all() {
+        if !connection.is_quiet() || !shared.keeps_all() || !shared.is_current(&connection) {
             return;
         }
         while shared.waiting.load(Ordering::Acquire) > 0 {
@@ -599,7 +603,8 @@ impl WorkerPools {
             let lifetime = locked(&pool.shared.recipe).limits.lifetime;
             pool.idle.borrow_mut().retain_mut(|connection| {
                 let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
-                let keep = young && connection.is_quiet() && pool.shared.keeps_all();
+                let current = pool.shared.is_current(connection);
+                let keep = young && current && connection.is_quiet() && pool.shared.keeps_all();
                 if !keep {
                     pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
                 }

@@ -150,6 +150,22 @@ impl Client {
         false
     }
 
+    /// Whether a Sync has come, with nothing before it that does something of its own.
+    #[must_use]
+    pub fn is_last_before_sync(&self) -> bool {
+        let mut rest = self.inbox.unread();
+        while let Some(&[kind, a, b, c, d]) = rest.first_chunk::<5>() {
+            match kind {
+                b'S' => return true,
+                b'D' | b'E' | b'C' | b'H' => {}
+                _ => return false,
+            }
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            rest = rest.get(length.saturating_add(1)..).unwrap_or_default();
+        }
+        false
+    }
+
     /// Counts `count` bytes as handled.
     pub fn consume(&mut self, count: usize) {
         self.inbox.consume(count);

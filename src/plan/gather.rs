@@ -146,6 +146,8 @@ pub struct Copy {
     pub xml: bool,
     /// Whether the table's indexes hold for all its rows together: what is unique on each shard may not be among all.
     pub indexed: bool,
+    /// The columns of the primary key, as SQL, where the statement relies on it.
+    pub key: Option<String>,
 }
 
 impl Copy {
@@ -310,7 +312,8 @@ impl Table {
             condition,
             unsettled: copied().any(|it| !is_settled(it.type_oid, iso)),
             xml: copied().any(|it| matches!(it.type_oid, 142 | 143)),
-            indexed: self.keyed || self.is_unique_everywhere(parts),
+            indexed: self.is_unique_everywhere(parts),
+            key: relation.primary_key.as_ref().filter(|_| self.keyed).map(|places| names(&mut places.iter().copied())),
         }
     }
 

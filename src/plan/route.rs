@@ -939,6 +939,12 @@ impl Compiler<'_> {
         if let Some(what) = &notes.system_column {
             return refuse(format!("system column \"{what}\""), "Name the row by its key.");
         }
+        if let Some(what) = &notes.stored {
+            return refuse(
+                format!("function {what}"),
+                "Ask it of one key: a copy of a row is not stored as the row is.",
+            );
+        }
         if notes.sampled_again {
             return refuse(
                 "TABLESAMPLE … REPEATABLE".to_owned(),

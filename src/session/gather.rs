@@ -100,6 +100,8 @@ pub(super) struct Task<'a> {
     /// Where the statement stands in the client's text, in characters.
     pub(super) offset: u32,
     pub(super) home: ShardId,
+    /// Nothing else is done up to the next Sync.
+    pub(super) alone: bool,
 }
 
 /// What has been got ready on the link that gathers: the unnamed statement there is the client's, over copies.
@@ -143,7 +145,8 @@ impl Session {
         let access = template.access;
         let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
         let (count, values) = (values.len(), values.as_slice());
-        let task = Task { gather, planned, text, count, types, values, prepared: None, access, offset, home };
+        let alone = place == Place::Alone;
+        let task = Task { gather, planned, text, count, types, values, prepared: None, access, offset, home, alone };
         let mut ids = SmallVec::new();
         if template.command == Command::Data && template.effects.copy.is_none() {
             match self.get_sorted(&task, &mut ids).await.and_then(|it| self.wanted(it)) {
@@ -288,7 +291,10 @@ impl Session {
         let busy = gather.staged || self.links.iter().any(|link| link.unsynced);
         let access = if busy { plan::Access::ReadPrimary } else { template.access };
         let at = self.join(home, access).await?;
-        self.at_one_moment(at);
+        let alone = self.client.is_last_before_sync();
+        if alone {
+            self.at_one_moment(at);
+        }
         self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
         if let Some(link) = self.links.get_mut(at) {
             link.unsynced = true;
@@ -323,6 +329,7 @@ impl Session {
             access,
             offset: 0,
             home,
+            alone,
         };
         let mut ids = SmallVec::new();
         let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
@@ -447,7 +454,9 @@ impl Session {
         let places = self.join_all(shards, access).await?;
         for (shard, at) in shards.iter().zip(&places) {
             let at = usize::from(*at);
-            self.at_one_moment(at);
+            if task.alone {
+                self.at_one_moment(at);
+            }
             self.prefix(at);
             if let Some(link) = self.links.get_mut(at) {
                 link.unsynced = true;
@@ -460,8 +469,8 @@ impl Session {
     }
 
     /// Says that all that is asked on a link up to its Sync is asked at one moment: of several tables one by one, they
-    /// could show two. A transaction of the client's is what it was begun as.
-    pub(super) fn at_one_moment(&mut self, at: usize) {
+    /// could show two. A transaction of the client's is what it was begun as, and so is a pipeline that goes on.
+    fn at_one_moment(&mut self, at: usize) {
         let free = !self.transaction.is_open() && self.isolation() == Isolation::ReadCommitted;
         let Some(link) = self.links.get(at).filter(|link| free && !link.unsynced && !link.begun) else { return };
         let id = link.id;

@@ -621,15 +621,21 @@ impl Session {
     /// A connection has other defaults than this session began with: from now on the session says its own, as if the
     /// client had done so in its startup packet.
     fn keep_manner(&mut self, other: &Manner) {
-        let manner = Arc::clone(&self.manner);
-        for (name, value) in manner.beside(other) {
-            let lists = [&mut self.state.startup, &mut self.state.settings, &mut self.transaction.settings_before];
-            let savepoints = self.transaction.savepoints.iter_mut().map(|it| &mut it.settings);
-            for list in lists.into_iter().chain(savepoints).chain(self.batch.before.as_mut()) {
-                if list.value(name).is_none() {
-                    *list = Arc::new(list.with(name, value));
-                }
-            }
+        let own = Arc::clone(&self.manner);
+        let lists = [&mut self.state.startup, &mut self.state.settings];
+        let before = self.transaction.is_open().then_some(&mut self.transaction.settings_before);
+        let savepoints = self.transaction.savepoints.iter_mut().map(|it| &mut it.settings);
+        // What was one list stays one list.
+        let mut done: SmallVec<[(Arc<Settings>, Arc<Settings>); 4]> = SmallVec::new();
+        for list in lists.into_iter().chain(before).chain(savepoints).chain(self.batch.before.as_mut()) {
+            let known = done.iter().find(|(old, _)| Arc::ptr_eq(old, list)).map(|(_, new)| Arc::clone(new));
+            let new = known.unwrap_or_else(|| {
+                let lacking = own.beside(other).filter(|(name, _)| list.value(name).is_none());
+                let new = lacking.fold((**list).clone(), |all, (name, value)| all.with(name, value));
+                done.push((Arc::clone(list), Arc::new(new)));
+                done.last().map_or_else(|| Arc::clone(list), |(_, new)| Arc::clone(new))
+            });
+            *list = new;
         }
         self.settings_changed();
     }

@@ -54,6 +54,9 @@ impl Session {
                 if copy.indexed { " INCLUDING INDEXES" } else { "" }
             );
             self.say_step(keeper, &make, Show::Caller);
+            if let Some(key) = copy.key.as_ref().filter(|_| !copy.indexed) {
+                self.say_step(keeper, &format!("ALTER TABLE pg_temp.\"{name}\" ADD PRIMARY KEY ({key})"), Show::Caller);
+            }
             if !copy.dropped.is_empty() {
                 self.say_step(keeper, &format!("ALTER TABLE pg_temp.\"{name}\" {}", copy.dropped), Show::Caller);
             }

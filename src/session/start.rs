@@ -58,13 +58,11 @@ pub struct Facts {
 }
 
 /// Server settings that are asked for at login, because they are not reported by themselves.
-const ASKED: [&str; 7] = [
-    "search_path",
+const ASKED: [&str; 5] = [
     "default_transaction_isolation",
     "default_transaction_read_only",
     "default_transaction_deferrable",
     "standard_conforming_strings",
-    "transform_null_equals",
     "role",
 ];
 
@@ -216,10 +214,9 @@ impl Session {
         let known = worker.facts.borrow().get(&key).cloned();
         let catalog = service.database.catalog;
         if let Some(facts) = known {
-            let stale = service
-                .topology
-                .any(catalog)
-                .is_some_and(|node| access.pool(node).shared.greeting().is_some_and(|now| *now != *facts.greeting));
+            let latest = service.topology.any(catalog).and_then(|node| access.pool(node).shared.greeting());
+            let stale =
+                latest.is_some_and(|(greeting, manner)| *greeting != *facts.greeting || !manner.is(&facts.manner));
             if !stale {
                 return Ok((user, access, facts));
             }

@@ -507,6 +507,8 @@ pub struct Notes {
     pub sampled_again: bool,
     /// A system column.
     pub system_column: Option<Arc<str>>,
+    /// A function that tells how a value is stored.
+    pub stored: Option<Arc<str>>,
     /// Pins by an advisory lock.
     pub advisory: bool,
     /// pg_advisory_unlock and its family.

@@ -185,7 +185,8 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             place += 1;
             limit_ends = Some(end);
         } else if (is(place - 1, "isnull") || is(place - 1, "notnull"))
-            && before.is_some()
+            && before.and_then(|it| lexemes.get(it)).is_some_and(|it| it.kind != Kind::Dot)
+            && !after("as")
             && lexemes.get(place).is_none_or(|it| it.kind != Kind::Open)
         {
             // x ISNULL is x IS NULL, and no alias.
@@ -278,8 +279,9 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
         (kind(open) == Some(Kind::Open)).then_some(open)
     };
     let mut found = Vec::new();
-    for open in (0..lexemes.len()).filter_map(opens) {
+    for (word, open) in (0..lexemes.len()).filter_map(|at| Some((at, opens(at)?))) {
         let mut depth = 0_usize;
+        let sets = is(word, "grouping");
         for at in open..lexemes.len() {
             let first = depth == 1 && at.checked_sub(1).is_some_and(|it| it == open || kind(it) == Some(Kind::Comma));
             match kind(at) {
@@ -290,7 +292,8 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
                         found.push(at);
                     }
                 }
-                Some(Kind::Word) if first && opens(at).is_some() => found.push(at),
+                // Within the others such a word is a function's name.
+                Some(Kind::Word) if first && sets && opens(at).is_some() => found.push(at),
                 _ => {}
             }
             match kind(at) {

@@ -48,7 +48,7 @@ pub struct Manner {
 }
 
 /// The settings of a [`Manner`].
-pub const MANNERS: [&str; 12] = [
+pub const MANNERS: [&str; 13] = [
     "datestyle",
     "timezone",
     "intervalstyle",
@@ -61,6 +61,7 @@ pub const MANNERS: [&str; 12] = [
     "default_text_search_config",
     "quote_all_identifiers",
     "client_encoding",
+    "transform_null_equals",
 ];
 
 impl Manner {

@@ -418,8 +418,6 @@ impl Analyzer<'_> {
             for block in marked {
                 if let Some(it) = self.query.blocks.get_mut(block) {
                     it.aggregated = true;
-                }
-                if let Some(it) = self.query.blocks.get_mut(block) {
                     it.by_order |= !parts.last().is_some_and(|it| ORDERLESS.contains(&&**it));
                 }
                 if vague || !self.names.user_functions(&parts).is_empty() {
@@ -536,7 +534,7 @@ impl Analyzer<'_> {
         notes.own_function |= !candidates.is_empty();
         if matches!(&**name, "pg_column_size" | "pg_column_compression") {
             // A copy is not stored as its row is.
-            notes.system_column.get_or_insert_with(|| name.clone());
+            notes.stored.get_or_insert_with(|| name.clone());
         }
         match class {
             Class::Pure | Class::Aggregate => {

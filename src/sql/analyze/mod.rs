@@ -1036,7 +1036,7 @@ fn figured_name(expression: &ast::Expr) -> Option<Arc<str>> {
             Some(ast::TrimWhereField::Leading) => "ltrim".into(),
             Some(ast::TrimWhereField::Trailing) => "rtrim".into(),
         }),
-        ast::Expr::Exists { .. } => Some("exists".into()),
+        ast::Expr::Exists { negated: false, .. } => Some("exists".into()),
         _ => None,
     }
 }
