@@ -265,10 +265,10 @@ public final class Jdbc {
         for (String mode : new String[] {"simple", "extended"}) {
             try (Connection other = connect("preferQueryMode", mode); Statement statement = other.createStatement()) {
                 statement.execute(String.format(update, "s1", some[0]) + "; " + String.format(update, "s2", some[1]));
-                same(names(connection, some[0], some[1]), "[s1, s2]");
+                same(names(other, some[0], some[1]), "[s1, s2]");
                 String across = String.format(update, "lost", some[0]) + "; " + String.format(update, "lost", some[2]);
                 failsWith("0A000", () -> statement.execute(across));
-                same(names(connection, some), "[s1, s2, jdbc]");
+                same(names(other, some), "[s1, s2, jdbc]");
             }
         }
     }
