@@ -481,6 +481,13 @@ impl<'a> Compiler<'a> {
         };
         let refuse =
             |what: String| ClientError::unsupported(format!("{what} across shards is not supported"), hint.clone());
+        if around == Around::One("EXPLAIN") {
+            return Err(ClientError::unsupported(
+                "EXPLAIN across shards is not supported",
+                "EXPLAIN (SHARDS) tells where it goes. Each shard's plan of a read is shown in text format, to a Query \
+                 without parameters.",
+            ));
+        }
         if let Around::Gathers(what) | Around::Stages(what) | Around::One(what) = around {
             return Err(refuse(what.to_owned()));
         }

@@ -70,7 +70,7 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<Result<Session, ClientErro
         if cursor.is_at(0, start[0]) && cursor.is_at(1, start[1]) {
             return Some(Err(ClientError::unsupported(
                 format!("{name} is not supported"),
-                "Use plain transactions: shardway commits on one shard or by two-phase commit of its own.",
+                "Use a plain transaction, which writes one shard.",
             )));
         }
     }

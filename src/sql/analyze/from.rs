@@ -857,11 +857,12 @@ fn rename(item: &mut Item, alias: Option<&ast::TableAlias>) {
 
 /// The refusal of a relation that routing knows nothing about. One that does not exist is the server's own 42P01.
 pub fn not_mapped(name: &TableName) -> ClientError {
-    ClientError::new(
-        Code::TableNotMapped,
-        format!("table \"{name}\" is not in the shard map"),
-        "List it in the map: under a group's tables, under reference, or under unsharded.",
-    )
+    let hint = if &*name.schema == "shardway" {
+        "It is shardway's own record on each shard. pg_dump takes the schema from a shard's own server."
+    } else {
+        "List it in the map: under a group's tables, under reference, or under unsharded."
+    };
+    ClientError::new(Code::TableNotMapped, format!("table \"{name}\" is not in the shard map"), hint)
 }
 
 pub(crate) fn missing_column(name: &str) -> ClientError {
