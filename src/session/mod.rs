@@ -631,9 +631,10 @@ impl Session {
             let known = done.iter().find(|(old, _)| Arc::ptr_eq(old, list)).map(|(_, new)| Arc::clone(new));
             let new = known.unwrap_or_else(|| {
                 let lacking = own.beside(other).filter(|(name, _)| list.value(name).is_none());
-                let new = lacking.fold((**list).clone(), |all, (name, value)| all.with(name, value));
-                done.push((Arc::clone(list), Arc::new(new)));
-                done.last().map_or_else(|| Arc::clone(list), |(_, new)| Arc::clone(new))
+                // A list that lacks nothing is left: equal lists are one pointer.
+                let new = lacking.fold(Arc::clone(list), |all, (name, value)| Arc::new(all.with(name, value)));
+                done.push((Arc::clone(list), Arc::clone(&new)));
+                new
             });
             *list = new;
         }
