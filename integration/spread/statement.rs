@@ -89,6 +89,8 @@ struct Item {
     primary_key: Vec<String>,
     /// Its name is a value, too.
     is_value: bool,
+    /// Two of its rows may be the same all over.
+    repeats: bool,
     /// A function or recursive CTE of which only a server knows the columns: whole rows beside it are a case of their own.
     is_unknown: bool,
 }
@@ -110,6 +112,7 @@ impl Item {
             identity,
             primary_key: Vec::new(),
             is_value: !name.contains('.'),
+            repeats: unique.is_empty(),
             is_unknown: false,
         }
     }
@@ -137,6 +140,8 @@ struct Made {
 #[derive(Default)]
 struct Block {
     windows: Vec<String>,
+    /// A window function numbers rows that may be the same all over: which is which is the server's choice.
+    tells_same_apart: bool,
 }
 
 struct Maker<'a> {
@@ -1156,7 +1161,11 @@ impl Maker<'_> {
         let way = self.way();
         let by = key.map_or(String::new(), |it| format!("{it}{way}, "));
         let total = format!("{over} ORDER BY {by}{identity}");
-        let (call, kind, over) = match self.below(12) {
+        let roll = self.below(12);
+        if matches!(roll, 0 | 1 | 3..=7 | 9) && self.scope().iter().any(|it| it.repeats) {
+            block.tells_same_apart = true;
+        }
+        let (call, kind, over) = match roll {
             0 | 1 => ("row_number()".to_owned(), Kind::Big, total),
             2 => {
                 let which = self.one(&["rank()", "dense_rank()", "percent_rank()", "cume_dist()"]);
@@ -1423,6 +1432,9 @@ impl Maker<'_> {
             let _ = write!(list, ", unnest({array}), generate_series(1, 2)");
             return Made { text: format!("SELECT {list} {clause}{windows}"), columns, order: Order::Any };
         }
+        if block.tells_same_apart {
+            return Made { text: format!("SELECT {list} {clause}{windows}"), columns, order: Order::Any };
+        }
         let own = self.own_terms(&columns, &[], true);
         let total = self.identity();
         let (tail, order) = self.ordered(own, &total);
@@ -1471,6 +1483,9 @@ impl Maker<'_> {
         let (list, columns) = self.list(outputs, want);
         let windows =
             if block.windows.is_empty() { String::new() } else { format!(" WINDOW {}", block.windows.join(", ")) };
+        if block.tells_same_apart {
+            return Made { text: format!("SELECT {list} {clause}{windows}"), columns, order: Order::Any };
+        }
         let mut terms: Vec<String> = Vec::new();
         for key in &keys {
             let way = self.way();

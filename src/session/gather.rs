@@ -100,7 +100,7 @@ pub(super) struct Task<'a> {
     /// Where the statement stands in the client's text, in characters.
     pub(super) offset: u32,
     pub(super) home: ShardId,
-    /// Nothing else is done up to the next Sync.
+    /// Nothing else is done between the last Sync and the next.
     pub(super) alone: bool,
 }
 
@@ -288,11 +288,11 @@ impl Session {
         // The text itself is read where it will run, and the client is told.
         self.admit_at(&ShardSet::one(home), &ShardSet::one(home), template.access, &template.effects)?;
         // What has been bound on a replica stays where it is: nothing may have to be asked again of primaries.
-        let busy = gather.staged || self.links.iter().any(|link| link.unsynced);
-        let access = if busy { plan::Access::ReadPrimary } else { template.access };
+        let begun = self.links.iter().any(|link| link.unsynced);
+        let alone = !begun && self.client.is_last_before_sync();
+        let access = if begun || gather.staged { plan::Access::ReadPrimary } else { template.access };
         let at = self.join(home, access).await?;
-        let alone = self.client.is_last_before_sync();
-        if alone {
+        if alone && gather.merge.is_none() {
             self.at_one_moment(at);
         }
         self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
@@ -398,16 +398,22 @@ impl Session {
             )
             .into());
         }
-        if let Some(shards) = &task.gather.merge
-            && let Some(pushed) = task.planned.pushed(task.text)
-            && let Some(ready) = Box::pin(self.ready_by_merge(task, shards, &pushed, ids)).await?
-        {
-            return Ok(ready);
+        if let Some(shards) = &task.gather.merge {
+            if let Some(pushed) = task.planned.pushed(task.text)
+                && let Some(ready) = Box::pin(self.ready_by_merge(task, shards, &pushed, ids)).await?
+            {
+                return Ok(ready);
+            }
+            // Tables are to be read at one moment, which begins before anything else is said.
+            if task.alone && !self.transaction.is_open() {
+                self.end_steps(ids).await?;
+                ids.clear();
+            }
         }
         let mut described = None;
         let shards = shards_of(task.gather, task.home);
         if !task.gather.staged {
-            self.take_part(task, &shards, task.access, ids).await?;
+            self.take_part(task, &shards, task.access, task.alone, ids).await?;
             match self.ready_by_arrays(task, ids).await? {
                 Attempt::Ready(ready) => return Ok(ready),
                 Attempt::TooMany(text) => described = Some(self.wanted(text)?),
@@ -437,24 +443,26 @@ impl Session {
             ids.clear();
         }
         if on_replicas || task.gather.staged {
-            self.take_part(task, &shards, plan::Access::ReadPrimary, ids).await?;
+            self.take_part(task, &shards, plan::Access::ReadPrimary, task.alone, ids).await?;
         }
         self.ready_by_tables(task, ids, described).await
     }
 
-    /// Joins all shards that take part, and says what comes before anything else there.
+    /// Joins all shards that take part, and says what comes before anything else there: that all is read at one moment,
+    /// where one statement after the other is to be.
     pub(super) async fn take_part(
         &mut self,
         task: &Task<'_>,
         shards: &ShardSet,
         access: plan::Access,
+        one_moment: bool,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<(), Trouble> {
         self.admit_at(shards, &ShardSet::one(task.home), access, &task.planned.template.effects)?;
         let places = self.join_all(shards, access).await?;
         for (shard, at) in shards.iter().zip(&places) {
             let at = usize::from(*at);
-            if task.alone {
+            if one_moment {
                 self.at_one_moment(at);
             }
             self.prefix(at);

@@ -124,7 +124,7 @@ impl Session {
     ) -> Result<Option<(Described, Vec<u32>)>, Trouble> {
         let mut all = shards.clone();
         all.union(&ShardSet::one(task.home));
-        self.take_part(task, &all, task.access, ids).await?;
+        self.take_part(task, &all, task.access, false, ids).await?;
         let at = self.keeper(ids, task.home)?;
         let own = task.text.get(task.planned.range.clone()).filter(|_| task.prepared.is_none());
         self.say_reading_own(at, own, task)?;

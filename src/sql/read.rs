@@ -209,6 +209,9 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             // date "Day": a column and its alias, where the parser sees a literal of a type.
             put(Token::make_word(&lex::fold(raw(lexeme)), None));
             put(Token::make_word("as", None));
+        } else if is(place - 1, "interval") && is_column(text, lexemes, place - 1) {
+            // interval - x: a column, where the parser sees a literal.
+            put(Token::make_word("interval", Some('"')));
         } else if is(place - 1, "variadic")
             && before.and_then(|it| lexemes.get(it)).is_some_and(|it| matches!(it.kind, Kind::Open | Kind::Comma))
         {
@@ -311,6 +314,22 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
     found
 }
 
+/// Whether a word that begins literals (`interval '1'`, `interval(3) '1'`) is a value of its own here.
+fn is_column(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
+    if lexemes.get(place + 1).is_some_and(|it| matches!(it.kind, Kind::String | Kind::UnicodeString | Kind::Open)) {
+        return false;
+    }
+    let Some(before) = place.checked_sub(1).and_then(|it| lexemes.get(it)) else { return false };
+    match before.kind {
+        Kind::Open | Kind::OpenBracket | Kind::Comma | Kind::Operator => true,
+        Kind::Word => {
+            let word = text.get(before.start..before.end).unwrap_or_default();
+            VALUE_FOLLOWS.iter().any(|it| word.eq_ignore_ascii_case(it))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a query may begin behind this lexeme.
 fn starts_query(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
     let Some(lexeme) = lexemes.get(place) else { return true };
@@ -376,6 +395,34 @@ const TYPED: [&str; 35] = [
     "timetz",
     "uuid",
     "varchar",
+];
+
+/// Words that are reserved and have a value behind them.
+const VALUE_FOLLOWS: [&str; 24] = [
+    "all",
+    "and",
+    "any",
+    "between",
+    "by",
+    "case",
+    "distinct",
+    "else",
+    "from",
+    "having",
+    "ilike",
+    "in",
+    "like",
+    "limit",
+    "not",
+    "offset",
+    "on",
+    "or",
+    "returning",
+    "select",
+    "then",
+    "using",
+    "when",
+    "where",
 ];
 
 /// Types of text.
