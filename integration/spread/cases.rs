@@ -242,6 +242,13 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
             same("SELECT CAST(interval AS interval), max(interval)::interval FROM odd GROUP BY interval"),
             same("SELECT (interval(0) '1.4 s')::interval, sum(interval) FROM odd"),
             same("SELECT id, \"interval\" - interval '1 day', count(*) FROM odd GROUP BY 1, 2"),
+            same(
+                "WITH RECURSIVE c (n) AS (SELECT 1 UNION SELECT n + 1 FROM c WHERE n < 3 AND n IN (SELECT c.n FROM nothing WHERE nothing IS NULL)) SELECT n FROM c UNION ALL SELECT id FROM users",
+            ),
+            same(
+                "WITH RECURSIVE c (n) AS (SELECT 1 UNION SELECT n + 1 FROM c WHERE n < 3 AND (c.n IN (SELECT c.n FROM users2 WHERE users2 IS NULL))) SELECT n FROM c UNION ALL SELECT id FROM users",
+            ),
+            same("SELECT id FROM users WHERE id IN (SELECT users.id FROM users2 WHERE users2 IS NULL)"),
             same("SELECT 1 interval, CASE WHEN ok THEN interval ELSE interval '2' END FROM odd, users"),
             same("SELECT date - 1, date + interval '1 day', count(*) FROM odd GROUP BY 1, 2"),
             same("SELECT substr(name, 5), count(*) FROM users GROUP BY substr"),

@@ -698,8 +698,8 @@ impl Analyzer<'_> {
                         // It may as well be a column further out.
                         self.vague |= it.parent.is_some();
                         self.query.vague_columns |= it.parent.is_some();
-                        // Or a whole row, here or further out.
-                        let mut around = Some(it);
+                        // Or a whole row: of this scope, of one within it, or further out.
+                        let mut around = Some(scope);
                         while let Some(scope) = around {
                             let named = scope.items.iter().filter(|item| item.name == *name).map(|item| item.leaf);
                             self.query.whole_rows.extend(named);
