@@ -41,6 +41,9 @@ enum Command {
         /// Also look whether the servers are as the map says.
         #[arg(long)]
         connect: bool,
+        /// Also set the shards up for transactions that span them: prints what it runs there. May be run again.
+        #[arg(long, requires = "connect")]
+        prepare: bool,
         /// How to print it.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -81,7 +84,16 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             }
         }
-        Command::Check { map, connect, format } => {
+        Command::Check { map, connect: true, prepare: true, .. } => {
+            match server::offline::prepare(&map, &mut |line| {
+                // See `say`.
+                let _ = writeln!(std::io::stdout(), "{line}");
+            }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            }
+        }
+        Command::Check { map, connect, format, .. } => {
             let format = match format {
                 Format::Text => shardway::shard_map::cli::Format::Text,
                 Format::Json => shardway::shard_map::cli::Format::Json,

@@ -79,22 +79,30 @@ const tests = {
     await client.query('ROLLBACK');
     assert.deepEqual(await names(client, [a, b]), ['x', 'y']);
   }),
-  'a second writing shard is refused': () => connected(async (client) => {
+  'a second writing shard takes part': () => connected(async (client) => {
     const [a, , c] = apart(await customers(client, 300));
     await client.query('BEGIN');
     await client.query(update, ['lost', a]);
-    await failsWith(client.query(update, ['lost', c]), '0A000');
+    await client.query(update, ['lost', c]);
+    await failsWith(client.query('SELECT 1/0'), '22012');
     await failsWith(client.query('SELECT 1'), '25P02');
     assert.equal((await client.query('COMMIT')).command, 'ROLLBACK');
     assert.deepEqual(await names(client, [a, c]), ['node', 'node']);
+    await client.query('BEGIN');
+    await client.query(update, ['both', a]);
+    await client.query(update, ['both', c]);
+    assert.equal((await client.query('COMMIT')).command, 'COMMIT');
+    assert.deepEqual(await names(client, [a, c]), ['both', 'both']);
   }),
   'several statements in one query': () => connected(async (client) => {
     const [a, b, c] = apart(await customers(client, 400));
     const set = (name, id) => `UPDATE customers SET name = '${name}' WHERE id = ${id}`;
     const results = await client.query(`${set('s1', a)}; ${set('s2', b)}; SELECT 1`);
     assert.deepEqual(results.map((result) => result.command), ['UPDATE', 'UPDATE', 'SELECT']);
-    await failsWith(client.query(`${set('lost', a)}; ${set('lost', c)}`), '0A000');
+    await failsWith(client.query(`${set('lost', a)}; ${set('lost', c)}; SELECT 1/0`), '22012');
     assert.deepEqual(await names(client, [a, b, c]), ['s1', 's2', 'node']);
+    await client.query(`${set('s3', a)}; ${set('s3', c)}`);
+    assert.deepEqual(await names(client, [a, b, c]), ['s3', 's2', 's3']);
   }),
   'copy out and in on one shard': () => connected(async (client) => {
     const sink = client.query(from('COPY settings (name, value) FROM STDIN'));

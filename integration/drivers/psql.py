@@ -66,30 +66,43 @@ def test_a_script_in_one_shard_is_one_transaction():
     same(statement(f"SELECT name FROM customers WHERE id = {a}"), "x")
 
 
-def test_a_script_across_shards_is_refused_whole():
+def test_a_script_across_shards_is_one_transaction():
     a, b, c = apart(customers(200))
     updates = "; ".join(f"UPDATE customers SET name = 'lost' WHERE id = {n}" for n in (a, b, c))
-    same(one(updates), "0A000")
+    same(one(f"{updates}; SELECT 1/0"), "22012")
     for customer in (a, b, c):
         same(statement(f"SELECT name FROM customers WHERE id = {customer}"), "psql")
+    updates = "; ".join(f"UPDATE customers SET name = 'all' WHERE id = {n}" for n in (a, b, c))
+    script = updates.replace(";", "\\;") + ";\n"
+    script += "".join(f"SELECT name FROM customers WHERE id = {n};\n" for n in (a, b, c))
+    out, err = psql(stdin=script)
+    same(err, "")
+    same(out.splitlines(), ["all"] * 3)
 
 
-def test_a_transaction_across_shards_is_refused_and_rolled_back():
+def test_a_transaction_across_shards_commits_or_rolls_back():
     a, _, c = apart(customers(300))
     script = f"""BEGIN;
 UPDATE customers SET name = 'lost' WHERE id = {a};
 UPDATE customers SET name = 'lost' WHERE id = {c};
+SELECT 1/0;
 SELECT 1;
+COMMIT;
+SELECT name FROM customers WHERE id = {a};
+SELECT name FROM customers WHERE id = {c};
+BEGIN;
+UPDATE customers SET name = 'both' WHERE id = {a};
+UPDATE customers SET name = 'both' WHERE id = {c};
 COMMIT;
 SELECT name FROM customers WHERE id = {a};
 SELECT name FROM customers WHERE id = {c};
 """
     out, err = psql(stdin=script)
-    same([line.split()[-1] for line in err.splitlines()], ["0A000", "25P02"])
-    same(out.splitlines(), ["psql", "psql"])
+    same([line.split()[-1] for line in err.splitlines()], ["22012", "25P02"])
+    same(out.splitlines(), ["psql", "psql", "both", "both"])
 
 
-def test_savepoints_take_back_a_refusal():
+def test_savepoints_take_back_what_another_shard_did():
     a, _, c = apart(customers(400))
     script = f"""BEGIN;
 UPDATE customers SET name = 'kept' WHERE id = {a};
@@ -101,7 +114,7 @@ SELECT name FROM customers WHERE id = {a};
 SELECT name FROM customers WHERE id = {c};
 """
     out, err = psql(stdin=script)
-    same(err.split()[-1], "0A000")
+    same(err, "")
     same(out.splitlines(), ["kept", "psql"])
 
 

@@ -1,4 +1,4 @@
-//! A TCP relay that can cut one connection after so many messages in one direction.
+//! A TCP relay that can cut one connection, or keep it waiting, after so many messages in one direction.
 //!
 //! A connection becomes the one to be cut by carrying the text `MARK` toward the server.
 
@@ -9,12 +9,13 @@ use std::net::Shutdown;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::thread;
 
 /// Which way messages are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     ToServer,
     ToProxy,
 }
@@ -25,22 +26,24 @@ struct State {
     cut: Option<(Way, usize)>,
     passed: usize,
     done: bool,
+    /// The connection waits, and is cut when the relay is disarmed.
+    holds: bool,
 }
 
 /// One relay before one server.
 #[derive(Debug)]
-pub struct Relay {
-    pub port: u16,
-    state: Arc<Mutex<State>>,
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    state: Arc<(Mutex<State>, Condvar)>,
 }
 
 const MARK: &[u8] = b"MARK";
 
 impl Relay {
-    pub fn start(server: u16) -> Self {
+    pub(crate) fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let state: Arc<Mutex<State>> = Arc::default();
+        let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for (number, client) in listener.incoming().enumerate() {
@@ -56,30 +59,54 @@ impl Relay {
     }
 
     /// Cuts the marked connection once `count` messages have gone that way from now on.
-    pub fn arm(&self, way: Way, count: usize) {
-        let mut state = self.state.lock().expect("no panic");
+    pub(crate) fn arm(&self, way: Way, count: usize) {
+        self.set(way, count, false);
+    }
+
+    /// Lets nothing more through that way then, until it is disarmed: the connection is cut at last.
+    #[allow(dead_code, reason = "not every test holds")]
+    pub(crate) fn arm_to_hold(&self, way: Way, count: usize) {
+        self.set(way, count, true);
+    }
+
+    fn set(&self, way: Way, count: usize, holds: bool) {
+        let mut state = self.state.0.lock().expect("no panic");
         state.cut = Some((way, count));
         state.passed = 0;
         state.done = false;
+        state.holds = holds;
+    }
+
+    /// Whether the connection has been cut, or waits.
+    #[allow(dead_code, reason = "not every test holds")]
+    pub(crate) fn has_struck(&self) -> bool {
+        self.state.0.lock().expect("no panic").done
     }
 
     /// Cuts nothing any more. True: the cut has happened.
-    pub fn disarm(&self) -> bool {
-        let mut state = self.state.lock().expect("no panic");
+    pub(crate) fn disarm(&self) -> bool {
+        let mut state = self.state.0.lock().expect("no panic");
         state.cut = None;
         state.marked = None;
+        self.state.1.notify_all();
         state.done
     }
 }
 
-fn carry(number: usize, way: Way, mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>) {
+fn carry(number: usize, way: Way, mut from: TcpStream, mut to: TcpStream, state: &(Mutex<State>, Condvar)) {
     let outcome = pass(number, way, &mut from, &mut to, state);
     drop(outcome);
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
 }
 
-fn pass(number: usize, way: Way, from: &mut TcpStream, to: &mut TcpStream, state: &Mutex<State>) -> io::Result<()> {
+fn pass(
+    number: usize,
+    way: Way,
+    from: &mut TcpStream,
+    to: &mut TcpStream,
+    (state, changed): &(Mutex<State>, Condvar),
+) -> io::Result<()> {
     let mut kept: Vec<u8> = Vec::new();
     let mut space = vec![0; 1 << 16];
     // The startup packet has no type.
@@ -104,6 +131,9 @@ fn pass(number: usize, way: Way, from: &mut TcpStream, to: &mut TcpStream, state
                 {
                     if state.passed >= count {
                         state.done = true;
+                        while state.holds && state.cut.is_some() {
+                            state = changed.wait(state).expect("no panic");
+                        }
                         return Err(io::ErrorKind::ConnectionAborted.into());
                     }
                     state.passed += 1;

@@ -10,6 +10,8 @@ use super::wire::Row;
 const FIRST_USER_TYPE: u32 = 16_384;
 /// An anonymous row.
 const RECORD: u32 = 2249;
+const FLOAT4: u32 = 700;
+const FLOAT8: u32 = 701;
 
 /// The names of user-defined types by their numbers, which differ between servers.
 pub(crate) type Types = BTreeMap<u32, String>;
@@ -83,12 +85,25 @@ pub(crate) fn compare(ours: &Answer, theirs: &Answer, types: [&Types; 2], order:
     if rows.is_empty() { Verdict::Same } else { Verdict::Mismatch(rows) }
 }
 
-/// The rows with names in the place of the numbers of user-defined types, which arrays and rows in binary hold.
+/// The rows with names in the place of the numbers of user-defined types, which arrays and rows in binary hold, and with
+/// one NaN for all: whether a sum is one with or without a sign depends on the order of what is added.
 fn renumbered(answer: &Answer, types: &Types) -> Vec<Row> {
     let columns = answer.columns.as_deref().unwrap_or_default();
     let mut rows = answer.rows.clone();
 
     for (at, (_, oid)) in columns.iter().enumerate() {
+        if answer.modifiers.get(at).is_some_and(|(_, format)| *format == 1) {
+            for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)).flatten() {
+                let is_nan = match (*oid, cell.as_slice()) {
+                    (FLOAT4, bytes) => bytes.try_into().is_ok_and(|it| f32::from_be_bytes(it).is_nan()),
+                    (FLOAT8, bytes) => bytes.try_into().is_ok_and(|it| f64::from_be_bytes(it).is_nan()),
+                    _ => false,
+                };
+                if is_nan {
+                    *cell = b"NaN".to_vec();
+                }
+            }
+        }
         if *oid < FIRST_USER_TYPE && *oid != RECORD {
             continue;
         }

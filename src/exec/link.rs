@@ -33,6 +33,8 @@ pub struct Link {
     pub begun: bool,
     /// It may have changed rows in the open transaction.
     pub wrote: bool,
+    /// The open transaction did something on it that a server does not prepare: temporary tables, NOTIFY.
+    pub unpreparable: bool,
     /// It stays with the session when the transaction ends.
     pub pinned: bool,
     /// Extended-protocol messages were said since the last Sync.
@@ -93,6 +95,7 @@ impl Link {
             replica,
             begun: false,
             wrote: false,
+            unpreparable: false,
             pinned: false,
             unsynced: false,
             skips: false,
@@ -223,6 +226,7 @@ impl Link {
         self.marks.clear();
         self.begun = false;
         self.wrote = false;
+        self.unpreparable = false;
         self.spoiled = false;
     }
 }

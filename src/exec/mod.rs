@@ -3,6 +3,7 @@
 //!
 //! [`Service`] is one database being served; [`Access`] is one user's way to its nodes; [`flight::run`] does the work.
 
+pub mod ask;
 pub mod client;
 pub mod flight;
 pub mod link;

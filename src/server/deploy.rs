@@ -19,6 +19,7 @@ use crate::topology::Topology;
 use crate::topology::control;
 use crate::topology::placement;
 use crate::topology::placement::PlacementError;
+use crate::topology::two_phase;
 
 /// The databases of a deployment by name.
 pub(super) type Services = BTreeMap<Arc<str>, Arc<Service>>;
@@ -65,6 +66,13 @@ pub(super) async fn start(map: &ShardMap, before: Option<&Deployment>) -> Result
         let deadline = clock::now().plus(map.timeouts.connect + HEARD);
         if !topology.heard(deadline).await {
             tracing::warn!(database = %name, "not every node has answered yet");
+        }
+        if two_phase::is_wanted(&topology) {
+            // Or the first transaction over several shards would be refused.
+            if tokio::time::timeout(map.timeouts.connect + HEARD, two_phase::look(&topology)).await.is_err() {
+                tracing::warn!(database = %name, "not every shard has told whether it can prepare transactions");
+            }
+            tasks::shared("two-phase", two_phase::run(Arc::clone(&topology), ended.subscribe()));
         }
         let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
         tasks::shared("schema", Arc::clone(&schema).run(ended.subscribe()));

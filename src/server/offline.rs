@@ -19,6 +19,7 @@ use crate::shard_map::live::ProcessEnvironment;
 use crate::shard_map::mistake;
 use crate::topology::connect_check;
 use crate::topology::fit;
+use crate::topology::two_phase;
 
 /// `shardway check`: what to print, and the exit code.
 #[must_use]
@@ -48,6 +49,17 @@ pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
         }
     }
     (text, code)
+}
+
+/// `shardway check --connect --prepare`: shows what it runs, runs it, and tells where.
+///
+/// # Errors
+/// What could not be done.
+pub fn prepare(path: &Path, tell: &mut dyn FnMut(String)) -> Result<(), String> {
+    let map = read(path)?;
+    tell(format!("{};\n{};", two_phase::SCHEMA, two_phase::SETUP));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
+    runtime.block_on(connect_check::prepare(&map, tell))
 }
 
 /// A JSON array of mistakes with what was found at the servers added to it.
@@ -117,6 +129,10 @@ pub fn serve_beside(path: &Path) -> Serving {
     let started = std::thread::Builder::new().name("proxy".to_owned()).spawn({
         let stop = stop.clone();
         move || {
+            // The demo's servers are new: they are set up as `check --connect --prepare` does it.
+            if let Err(error) = prepare(&settings.map, &mut |_| {}) {
+                tracing::warn!(error, "transactions over several shards are refused");
+            }
             // Nobody may be waiting for the end any more.
             let _ = sender.send(server::run(&settings, &stop).map_err(|error| error.to_string()));
         }

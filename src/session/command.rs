@@ -42,6 +42,7 @@ use crate::session::simple::splice;
 use crate::session::state;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
+use crate::session::two_phase;
 use crate::wire::postgres::backend as reply;
 
 /// How a transaction ends.
@@ -171,7 +172,7 @@ impl Session {
             modes: modes.clone(),
             settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
             local: std::mem::take(&mut self.transaction.local),
-            writer: self.batch_writer.take(),
+            writers: self.batch_writer.take().into_iter().collect(),
             used: unsynced.iter().map(|(_, shard)| *shard).collect(),
             ..Transaction::default()
         };
@@ -306,7 +307,7 @@ impl Session {
         let mut begun = self.begun();
         // Whatever comes of it: the client's transaction is over.
         let schema_changed = std::mem::take(&mut self.schema_changed);
-        let writer = self.transaction.writer;
+        let writers = std::mem::take(&mut self.transaction.writers);
         self.transaction = Transaction::default();
         self.batch.ran = false;
         self.portals.clear();
@@ -334,6 +335,43 @@ impl Session {
                 return Err(Trouble::End(end));
             }
             return Ok(Ending::Rollback);
+        }
+        let mut writer = writers.first();
+        if writers.len() > 1 {
+            // Links that take part are asked by themselves: nothing may be on its way to them.
+            if !self.items.is_empty() {
+                self.fly(0, false).await?;
+            }
+            match Box::pin(self.commit_on_all(&writers)).await {
+                Ok(two_phase::Spread::Plain(only)) => writer = only,
+                Ok(two_phase::Spread::Done(remarks)) => {
+                    self.client.push(&remarks);
+                    // All others only read.
+                    let begun = self.begun();
+                    let rest = self.own(&begun, "COMMIT", Show::Caller).await;
+                    self.ended(true);
+                    self.report();
+                    if let Err(Trouble::End(end)) = rest {
+                        return Err(Trouble::End(end));
+                    }
+                    if schema_changed {
+                        self.schema_has_changed().await;
+                    }
+                    return Ok(Ending::Commit);
+                }
+                Err(trouble) => {
+                    self.state.settings = before;
+                    let begun = self.begun();
+                    let rest = self.own(&begun, "ROLLBACK", Show::Nobody).await;
+                    self.ended(false);
+                    self.report();
+                    if let Err(Trouble::End(end)) = rest {
+                        return Err(Trouble::End(end));
+                    }
+                    return Err(trouble);
+                }
+            }
+            begun = self.begun();
         }
         // The one that wrote goes first: only when it has committed is anything done.
         begun.sort_by_key(|at| self.links.get(usize::from(*at)).map(|link| Some(link.shard) != writer));
@@ -459,7 +497,7 @@ impl Session {
         if let Some(savepoint) = self.transaction.savepoints.get(place).cloned() {
             self.state.settings = savepoint.settings;
             self.transaction.local = savepoint.local;
-            self.transaction.writer = savepoint.writer;
+            self.transaction.writers = savepoint.writers;
             self.transaction.modes = savepoint.modes;
             self.transaction.constraints.truncate(savepoint.constraints);
         }

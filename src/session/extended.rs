@@ -512,6 +512,7 @@ impl Session {
                 frontend::execute(&mut link.out, name.as_bytes(), rows_max).map_err(fatal)?;
                 link.unsynced = true;
                 link.wrote |= template.access == plan::Access::Write || template.command == Command::Notify;
+                link.unpreparable |= template.command == Command::Notify;
             }
             self.hold_for(&template.effects, &template.command, place);
         }

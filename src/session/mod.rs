@@ -19,6 +19,7 @@ pub mod stage;
 pub mod start;
 pub mod state;
 pub mod transaction;
+pub mod two_phase;
 pub mod usual;
 
 use std::cell::Cell;
@@ -827,22 +828,15 @@ impl Session {
         if access == plan::Access::Write
             && let Some(shard) = shards.only()
         {
-            let writer = if self.transaction.is_open() { &mut self.transaction.writer } else { &mut self.batch_writer };
-            match writer {
-                Some(before) if *before != shard => {
-                    let database = &self.access.service.database;
-                    return Err(ClientError::new(
-                        Code::SecondWritingShard,
-                        format_args!(
-                            "transaction writes shard \"{}\" and would write shard \"{}\" too",
-                            database.shard(*before).name,
-                            database.shard(shard).name
-                        ),
-                        "One transaction may write one shard: split it, or give its rows one shard key. Statements of \
-                         one simple Query and of one pipeline up to Sync are one transaction.",
-                    ));
+            if self.transaction.is_open() {
+                if !self.transaction.writers.contains(shard) {
+                    if !self.transaction.writers.is_empty() {
+                        self.may_write_too(&self.transaction.writers, shard)?;
+                    }
+                    self.transaction.writers.insert(shard);
                 }
-                _ => *writer = Some(shard),
+            } else {
+                self.admit_in_batch(shard)?;
             }
         }
         if !self.transaction.is_open() {
@@ -871,6 +865,28 @@ impl Session {
         }
         self.transaction.used = used;
         Ok(())
+    }
+
+    /// The same for a write outside of a transaction: what stands between two Syncs commits shard by shard.
+    fn admit_in_batch(&mut self, shard: ShardId) -> Result<(), ClientError> {
+        match self.batch_writer {
+            Some(before) if before != shard => {
+                let database = &self.access.service.database;
+                Err(ClientError::new(
+                    Code::SecondWritingShard,
+                    format_args!(
+                        "transaction writes shard \"{}\" and would write shard \"{}\" too",
+                        database.shard(before).name,
+                        database.shard(shard).name
+                    ),
+                    "A pipeline up to Sync is one transaction, which may write one shard unless it begins with BEGIN.",
+                ))
+            }
+            _ => {
+                self.batch_writer = Some(shard);
+                Ok(())
+            }
+        }
     }
 
     /// The shard for what any shard can answer: one that has joined, else each in turn.

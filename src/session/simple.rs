@@ -411,6 +411,7 @@ impl Session {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(sql);
                 link.wrote |= access == plan::Access::Write || *command == Command::Notify;
+                link.unpreparable |= *command == Command::Notify;
             }
             self.hold_for(effects, command, usize::from(*at));
         }

@@ -44,6 +44,9 @@ impl Session {
         let mut budget = Budget { bytes: limits.bytes_max, rows: limits.rows_max };
         let keeper = link_of(links, home);
         self.staged = self.staged.wrapping_add(1);
+        if let Some(link) = self.links.iter_mut().find(|link| link.id == keeper) {
+            link.unpreparable = true;
+        }
         let names: Vec<String> =
             (0..gather.copies.len()).map(|place| format!("shardway_{}_{place}", self.staged)).collect();
         for (copy, name) in gather.copies.iter().zip(&names) {

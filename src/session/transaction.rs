@@ -37,8 +37,8 @@ pub struct Transaction {
     pub settings_before: Arc<Settings>,
     /// What SET LOCAL did.
     pub local: Arc<Settings>,
-    /// The shard that was written to.
-    pub writer: Option<ShardId>,
+    /// The shards that were written to.
+    pub writers: ShardSet,
     /// The shard whose now() has been used.
     pub clock: Option<ShardId>,
     /// SET CONSTRAINTS statements, for shards that join later.
@@ -56,8 +56,8 @@ pub struct Savepoint {
     pub settings: Arc<Settings>,
     /// What SET LOCAL had done.
     pub local: Arc<Settings>,
-    /// The writing shard then.
-    pub writer: Option<ShardId>,
+    /// The writing shards then.
+    pub writers: ShardSet,
     /// The modes then.
     pub modes: Modes,
     /// How many SET CONSTRAINTS there had been.
@@ -74,7 +74,7 @@ impl Default for Transaction {
             savepoints: Vec::new(),
             settings_before: Settings::none(),
             local: Settings::none(),
-            writer: None,
+            writers: ShardSet::none(),
             clock: None,
             constraints: Vec::new(),
             used: ShardSet::none(),
@@ -161,7 +161,7 @@ impl Transaction {
             name,
             settings,
             local: Arc::clone(&self.local),
-            writer: self.writer,
+            writers: self.writers.clone(),
             modes: self.modes.clone(),
             constraints: self.constraints.len(),
         });

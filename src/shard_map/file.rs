@@ -251,7 +251,7 @@ record! {
 
     /// What a transaction may do across shards.
     Transactions = "`transactions`" {
-        /// Default two_phase. A transaction writes one shard either way; `check --connect` asks for `max_prepared_transactions` unless it is reject.
+        /// Default two_phase. What one transaction wrote on several shards is committed on all of them or on none; this takes `max_prepared_transactions` and `shardway check --connect --prepare`. With reject, the second shard that it would write is refused.
         across_shards: At<AcrossShards>;
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<Result<Session, ClientErro
         if cursor.is_at(0, start[0]) && cursor.is_at(1, start[1]) {
             return Some(Err(ClientError::unsupported(
                 format!("{name} is not supported"),
-                "Use a plain transaction, which writes one shard.",
+                "Use a plain transaction: the proxy prepares it where it has to.",
             )));
         }
     }

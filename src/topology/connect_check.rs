@@ -20,6 +20,7 @@ use super::placement::Difference;
 use super::placement::PlacementError;
 use super::schema_reader;
 use super::schema_reader::Catalog;
+use super::two_phase;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::AcrossShards;
@@ -53,6 +54,73 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
     findings
 }
 
+/// Makes every shard of the map able to take part in transactions that span shards. Each line of what is done is told;
+/// doing it again changes nothing.
+///
+/// # Errors
+/// What could not be done, and where.
+pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(), String> {
+    let wanted = |it: &&Arc<Database>| {
+        it.engine == Engine::Postgres && it.shards.len() > 1 && it.across_shards == AcrossShards::TwoPhase
+    };
+    for database in map.databases.values().filter(wanted) {
+        let login = control::login(map, database)
+            .ok_or_else(|| format!("nobody may log in to database \"{}\"", database.name))?;
+        let control = Control::new(database, login, map.timeouts.connect);
+        let mut primaries = Vec::new();
+        let mut cluster: Option<(String, &Arc<str>)> = None;
+        for (place, shard) in (0_u16..).zip(&database.shards) {
+            let mut connection = primary(database, &control, ShardId(place)).await?;
+            let known = two_phase::cluster_of(&mut connection).await.map_err(|it| at(&shard.name, &it))?;
+            match (known, &cluster) {
+                (Some(new), Some((old, other))) if new != *old => {
+                    return Err(format!(
+                        "shards \"{other}\" and \"{}\" were set up as parts of different clusters: shardway.cluster holds \
+                         {old} and {new}",
+                        shard.name
+                    ));
+                }
+                (Some(new), None) => cluster = Some((new, &shard.name)),
+                _ => {}
+            }
+            primaries.push((&shard.name, connection));
+        }
+        let id = cluster.map_or_else(|| format!("{:016x}", rand::random::<u64>()), |(id, _)| id);
+        for (name, connection) in &mut primaries {
+            two_phase::set_up(connection, &id).await.map_err(|it| {
+                let right = it.sqlstate.as_deref() == Some("42501");
+                let remedy =
+                    if right { "\nRun it there as a superuser, or as the owner of schema shardway." } else { "" };
+                format!("{}{remedy}", at(name, &it))
+            })?;
+            tell(format!("database \"{}\", shard \"{name}\": set up as part of cluster {id}", database.name));
+        }
+    }
+    Ok(())
+}
+
+/// A connection to the shard's primary, found by asking its nodes.
+async fn primary(database: &Database, control: &Control, shard: ShardId) -> Result<PgConnection, String> {
+    let mut trouble = "it has no node that is not in recovery".to_owned();
+    for (_, node) in database.nodes().filter(|(id, _)| id.shard == shard) {
+        let asked = async {
+            let mut connection = control.connect(node, Purpose::TwoPhase).await?;
+            let facts = ask(&mut connection).await?;
+            Ok::<_, ControlError>((connection, facts))
+        };
+        match asked.await {
+            Ok((connection, facts)) if !facts.in_recovery => return Ok(connection),
+            Ok(_) => {}
+            Err(error) => trouble = error.text,
+        }
+    }
+    Err(format!("the primary of shard \"{}\" does not answer: {trouble}", database.shard(shard).name))
+}
+
+fn at(shard: &str, error: &ControlError) -> String {
+    format!("shard \"{shard}\": {error}")
+}
+
 /// What one server says of itself.
 #[derive(Clone, Debug)]
 struct Facts {
@@ -65,6 +133,8 @@ struct Facts {
     wal_level: String,
     connections: i64,
     sees_statistics: bool,
+    /// What transactions over several shards need is there.
+    set_up: bool,
 }
 
 /// All of one database's servers.
@@ -268,6 +338,16 @@ impl<'a> Survey<'a> {
                      the server restarted; or say transactions: {across_shards: reject}.",
                 ));
             }
+            let apart = database.across_shards == AcrossShards::TwoPhase && database.shards.len() > 1;
+            if apart && facts.max_prepared > 0 && !facts.set_up && !facts.in_recovery {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    "two-phase-not-set-up",
+                    format!("{node} lacks what transactions over several shards need"),
+                    "Until shardway check --connect --prepare has been run, a transaction that writes several shards is \
+                     refused.",
+                ));
+            }
             if facts.connections < wanted {
                 findings.push(Finding::new(
                     Severity::Warning,
@@ -385,6 +465,7 @@ fn facts(row: &PgRow) -> Result<Facts, sqlx::Error> {
         wal_level: row.try_get(6)?,
         connections: row.try_get(7)?,
         sees_statistics: row.try_get(8)?,
+        set_up: row.try_get(9)?,
     })
 }
 
@@ -399,5 +480,6 @@ select (select system_identifier from pg_catalog.pg_control_system()),
        current_setting('max_prepared_transactions')::int8,
        current_setting('wal_level'),
        current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8,
-       pg_has_role(current_user, 'pg_read_all_stats', 'usage')
+       pg_has_role(current_user, 'pg_read_all_stats', 'usage'),
+       to_regprocedure('shardway.decide(text, text, xid8, text)') is not null
   from (select to_jsonb(b) from pg_catalog.pg_database b where b.datname = current_database()) as j (d)";

@@ -39,6 +39,8 @@ pub enum Purpose {
     Check,
     /// The record of placements.
     Placement,
+    /// Transactions that span shards.
+    TwoPhase,
 }
 
 /// Why a server could not be reached or did not answer.
@@ -105,6 +107,7 @@ impl Control {
             Purpose::Schema => "shardway schema",
             Purpose::Check => "shardway check",
             Purpose::Placement => "shardway placement",
+            Purpose::TwoPhase => "shardway two-phase",
         };
         // An empty password keeps PGPASSWORD of the environment out; it is sent only to a server that asks for one.
         let password = self.login.password.as_ref().map_or("", |it| it.reveal());

@@ -4,6 +4,8 @@
 //! is decided in pure files: `health` (who answers), `roles` (who is primary), `freshness` (how new a replica is),
 //! `monitor` (the three together), `pace` (when to ask again) and `choose` (who serves a read).
 //!
+//! `two_phase` knows who can take part in transactions that span shards, and ends what a coordinator left behind.
+//!
 //! Beside it: `schema_reader` and `schema_watch` (the catalogs as planning sees them), `fit` and `connect_check` (is
 //! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put).
 
@@ -12,6 +14,7 @@ pub mod connect_check;
 pub mod control;
 pub mod fit;
 mod freshness;
+pub mod gid;
 mod health;
 mod monitor;
 mod pace;
@@ -21,6 +24,7 @@ mod roles;
 pub mod schema_reader;
 mod schema_watch;
 mod shard;
+pub mod two_phase;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +65,8 @@ use shard::Shard;
 pub struct Topology {
     database: Arc<Database>,
     shards: Box<[Arc<Shard>]>,
+    /// Who can take part in transactions that span shards, and what of them waits for a decision.
+    pub two_phase: two_phase::TwoPhase,
 }
 
 impl Topology {
@@ -85,7 +91,7 @@ impl Topology {
             }
         };
         let shards = database.shards.iter().map(shard).collect();
-        Arc::new(Self { database, shards })
+        Arc::new(Self { database, shards, two_phase: two_phase::TwoPhase::default() })
     }
 
     /// Ends the monitors of shards that `newer` does not share, for good. Sessions that are idle may hold the former

@@ -1,0 +1,380 @@
+//! Transactions that write on several shards: all of them or none, whoever dies between any two messages.
+//!
+//! `SHARDWAY_TWO_PHASE=all` strikes at every message in every way; without it every third is tried.
+
+#[path = "oracle/wire.rs"]
+#[allow(dead_code, reason = "the oracle uses the rest of it")]
+mod bytes;
+mod proxy;
+#[path = "sessions/relay.rs"]
+mod relay;
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Answer;
+use bytes::Client;
+use bytes::How;
+use proxy::Outcome;
+use proxy::Proxy;
+use proxy::free_port;
+use proxy::map_of;
+use proxy::until;
+use relay::Relay;
+use relay::Way;
+use shardway::local_cluster::Cluster;
+use shardway::local_cluster::ClusterSpec;
+
+const TABLES: &str = "    groups: {key: {key: bigint, tables: {t: id, child: id}}}
+    failover: {wait: 20s}
+users: {demo: {auth: trust}, other: {auth: trust}}
+";
+
+/// Three shards, relays before them, and a proxy behind those.
+struct House {
+    cluster: Cluster,
+    relays: Vec<Relay>,
+    map: String,
+    port: u16,
+    proxy: Option<Proxy>,
+    /// Keys of each shard that nobody has used.
+    keys: Vec<Vec<i64>>,
+}
+
+impl House {
+    async fn build() -> Outcome<Self> {
+        let cluster = Cluster::start(ClusterSpec { shards: 3, replicas: 0, ..ClusterSpec::default() }).await?;
+        for node in cluster.primaries() {
+            for text in [
+                "CREATE ROLE other LOGIN",
+                "GRANT other TO demo",
+                "GRANT ALL ON SCHEMA public TO other",
+                "CREATE TABLE t (id bigint PRIMARY KEY, note text CHECK (note <> 'bad'))",
+                "CREATE TABLE child (id bigint, no bigint REFERENCES t DEFERRABLE INITIALLY DEFERRED, PRIMARY KEY (id, no))",
+                "GRANT ALL ON t, child TO other",
+                "ALTER TABLE t OWNER TO demo",
+                "ALTER TABLE child OWNER TO demo",
+            ] {
+                node.value("shop", text).await?;
+            }
+        }
+        let relays: Vec<Relay> = cluster.nodes().iter().map(|node| Relay::start(node.port())).collect();
+        let port = free_port()?;
+        let mut map = map_of(&cluster, port, |_| true, TABLES);
+        for (node, relay) in cluster.nodes().iter().zip(&relays) {
+            map = map.replace(&format!("port: {}}}", node.port()), &format!("port: {}}}", relay.port));
+        }
+        let mut house = Self { cluster, relays, map, port, proxy: None, keys: Vec::new() };
+        house.serve().await?;
+        let mut client = house.client()?;
+        // Where nobody has set up anything, the second shard is refused, and says what to do.
+        house.keys = vec![Vec::new(); 3];
+        for key in 1..=1500_i64 {
+            let found = client.simple(&format!("INSERT INTO t VALUES ({key}, '') RETURNING inet_server_port()"));
+            let at = String::from_utf8(found.rows[0][0].clone().ok_or("a port")?)?;
+            let shard = house.cluster.nodes().iter().position(|node| node.port().to_string() == at);
+            house.keys[shard.ok_or("a shard")?].push(key);
+        }
+        for shard in 0..3 {
+            house.cluster.nodes()[shard].value("shop", "TRUNCATE t, child").await?;
+        }
+        let [a, b, _] = house.next();
+        client.simple("BEGIN");
+        assert_eq!(client.simple(&format!("INSERT INTO t VALUES ({a}, '')")).error, None);
+        let refused = client.simple(&format!("INSERT INTO t VALUES ({b}, '')")).error.ok_or("refused")?;
+        assert_eq!((&*refused.sqlstate, refused.hint.contains("--prepare")), ("0A000", true), "{refused}");
+        client.simple("ROLLBACK");
+        // As often as one likes.
+        for _ in 0..2 {
+            let file = house.cluster.dir().join("to-prepare.yaml");
+            fs::write(&file, &house.map)?;
+            let set_up = Command::new(env!("CARGO_BIN_EXE_shardway"))
+                .arg("check")
+                .arg(&file)
+                .args(["--connect", "--prepare"])
+                .output()?;
+            assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
+        }
+        until("the proxy to know", async || {
+            client.simple("BEGIN");
+            client.simple(&format!("INSERT INTO t VALUES ({a}, '')"));
+            let second = client.simple(&format!("INSERT INTO t VALUES ({b}, '')"));
+            client.simple("ROLLBACK");
+            Ok(second.error.is_none())
+        })
+        .await?;
+        Ok(house)
+    }
+
+    async fn serve(&mut self) -> Outcome {
+        self.proxy = None;
+        self.proxy = Some(Proxy::start(&self.cluster, self.port, &self.map, &[]).await?);
+        Ok(())
+    }
+
+    fn client(&self) -> Outcome<Client> {
+        self.client_as("demo")
+    }
+
+    fn client_as(&self, user: &str) -> Outcome<Client> {
+        Ok(Client::connect(self.port, user, "shop")?)
+    }
+
+    /// A new key of each shard.
+    fn next(&mut self) -> [i64; 3] {
+        std::array::from_fn(|shard| self.keys[shard].pop().expect("keys enough"))
+    }
+
+    /// On how many shards a transaction's row is, once nothing is in doubt any more.
+    async fn found(&self, keys: &[i64]) -> Outcome<usize> {
+        for node in self.cluster.nodes() {
+            until("the end of what was prepared", async || {
+                let left = node.value("shop", "SELECT count(*) FROM pg_prepared_xacts").await;
+                Ok(matches!(left, Ok(Some(count)) if count == "0"))
+            })
+            .await?;
+        }
+        let mut found = 0;
+        for (node, key) in self.cluster.nodes().iter().zip(keys) {
+            let there = node.value("shop", &format!("SELECT count(*) FROM t WHERE id = {key}")).await?;
+            found += usize::from(there.as_deref() == Some("1"));
+        }
+        Ok(found)
+    }
+}
+
+fn state(answer: &Answer) -> String {
+    match &answer.error {
+        Some(error) => error.sqlstate.clone(),
+        None => answer.tags.join(" "),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_over_shards_is_one() -> Outcome {
+    let mut house = House::build().await?;
+    let mut client = house.client()?;
+
+    // In every protocol, with and without what a session may have set.
+    for how in [How::Simple, How::Unnamed, How::Named] {
+        for set in [
+            "SELECT 1",
+            "SET LOCAL ROLE other",
+            "SET ROLE other",
+            "SET LOCAL statement_timeout = '200ms'",
+            "SET synchronous_commit = off",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SAVEPOINT a",
+        ] {
+            let keys = house.next();
+            assert_eq!(state(&client.run(how, "BEGIN", &[], false)), "BEGIN");
+            assert_eq!(client.run(how, set, &[], false).error, None, "{set}");
+            for key in keys {
+                let said = format!("INSERT INTO t VALUES ({key}, 'one')");
+                assert_eq!(state(&client.run(how, &said, &[], false)), "INSERT 0 1", "{set}");
+            }
+            let done = client.run(how, "COMMIT", &[], false);
+            assert_eq!((state(&done), done.status, done.notices), ("COMMIT".to_owned(), b'I', Vec::new()), "{set}");
+            assert_eq!(house.found(&keys).await?, 3, "{set}");
+            // Nothing of how it was done is to be seen.
+            for (name, value) in [("statement_timeout", "0"), ("lock_timeout", "0")] {
+                assert_eq!(client.simple(&format!("SHOW {name}")).rows, [[Some(value.as_bytes().to_vec())]]);
+            }
+            let role = if set == "SET ROLE other" { "other" } else { "none" };
+            for key in keys {
+                let seen = client.simple(&format!("SELECT current_setting('role') FROM t WHERE id = {key}"));
+                assert_eq!(seen.rows, [[Some(role.as_bytes().to_vec())]]);
+            }
+            client.simple("RESET ROLE; RESET synchronous_commit");
+        }
+    }
+    // Another login's parts are that login's to end.
+    let keys = house.next();
+    let mut other = house.client_as("other")?;
+    other.simple("BEGIN");
+    for key in keys {
+        other.simple(&format!("INSERT INTO t VALUES ({key}, 'other')"));
+    }
+    assert_eq!(state(&other.simple("COMMIT")), "COMMIT");
+    assert_eq!(house.found(&keys).await?, 3);
+    // Several statements of one Query are one transaction.
+    let keys = house.next();
+    let said = keys.map(|key| format!("INSERT INTO t VALUES ({key}, 'query')")).join("; ");
+    assert_eq!(client.simple(&said).error, None);
+    assert_eq!(house.found(&keys).await?, 3);
+    let keys = house.next();
+    let said = keys.map(|key| format!("INSERT INTO t VALUES ({key}, 'query')")).join("; ");
+    assert_eq!(state(&client.simple(&format!("{said}; SELECT 1/0"))), "22012");
+    assert_eq!(house.found(&keys).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_anywhere_is_nowhere() -> Outcome {
+    let mut house = House::build().await?;
+    let mut client = house.client()?;
+    for (what, sqlstate) in [
+        // A statement's error, on the last shard.
+        ("INSERT INTO t VALUES ({}, 'bad')", "23514"),
+        // One that is found at COMMIT, at home and elsewhere.
+        ("INSERT INTO child VALUES ({0}, -1)", "23503"),
+        ("INSERT INTO child VALUES ({2}, -1)", "23503"),
+    ] {
+        let keys = house.next();
+        client.simple("BEGIN");
+        for key in keys {
+            client.simple(&format!("INSERT INTO t VALUES ({key}, '')"));
+        }
+        let mut said = what.replace("{}", &house.next()[2].to_string());
+        for (place, key) in keys.iter().enumerate() {
+            said = said.replace(&format!("{{{place}}}"), &key.to_string());
+        }
+        let failed = client.simple(&said);
+        let ended = client.simple("COMMIT");
+        match &failed.error {
+            Some(error) => assert_eq!((&*error.sqlstate, state(&ended)), (sqlstate, "ROLLBACK".to_owned()), "{what}"),
+            None => assert_eq!(state(&ended), sqlstate, "{what}"),
+        }
+        assert_eq!(ended.status, b'I');
+        assert_eq!(house.found(&keys).await?, 0, "{what}");
+        // The session goes on, in a new transaction.
+        assert_eq!(state(&client.simple("SELECT 1")), "SELECT 1");
+    }
+    // What was written since a savepoint and rolled back to it takes no part.
+    let [a, b, c] = house.next();
+    client.simple("BEGIN");
+    client.simple(&format!("INSERT INTO t VALUES ({a}, '')"));
+    client.simple("SAVEPOINT s");
+    client.simple(&format!("INSERT INTO t VALUES ({b}, '')"));
+    client.simple(&format!("INSERT INTO t VALUES ({c}, 'bad')"));
+    client.simple("ROLLBACK TO s");
+    client.simple(&format!("INSERT INTO t VALUES ({c}, 'good')"));
+    assert_eq!(state(&client.simple("COMMIT")), "COMMIT");
+    assert_eq!(house.found(&[a, b, c]).await?, 2);
+    // ROLLBACK leaves nothing.
+    let keys = house.next();
+    client.simple("BEGIN");
+    for key in keys {
+        client.simple(&format!("INSERT INTO t VALUES ({key}, '')"));
+    }
+    assert_eq!(state(&client.simple("ROLLBACK")), "ROLLBACK");
+    assert_eq!(house.found(&keys).await?, 0);
+    // What cannot be prepared is at home; twice it is refused, and nothing is done.
+    let keys = house.next();
+    client.simple("BEGIN; CREATE TEMP TABLE scratch (n int)");
+    for key in keys {
+        client.simple(&format!("INSERT INTO t VALUES ({key}, '')"));
+    }
+    assert_eq!(state(&client.simple("COMMIT")), "COMMIT");
+    assert_eq!(house.found(&keys).await?, 3);
+    Ok(())
+}
+
+/// What befalls a transaction in the midst of its COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blow {
+    /// The connection to one server is cut.
+    Cut,
+    /// The server is killed, and started again.
+    Server,
+    /// The proxy is killed, and another one started.
+    Proxy,
+    /// The server hears and says nothing for a while.
+    Silence,
+}
+
+/// Runs a transaction to its COMMIT, and strikes there. `None`: it was over before.
+async fn struck(house: &mut House, blow: Blow, at: usize, way: Way, count: usize) -> Outcome<Option<String>> {
+    let keys = house.next();
+    let mut client = house.client()?;
+    client.simple("BEGIN");
+    for (shard, key) in keys.iter().enumerate() {
+        let mark = if shard == at { "MARK" } else { "" };
+        let done = client.simple(&format!("INSERT INTO t VALUES ({key}, '{mark}')"));
+        assert_eq!(done.error, None);
+    }
+    match blow {
+        Blow::Cut => house.relays[at].arm(way, count),
+        _ => house.relays[at].arm_to_hold(way, count),
+    }
+    let committing = thread::spawn(move || client.simple("COMMIT"));
+    until("the blow, or the end", async || Ok(committing.is_finished() || house.relays[at].has_struck())).await?;
+    let has_struck = house.relays[at].has_struck();
+    if has_struck {
+        match blow {
+            Blow::Cut => {}
+            Blow::Server => house.cluster.nodes()[at].kill9().await?,
+            Blow::Proxy => house.proxy = None,
+            // Longer than whoever sweeps waits.
+            Blow::Silence => tokio::time::sleep(Duration::from_secs(7)).await,
+        }
+    }
+    house.relays[at].disarm();
+    match blow {
+        Blow::Server if has_struck => house.cluster.nodes()[at].start().await?,
+        Blow::Proxy if has_struck => house.serve().await?,
+        _ => {}
+    }
+    let said = committing.join().map_or_else(|_| "gone".to_owned(), |answer| state(&answer));
+    let found = house.found(&keys).await?;
+    let fits = match said.as_str() {
+        "COMMIT" => found == 3,
+        // It says itself that it is not known: it is whole or absent.
+        "08007" | "gone" | "-----" => found == 0 || found == 3,
+        _ => found == 0,
+    };
+    assert!(
+        fits,
+        "{blow:?} at shard {at}, {way:?} {count}: the client heard {said:?}, and {found} of 3 rows are there"
+    );
+    if has_struck {
+        println!("{blow:?} at shard {at}, {way:?} {count}: {said}, {found} rows");
+    }
+    Ok(has_struck.then_some(said))
+}
+
+/// Strikes at each message between one server and the proxy, or at every third.
+async fn struck_everywhere(blow: Blow) -> Outcome {
+    let all = std::env::var("SHARDWAY_TWO_PHASE").is_ok_and(|it| it == "all");
+    let mut house = House::build().await?;
+    let mut cases = 0;
+    let mut heard: Vec<String> = Vec::new();
+    // The home is the first; the last is as good as any other.
+    for at in [0, 2] {
+        for way in [Way::ToServer, Way::ToProxy] {
+            let step = if all || blow == Blow::Cut { 1 } else { 3 };
+            for count in (0..).map(|it| it * step + usize::from(step > 1 && at == 0)) {
+                let Some(said) = struck(&mut house, blow, at, way, count).await? else { break };
+                cases += 1;
+                heard.push(said);
+            }
+        }
+    }
+    heard.sort();
+    heard.dedup();
+    println!("{blow:?}: {cases} cases, clients heard {heard:?}");
+    assert!(cases >= 8, "only {cases} cases");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_leaves_all_or_nothing() -> Outcome {
+    struck_everywhere(Blow::Cut).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_leaves_all_or_nothing() -> Outcome {
+    struck_everywhere(Blow::Server).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_killed_leaves_all_or_nothing() -> Outcome {
+    struck_everywhere(Blow::Proxy).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_silent_leaves_all_or_nothing() -> Outcome {
+    struck_everywhere(Blow::Silence).await
+}

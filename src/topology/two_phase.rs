@@ -1,0 +1,424 @@
+//! Transactions that span shards, as their servers know them: whether a shard can take part, and what becomes of parts
+//! whose coordinator is gone.
+//!
+//! The decision of each is a row of `shardway.txlog` on one of its shards, its home, written by the transaction that
+//! commits there. Whoever wants to know how it ended inserts `abort` in its place: that waits for a home that is still
+//! at it, and whichever row is there first holds. So nobody needs a lease, a clock or a leader, and any proxy can do it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+use tokio::sync::watch;
+
+use super::Topology;
+use super::control;
+use super::control::ControlError;
+use super::control::Purpose;
+use super::gid::Gid;
+use super::gid::PREFIX;
+use super::health::Heard;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::shard_map::AcrossShards;
+
+/// What `shardway check --connect --prepare` runs on every shard where there is no schema `shardway` yet.
+pub const SCHEMA: &str = "create schema shardway";
+
+/// What it runs on every shard. All of it may be run again.
+///
+/// `decide` is what a coordinator calls in the home's transaction, as whatever role its client has: it takes the
+/// decision only there, only with the secret whose digest the name carries, and never with less durability than the
+/// server's own default.
+pub const SETUP: &str = "\
+create table if not exists shardway.cluster (id text primary key);
+create table if not exists shardway.txlog (
+    gid      text        primary key,
+    decision text        not null check (decision in ('commit', 'abort')),
+    parts    text,
+    at       timestamptz not null default clock_timestamp());
+create or replace function shardway.decide(gid text, secret text, home xid8, parts text) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $decide$
+begin
+    if pg_current_xact_id_if_assigned() is distinct from $3 then
+        raise exception 'this is not the transaction that is to be decided' using errcode = '40001';
+    end if;
+    if encode(sha256(convert_to($2, 'UTF8')), 'hex') is distinct from split_part($1, ':', 7) then
+        raise exception 'this transaction is somebody else''s to decide' using errcode = '42501';
+    end if;
+    if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
+    insert into shardway.txlog (gid, decision, parts) values ($1, 'commit', $4);
+    return 'commit';
+end $decide$;
+revoke all on shardway.cluster, shardway.txlog from public;
+revoke all on function shardway.decide(text, text, xid8, text) from public;
+grant usage on schema shardway to public;
+grant execute on function shardway.decide(text, text, xid8, text) to public";
+
+/// Whether a shard can take part in transactions that span shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fitness {
+    /// Nobody has been able to ask it.
+    #[default]
+    Unknown,
+    /// `max_prepared_transactions` is 0 there.
+    NoPrepared,
+    /// [`SETUP`] has not been run there.
+    NotSetUp,
+    /// It can: the cluster that it says it belongs to.
+    Ready(Arc<str>),
+}
+
+/// A part that waits for the decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InDoubt {
+    /// The shard.
+    pub shard: Arc<str>,
+    /// The transaction.
+    pub gid: String,
+    /// For how long it has been prepared, in seconds.
+    pub age: f64,
+    /// Why it could not be ended the last time that this was tried.
+    pub trouble: Option<String>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// All of it is done.
+    Commit,
+    /// Nothing of it is.
+    Abort,
+}
+
+/// What became of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has been ended as it was to be.
+    Now,
+    /// It is not there: somebody else has ended it, or it is lost.
+    NotThere,
+}
+
+/// What is known of the shards of one database. Written by [`run`], read by all threads.
+#[derive(Debug, Default)]
+pub struct TwoPhase {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    fitness: Vec<Fitness>,
+    in_doubt: Vec<InDoubt>,
+}
+
+impl TwoPhase {
+    /// Whether a shard can take part.
+    #[must_use]
+    pub fn fitness(&self, shard: ShardId) -> Fitness {
+        self.known().fitness.get(shard.index()).cloned().unwrap_or_default()
+    }
+
+    /// The parts that waited for a decision when the shards were last asked.
+    #[must_use]
+    pub fn in_doubt(&self) -> Vec<InDoubt> {
+        self.known().in_doubt.clone()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at every shard again and again, and ends what was left behind, until `shutdown` is true.
+pub async fn run(topology: Arc<Topology>, mut shutdown: watch::Receiver<bool>) {
+    let mut sweeper = Sweeper::new(&topology);
+    loop {
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = sweeper.round() => {}
+        }
+        if tokio::time::timeout(PACE, shutdown.wait_for(|stop| *stop)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Looks at every shard once, so that it is known who can take part.
+pub async fn look(topology: &Topology) {
+    Sweeper::new(topology).round().await;
+}
+
+/// Whether a database has transactions that span shards at all.
+#[must_use]
+pub fn is_wanted(topology: &Topology) -> bool {
+    let database = topology.database();
+    database.shards.len() > 1 && database.across_shards == AcrossShards::TwoPhase
+}
+
+struct Sweeper<'a> {
+    topology: &'a Topology,
+    connections: Vec<Option<(NodeId, PgConnection)>>,
+}
+
+/// A part as its server tells of it.
+struct Part {
+    gid: String,
+    owner: String,
+    age: f64,
+}
+
+impl<'a> Sweeper<'a> {
+    fn new(topology: &'a Topology) -> Self {
+        Self { topology, connections: topology.database().shards.iter().map(|_| None).collect() }
+    }
+
+    async fn round(&mut self) {
+        let mut in_doubt = Vec::new();
+        for place in 0..self.connections.len() {
+            let Ok(number) = u16::try_from(place) else { return };
+            let shard = ShardId(number);
+            let name = Arc::clone(&self.topology.database().shard(shard).name);
+            let (fitness, parts) = match self.ask(shard).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(shard = %name, %error, "not asked for prepared transactions");
+                    // What was known of it holds, but for whether it is there.
+                    continue;
+                }
+            };
+            {
+                let mut known = self.topology.two_phase.known();
+                known.fitness.resize(self.connections.len(), Fitness::Unknown);
+                if let Some(slot) = known.fitness.get_mut(place) {
+                    *slot = fitness.clone();
+                }
+            }
+            for part in parts {
+                let trouble = self.sweep(shard, &fitness, &part).await.err();
+                if let Some(trouble) = &trouble {
+                    tracing::warn!(shard = %name, gid = part.gid, trouble, "a prepared transaction stays");
+                }
+                in_doubt.push(InDoubt { shard: Arc::clone(&name), gid: part.gid, age: part.age, trouble });
+            }
+        }
+        self.topology.two_phase.known().in_doubt = in_doubt;
+    }
+
+    async fn ask(&mut self, shard: ShardId) -> Result<(Fitness, Vec<Part>), ControlError> {
+        let node = self.topology.primary(shard).ok_or_else(|| no_primary(self.topology, shard))?;
+        let Some(slot) = self.connections.get_mut(shard.index()) else { return Ok((Fitness::Unknown, Vec::new())) };
+        let mut connection = match slot.take() {
+            Some((at, connection)) if at == node => connection,
+            _ => self.topology.connect(node, Purpose::TwoPhase).await?,
+        };
+        let found = ask(&mut connection).await?;
+        *slot = Some((node, connection));
+        Ok(found)
+    }
+
+    /// Ends a part whose coordinator has had time enough.
+    async fn sweep(&self, shard: ShardId, fitness: &Fitness, part: &Part) -> Result<(), String> {
+        if part.age < AGE_MIN.as_secs_f64() {
+            return Ok(());
+        }
+        let gid = Gid::read(&part.gid).ok_or("its name is not one that shardway gives")?;
+        if !matches!(fitness, Fitness::Ready(cluster) if **cluster == *gid.cluster) {
+            return Err("it belongs to another cluster".to_owned());
+        }
+        let decision = resolve(self.topology, &gid).await.map_err(|error| error.text)?;
+        let ended = end(self.topology, shard, &part.gid, Some(&part.owner), decision);
+        let ended = ended.await.map_err(|error| error.text)?;
+        tracing::info!(gid = part.gid, ?decision, ?ended, "a transaction over several shards was left behind");
+        Ok(())
+    }
+}
+
+async fn ask(connection: &mut PgConnection) -> Result<(Fitness, Vec<Part>), ControlError> {
+    let (prepared, set_up) =
+        control::bounded(sqlx::query_as::<_, (i64, bool)>(STANDING).fetch_one(&mut *connection)).await?;
+    let fitness = match (prepared, set_up) {
+        (0, _) => return Ok((Fitness::NoPrepared, Vec::new())),
+        (_, false) => Fitness::NotSetUp,
+        (_, true) => {
+            match control::bounded(sqlx::query_scalar::<_, String>(CLUSTER).fetch_optional(&mut *connection)).await? {
+                Some(cluster) => Fitness::Ready(cluster.into()),
+                None => Fitness::NotSetUp,
+            }
+        }
+    };
+    let parts = sqlx::query_as::<_, (String, String, f64)>(PARTS).bind(PREFIX).fetch_all(connection);
+    let parts = control::bounded(parts).await?;
+    Ok((fitness, parts.into_iter().map(|(gid, owner, age)| Part { gid, owner, age }).collect()))
+}
+
+/// How a transaction ended; if it has not, it is aborted by the asking. Waits for a home that is committing.
+///
+/// # Errors
+/// The home cannot be asked, or has not made the answer durable: ask again.
+pub async fn resolve(topology: &Topology, gid: &Gid) -> Result<Decision, ControlError> {
+    let shards = &topology.database().shards;
+    let home = (0_u16..).zip(shards).find(|(_, shard)| *shard.name == *gid.home).map(|(place, _)| ShardId(place));
+    let home = home.ok_or_else(|| failure(format!("its home \"{}\" is no shard of the map", gid.home)))?;
+    let mut connection = durable(topology, home).await?;
+    let asked = sqlx::query_scalar::<_, String>(RESOLVE).bind(gid.to_string()).fetch_one(&mut connection);
+    match control::bounded(asked).await?.as_str() {
+        "commit" => Ok(Decision::Commit),
+        "abort" => Ok(Decision::Abort),
+        other => Err(failure(format!("the home says \"{other}\""))),
+    }
+}
+
+/// Ends a part as it was decided. `owner`: the role that prepared it, where that is known.
+///
+/// # Errors
+/// It could not be ended now: try again.
+pub async fn end(
+    topology: &Topology,
+    shard: ShardId,
+    gid: &str,
+    owner: Option<&str>,
+    decision: Decision,
+) -> Result<Ended, ControlError> {
+    let mut connection = durable(topology, shard).await?;
+    let owner = match owner {
+        Some(owner) => Some(owner.to_owned()),
+        None => {
+            control::bounded(sqlx::query_scalar::<_, String>(OWNER).bind(gid).fetch_optional(&mut connection)).await?
+        }
+    };
+    // Only its own role may end it, or a superuser.
+    let Some(owner) = owner else { return Ok(Ended::NotThere) };
+    let role = format!("set role {}", quoted(&owner, '"'));
+    control::bounded(sqlx::raw_sql(AssertSqlSafe(role)).execute(&mut connection)).await?;
+    let word = match decision {
+        Decision::Commit => "commit",
+        Decision::Abort => "rollback",
+    };
+    let said = format!("{word} prepared {}", quoted(gid, '\''));
+    match control::bounded(sqlx::raw_sql(AssertSqlSafe(said)).execute(&mut connection)).await {
+        Ok(_) => Ok(Ended::Now),
+        Err(error) if error.sqlstate.as_deref() == Some("42704") => Ok(Ended::NotThere),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a shard's transaction committed, where its server can tell on the timeline that handed out its number.
+///
+/// # Errors
+/// The shard cannot be asked now.
+pub async fn has_committed(
+    topology: &Topology,
+    shard: ShardId,
+    xid: u64,
+    timeline: u32,
+) -> Result<Option<bool>, ControlError> {
+    let mut connection = durable(topology, shard).await?;
+    let asked = sqlx::query_as::<_, (Option<String>, String)>(STATUS).bind(xid.to_string()).fetch_one(&mut connection);
+    let (status, now) = control::bounded(asked).await?;
+    // Numbers are handed out again after a failover.
+    if u32::from_str_radix(&now, 16) != Ok(timeline) {
+        return Ok(None);
+    }
+    Ok(match status.as_deref() {
+        Some("committed") => Some(true),
+        Some("aborted") => Some(false),
+        _ => None,
+    })
+}
+
+/// A connection to the shard's primary on which what is acknowledged is as durable as the server makes it, and which
+/// waits no longer for locks than usual, but never gives up a commit halfway.
+async fn durable(topology: &Topology, shard: ShardId) -> Result<PgConnection, ControlError> {
+    let node = topology.primary(shard).ok_or_else(|| no_primary(topology, shard))?;
+    let mut connection = topology.connect(node, Purpose::TwoPhase).await?;
+    control::bounded(sqlx::query(DURABLE).execute(&mut connection)).await?;
+    Ok(connection)
+}
+
+/// Makes a shard of `database` able to take part. `cluster` is the id that it gets if it has none; the id that it has.
+///
+/// # Errors
+/// In the server's own words.
+pub async fn set_up(connection: &mut PgConnection, cluster: &str) -> Result<String, ControlError> {
+    // IF NOT EXISTS asks for the right to create even where nothing is to be created.
+    if !control::bounded(sqlx::query_scalar::<_, bool>(HAS_SCHEMA).fetch_one(&mut *connection)).await? {
+        control::bounded(sqlx::raw_sql(SCHEMA).execute(&mut *connection)).await?;
+    }
+    control::bounded(sqlx::raw_sql(SETUP).execute(&mut *connection)).await?;
+    let known = sqlx::query_scalar::<_, String>(CLUSTER).fetch_optional(&mut *connection);
+    if let Some(known) = control::bounded(known).await? {
+        return Ok(known);
+    }
+    control::bounded(sqlx::query(JOIN).bind(cluster).execute(connection)).await?;
+    Ok(cluster.to_owned())
+}
+
+/// The cluster that a shard belongs to, if it was ever set up.
+///
+/// # Errors
+/// In the server's own words.
+pub async fn cluster_of(connection: &mut PgConnection) -> Result<Option<String>, ControlError> {
+    let (_, set_up) = control::bounded(sqlx::query_as::<_, (i64, bool)>(STANDING).fetch_one(&mut *connection)).await?;
+    if !set_up {
+        return Ok(None);
+    }
+    control::bounded(sqlx::query_scalar::<_, String>(CLUSTER).fetch_optional(connection)).await
+}
+
+fn quoted(text: &str, quote: char) -> String {
+    let doubled = text.replace(quote, &format!("{quote}{quote}"));
+    format!("{quote}{doubled}{quote}")
+}
+
+fn no_primary(topology: &Topology, shard: ShardId) -> ControlError {
+    failure(format!("shard \"{}\" has no reachable primary", topology.database().shard(shard).name))
+}
+
+fn failure(text: String) -> ControlError {
+    ControlError { heard: Heard::Failure, text, sqlstate: None }
+}
+
+/// How often shards are asked.
+const PACE: Duration = Duration::from_secs(1);
+/// Younger parts are left to their coordinator. Ending them sooner would be safe, and would abort what is under way.
+const AGE_MIN: Duration = Duration::from_secs(5);
+
+const STANDING: &str = "
+select current_setting('max_prepared_transactions')::int8,
+       to_regclass('shardway.cluster') is not null and to_regclass('shardway.txlog') is not null
+       and to_regprocedure('shardway.decide(text, text, xid8, text)') is not null";
+
+const HAS_SCHEMA: &str = "select to_regnamespace('shardway') is not null";
+
+const CLUSTER: &str = "select id from shardway.cluster order by id limit 1";
+
+const JOIN: &str = "insert into shardway.cluster (id) values ($1)";
+
+const PARTS: &str = "
+select gid, owner::text, extract(epoch from clock_timestamp() - prepared)::float8
+  from pg_catalog.pg_prepared_xacts
+ where starts_with(gid, $1) and database = current_database()";
+
+const OWNER: &str = "
+select owner::text from pg_catalog.pg_prepared_xacts where gid = $1 and database = current_database()";
+
+// DO UPDATE rather than DO NOTHING: it writes, and so waits for what durability asks for.
+const RESOLVE: &str = "
+insert into shardway.txlog as t (gid, decision) values ($1, 'abort')
+on conflict (gid) do update set at = t.at returning decision";
+
+const STATUS: &str = "
+select pg_xact_status($1::text::xid8), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
+
+// A statement that ran into a timeout while it waits for replicas would be acknowledged all the same, with a warning.
+const DURABLE: &str = "
+select set_config('statement_timeout', '0', false),
+       set_config('synchronous_commit',
+                  case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then 'on'
+                       else current_setting('synchronous_commit') end, false)";
