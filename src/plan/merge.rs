@@ -15,6 +15,7 @@ use crate::plan::Planned;
 use crate::plan::gather::identifier;
 use crate::plan::route::Route;
 use crate::sql::functions;
+use crate::sql::is_reserved_word;
 use crate::sql::lex;
 use crate::sql::lex::Kind;
 use crate::sql::lex::Lexeme;
@@ -362,7 +363,9 @@ impl<'t> Cut<'t> {
 
     /// The name that a part is, if it is nothing else.
     fn bare(&self, range: &Range<usize>) -> Option<String> {
-        if range.len() == 1 { self.name(range.start) } else { None }
+        // CURRENT_SCHEMA and its like are values, whatever outputs are called.
+        let is_value = |name: &String| self.kind(range.start) == Kind::Word && is_reserved_word(name);
+        if range.len() == 1 { self.name(range.start).filter(|it| !is_value(it)) } else { None }
     }
 
     /// The number that a part is, if it is nothing else.

@@ -23,6 +23,7 @@ use crate::error::ClientError;
 use crate::error::Code;
 
 pub use analyze::ARRAY_OF;
+pub(crate) use analyze::is_reserved_word;
 pub use analyze::not_mapped;
 pub use ddl::Constraints;
 pub use ddl::CreateTable;

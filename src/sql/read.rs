@@ -3,16 +3,20 @@
 //! The parser gets our own lexemes, not the text: what it takes for a literal or a name is what Postgres's scanner
 //! takes for one, and every span is a byte of the text. It is never asked to print, and trees are never cloned.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::parser::ParserOptions;
 use sqlparser::tokenizer::Location;
 use sqlparser::tokenizer::Span;
 use sqlparser::tokenizer::Token;
 use sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::tokenizer::Word;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -128,6 +132,11 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
     let is = |place: usize, word: &str| {
         lexemes.get(place).is_some_and(|it| it.kind == Kind::Word && raw(it).eq_ignore_ascii_case(word))
     };
+    // Whether a value that comes before this lexeme is over.
+    let ends_value = |place: usize| {
+        is(place, "from")
+            || lexemes.get(place).is_none_or(|it| matches!(it.kind, Kind::Comma | Kind::Close | Kind::Semicolon))
+    };
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len() + 4);
     let elements = elements(text, lexemes);
     let mut place = 0;
@@ -143,6 +152,16 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         let mut put = |token| tokens.push(TokenWithSpan { token, span });
         place += 1;
         let element = elements.binary_search(&(place - 1)).is_ok();
+        if is_type_of_literal(text, lexemes, place - 1)
+            && let Some(literal) = lexemes.get(place)
+        {
+            // circle '((0,0),1)' is '((0,0),1)'::circle; the parser would take the literal for an alias.
+            put(token(literal.kind, raw(literal))?);
+            put(Token::DoubleColon);
+            put(if lexeme.kind == Kind::Word { plain(raw(lexeme)) } else { token(lexeme.kind, raw(lexeme))? });
+            place += 1;
+            continue;
+        }
         if lexeme.kind != Kind::Word {
             if element {
                 // ROLLUP ((a)::text): the parser takes the parentheses for a list, but not behind a sign.
@@ -153,7 +172,10 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         }
         let before = place.checked_sub(2);
         let after = |word: &str| before.is_some_and(|before| is(before, word));
-        if element {
+        if before.and_then(|it| lexemes.get(it)).is_some_and(|it| it.kind == Kind::Dot) {
+            // What follows a dot is a name, whatever else the word means.
+            put(plain(raw(lexeme)));
+        } else if element {
             // GROUPING SETS (ROLLUP (a, b), …): which sets they are is the server's affair.
             place += usize::from(is(place - 1, "grouping"));
         } else if is(place - 1, "distinct") && after("by") && before.is_some_and(|it| it > 0 && is(it - 1, "group")) {
@@ -185,7 +207,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             place += 1;
             limit_ends = Some(end);
         } else if (is(place - 1, "isnull") || is(place - 1, "notnull"))
-            && before.and_then(|it| lexemes.get(it)).is_some_and(|it| it.kind != Kind::Dot)
+            && before.is_some()
             && !after("as")
             && lexemes.get(place).is_none_or(|it| it.kind != Kind::Open)
         {
@@ -204,7 +226,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             place += 1;
         } else if lexemes.get(place).is_some_and(|it| it.kind == Kind::Quoted)
             && TYPED.iter().any(|it| is(place - 1, it))
-            && before.and_then(|it| lexemes.get(it)).is_none_or(|it| !matches!(it.kind, Kind::Cast | Kind::Dot))
+            && before.and_then(|it| lexemes.get(it)).is_none_or(|it| it.kind != Kind::Cast)
         {
             // date "Day": a column and its alias, where the parser sees a literal of a type.
             put(Token::make_word(&lex::fold(raw(lexeme)), None));
@@ -255,11 +277,37 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
                 }
                 place += 1;
             }
+        } else if INFIX.iter().any(|it| is(place - 1, it)) && before.is_some() && ends_value(place) {
+            // count(*) collate FROM t: without an operand it is the name of an output.
+            put(plain(raw(lexeme)));
         } else {
-            put(Token::make_word(&lex::fold(raw(lexeme)), None));
+            let followed = lexemes.get(place).map(|it| it.kind);
+            let token = Token::make_word(&lex::fold(raw(lexeme)), None);
+            let Token::Word(word) = &token else { return None };
+            let typed = TYPED.contains(&word.value.as_str());
+            let stays = word.keyword == Keyword::NoKeyword
+                || match before.and_then(|it| lexemes.get(it)).map(|it| it.kind) {
+                    // What follows :: is a type, and what follows AS a type, a name, or what a CTE has there.
+                    Some(Kind::Cast) => typed || BEHIND_AS.contains(&word.value.as_str()),
+                    _ if after("as") => typed || BEHIND_AS.contains(&word.value.as_str()),
+                    _ if CALLED.contains(&word.value.as_str()) => followed == Some(Kind::Open),
+                    _ => typed || is_keyword(&word.value) || after("tablesample"),
+                };
+            put(if stays { token } else { plain(raw(lexeme)) });
         }
     }
     Some(tokens)
+}
+
+/// A word that is a name and nothing else, though the parser may have a keyword of that name.
+fn plain(raw: &str) -> Token {
+    Token::Word(Word { value: lex::fold(raw), quote_style: None, keyword: Keyword::NoKeyword })
+}
+
+/// Whether Postgres knows the word. The parser has keywords of other dialects, too.
+fn is_keyword(word: &str) -> bool {
+    static KEYWORDS: OnceLock<HashSet<&'static str>> = OnceLock::new();
+    KEYWORDS.get_or_init(|| include_str!("keywords.txt").lines().collect()).contains(word)
 }
 
 /// What begins elements of ROLLUP, CUBE and GROUPING SETS that the parser would read amiss: parentheses that are not the
@@ -314,6 +362,19 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
     found
 }
 
+/// Whether this is the name of a type before a literal of it, and not one that the parser knows as such.
+fn is_type_of_literal(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
+    let raw = |at: usize| lexemes.get(at).and_then(|it| text.get(it.start..it.end)).unwrap_or_default();
+    let kind = |at: usize| lexemes.get(at).map(|it| it.kind);
+    let is_type = || {
+        let word = lex::fold(raw(place));
+        TYPE_KEYWORDS.contains(&word.as_str()) || !(is_keyword(&word) || TYPED.contains(&word.as_str()))
+    };
+    kind(place + 1) == Some(Kind::String)
+        && (kind(place) == Some(Kind::Quoted) || (kind(place) == Some(Kind::Word) && is_type()))
+        && place.checked_sub(1).is_none_or(|it| !matches!(kind(it), Some(Kind::Cast | Kind::Dot)))
+}
+
 /// Whether a word that begins literals (`interval '1'`, `interval(3) '1'`) is a value of its own here.
 fn is_column(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
     if lexemes.get(place + 1).is_some_and(|it| matches!(it.kind, Kind::String | Kind::UnicodeString | Kind::Open)) {
@@ -358,8 +419,20 @@ fn closed(lexemes: &[Lexeme], place: usize) -> Option<usize> {
     None
 }
 
+/// Operators that are words, and may be names of outputs without AS.
+const INFIX: [&str; 10] = ["and", "between", "collate", "ilike", "in", "is", "like", "operator", "or", "similar"];
+
+/// What may follow AS and :: and is no name, beside the types below.
+const BEHIND_AS: [&str; 5] = ["materialized", "national", "not", "regclass", "setof"];
+
+/// What has a syntax of its own with a parenthesis behind it, and is a name without.
+const CALLED: [&str; 9] = ["cube", "exists", "extract", "overlay", "position", "rollup", "substring", "trim", "unnest"];
+
+/// Types that are called as keywords of Postgres, beside the types below.
+const TYPE_KEYWORDS: [&str; 3] = ["name", "path", "xml"];
+
 /// Types whose names may stand before a literal; columns may be called so too.
-const TYPED: [&str; 35] = [
+const TYPED: [&str; 33] = [
     "bigint",
     "bit",
     "bool",
@@ -368,11 +441,9 @@ const TYPED: [&str; 35] = [
     "char",
     "character",
     "date",
-    "datetime",
     "dec",
     "decimal",
     "double",
-    "enum",
     "float",
     "float4",
     "float8",

@@ -403,6 +403,10 @@ fn declare(cursor: &mut Cursor<'_>) -> Option<Session> {
     Some(session)
 }
 
+/// What may stand before the name of a cursor that is read.
+const DIRECTIONS: [&str; 11] =
+    ["absolute", "all", "backward", "first", "forward", "from", "in", "last", "next", "prior", "relative"];
+
 fn fetch(cursor: &mut Cursor<'_>) -> Option<Session> {
     cursor.rewind(0);
     let tag = if cursor.take("move") { "MOVE" } else { "FETCH" };
@@ -410,7 +414,9 @@ fn fetch(cursor: &mut Cursor<'_>) -> Option<Session> {
     // The cursor's name is the last word; before it stand a direction, a count, FROM or IN.
     let mut name = None;
     while !cursor.at_end() {
-        name = None;
+        if name.take().is_some_and(|it: Arc<str>| !DIRECTIONS.contains(&&*it)) {
+            return None;
+        }
         if cursor.take_operator("-") || cursor.take_operator("+") || cursor.take_kind(Kind::Integer).is_some() {
             continue;
         }

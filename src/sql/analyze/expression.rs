@@ -186,7 +186,8 @@ impl Analyzer<'_> {
                 self.each(overlay_for.iter().map(|it| &**it), scope)?;
                 return Ok(Some(expr));
             }
-            Expr::Collate { expr, .. } => {
+            Expr::Collate { expr, collation } => {
+                self.reserved(collation)?;
                 self.query.notes.collates = true;
                 return Ok(Some(expr));
             }

@@ -211,6 +211,14 @@ impl Analyzer<'_> {
 
     pub(super) fn factor(&mut self, factor: &ast::TableFactor, scope: &mut Scope<'_, '_>) -> Outcome<NodeId> {
         let block = scope.block;
+        if let ast::TableFactor::Table { alias: Some(alias), .. }
+        | ast::TableFactor::Function { alias: Some(alias), .. }
+        | ast::TableFactor::UNNEST { alias: Some(alias), .. }
+        | ast::TableFactor::Derived { alias: Some(alias), .. }
+        | ast::TableFactor::NestedJoin { alias: Some(alias), .. } = factor
+        {
+            self.reserved_word(&alias.name)?;
+        }
         match factor {
             ast::TableFactor::Table {
                 name,
@@ -765,7 +773,7 @@ impl Analyzer<'_> {
         Some(self.condition(Condition::Same(a, b)))
     }
 
-    fn reserved(&self, name: &ast::ObjectName) -> Outcome<()> {
+    pub(super) fn reserved(&self, name: &ast::ObjectName) -> Outcome<()> {
         for part in &name.0 {
             if let ast::ObjectNamePart::Identifier(it) = part {
                 self.reserved_word(it)?;
@@ -776,7 +784,8 @@ impl Analyzer<'_> {
 
     /// A reserved word where a name should stand was read otherwise than the server reads it.
     pub(super) fn reserved_word(&self, name: &ast::Ident) -> Outcome<()> {
-        if name.quote_style.is_none() && RESERVED.contains(&name.value.as_str()) {
+        // A string behind a name is a literal of the type that is called so.
+        if is_reserved(name) || name.quote_style == Some('\'') {
             return Err(unreadable("SQL"));
         }
         Ok(())
@@ -958,6 +967,8 @@ const RESERVED: &[&str] = &[
     "similar",
     "some",
     "symmetric",
+    // From PostgreSQL 16 on.
+    "system_user",
     "table",
     "tablesample",
     "then",
@@ -978,5 +989,10 @@ const RESERVED: &[&str] = &[
 
 /// Whether a bare word is reserved: it is no column then.
 pub(crate) fn is_reserved(name: &ast::Ident) -> bool {
-    name.quote_style.is_none() && RESERVED.contains(&name.value.as_str())
+    name.quote_style.is_none() && is_reserved_word(&name.value)
+}
+
+/// The same of a word that has no quotes.
+pub(crate) fn is_reserved_word(word: &str) -> bool {
+    RESERVED.contains(&word)
 }

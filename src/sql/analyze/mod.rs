@@ -8,6 +8,7 @@ mod from;
 mod write;
 
 pub use condition::ARRAY_OF;
+pub(crate) use from::is_reserved_word;
 pub use from::not_mapped;
 
 use std::cell::Cell;
@@ -22,6 +23,7 @@ use sqlparser::tokenizer::Span;
 
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::sql::analyze::from::is_reserved;
 use crate::sql::lex::Kind;
 use crate::sql::lex::Lexeme;
 use crate::sql::model::Block;
@@ -842,6 +844,7 @@ impl<'a> Analyzer<'a> {
     /// A grouping or ordering expression: a position, an output's name, or an expression over the input.
     fn output_expression(&mut self, expression: &ast::Expr, outputs: &[Output], scope: &Scope<'_, '_>) -> Outcome<()> {
         if let ast::Expr::Identifier(name) = plainly(expression)
+            && !is_reserved(name)
             && outputs.iter().any(|it| it.name.as_deref() == Some(name.value.as_str()))
         {
             return Ok(());
@@ -852,6 +855,10 @@ impl<'a> Analyzer<'a> {
     /// Whether an expression of GROUP BY is the name of an output, and not of a column.
     fn is_output(&mut self, expression: &ast::Expr, outputs: &[Output], scope: &Scope<'_, '_>) -> bool {
         let ast::Expr::Identifier(name) = plainly(expression) else { return false };
+        // CURRENT_SCHEMA and its like are values, whatever outputs are called.
+        if is_reserved(name) {
+            return false;
+        }
         let name: Arc<str> = name.value.as_str().into();
         if !outputs.iter().any(|it| it.name.as_ref() == Some(&name)) {
             return false;
@@ -883,6 +890,10 @@ impl<'a> Analyzer<'a> {
                     outputs.push(self.output(name, expression, scope));
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
+                    // A string behind a name is a literal of the type that is called so.
+                    if alias.quote_style == Some('\'') {
+                        return Err(unreadable("expression"));
+                    }
                     self.expression(expr, scope)?;
                     outputs.push(self.output(Some(alias.value.as_str().into()), expr, scope));
                 }
