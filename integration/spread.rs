@@ -25,5 +25,7 @@ mod types;
 #[expect(dead_code, reason = "other tests use more of it")]
 #[path = "oracle/wire.rs"]
 mod wire;
+#[path = "spread/words.rs"]
+mod words;
 #[path = "spread/world.rs"]
 mod world;

@@ -83,6 +83,15 @@ pub(crate) struct Rig {
     types: Vec<Types>,
 }
 
+/// Tables beside those of the worlds and of the fixed cases.
+#[derive(Default)]
+pub(crate) struct More {
+    pub(crate) ddl: String,
+    pub(crate) rows: String,
+    /// Their names, where they lie and their keys.
+    pub(crate) tables: Vec<(String, Lies, String)>,
+}
+
 struct Proxy(Child);
 
 impl Drop for Proxy {
@@ -112,21 +121,27 @@ impl Proxy {
 impl Rig {
     /// Starts everything, with a world for each seed and the tables of the fixed cases.
     pub(crate) fn start(seeds: &[u64]) -> Self {
+        Self::start_with(seeds, |_| More::default())
+    }
+
+    /// Starts everything, and makes of what a server says more tables.
+    pub(crate) fn start_with(seeds: &[u64], more: impl FnOnce(&mut Client) -> More) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let spec = ClusterSpec { shards: 6, replicas: 0, ..ClusterSpec::default() };
         let cluster = runtime.block_on(Cluster::start(spec)).expect("servers start");
         let ports: Vec<u16> = cluster.primaries().map(|it| it.port()).collect();
         let worlds: Vec<World> = seeds.iter().enumerate().map(|(at, seed)| World::new(*seed, at)).collect();
+        let more = more(&mut Client::connect(ports[PLAIN_PLACE], "postgres", "postgres").expect("a node answers"));
         for (place, port) in ports.iter().enumerate() {
             for (database, shards) in DATABASES.iter().filter(|it| place < it.1).copied().chain([(PLAIN, 0)]) {
                 if (database == PLAIN) == (place == PLAIN_PLACE) {
-                    make(*port, database, place, shards, &worlds);
+                    make(*port, database, place, shards, &worlds, &more);
                 }
             }
         }
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let path = cluster.dir().join("spread-map.yaml");
-        fs::write(&path, map(port, &ports, &worlds)).expect("the map is written");
+        fs::write(&path, map(port, &ports, &worlds, &more)).expect("the map is written");
         let proxy = Proxy::start(&cluster, None);
         let types = |port: u16, database: &str| {
             let mut client = Client::connect(port, USER, database).expect("a node answers");
@@ -228,7 +243,7 @@ impl Rig {
 }
 
 /// Makes a database with all tables, and of the rows those that are its own.
-fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World]) {
+fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World], more: &More) {
     let mut admin = Client::connect(port, "postgres", "postgres").expect("a node answers");
     // By bytes texts would be in the same order however they are put together.
     let linguistic = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8' ENCODING UTF8";
@@ -250,12 +265,14 @@ fn make(port: u16, database: &str, place: usize, shards: usize, worlds: &[World]
         run(&mut client, &world.ddl);
         rows.push_str(&world.rows.concat());
     }
+    run(&mut client, &more.ddl);
+    rows.push_str(&more.rows);
     let made = worlds
         .iter()
         .flat_map(|it| &it.tables)
         .map(|it| (format!("{}.{}", it.schema, it.name), it.lies, it.columns[0].name.clone()));
     let fixed = cases::TABLES.iter().map(|(name, lies, key)| ((*name).to_owned(), *lies, (*key).to_owned()));
-    for (table, lies, key) in fixed.chain(made).filter(|_| database != PLAIN) {
+    for (table, lies, key) in fixed.chain(made).chain(more.tables.iter().cloned()).filter(|_| database != PLAIN) {
         let hash = match lies {
             Lies::Everywhere => continue,
             Lies::Home if place == 0 => continue,
@@ -289,7 +306,7 @@ fn band(place: usize, shards: usize) -> [Option<usize>; 2] {
     [(place > 0).then_some(place * 40), (place + 1 < shards).then_some((place + 1) * 40)]
 }
 
-fn map(port: u16, ports: &[u16], worlds: &[World]) -> String {
+fn map(port: u16, ports: &[u16], worlds: &[World], more: &More) -> String {
     let mut out = format!("version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\ndatabases:\n");
     let all: Vec<(String, Lies, String)> = cases::TABLES
         .iter()
@@ -298,6 +315,7 @@ fn map(port: u16, ports: &[u16], worlds: &[World]) -> String {
             let bare = |name: &str| name.trim_matches('"').to_owned();
             (format!("{}.{}", it.schema, bare(&it.name)), it.lies, bare(&it.columns[0].name))
         }))
+        .chain(more.tables.iter().cloned())
         .collect();
     let of = |lies: Lies| {
         let these: Vec<String> =
