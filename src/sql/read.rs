@@ -152,14 +152,17 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         let mut put = |token| tokens.push(TokenWithSpan { token, span });
         place += 1;
         let element = elements.binary_search(&(place - 1)).is_ok();
-        if is_type_of_literal(text, lexemes, place - 1)
-            && let Some(literal) = lexemes.get(place)
-        {
+        if lexeme.kind == Kind::String && before_literal(text, lexemes, place - 1) {
             // circle '((0,0),1)' is '((0,0),1)'::circle; the parser would take the literal for an alias.
-            put(token(literal.kind, raw(literal))?);
-            put(Token::DoubleColon);
-            put(if lexeme.kind == Kind::Word { plain(raw(lexeme)) } else { token(lexeme.kind, raw(lexeme))? });
-            place += 1;
+            let mut name = tokens.len().checked_sub(1)?;
+            while name >= 2 && tokens.get(name - 1).is_some_and(|it| it.token == Token::Period) {
+                name -= 2;
+            }
+            let name = tokens.split_off(name);
+            tokens.extend(
+                [token(lexeme.kind, raw(lexeme))?, Token::DoubleColon].map(|token| TokenWithSpan { token, span }),
+            );
+            tokens.extend(name);
             continue;
         }
         if lexeme.kind != Kind::Word {
@@ -362,17 +365,20 @@ fn elements(text: &str, lexemes: &[Lexeme]) -> Vec<usize> {
     found
 }
 
-/// Whether this is the name of a type before a literal of it, and not one that the parser knows as such.
-fn is_type_of_literal(text: &str, lexemes: &[Lexeme], place: usize) -> bool {
-    let raw = |at: usize| lexemes.get(at).and_then(|it| text.get(it.start..it.end)).unwrap_or_default();
-    let kind = |at: usize| lexemes.get(at).map(|it| it.kind);
-    let is_type = || {
-        let word = lex::fold(raw(place));
-        TYPE_KEYWORDS.contains(&word.as_str()) || !(is_keyword(&word) || TYPED.contains(&word.as_str()))
-    };
-    kind(place + 1) == Some(Kind::String)
-        && (kind(place) == Some(Kind::Quoted) || (kind(place) == Some(Kind::Word) && is_type()))
-        && place.checked_sub(1).is_none_or(|it| !matches!(kind(it), Some(Kind::Cast | Kind::Dot)))
+/// Whether the name of a type stands before a literal of it, and not one that the parser knows as such.
+fn before_literal(text: &str, lexemes: &[Lexeme], literal: usize) -> bool {
+    let before = |count: usize| literal.checked_sub(count).and_then(|it| lexemes.get(it));
+    let behind = before(2).map(|it| it.kind);
+    match before(1) {
+        _ if behind == Some(Kind::Cast) => false,
+        Some(it) if it.kind == Kind::Word => {
+            let word = lex::fold(text.get(it.start..it.end).unwrap_or_default());
+            behind == Some(Kind::Dot)
+                || TYPE_KEYWORDS.contains(&word.as_str())
+                || !(is_keyword(&word) || TYPED.contains(&word.as_str()))
+        }
+        it => it.is_some_and(|it| it.kind == Kind::Quoted),
+    }
 }
 
 /// Whether a word that begins literals (`interval '1'`, `interval(3) '1'`) is a value of its own here.
