@@ -137,6 +137,14 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         is(place, "from")
             || lexemes.get(place).is_none_or(|it| matches!(it.kind, Kind::Comma | Kind::Close | Kind::Semicolon))
     };
+    // Whether this is the first word behind OVER and a parenthesis.
+    let opens_window = |place: usize| {
+        let before = |count: usize| place.checked_sub(count).and_then(|it| lexemes.get(it)).map(|it| it.kind);
+        before(1) == Some(Kind::Open)
+            && place.checked_sub(2).is_some_and(|it| is(it, "over"))
+            // As the name of an output or of a column it means nothing.
+            && !matches!(before(3), None | Some(Kind::Dot | Kind::Comma | Kind::Open))
+    };
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len() + 4);
     let elements = elements(text, lexemes);
     let mut place = 0;
@@ -175,6 +183,12 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
         }
         let before = place.checked_sub(2);
         let after = |word: &str| before.is_some_and(|before| is(before, word));
+        // And not behind t.as or x AS as.
+        let behind_as = || {
+            let further = before.and_then(|it| it.checked_sub(1));
+            let is_name = further.and_then(|it| lexemes.get(it)).is_none_or(|it| it.kind == Kind::Dot);
+            after("as") && !is_name && !further.is_some_and(|it| is(it, "as"))
+        };
         if before.and_then(|it| lexemes.get(it)).is_some_and(|it| it.kind == Kind::Dot) {
             // What follows a dot is a name, whatever else the word means.
             put(plain(raw(lexeme)));
@@ -280,8 +294,11 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
                 }
                 place += 1;
             }
-        } else if INFIX.iter().any(|it| is(place - 1, it)) && before.is_some() && ends_value(place) {
-            // count(*) collate FROM t: without an operand it is the name of an output.
+        } else if LABELS.iter().any(|it| is(place - 1, it)) && before.is_some() && ends_value(place) {
+            // count(*) collate FROM t: with nothing behind it, it is the name of an output.
+            put(plain(raw(lexeme)));
+        } else if opens_window(place - 1) && !WINDOW_BEGINS.iter().any(|it| is(place - 1, it)) {
+            // OVER (w ORDER BY x): the name of another window.
             put(plain(raw(lexeme)));
         } else {
             let followed = lexemes.get(place).map(|it| it.kind);
@@ -292,7 +309,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
                 || match before.and_then(|it| lexemes.get(it)).map(|it| it.kind) {
                     // What follows :: is a type, and what follows AS a type, a name, or what a CTE has there.
                     Some(Kind::Cast) => typed || BEHIND_AS.contains(&word.value.as_str()),
-                    _ if after("as") => typed || BEHIND_AS.contains(&word.value.as_str()),
+                    _ if behind_as() => typed || BEHIND_AS.contains(&word.value.as_str()),
                     _ if CALLED.contains(&word.value.as_str()) => followed == Some(Kind::Open),
                     _ => typed || is_keyword(&word.value) || after("tablesample"),
                 };
@@ -425,8 +442,14 @@ fn closed(lexemes: &[Lexeme], place: usize) -> Option<usize> {
     None
 }
 
-/// Operators that are words, and may be names of outputs without AS.
-const INFIX: [&str; 10] = ["and", "between", "collate", "ilike", "in", "is", "like", "operator", "or", "similar"];
+/// Words that begin something, and may be names of outputs without AS, or columns.
+const LABELS: [&str; 16] = [
+    "analyze", "and", "between", "cluster", "collate", "explain", "ilike", "in", "is", "like", "match", "operator",
+    "or", "similar", "values", "view",
+];
+
+/// What a window may begin with beside the name of another one.
+const WINDOW_BEGINS: [&str; 5] = ["groups", "order", "partition", "range", "rows"];
 
 /// What may follow AS and :: and is no name, beside the types below.
 const BEHIND_AS: [&str; 5] = ["materialized", "national", "not", "regclass", "setof"];
