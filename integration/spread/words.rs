@@ -23,9 +23,9 @@ use super::wire::How;
 use super::world::Lies;
 
 /// Of the statements one in this many is asked.
-const SHARE: u64 = 5;
+const SHARE: u64 = 8;
 /// Of what the plain server answers, so many in a hundred are answered by the proxy at least.
-const ANSWERED_MIN: usize = 90;
+const ANSWERED_MIN: usize = 98;
 /// How many words are columns of one table: its width costs time in each statement.
 const WIDTH: usize = 60;
 const ROWS: usize = 12;
@@ -219,6 +219,27 @@ const PLACES: &[&str] = &[
     "SELECT *, 1 AS @ FROM words_other",
     "SELECT @ AS @ FROM #",
     "SELECT @ x, id y FROM # WHERE id = 2",
+    // The same where the statement is cut into parts for the shards.
+    "SELECT n AS @, id FROM # ORDER BY n, id LIMIT 3",
+    "SELECT n @, id FROM # ORDER BY n, id LIMIT 3",
+    "SELECT n AS @, id FROM # ORDER BY 1 DESC, 2 LIMIT 3",
+    "SELECT n AS @, count(*) FROM # GROUP BY n",
+    "SELECT n @, count(*) FROM # GROUP BY n HAVING count(*) > 1",
+    "SELECT n AS @, sum(id) FROM # GROUP BY 1 ORDER BY 1 LIMIT 2",
+    "SELECT sum(n) AS @ FROM # HAVING count(*) > 1",
+    "SELECT sum(n) AS @, max(id) @@ FROM #",
+    "SELECT DISTINCT n AS @ FROM #",
+    "SELECT DISTINCT t.@ FROM # t",
+    "SELECT t.@, id FROM # t ORDER BY t.@, id LIMIT 3",
+    "SELECT t.@ @@, id FROM # t ORDER BY t.@ DESC, id LIMIT 3",
+    "SELECT t.@ AS x, count(*) FROM # t GROUP BY t.@",
+    "SELECT t.@ AS @@, sum(id) FROM # t GROUP BY 1 ORDER BY 1 LIMIT 2",
+    "SELECT sum(t.@), avg(t.@ + 1) AS @ FROM # t WHERE t.@ > 1",
+    "SELECT count(*) FILTER (WHERE t.@ > 1) AS @ FROM # t",
+    "SELECT ok, max(t.@) AS @ FROM # t GROUP BY ok HAVING max(t.@) > 1 ORDER BY max(t.@), 1",
+    "SELECT x.@, count(*) FROM (SELECT n AS @, id FROM #) x GROUP BY 1",
+    "SELECT id, sum(n) OVER (ORDER BY id) AS @ FROM # ORDER BY id",
+    "SELECT (t).@, count(*) FROM # t GROUP BY 1",
     // The name of a table.
     "SELECT id FROM # @",
     "SELECT id FROM # AS @",
@@ -413,7 +434,7 @@ fn words_are_read_as_postgres_reads_them() {
         Ok(number) => number.parse().expect("a number"),
         Err(_) => SHARE,
     };
-    // SHARDWAY_SPREAD_CASE picks statements that have it.
+    // SHARDWAY_SPREAD_CASE picks statements and places that have it.
     let picked = env::var("SHARDWAY_SPREAD_CASE").unwrap_or_default();
     let mut words = Words { all: Vec::new() };
     let mut rig = Rig::start_with(&[], |client| {
@@ -427,7 +448,8 @@ fn words_are_read_as_postgres_reads_them() {
         for (place, count) in counts.iter_mut().enumerate() {
             let sql = words.statement(place, at);
             // Plans of shards are shown apart.
-            if mixed(place, at) % share != 0 || !sql.contains(&picked) || sql.starts_with("explain") {
+            let is_picked = PLACES[place].contains(&picked) || sql.contains(&picked);
+            if mixed(place, at) % share != 0 || !is_picked || sql.starts_with("explain") {
                 continue;
             }
             // SELECT INTO "Q" writes, too.
