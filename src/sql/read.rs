@@ -443,9 +443,9 @@ fn closed(lexemes: &[Lexeme], place: usize) -> Option<usize> {
 }
 
 /// Words that begin something, and may be names of outputs without AS, or columns.
-const LABELS: [&str; 16] = [
+const LABELS: [&str; 15] = [
     "analyze", "and", "between", "cluster", "collate", "explain", "ilike", "in", "is", "like", "match", "operator",
-    "or", "similar", "values", "view",
+    "or", "similar", "view",
 ];
 
 /// What a window may begin with beside the name of another one.
