@@ -187,7 +187,10 @@ impl Analyzer<'_> {
                 return Ok(Some(expr));
             }
             Expr::Collate { expr, collation } => {
-                self.reserved(collation)?;
+                // Behind a schema, as in pg_catalog.default, any word is a name.
+                if collation.0.len() == 1 {
+                    self.reserved(collation)?;
+                }
                 self.query.notes.collates = true;
                 return Ok(Some(expr));
             }
