@@ -272,6 +272,178 @@ async fn what_fails_anywhere_is_nowhere() -> Outcome {
     Ok(())
 }
 
+/// A number that looks like chance and is the same each time.
+fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// One statement that writes, made of chance.
+fn made(seed: u64) -> String {
+    let pick = |place: u64, of: &[&str]| {
+        let at = mixed(seed.wrapping_mul(31).wrapping_add(place)) % u64::try_from(of.len()).expect("few");
+        of[usize::try_from(at).expect("few")].to_owned()
+    };
+    let filter = pick(
+        1,
+        &[
+            "",
+            " WHERE length(note) < 3",
+            " WHERE id % 3 = 0",
+            " WHERE id IN (3, 5, 8, 13, 21)",
+            " WHERE id = 7",
+            " WHERE note IS NULL OR note > 'm'",
+            " WHERE EXISTS (SELECT FROM child c WHERE c.id = t.id AND c.no > 4)",
+            " WHERE id NOT IN (SELECT c.id FROM child c WHERE c.id = t.id)",
+            " WHERE id BETWEEN 5 AND 30 AND note <> 'x'",
+            " WHERE (SELECT count(*) FROM child) > 3",
+            " WHERE id = 4 AND id = 5",
+            " WHERE ctid IS NOT NULL AND id > 10",
+            " WHERE id > (random() * 0)::int",
+        ],
+    );
+    let back =
+        pick(2, &["", "", " RETURNING id", " RETURNING id, upper(note) AS n, 1", " RETURNING *", " RETURNING t"]);
+    match mixed(seed ^ 0xabcd) % 10 {
+        0..5 => {
+            let set = pick(
+                3,
+                &[
+                    "note = note || 'a'",
+                    "note = 'x'",
+                    "note = NULL",
+                    "note = id::text",
+                    "note = left(coalesce(note, 'zzz'), 2)",
+                    "note = CASE WHEN id % 7 = 0 THEN 'bad' ELSE 'ok' END",
+                    "note = (SELECT max(c.no)::text FROM child c WHERE c.id = t.id)",
+                    "note = (SELECT max(c.no)::text FROM child c)",
+                    "id = id + 1000",
+                    "note = date_trunc('century', now())::text",
+                    "note = 1 / (id - 12)::int",
+                ],
+            );
+            let from = pick(4, &["", "", "", " FROM child c"]);
+            let (join, filter) = match (from.is_empty(), filter.is_empty()) {
+                (true, _) => (String::new(), filter),
+                (false, true) => (" WHERE c.id = t.id AND c.no = 1".to_owned(), filter),
+                (false, false) => (filter.clone() + " AND c.id = t.id AND c.no = 1", String::new()),
+            };
+            let (join, back) =
+                if from.is_empty() { (join, back) } else { (join.replace("c WHERE", "k WHERE"), String::new()) };
+            if from.is_empty() {
+                format!("UPDATE t SET {set}{filter}{back}")
+            } else {
+                format!(
+                    "UPDATE t SET note = c.no::text{from}{}",
+                    join.replace("note", "t.note").replace(" id", " t.id").replace("(id", "(t.id")
+                )
+            }
+        }
+        5 | 6 if !filter.is_empty() => format!("DELETE FROM t{filter}{back}"),
+        _ => {
+            let key = mixed(seed ^ 0x77) % 60;
+            format!(
+                "INSERT INTO t VALUES ({key}, 'new{}') ON CONFLICT (id) DO UPDATE SET note = excluded.note{back}",
+                key % 5
+            )
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_writes_everywhere_does_what_it_does_on_one_server() -> Outcome {
+    let house = House::build().await?;
+    let node = &house.cluster.nodes()[0];
+    node.value("shop", "CREATE DATABASE plain OWNER demo").await?;
+    let mut client = house.client()?;
+    let mut plain = Client::connect(node.port(), "demo", "plain")?;
+    for text in [
+        "CREATE TABLE t (id bigint PRIMARY KEY, note text CHECK (note <> 'bad'))",
+        "CREATE TABLE child (id bigint, no bigint, PRIMARY KEY (id, no))",
+    ] {
+        assert_eq!(plain.simple(text).error, None);
+    }
+    for node in house.cluster.nodes() {
+        node.value("shop", "ALTER TABLE child DROP CONSTRAINT child_no_fkey").await?;
+    }
+    let refill = |ours: &mut Client, theirs: &mut Client| {
+        for each in [ours, theirs] {
+            for sql in ["DELETE FROM t WHERE id > -1", "DELETE FROM child WHERE id > -1"] {
+                assert_eq!(each.simple(sql).error, None, "{sql}");
+            }
+            for id in 0..40 {
+                let note =
+                    if id % 6 == 0 { "NULL".to_owned() } else { format!("'{}'", ["a", "nn", "ccc", "ö"][id % 4]) };
+                assert_eq!(each.simple(&format!("INSERT INTO t VALUES ({id}, {note})")).error, None);
+                if id % 3 == 0 {
+                    assert_eq!(each.simple(&format!("INSERT INTO child VALUES ({id}, {})", id % 10)).error, None);
+                    assert_eq!(each.simple(&format!("INSERT INTO child VALUES ({id}, {})", 1 + id % 10)).error, None);
+                }
+            }
+        }
+    };
+    refill(&mut client, &mut plain);
+    let (mut same, mut refused) = (0, std::collections::BTreeMap::<String, usize>::new());
+    for seed in 0..1200_u64 {
+        if seed % 60 == 59 {
+            refill(&mut client, &mut plain);
+        }
+        // Some stand in a transaction, which commits or does not.
+        let (begin, end) = match mixed(seed ^ 0x5151) % 6 {
+            0 => ("BEGIN", "COMMIT"),
+            1 => ("BEGIN", "ROLLBACK"),
+            _ => ("", ""),
+        };
+        let how = [How::Simple, How::Unnamed, How::Named][usize::try_from(seed % 3)?];
+        let count = if begin.is_empty() { 1 } else { 1 + mixed(seed ^ 0x99) % 3 };
+        // What the proxy declines is declined in a transaction of its own, so that both go on alike.
+        let statements: Vec<String> = (0..count)
+            .map(|it| made(seed * 7 + it))
+            .filter(|sql| {
+                client.simple("BEGIN");
+                let answer = client.simple(sql);
+                client.simple("ROLLBACK");
+                let declined = answer.error.as_ref().filter(|it| !it.by_server && it.sqlstate == "0A000");
+                if let Some(failure) = declined {
+                    *refused.entry(failure.message.clone()).or_default() += 1;
+                }
+                declined.is_none()
+            })
+            .collect();
+        for sql in
+            [begin].into_iter().chain(statements.iter().map(String::as_str)).chain([end]).filter(|it| !it.is_empty())
+        {
+            let (ours, theirs) = (client.run(how, sql, &[], false), plain.run(how, sql, &[], false));
+            let told = |answer: &Answer| {
+                // What came before an error counts for nothing.
+                if answer.error.is_some() {
+                    return (state(answer), answer.status, Vec::new(), None);
+                }
+                let mut rows = answer.rows.clone();
+                rows.sort();
+                (
+                    state(answer),
+                    answer.status,
+                    rows,
+                    answer.columns.clone().map(|it| it.into_iter().map(|(name, _)| name).collect::<Vec<_>>()),
+                )
+            };
+            assert_eq!(told(&ours), told(&theirs), "{sql} of {statements:?}");
+            same += 1;
+        }
+        let all = "SELECT id, note FROM t ORDER BY id";
+        assert_eq!(client.simple(all).rows, plain.simple(all).rows, "after {statements:?}");
+    }
+    println!("{same} alike; refused: {refused:#?}");
+    assert!(same > 1000);
+    for node in house.cluster.nodes() {
+        assert_eq!(node.value("shop", "SELECT count(*) FROM pg_prepared_xacts").await?.as_deref(), Some("0"));
+    }
+    Ok(())
+}
+
 /// What befalls a transaction in the midst of its COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {

@@ -7,11 +7,13 @@ use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
+use crate::ident::ShardId;
 use crate::session::cancel::Ticket;
 use crate::session::login::LoggedIn;
 use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
 use crate::topology::Role;
+use crate::topology::two_phase::Fitness;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::backend::Column;
 use crate::wire::postgres::backend::Severity;
@@ -27,11 +29,12 @@ struct Answer {
 }
 
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("SHOW HELP", "this list"),
     ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
     ("SHOW NODES", "role, position, freshness and health of every server"),
     ("SHOW POOLS", "server connections per node, database and user"),
+    ("SHOW TWO_PHASE", "who can take part in transactions over several shards, and what of them waits for a decision"),
     ("SHOW VERSION", "the version of this program"),
     ("RELOAD", "read the map's file again"),
 ];
@@ -224,6 +227,7 @@ impl Console {
             ["SHOW", "MAP"] => Ok(self.map()),
             ["SHOW", "NODES"] => Ok(self.nodes()),
             ["SHOW", "POOLS"] => Ok(self.pools()),
+            ["SHOW", "TWO_PHASE"] => Ok(self.two_phase()),
             ["RELOAD"] => match Arc::clone(&self.process).reload().await {
                 Outcome::Swapped { .. } | Outcome::Unchanged => {
                     Ok(Answer { tag: "RELOAD".to_owned(), ..Answer::default() })
@@ -314,6 +318,42 @@ impl Console {
                 "served",
                 "trouble",
             ],
+            rows,
+            tag: "SHOW".to_owned(),
+        }
+    }
+
+    /// A row a shard, and one for each part that is prepared there.
+    fn two_phase(&self) -> Answer {
+        let deployment = self.process.deployment();
+        let mut rows = Vec::new();
+        for (name, service) in &deployment.services {
+            let state = &service.topology.two_phase;
+            let in_doubt = state.in_doubt();
+            for (place, shard) in (0_u16..).zip(&service.database.shards) {
+                let standing = match state.fitness(ShardId(place)) {
+                    Fitness::Unknown => "not known".to_owned(),
+                    Fitness::NoPrepared => "no: max_prepared_transactions = 0".to_owned(),
+                    Fitness::NotSetUp => "no: run shardway check --connect --prepare".to_owned(),
+                    Fitness::Ready(cluster) => format!("yes, in cluster {cluster}"),
+                };
+                let of_shard = || vec![Some(name.to_string()), Some(shard.name.to_string()), Some(standing.clone())];
+                let mut alone = true;
+                for part in in_doubt.iter().filter(|it| it.shard == shard.name) {
+                    alone = false;
+                    let mut row = of_shard();
+                    row.extend([Some(part.gid.clone()), Some(format!("{:.0}", part.age)), part.trouble.clone()]);
+                    rows.push(row);
+                }
+                if alone {
+                    let mut row = of_shard();
+                    row.extend([None, None, None]);
+                    rows.push(row);
+                }
+            }
+        }
+        Answer {
+            columns: vec!["database", "shard", "takes_part", "prepared", "age_s", "trouble"],
             rows,
             tag: "SHOW".to_owned(),
         }

@@ -51,7 +51,7 @@ codes! {
     Unreadable => "0A000", No;
     /// A function that is not known to be safe on part of the data.
     FunctionNotReviewed => "0A000", No;
-    /// One transaction would write a second shard, and the shards are not set up for that, or it is a pipeline without BEGIN.
+    /// One transaction would write a second shard, and the shards are not set up for that.
     SecondWritingShard => "0A000", No;
     /// `require_key`: the statement names no shard key.
     KeyRequired => "0A000", No;

@@ -491,7 +491,14 @@ impl<'a> Compiler<'a> {
         if let Around::Gathers(what) | Around::Stages(what) | Around::One(what) = around {
             return Err(refuse(what.to_owned()));
         }
-        if let Some(write) = query.writes.first() {
+        // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
+        let target = match query.writes.as_slice() {
+            [write] if matches!(write.kind, WriteKind::Update | WriteKind::Delete) && self.fixed.is_none() => {
+                Some(write.target)
+            }
+            _ => None,
+        };
+        if let Some(write) = query.writes.first().filter(|_| target.is_none()) {
             let what = match write.kind {
                 WriteKind::Insert => "INSERT",
                 WriteKind::Update => "UPDATE",
@@ -509,14 +516,15 @@ impl<'a> Compiler<'a> {
                 None => refuse(what.to_owned()),
             });
         }
-        if query.notes.locks || writes {
+        if query.notes.locks || (writes && target.is_none()) {
             return Err(refuse("locking rows (FOR UPDATE, FOR SHARE)".to_owned()));
         }
-        let top = query.top.ok_or_else(|| {
-            let what =
-                query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
-            refuse(what)
-        })?;
+        let top =
+            target.and_then(|leaf| query.leaves.get(leaf)).map(|leaf| leaf.block).or(query.top).ok_or_else(|| {
+                let what =
+                    query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
+                refuse(what)
+            })?;
         if let Some((_, why)) = &self.fixed {
             return Err(two_shards("a join", why));
         }
@@ -565,7 +573,9 @@ impl<'a> Compiler<'a> {
         }
         // A table whose row stands behind every row of the answer.
         let facts = query.facts_in(top);
-        let anchor = places.iter().find(|(leaf, _)| facts.is_real(*leaf) && self.reached_plainly(*leaf, top));
+        let anchor = places.iter().find(|(leaf, _)| {
+            facts.is_real(*leaf) && self.reached_plainly(*leaf, top) && target.is_none_or(|it| it == *leaf)
+        });
         let Some((anchor, anchor_part)) = anchor else {
             let what = places
                 .iter()

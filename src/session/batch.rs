@@ -418,6 +418,29 @@ impl Session {
         if outcome.failed.is_some() { Err(Trouble::Failed) } else { Ok(()) }
     }
 
+    // ── a batch that writes several shards ──
+
+    /// Whether the batch would write more than one shard, with these.
+    pub(super) fn would_span(&self, shards: &ShardSet) -> bool {
+        shards.len() > 1 || self.batch_writer.is_some_and(|before| !shards.contains(before))
+    }
+
+    /// Makes the batch a transaction that the proxy holds open, which Sync ends on all shards or on none.
+    pub(super) async fn span_shards(&mut self, shards: &ShardSet) -> Result<(), Trouble> {
+        let mut writers: ShardSet = self.batch_writer.into_iter().collect();
+        for shard in shards.iter().filter(|it| Some(*it) != self.batch_writer) {
+            if !writers.is_empty() {
+                self.may_write_too(&writers, shard)?;
+            }
+            writers.insert(shard);
+        }
+        if let Some(what) = self.batch.last {
+            return Err(not_in_pipeline(what));
+        }
+        self.fly_or_fail().await?;
+        self.take_up(Kind::Implicit, &Modes::default()).await
+    }
+
     // ── what is not known to have happened ──
 
     /// Takes back what messages changed that a server has refused or skipped: everything from `failed_at` on.

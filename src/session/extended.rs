@@ -42,6 +42,7 @@ use crate::session::simple::Ask;
 use crate::session::simple::messages;
 use crate::session::simple::not_utf8;
 use crate::session::simple::only_error;
+use crate::session::transaction::Kind;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frame::Frame;
 use crate::wire::postgres::frontend;
@@ -314,6 +315,9 @@ impl Session {
                 }
             }
         };
+        if access == plan::Access::Write && !self.transaction.is_open() && self.would_span(&shards) {
+            Box::pin(self.span_shards(&shards)).await?;
+        }
         self.admit(&shards, access, &template.effects)?;
         // One connection after the other as soon as something is written, so that an error anywhere stops the rest.
         if !self.transaction.is_open()
@@ -657,13 +661,15 @@ impl Session {
             }
         }
         self.sync_eaten = false;
+        let spans = self.transaction.kind == Kind::Implicit;
         let result = match self.fly_before_sync().await {
             // What COPY read in it, and its error if it failed, the client has; it says one more Sync.
             Ok(true) => return self.client.flush().await.map_err(|_| End::Gone),
+            Ok(false) if spans => self.sync_links(Show::Nobody).await,
             Ok(false) => self.sync_links(Show::Client).await,
             Err(trouble) => Err(trouble),
         };
-        let committed = !self.skipping && !self.batch.failed && result.is_ok();
+        let mut committed = !self.skipping && !self.batch.failed && result.is_ok();
         let shown = match result {
             Ok(shown) => shown,
             Err(trouble) => {
@@ -673,6 +679,13 @@ impl Session {
                 false
             }
         };
+        if spans {
+            committed &= !self.transaction.failed;
+            if let Err(trouble) = Box::pin(self.end_implicit(committed)).await {
+                committed = false;
+                self.tell(trouble)?;
+            }
+        }
         self.skipping = std::mem::take(&mut self.sync_eaten);
         self.batch_writer = None;
         self.batch_flown = false;

@@ -825,18 +825,20 @@ impl Session {
         access: plan::Access,
         effects: &Effects,
     ) -> Result<(), ClientError> {
-        if access == plan::Access::Write
-            && let Some(shard) = shards.only()
-        {
+        if access == plan::Access::Write {
             if self.transaction.is_open() {
-                if !self.transaction.writers.contains(shard) {
-                    if !self.transaction.writers.is_empty() {
-                        self.may_write_too(&self.transaction.writers, shard)?;
+                let mut writers = self.transaction.writers.clone();
+                for shard in shards.iter().filter(|it| !self.transaction.writers.contains(*it)) {
+                    if !writers.is_empty() {
+                        self.may_write_too(&writers, shard)?;
                     }
-                    self.transaction.writers.insert(shard);
+                    writers.insert(shard);
                 }
+                self.transaction.writers = writers;
             } else {
-                self.admit_in_batch(shard)?;
+                for shard in shards.iter() {
+                    self.admit_in_batch(shard)?;
+                }
             }
         }
         if !self.transaction.is_open() {
@@ -867,7 +869,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same for a write outside of a transaction: what stands between two Syncs commits shard by shard.
+    /// The same for a write outside of a transaction, which may not span shards.
     fn admit_in_batch(&mut self, shard: ShardId) -> Result<(), ClientError> {
         match self.batch_writer {
             Some(before) if before != shard => {
@@ -879,7 +881,7 @@ impl Session {
                         database.shard(before).name,
                         database.shard(shard).name
                     ),
-                    "A pipeline up to Sync is one transaction, which may write one shard unless it begins with BEGIN.",
+                    "Say BEGIN before it.",
                 ))
             }
             _ => {

@@ -352,6 +352,12 @@ impl Session {
             }
             plan => self.shards(plan)?,
         };
+        let mut place = place;
+        if template.access == plan::Access::Write && shards.len() > 1 && self.transaction.kind == Kind::None {
+            // What several shards write is one transaction.
+            self.begin_implicit();
+            place = Place::Among;
+        }
         let spliced;
         let (sql, offset) = match &template.splice_columns {
             // The columns that were assumed are written out, so that a table changed meanwhile is the server's error.
