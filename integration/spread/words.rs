@@ -449,7 +449,7 @@ fn words_are_read_as_postgres_reads_them() {
             let sql = words.statement(place, at);
             // Plans of shards are shown apart.
             let is_picked = PLACES[place].contains(&picked) || sql.contains(&picked);
-            if mixed(place, at) % share != 0 || !is_picked || sql.starts_with("explain") {
+            if !mixed(place, at).is_multiple_of(share) || !is_picked || sql.starts_with("explain") {
                 continue;
             }
             // SELECT INTO "Q" writes, too.

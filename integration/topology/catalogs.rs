@@ -410,7 +410,11 @@ async fn check_connect_tells_what_the_servers_are_like() {
         it.execute(&format!("{TABLES}{SETTINGS}")).await;
     }
     let findings = check_connect(&map(&[&one, &two], "")).await;
-    assert_eq!(codes(&findings), ["no-prepared-transactions", "too-few-connections"], "{findings:?}");
+    assert_eq!(
+        codes(&findings),
+        ["no-prepared-transactions", "too-few-connections", "two-phase-not-set-up"],
+        "{findings:?}"
+    );
     assert!(findings.iter().any(|it| it.code == "wal-level" && it.severity == Severity::Note));
 
     // Row types differ wherever tables do; what is told are types that somebody made.

@@ -340,12 +340,11 @@ impl Session {
         if writers.len() > 1 {
             // Links that take part are asked by themselves: nothing may be on its way to them.
             if !self.items.is_empty() {
-                self.fly(0, false).await?;
+                return Err(ClientError::new(Code::Internal, "COMMIT with answers still owed", "Report this.").into());
             }
             match Box::pin(self.commit_on_all(&writers)).await {
                 Ok(two_phase::Spread::Plain(only)) => writer = only,
-                Ok(two_phase::Spread::Done(remarks)) => {
-                    self.client.push(&remarks);
+                Ok(two_phase::Spread::Done) => {
                     // All others only read.
                     let begun = self.begun();
                     let rest = self.own(&begun, "COMMIT", Show::Caller).await;

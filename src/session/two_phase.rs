@@ -30,8 +30,9 @@ use crate::shard_map::AcrossShards;
 use crate::topology::gid::Gid;
 use crate::topology::two_phase;
 use crate::topology::two_phase::Decision;
-use crate::topology::two_phase::Ended;
 use crate::topology::two_phase::Fitness;
+use crate::wire::postgres::backend::Severity;
+use crate::wire::postgres::backend::notice;
 
 /// Whatever waits for the end of the transaction comes now, as the client's own role, so that nothing of the client's
 /// runs behind it. Then the transaction belongs to the role that logged in, which can end it; no timeout of the client's
@@ -78,6 +79,10 @@ struct Part {
     timeline: u32,
     /// Where its WAL stood when it was prepared.
     position: String,
+    /// It has been prepared: the settings that it made then stay, whatever is decided.
+    prepared: bool,
+    /// What the server remarked, for the client.
+    remarks: Vec<u8>,
     /// What is known of it.
     stage: Stage,
     /// Once no cancel request can reach it any more: whether none is on its way.
@@ -98,8 +103,8 @@ enum Stage {
 
 /// What became of a COMMIT on several shards.
 pub(super) enum Spread {
-    /// It is done on all of them. Servers' remarks are for the client.
-    Done(Vec<u8>),
+    /// It is done on all of them.
+    Done,
     /// One shard at most wrote anything: no agreement is needed.
     Plain(Option<ShardId>),
 }
@@ -172,28 +177,22 @@ impl Session {
     /// Commits what the links of `writers` did, on all or on none; if this fails, nothing is done, unless the error says
     /// that it cannot be known. The links are as after any transaction.
     pub(super) async fn commit_on_all(&mut self, writers: &ShardSet) -> Result<Spread, Trouble> {
-        let mut parts = self.take_parts(writers);
-        let result = self.agree(&mut parts).await;
-        let committed = matches!(result, Ok(Spread::Done(_)));
+        let mut parts = self.take_parts();
+        let result = self.agree(&mut parts, writers).await;
+        let committed = matches!(result, Ok(Spread::Done));
         let over = !matches!(result, Ok(Spread::Plain(_)));
         self.put_back(parts, over, committed);
         result
     }
 
-    fn take_parts(&mut self, writers: &ShardSet) -> Vec<Part> {
+    fn take_parts(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
         for place in (0..self.links.len()).rev() {
-            if self.links.get(place).is_some_and(|link| link.begun && writers.contains(link.shard)) {
+            // Others may have written too, by functions that the map calls safe: their servers know.
+            if self.links.get(place).is_some_and(|link| link.begun && !link.replica) {
                 let mut link = self.links.remove(place);
                 link.unpreparable |= link.pinned;
-                parts.push(Part {
-                    link,
-                    xid: 0,
-                    timeline: 0,
-                    position: String::new(),
-                    stage: Stage::Open,
-                    shield: None,
-                });
+                parts.push(Part::new(link));
             }
         }
         // What cannot be prepared needs not be, at home.
@@ -203,7 +202,8 @@ impl Session {
 
     fn put_back(&mut self, parts: Vec<Part>, over: bool, committed: bool) {
         let now = clock::now();
-        for Part { mut link, xid, position, stage, shield, .. } in parts {
+        for Part { mut link, xid, prepared, remarks, stage, shield, .. } in parts {
+            self.client.push(&remarks);
             if committed
                 && xid != 0
                 && let Some(floor) = self.floors.get_mut(link.shard.index())
@@ -215,24 +215,28 @@ impl Session {
                 continue;
             }
             let clean = shield.unwrap_or_else(|| self.ticket.remove(&link.connection));
-            if stage == Stage::Lost || !clean || link.status != b'I' {
+            // A late cancel request would hit whoever has the connection next; what is pinned stays with this session.
+            if stage == Stage::Lost || (!clean && !link.pinned) || link.status != b'I' {
                 if link.pinned {
                     self.state.pins.retain(|(shard, _)| *shard != link.shard);
                     self.world = None;
                 }
+                self.cursors.retain(|_, shard| *shard != link.shard);
                 continue;
             }
-            // A part that was prepared has its settings whatever was decided.
-            link.ended(committed || !position.is_empty());
+            link.ended(committed || prepared);
             self.ticket.add(&link.connection);
             self.links.push(link);
         }
     }
 
-    async fn agree(&mut self, parts: &mut [Part]) -> Result<Spread, Trouble> {
-        let mut remarks = Vec::new();
+    async fn agree(&mut self, parts: &mut [Part], writers: &ShardSet) -> Result<Spread, Trouble> {
+        if !writers.iter().all(|shard| parts.iter().any(|it| it.link.shard == shard)) {
+            undo(parts, None).await;
+            return Err(not_done().into());
+        }
         // Each is ready, or all is undone.
-        if let Err(trouble) = get_ready(parts, self.map.timeouts.statement, &mut remarks).await {
+        if let Err(trouble) = get_ready(parts, self.map.timeouts.statement).await {
             undo(parts, None).await;
             return Err(trouble);
         }
@@ -255,7 +259,7 @@ impl Session {
             undo(parts, Some(&text)).await;
             return Err(trouble);
         }
-        match self.decide(parts, &gid, &secret, &mut remarks).await {
+        match self.decide(parts, &gid, &secret).await {
             Ok(()) => {}
             Err((Decision::Abort, trouble)) => {
                 undo(parts, Some(&text)).await;
@@ -267,12 +271,16 @@ impl Session {
                 return Err(trouble);
             }
         }
-        self.carry_out(parts, &text, &mut remarks).await?;
+        if let Err(trouble) = self.carry_out(parts, &text).await {
+            // The others are committed; what became of settings on each is not worth telling apart.
+            parts.iter_mut().for_each(|part| part.stage = Stage::Lost);
+            return Err(trouble);
+        }
         // What only read has nothing to agree on.
         for part in parts.iter_mut().filter(|it| it.xid == 0) {
             part.asked(&["COMMIT"]).await;
         }
-        Ok(Spread::Done(remarks))
+        Ok(Spread::Done)
     }
 
     /// Gives the transaction a name, with the first part that wrote as its home; and the secret of its digest.
@@ -296,6 +304,7 @@ impl Session {
         let gid = Gid {
             cluster: cluster.to_string(),
             home: service.database.shard(home.link.shard).name.to_string(),
+            system: service.topology.node(home.link.node).system(),
             xid: home.xid,
             timeline: home.timeline,
             digest,
@@ -308,13 +317,7 @@ impl Session {
 
     /// Has the home note the decision and commit, in one flight. The error says what is known then: aborted, or (with
     /// `Commit`) nothing.
-    async fn decide(
-        &self,
-        parts: &mut [Part],
-        gid: &Gid,
-        secret: &str,
-        remarks: &mut Vec<u8>,
-    ) -> Result<(), (Decision, Trouble)> {
+    async fn decide(&self, parts: &mut [Part], gid: &Gid, secret: &str) -> Result<(), (Decision, Trouble)> {
         let database = &self.access.service.database;
         let others: Vec<String> = parts
             .iter()
@@ -339,7 +342,6 @@ impl Session {
                 home.stage = Stage::Over;
                 return Err((Decision::Abort, trouble));
             }
-            remarks.extend_from_slice(&committed.remarks);
             if decided.cell(0) == Some("commit") && committed.is("COMMIT") {
                 home.stage = Stage::Over;
                 return Ok(());
@@ -367,55 +369,63 @@ impl Session {
         }
     }
 
-    /// Commits what is prepared: it has been decided.
-    async fn carry_out(&self, parts: &mut [Part], gid: &str, remarks: &mut Vec<u8>) -> Result<(), Trouble> {
+    /// Commits what is prepared: it has been decided, so that this goes on until it is done, unless the client cancels.
+    async fn carry_out(&self, parts: &mut [Part], gid: &str) -> Result<(), Trouble> {
         let said = format!("COMMIT PREPARED {}", settings::literal(gid));
         end_each(parts, &said, "COMMIT PREPARED").await;
-        let database = &self.access.service.database;
-        let deadline = clock::now().plus(database.failover.wait);
-        for part in parts.iter_mut().filter(|it| it.xid != 0 && it.stage != Stage::Over) {
-            let shard = part.link.shard;
+        let mut lost = None;
+        for part in parts.iter_mut().filter(|it| it.prepared && it.stage != Stage::Over) {
+            part.stage = Stage::Lost;
             // Where the connection is gone, another will do.
-            if !part.position.is_empty() && !self.commit_elsewhere(shard, part, gid, deadline).await? {
-                let name = &database.shard(shard).name;
-                tracing::warn!(%gid, shard = %name, "a part of a committed transaction is not committed yet");
-                crate::wire::postgres::backend::notice(
-                    remarks,
-                    crate::wire::postgres::backend::Severity::Warning,
-                    "01000",
-                    &format!("the transaction is committed; what it wrote on shard \"{name}\" is not to be seen yet"),
-                    None,
-                );
+            match self.commit_elsewhere(part, gid, &said).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let name = &self.access.service.database.shard(part.link.shard).name;
+                    tracing::warn!(%gid, shard = %name, "a part of a committed transaction is not committed yet");
+                    let text = format!(
+                        "the transaction is committed; what it wrote on shard \"{name}\" is not to be seen there yet"
+                    );
+                    notice(&mut part.remarks, Severity::Warning, "01000", &text, None);
+                }
+                Err(error) => lost = lost.or(Some(error)),
             }
         }
-        Ok(())
+        lost.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Commits a part over another connection. False: not yet, somebody will.
-    async fn commit_elsewhere(
-        &self,
-        shard: ShardId,
-        part: &Part,
-        gid: &str,
-        deadline: clock::Tick,
-    ) -> Result<bool, Trouble> {
-        let topology = &self.access.service.topology;
+    /// Commits a part over other connections of the same login. False: not yet, for the client does not wait any longer;
+    /// somebody will.
+    async fn commit_elsewhere(&self, part: &Part, gid: &str, said: &str) -> Result<bool, ClientError> {
+        let (shard, topology) = (part.link.shard, &self.access.service.topology);
+        let name = &self.access.service.database.shard(shard).name;
         let mut pause = AGAIN;
         loop {
-            match two_phase::end(topology, shard, gid, None, Decision::Commit).await {
-                Ok(Ended::Now) => return Ok(true),
-                Ok(Ended::NotThere) => match two_phase::has_committed(topology, shard, part.xid, part.timeline).await {
-                    Ok(Some(true)) => return Ok(true),
-                    Ok(_) => {
-                        let name = &self.access.service.database.shard(shard).name;
-                        tracing::error!(%gid, shard = %name, "a part of a committed transaction is lost");
-                        return Err(lost_part(name).into());
+            if let Ok(link) = self.access.primary(shard).await {
+                // Dropped afterwards: its settings are changed, and it is of no more use.
+                let mut other = Part::new(link);
+                let answers = other.asked(&[GET_READY_TO_END, said]).await;
+                let ended = answers.as_deref().and_then(|it| it.get(1));
+                if ended.is_some_and(|it| it.is("COMMIT PREPARED")) {
+                    return Ok(true);
+                }
+                let error = ended.and_then(|it| it.error.as_deref());
+                if error.is_some_and(|it| flight::sqlstate(it) == *b"42704") {
+                    // Somebody else has committed it, or it is lost.
+                    match two_phase::has_committed(topology, shard, part.xid, part.timeline).await {
+                        Ok(Some(true)) => return Ok(true),
+                        Ok(Some(false)) => {
+                            tracing::error!(%gid, shard = %name, "a part of a committed transaction is lost");
+                            return Err(lost_part(name));
+                        }
+                        Ok(None) => {
+                            tracing::error!(%gid, shard = %name, "a part of a committed transaction cannot be proven");
+                            return Err(unproven_part(name));
+                        }
+                        Err(error) => tracing::debug!(%gid, %error, "a part cannot be asked for yet"),
                     }
-                    Err(error) => tracing::debug!(%gid, %error, "a part cannot be asked for yet"),
-                },
-                Err(error) => tracing::debug!(%gid, %error, "a part cannot be committed yet"),
+                }
             }
-            if clock::now() >= deadline {
+            if self.ticket.is_struck() {
                 return Ok(false);
             }
             tokio::time::sleep(pause).await;
@@ -425,6 +435,29 @@ impl Session {
 }
 
 impl Part {
+    fn new(link: Link) -> Self {
+        Self {
+            link,
+            xid: 0,
+            timeline: 0,
+            position: String::new(),
+            prepared: false,
+            remarks: Vec::new(),
+            stage: Stage::Open,
+            shield: None,
+        }
+    }
+
+    /// Takes in the answer to [`GET_READY`].
+    fn note(&mut self, answer: &Answer) -> Result<(), ClientError> {
+        let [row] = answer.rows.as_slice() else { return Err(not_done()) };
+        let (Some(xid), Some(Some(timeline))) = (row.get(XID), row.get(TIMELINE)) else { return Err(not_done()) };
+        self.timeline = u32::from_str_radix(timeline, 16).map_err(|_| not_done())?;
+        // NULL: it has none, for it wrote nothing.
+        self.xid = xid.as_ref().map_or(Ok(0), |it| it.parse()).map_err(|_| not_done())?;
+        Ok(())
+    }
+
     /// Says Queries and takes in their answers. `None`: the connection is lost, or the server takes too long.
     async fn asked(&mut self, texts: &[&str]) -> Option<Vec<Answer>> {
         self.told(texts).await;
@@ -450,7 +483,10 @@ impl Part {
             return None;
         }
         match exec::within(limit, ask::hear(&mut self.link, count)).await {
-            Some(Ok(answers)) => Some(answers),
+            Some(Ok(answers)) => {
+                answers.iter().for_each(|it| self.remarks.extend_from_slice(&it.remarks));
+                Some(answers)
+            }
             _ => {
                 self.stage = Stage::Lost;
                 None
@@ -460,7 +496,7 @@ impl Part {
 }
 
 /// Has every part ready to be prepared. What the client left to be done at COMMIT may take as long as a statement.
-async fn get_ready(parts: &mut [Part], limit: Duration, remarks: &mut Vec<u8>) -> Result<(), Trouble> {
+async fn get_ready(parts: &mut [Part], limit: Duration) -> Result<(), Trouble> {
     for part in parts.iter_mut() {
         part.told(&[GET_READY]).await;
     }
@@ -469,13 +505,7 @@ async fn get_ready(parts: &mut [Part], limit: Duration, remarks: &mut Vec<u8>) -
         let answers = part.heard_within(limit, 1).await;
         let found = match answers.as_deref() {
             Some([Answer { error: Some(error), .. }]) => Some(Trouble::Told(error.clone())),
-            Some([answer]) if part.link.status == b'T' => {
-                remarks.extend_from_slice(&answer.remarks);
-                part.xid = answer.cell(XID).and_then(|it| it.parse().ok()).unwrap_or(0);
-                let timeline = answer.cell(TIMELINE).and_then(|it| u32::from_str_radix(it, 16).ok());
-                part.timeline = timeline.unwrap_or(0);
-                None
-            }
+            Some([answer]) if part.link.status == b'T' => part.note(answer).err().map(Into::into),
             _ => Some(not_done().into()),
         };
         trouble = trouble.or(found);
@@ -492,20 +522,14 @@ async fn prepare(parts: &mut [Part], gid: &str) -> Result<(), Trouble> {
     let mut trouble = None;
     for part in parts.iter_mut().filter(|it| it.xid != 0).skip(1) {
         let found = match part.heard(2).await.as_deref() {
-            Some([prepared, position]) if prepared.is("PREPARE TRANSACTION") => {
+            Some([said, position]) if said.error.is_none() && said.tag.as_deref() == Some("PREPARE TRANSACTION") => {
                 part.stage = Stage::Prepared;
+                part.prepared = true;
                 part.position = position.cell(0).unwrap_or_default().to_owned();
-                (part.position.is_empty()).then(|| not_done().into())
+                // With a warning it is prepared, and perhaps not where it has to be.
+                (part.position.is_empty() || !said.warnings.is_empty()).then(|| not_done().into())
             }
             Some([Answer { error: Some(error), .. }, _]) => Some(Trouble::Told(error.clone())),
-            Some([Answer { warnings, tag: Some(tag), .. }, position])
-                if !warnings.is_empty() && tag == "PREPARE TRANSACTION" =>
-            {
-                // It is prepared, and perhaps not where it has to be.
-                part.stage = Stage::Prepared;
-                part.position = position.cell(0).unwrap_or("?").to_owned();
-                Some(not_done().into())
-            }
             _ => Some(not_done().into()),
         };
         trouble = trouble.or(found);
@@ -576,5 +600,15 @@ fn lost_part(shard: &str) -> ClientError {
         Code::OutcomeUnknown,
         format_args!("the transaction was committed, but shard \"{shard}\" has lost what it had prepared of it"),
         "Compare what it wrote on the other shards: this server was set back, or failed over without its last writes.",
+    )
+}
+
+fn unproven_part(shard: &str) -> ClientError {
+    ClientError::new(
+        Code::OutcomeUnknown,
+        format_args!(
+            "the transaction was committed, but after a failover shard \"{shard}\" cannot tell of what it had prepared"
+        ),
+        "Compare what it wrote on that shard with the others.",
     )
 }

@@ -67,6 +67,10 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
         let login = control::login(map, database)
             .ok_or_else(|| format!("nobody may log in to database \"{}\"", database.name))?;
         let control = Control::new(database, login, map.timeouts.connect);
+        let allowed =
+            map.users.values().filter(|it| it.databases.as_ref().is_none_or(|it| it.contains(&database.name)));
+        let logins: Vec<String> =
+            allowed.map(|it| it.server.as_ref().map_or(&it.name, |server| &server.user).to_string()).collect();
         let mut primaries = Vec::new();
         let mut cluster: Option<(String, &Arc<str>)> = None;
         for (place, shard) in (0_u16..).zip(&database.shards) {
@@ -94,6 +98,15 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
                 format!("{}{remedy}", at(name, &it))
             })?;
             tell(format!("database \"{}\", shard \"{name}\": set up as part of cluster {id}", database.name));
+            let strangers = two_phase::not_member_of(connection, &logins).await.map_err(|it| at(name, &it))?;
+            if !strangers.is_empty() {
+                tell(format!(
+                    "warning: there \"{0}\" is no member of {1}, and cannot end what a dead proxy left of theirs: GRANT {1} \
+                     TO \"{0}\";",
+                    control.user(),
+                    strangers.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ")
+                ));
+            }
         }
     }
     Ok(())

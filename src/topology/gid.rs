@@ -18,6 +18,8 @@ pub struct Gid {
     pub timeline: u32,
     /// SHA-256 of the secret, in hexadecimal.
     pub digest: String,
+    /// The home's `system_identifier`: names of shards can change.
+    pub system: u64,
 }
 
 /// How every such name begins.
@@ -31,13 +33,14 @@ impl Gid {
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.strip_prefix(PREFIX)?.split(':').collect();
-        let [cluster, home, xid, timeline, digest] = parts.as_slice() else { return None };
+        let [cluster, home, xid, timeline, digest, system] = parts.as_slice() else { return None };
         Some(Self {
             cluster: (*cluster).to_owned(),
             home: unescaped(home)?,
             xid: xid.parse().ok()?,
             timeline: timeline.parse().ok()?,
             digest: (*digest).to_owned(),
+            system: system.parse().ok()?,
         })
     }
 
@@ -50,8 +53,8 @@ impl Gid {
 
 impl fmt::Display for Gid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, home, xid, timeline, digest } = self;
-        write!(f, "{PREFIX}{cluster}:{}:{xid}:{timeline}:{digest}", escaped(home))
+        let Self { cluster, home, xid, timeline, digest, system } = self;
+        write!(f, "{PREFIX}{cluster}:{}:{xid}:{timeline}:{digest}:{system}", escaped(home))
     }
 }
 
@@ -95,6 +98,7 @@ mod tests {
             xid: u64::MAX,
             timeline: 7,
             digest: "d".repeat(64),
+            system: u64::MAX,
         };
         assert_eq!(Gid::read(&gid.to_string()), Some(gid.clone()));
         assert!(gid.fits());
@@ -106,10 +110,10 @@ mod tests {
         for text in [
             "",
             "app-1",
-            "shardway:2:a:b:1:1:d",
-            "shardway:1:a:b:1:1",
-            "shardway:1:a:%zz:1:1:d",
-            "shardway:1:a:b:x:1:d",
+            "shardway:2:a:b:1:1:d:1",
+            "shardway:1:a:b:1:1:d",
+            "shardway:1:a:%zz:1:1:d:1",
+            "shardway:1:a:b:x:1:d:1",
         ] {
             assert_eq!(Gid::read(text), None, "{text}");
         }

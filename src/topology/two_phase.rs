@@ -23,7 +23,6 @@ use super::gid::PREFIX;
 use super::health::Heard;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
-use crate::shard_map::AcrossShards;
 
 /// What `shardway check --connect --prepare` runs on every shard where there is no schema `shardway` yet.
 pub const SCHEMA: &str = "create schema shardway";
@@ -43,7 +42,7 @@ create table if not exists shardway.txlog (
 create or replace function shardway.decide(gid text, secret text, home xid8, parts text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $decide$
 begin
-    if pg_current_xact_id_if_assigned() is distinct from $3 then
+    if pg_current_xact_id_if_assigned() is distinct from $3 or split_part($1, ':', 5) is distinct from $3::text then
         raise exception 'this is not the transaction that is to be decided' using errcode = '40001';
     end if;
     if encode(sha256(convert_to($2, 'UTF8')), 'hex') is distinct from split_part($1, ':', 7) then
@@ -158,7 +157,8 @@ pub async fn look(topology: &Topology) {
 #[must_use]
 pub fn is_wanted(topology: &Topology) -> bool {
     let database = topology.database();
-    database.shards.len() > 1 && database.across_shards == AcrossShards::TwoPhase
+    // Whatever the map says by now: what was prepared before has to be ended.
+    database.shards.len() > 1
 }
 
 struct Sweeper<'a> {
@@ -179,33 +179,33 @@ impl<'a> Sweeper<'a> {
     }
 
     async fn round(&mut self) {
-        let mut in_doubt = Vec::new();
+        let mut found = Vec::new();
         for place in 0..self.connections.len() {
             let Ok(number) = u16::try_from(place) else { return };
             let shard = ShardId(number);
+            match self.ask(shard).await {
+                Ok((fitness, parts)) => {
+                    let mut known = self.topology.two_phase.known();
+                    known.fitness.resize(self.connections.len(), Fitness::Unknown);
+                    if let Some(slot) = known.fitness.get_mut(place) {
+                        *slot = fitness.clone();
+                    }
+                    found.extend(parts.into_iter().map(|part| (shard, fitness.clone(), part)));
+                }
+                // What was known of it holds, but for whether it is there.
+                Err(error) => tracing::debug!(shard = number, %error, "not asked for prepared transactions"),
+            }
+        }
+        let mut in_doubt = Vec::new();
+        // A home that does not answer is asked once a round.
+        let mut silent: Vec<String> = Vec::new();
+        for (shard, fitness, part) in found {
             let name = Arc::clone(&self.topology.database().shard(shard).name);
-            let (fitness, parts) = match self.ask(shard).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::debug!(shard = %name, %error, "not asked for prepared transactions");
-                    // What was known of it holds, but for whether it is there.
-                    continue;
-                }
-            };
-            {
-                let mut known = self.topology.two_phase.known();
-                known.fitness.resize(self.connections.len(), Fitness::Unknown);
-                if let Some(slot) = known.fitness.get_mut(place) {
-                    *slot = fitness.clone();
-                }
+            let trouble = self.sweep(shard, &fitness, &part, &mut silent).await.err();
+            if let Some(trouble) = &trouble {
+                tracing::warn!(shard = %name, gid = part.gid, trouble, "a prepared transaction stays");
             }
-            for part in parts {
-                let trouble = self.sweep(shard, &fitness, &part).await.err();
-                if let Some(trouble) = &trouble {
-                    tracing::warn!(shard = %name, gid = part.gid, trouble, "a prepared transaction stays");
-                }
-                in_doubt.push(InDoubt { shard: Arc::clone(&name), gid: part.gid, age: part.age, trouble });
-            }
+            in_doubt.push(InDoubt { shard: name, gid: part.gid, age: part.age, trouble });
         }
         self.topology.two_phase.known().in_doubt = in_doubt;
     }
@@ -223,7 +223,13 @@ impl<'a> Sweeper<'a> {
     }
 
     /// Ends a part whose coordinator has had time enough.
-    async fn sweep(&self, shard: ShardId, fitness: &Fitness, part: &Part) -> Result<(), String> {
+    async fn sweep(
+        &self,
+        shard: ShardId,
+        fitness: &Fitness,
+        part: &Part,
+        silent: &mut Vec<String>,
+    ) -> Result<(), String> {
         if part.age < AGE_MIN.as_secs_f64() {
             return Ok(());
         }
@@ -231,7 +237,13 @@ impl<'a> Sweeper<'a> {
         if !matches!(fitness, Fitness::Ready(cluster) if **cluster == *gid.cluster) {
             return Err("it belongs to another cluster".to_owned());
         }
-        let decision = resolve(self.topology, &gid).await.map_err(|error| error.text)?;
+        if silent.contains(&gid.home) {
+            return Err(format!("its home \"{}\" does not answer", gid.home));
+        }
+        let decision = resolve(self.topology, &gid).await.map_err(|error| {
+            silent.push(gid.home.clone());
+            error.text
+        })?;
         let ended = end(self.topology, shard, &part.gid, Some(&part.owner), decision);
         let ended = ended.await.map_err(|error| error.text)?;
         tracing::info!(gid = part.gid, ?decision, ?ended, "a transaction over several shards was left behind");
@@ -266,6 +278,11 @@ pub async fn resolve(topology: &Topology, gid: &Gid) -> Result<Decision, Control
     let home = (0_u16..).zip(shards).find(|(_, shard)| *shard.name == *gid.home).map(|(place, _)| ShardId(place));
     let home = home.ok_or_else(|| failure(format!("its home \"{}\" is no shard of the map", gid.home)))?;
     let mut connection = durable(topology, home).await?;
+    // Another server's log would tell of nothing, and have everything aborted.
+    let system = control::bounded(sqlx::query_scalar::<_, i64>(SYSTEM).fetch_one(&mut connection)).await?;
+    if system.cast_unsigned() != gid.system {
+        return Err(failure(format!("shard \"{}\" is not the server that was its home", gid.home)));
+    }
     let asked = sqlx::query_scalar::<_, String>(RESOLVE).bind(gid.to_string()).fetch_one(&mut connection);
     match control::bounded(asked).await?.as_str() {
         "commit" => Ok(Decision::Commit),
@@ -294,8 +311,11 @@ pub async fn end(
     };
     // Only its own role may end it, or a superuser.
     let Some(owner) = owner else { return Ok(Ended::NotThere) };
-    let role = format!("set role {}", quoted(&owner, '"'));
-    control::bounded(sqlx::raw_sql(AssertSqlSafe(role)).execute(&mut connection)).await?;
+    // A role that is gone has left it to superusers.
+    if !owner.is_empty() {
+        let role = format!("set role {}", quoted(&owner, '"'));
+        control::bounded(sqlx::raw_sql(AssertSqlSafe(role)).execute(&mut connection)).await?;
+    }
     let word = match decision {
         Decision::Commit => "commit",
         Decision::Abort => "rollback",
@@ -346,6 +366,11 @@ async fn durable(topology: &Topology, shard: ShardId) -> Result<PgConnection, Co
 /// # Errors
 /// In the server's own words.
 pub async fn set_up(connection: &mut PgConnection, cluster: &str) -> Result<String, ControlError> {
+    // Whoever owns what stands there already could have it do anything in our name.
+    let foreign = control::bounded(sqlx::query_scalar::<_, bool>(FOREIGN).fetch_one(&mut *connection)).await?;
+    if foreign {
+        return Err(failure("something in schema shardway belongs to a role that is not this one".to_owned()));
+    }
     // IF NOT EXISTS asks for the right to create even where nothing is to be created.
     if !control::bounded(sqlx::query_scalar::<_, bool>(HAS_SCHEMA).fetch_one(&mut *connection)).await? {
         control::bounded(sqlx::raw_sql(SCHEMA).execute(&mut *connection)).await?;
@@ -357,6 +382,14 @@ pub async fn set_up(connection: &mut PgConnection, cluster: &str) -> Result<Stri
     }
     control::bounded(sqlx::query(JOIN).bind(cluster).execute(connection)).await?;
     Ok(cluster.to_owned())
+}
+
+/// The roles among these whose parts the connection's own role could not end.
+///
+/// # Errors
+/// In the server's own words.
+pub async fn not_member_of(connection: &mut PgConnection, logins: &[String]) -> Result<Vec<String>, ControlError> {
+    control::bounded(sqlx::query_scalar::<_, String>(STRANGERS).bind(logins).fetch_all(connection)).await
 }
 
 /// The cluster that a shard belongs to, if it was ever set up.
@@ -394,6 +427,18 @@ select current_setting('max_prepared_transactions')::int8,
        to_regclass('shardway.cluster') is not null and to_regclass('shardway.txlog') is not null
        and to_regprocedure('shardway.decide(text, text, xid8, text)') is not null";
 
+const FOREIGN: &str = "
+select exists (
+    select from (select nspowner from pg_catalog.pg_namespace where nspname = 'shardway'
+                 union all select relowner from pg_catalog.pg_class where relnamespace = to_regnamespace('shardway')
+                 union all select proowner from pg_catalog.pg_proc where pronamespace = to_regnamespace('shardway')) o (owner)
+     where owner <> (select oid from pg_catalog.pg_roles where rolname = current_user)
+       and not (select rolsuper from pg_catalog.pg_roles r where r.oid = owner))";
+
+const STRANGERS: &str = "
+select login from unnest($1::text[]) as login
+ where exists (select from pg_catalog.pg_roles where rolname = login) and not pg_has_role(current_user, login, 'member')";
+
 const HAS_SCHEMA: &str = "select to_regnamespace('shardway') is not null";
 
 const CLUSTER: &str = "select id from shardway.cluster order by id limit 1";
@@ -401,24 +446,26 @@ const CLUSTER: &str = "select id from shardway.cluster order by id limit 1";
 const JOIN: &str = "insert into shardway.cluster (id) values ($1)";
 
 const PARTS: &str = "
-select gid, owner::text, extract(epoch from clock_timestamp() - prepared)::float8
+select gid, coalesce(owner::text, ''), extract(epoch from clock_timestamp() - prepared)::float8
   from pg_catalog.pg_prepared_xacts
  where starts_with(gid, $1) and database = current_database()";
 
 const OWNER: &str = "
-select owner::text from pg_catalog.pg_prepared_xacts where gid = $1 and database = current_database()";
+select coalesce(owner::text, '') from pg_catalog.pg_prepared_xacts where gid = $1 and database = current_database()";
 
 // DO UPDATE rather than DO NOTHING: it writes, and so waits for what durability asks for.
 const RESOLVE: &str = "
 insert into shardway.txlog as t (gid, decision) values ($1, 'abort')
 on conflict (gid) do update set at = t.at returning decision";
 
+const SYSTEM: &str = "select system_identifier from pg_catalog.pg_control_system()";
+
 const STATUS: &str = "
 select pg_xact_status($1::text::xid8), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
 
 // A statement that ran into a timeout while it waits for replicas would be acknowledged all the same, with a warning.
 const DURABLE: &str = "
-select set_config('statement_timeout', '0', false),
+select set_config('statement_timeout', '0', false), set_config('default_transaction_read_only', 'off', false),
        set_config('synchronous_commit',
                   case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then 'on'
                        else current_setting('synchronous_commit') end, false)";
