@@ -493,9 +493,7 @@ impl<'a> Compiler<'a> {
         }
         // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
         let target = match query.writes.as_slice() {
-            [write] if matches!(write.kind, WriteKind::Update | WriteKind::Delete) && self.fixed.is_none() => {
-                Some(write.target)
-            }
+            [write] if query.only_writes && self.fixed.is_none() => Some(write.target),
             _ => None,
         };
         if let Some(write) = query.writes.first().filter(|_| target.is_none()) {

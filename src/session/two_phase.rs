@@ -309,6 +309,9 @@ impl Session {
             timeline: home.timeline,
             digest,
         };
+        if gid.system == 0 {
+            return refuse("the system identifier of the transaction's home is not known yet", "Try again.");
+        }
         if !gid.fits() {
             return refuse("the name of the transaction's home shard is too long", "Give the shard a shorter name.");
         }

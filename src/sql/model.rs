@@ -40,6 +40,8 @@ pub struct Query {
     pub notes: Notes,
     /// The block that makes the answer, if it is one plain SELECT.
     pub top: Option<BlockId>,
+    /// The statement is an UPDATE or DELETE and nothing around it: no WITH, no query over what it returns.
+    pub only_writes: bool,
     /// How often each `$n` is mentioned, and with a column of which type it is compared or assigned directly.
     pub parameters: Vec<ParameterUse>,
     /// Where relations are named, so that others can be put in their place.

@@ -218,6 +218,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         | ast::Statement::Update(_)
         | ast::Statement::Delete(_)
         | ast::Statement::Merge(_) => {
+            analyzer.query.only_writes = matches!(statement, ast::Statement::Update(_) | ast::Statement::Delete(_));
             analyzer.write(statement, None, None, None)?;
         }
         _ => return Err(unreadable("SQL")),
