@@ -547,47 +547,75 @@ impl<'t> Cut<'t> {
         }
         let mut keys = Vec::with_capacity(self.order.len());
         let mut texts = Vec::with_capacity(self.order.len());
-        let item_at = |place: usize| {
-            let before = merging.items.get(..=place)?;
-            let named = before.iter().all(Option::is_some).then(|| before.last()?.as_ref())??;
+        let expression_at = |place: usize| {
+            let named = merging.items.get(place)?.as_ref()?;
             Some(self.slice(&self.item(self.items.get(place)?, named.aliased)?.0))
         };
+        // Behind a `*` an item's place is not its column's.
+        let before_stars = merging.items.iter().take_while(|it| it.is_some()).count();
+        let item_at = |place: usize| expression_at(place).filter(|_| place < before_stars);
         for item in &self.order {
             let (expression, direction) = self.ordered(item)?;
-            let text = match (self.position(&expression), self.bare(&expression)) {
-                (Some(place), _) => item_at(place.checked_sub(1)?)?,
+            let (text, place) = match (self.position(&expression), self.bare(&expression)) {
+                (Some(position), _) => {
+                    let place = position.checked_sub(1)?;
+                    (item_at(place)?, Some(place))
+                }
                 (None, Some(name)) => {
                     let is = |it: &Option<Named>| it.as_ref().is_some_and(|it| it.name.as_deref() == Some(&*name));
                     let vague = |it: &Option<Named>| it.as_ref().map_or(!merging.lonely, |it| it.name.is_none());
                     match merging.items.iter().position(is) {
                         // Of two that are called alike the server must find that they are the same.
-                        Some(place) => {
-                            let named = merging.items.get(place)?.as_ref()?;
-                            self.slice(&self.item(self.items.get(place)?, named.aliased)?.0)
-                        }
+                        Some(place) => (expression_at(place)?, Some(place)),
                         None if merging.items.iter().any(vague) => return None,
-                        None => self.slice(&expression),
+                        None => (self.slice(&expression), None),
                     }
                 }
-                (None, None) => self.slice(&expression),
+                (None, None) => {
+                    let text = self.slice(&expression);
+                    (text, (0..before_stars).find(|place| expression_at(*place) == Some(text)))
+                }
             };
             let descending = direction.contains("desc");
             let nulls_first = direction.contains("first") || (descending && !direction.contains("last"));
             keys.push((descending, nulls_first));
-            texts.push((text, direction));
+            texts.push((text, direction, place.filter(|it| *it < before_stars)));
         }
-        let mut text =
-            format!("{}SELECT {}", self.with(), self.slice(&(self.items.first()?.start..self.items.last()?.end)));
-        for (place, (key, _)) in texts.iter().enumerate() {
-            let _ = write!(text, ", {key} AS sw_{place}");
-        }
-        let _ = write!(text, " {}", self.up_to_order());
-        for (place, (_, direction)) in texts.iter().enumerate() {
-            let _ = write!(text, "{}sw_{place} {direction}", if place == 0 { " ORDER BY " } else { ", " });
-        }
-        if let Some(rows) = limit.rows() {
-            let _ = write!(text, " LIMIT {rows}");
-        }
+        let items = self.slice(&(self.items.first()?.start..self.items.last()?.end));
+        let places: Option<Vec<usize>> = texts.iter().map(|(_, _, place)| *place).collect();
+        let text = match (limit.rows(), places) {
+            // Where all keys are columns of the client's, a key's second copy need not be sorted along. (A subquery
+            // with a limit is never run in parallel, so that its order is kept.)
+            (Some(rows), Some(places)) if !places.is_empty() => {
+                let mut text = "SELECT sw.*".to_owned();
+                for (place, column) in places.iter().enumerate() {
+                    let _ = write!(text, ", sw_c{column} AS sw_{place}");
+                }
+                let _ = write!(text, " FROM ({}SELECT {items} {}", self.with(), self.up_to_order());
+                for (place, (column, (_, direction, _))) in places.iter().zip(&texts).enumerate() {
+                    let lead = if place == 0 { " ORDER BY " } else { ", " };
+                    let _ = write!(text, "{lead}{} {direction}", column + 1);
+                }
+                let columns: Vec<String> =
+                    (0..=places.iter().copied().max().unwrap_or(0)).map(|it| format!("sw_c{it}")).collect();
+                let _ = write!(text, " LIMIT {rows}) AS sw({})", columns.join(", "));
+                text
+            }
+            (rows, _) => {
+                let mut text = format!("{}SELECT {items}", self.with());
+                for (place, (key, ..)) in texts.iter().enumerate() {
+                    let _ = write!(text, ", {key} AS sw_{place}");
+                }
+                let _ = write!(text, " {}", self.up_to_order());
+                for (place, (_, direction, _)) in texts.iter().enumerate() {
+                    let _ = write!(text, "{}sw_{place} {direction}", if place == 0 { " ORDER BY " } else { ", " });
+                }
+                if let Some(rows) = rows {
+                    let _ = write!(text, " LIMIT {rows}");
+                }
+                text
+            }
+        };
         Some(Sorting { text, keys, limit: rows_max, offset })
     }
 

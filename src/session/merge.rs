@@ -242,7 +242,7 @@ impl Session {
             if own.iter().any(|it| it.oid >= FIRST_USER_TYPE || matches!(it.oid, 2249 | 2287)) {
                 return None;
             }
-            if !own.iter().zip(columns).all(|(a, b)| a == b) {
+            if !own.iter().zip(columns).all(|(a, b)| (a.oid, a.modifier) == (b.oid, b.modifier)) {
                 return None;
             }
             let keys = behind.iter().zip(&sorting.keys).map(|(column, (descending, nulls_first))| {
