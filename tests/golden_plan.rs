@@ -333,7 +333,7 @@ fn cell(text: &str) -> String {
 
 /// What the cases say, as the tables of `docs/sql-support.md`, by their names.
 fn tables(cases: &[Case]) -> Vec<(String, String)> {
-    const WAYS: [&str; 7] = ["single", "any", "concat", "merge", "gather", "everywhere", "session:"];
+    const WAYS: [&str; 8] = ["single", "any", "concat", "split", "merge", "gather", "everywhere", "session:"];
     let mut ways = "| way | for example |\n|---|---|\n".to_owned();
     for way in WAYS {
         let short = cases.iter().filter(|it| it.outcome.split(' ').next() == Some(way) && it.sql.len() < 90);

@@ -535,13 +535,7 @@ impl Answer<'_> {
                             && let Some(oids) = &link.type_oids
                             && let Some(column) = unreadable_column(link.connection.bytes(range.clone()), oids)
                         {
-                            return Need::Lost(Lost::Violation(ClientError::unsupported(
-                                format_args!(
-                                    "column \"{column}\" in binary format is not supported: its values hold type numbers \
-                                     that differ between shards"
-                                ),
-                                "Ask for it in text format, or cast it to text.",
-                            )));
+                            return Need::Lost(Lost::Violation(unreadable(&column)));
                         }
                         if shown && first {
                             if owing.len() > 1 && kind == b'T' {
@@ -949,7 +943,7 @@ pub(crate) fn without_position(message: Vec<u8>) -> Vec<u8> {
 }
 
 /// A RowDescription or ParameterDescription with the type numbers that clients know.
-fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
+pub(crate) fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
     let rename = |message: &mut Vec<u8>, at: usize| {
         if let Some(place) = message.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>)
             && let Some(known) = oids.get(&u32::from_be_bytes(*place))
@@ -971,6 +965,17 @@ fn renumbered(mut message: Vec<u8>, oids: &HashMap<u32, u32>) -> Vec<u8> {
         at += end + 19;
     }
     message
+}
+
+/// A column in binary format whose values clients could not read.
+pub(crate) fn unreadable(column: &str) -> ClientError {
+    ClientError::unsupported(
+        format_args!(
+            "column \"{column}\" in binary format is not supported: its values hold type numbers that differ between \
+             shards"
+        ),
+        "Ask for it in text format, or cast it to text.",
+    )
 }
 
 /// The first column in binary format whose values hold type numbers of the shard's own.

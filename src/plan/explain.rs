@@ -63,6 +63,18 @@ impl Planned {
                 }
                 text
             }
+            Plan::Split(split) if split.rows.is_empty() => {
+                let shards = split.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
+                format!("split {shards}, {role}, with now() written out")
+            }
+            Plan::Split(split) => {
+                let shards = (0_u8..).zip(&split.shards).map(|(place, it)| {
+                    format!("{} ({} rows)", shard(*it), split.rows.iter().filter(|row| **row == place).count())
+                });
+                let order = if split.in_order { ", RETURNING in the order of VALUES" } else { "" };
+                let now = if split.now { ", with now() written out" } else { "" };
+                format!("split {}, {role}{now}{order}", shards.collect::<Vec<_>>().join(" "))
+            }
             Plan::Everywhere => "everywhere".to_owned(),
             Plan::Session => format!("session: {}", session(&template.command)),
         };

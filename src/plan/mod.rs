@@ -10,6 +10,7 @@ mod gather;
 mod key;
 mod merge;
 mod route;
+mod split;
 mod utility;
 
 use std::ops::Range;
@@ -51,6 +52,8 @@ pub use merge::Described;
 pub use merge::Pushed;
 pub use merge::Settings;
 pub use merge::Sorting;
+pub use split::Share;
+pub use split::Split;
 
 use self::key::Values;
 use self::route::Around;
@@ -145,6 +148,8 @@ pub struct Template {
     pub explained_at: Option<usize>,
     /// How it finds its shards.
     route: Route,
+    /// The write that is the whole statement has RETURNING.
+    returns: bool,
     /// How many literals it has, rows that were folded into one left out.
     literals: u32,
     /// The folded row: its first literal and how many it has.
@@ -184,6 +189,8 @@ pub enum Plan {
     Concat(ShardSet),
     /// On one server, with copies of what is elsewhere.
     Gather(Box<Gather>),
+    /// Each shard is told a part of a write.
+    Split(Box<Split>),
     /// All shards, in order (DDL).
     Everywhere,
     /// The session answers by itself or knows where (cursors, transactions, settings).
@@ -223,6 +230,12 @@ fn is_utf8(encoding: &str) -> bool {
 }
 
 impl Template {
+    /// Whether a write that is the whole statement gives rows.
+    #[must_use]
+    pub fn returns(&self) -> bool {
+        self.returns
+    }
+
     /// Compiles one statement; true: for texts that are equal byte for byte only.
     fn compile(source: &Source<'_>, world: &World) -> Result<(Self, bool), ClientError> {
         let piece = source.piece;
@@ -307,6 +320,7 @@ impl Template {
             .and_then(|(at, _)| source.text.get(piece.range.start..piece.range.start + at).map(Box::from));
         // The `$n` of PREPARE are those of its body.
         let parameters = if matches!(command, Command::Prepare { .. }) { 0 } else { piece.parameters };
+        let returns = matches!(&statement.body, Body::Query(query) if query.returns);
         let template = Self {
             command,
             access,
@@ -316,6 +330,7 @@ impl Template {
             splice_columns,
             explained_at,
             route,
+            returns,
             literals,
             rows: piece.repeat.map(|it| (it.first, it.width)),
             uses,
@@ -350,6 +365,7 @@ impl Template {
             splice_columns: None,
             explained_at: None,
             route: Route::Fixed(Plan::One(shard), "the database has one shard".to_owned()),
+            returns: false,
             literals: u32::try_from(source.literals.len()).unwrap_or(u32::MAX),
             rows: None,
             uses: Vec::new(),
@@ -384,6 +400,11 @@ impl Planned {
                     && let Err(error) = self.times(text, parameters)
                 {
                     return keys.gathered(&values, world).ok_or(error);
+                }
+                if let (Plan::Split(_), Ok(splitting)) = (&plan, &keys.split)
+                    && splitting.has_times
+                {
+                    self.times(text, parameters)?;
                 }
                 if let Plan::Gather(gather) = &mut plan
                     && gather.merge.is_some()
@@ -433,7 +454,11 @@ impl Planned {
             let inner = raw.trim_ascii().strip_prefix(b"'").unwrap_or(raw).trim_ascii();
             let word: Vec<u8> =
                 inner.iter().take_while(|it| it.is_ascii_alphabetic()).take(10).map(u8::to_ascii_lowercase).collect();
-            if matches!(word.as_slice(), b"now" | b"today" | b"tomorrow" | b"yesterday") {
+            // Behind such a word a time of day and a zone may stand, but no sentence.
+            let mut words = inner.split(|it| !it.is_ascii_alphabetic()).skip(1);
+            let sentence = (!inner.contains(&b'/') && words.any(|it| it.len() > 5))
+                || inner.iter().any(|it| !it.is_ascii_alphanumeric() && !b" \t\r\n:+-/._,'".contains(it));
+            if matches!(word.as_slice(), b"now" | b"today" | b"tomorrow" | b"yesterday") && !sentence {
                 return Err(ClientError::unsupported(
                     "a time such as 'now' or 'today' across shards is not supported",
                     "Write the time out, or add a condition on the shard key.",

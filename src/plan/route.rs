@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::ident::ShardId;
@@ -18,6 +20,9 @@ use crate::plan::key::Stored;
 use crate::plan::key::Values;
 use crate::plan::merge::Merging;
 use crate::plan::merge::Named;
+use crate::plan::split::Split;
+use crate::plan::split::Splitting;
+use crate::plan::split::asks_time;
 use crate::schema::Relation;
 use crate::schema::RelationKind;
 use crate::shard_map::Database;
@@ -66,6 +71,8 @@ pub(crate) struct Keys {
     pub(crate) merge: Option<Merging>,
     /// Unsharded tables of several shards are in it: it is never answered by one shard alone.
     pub(crate) scattered: bool,
+    /// A write: how each shard is told a part of it, or why it cannot be.
+    pub(crate) split: Result<Splitting, ClientError>,
 }
 
 /// A sharded table with what is known about its key.
@@ -328,8 +335,9 @@ impl<'a> Compiler<'a> {
             }
             Ok(_) | Err(_) => None,
         };
+        let split = self.splitting(&places, around);
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
-        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered }));
+        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -493,7 +501,9 @@ impl<'a> Compiler<'a> {
         }
         // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
         let target = match query.writes.as_slice() {
-            [write] if query.only_writes && self.fixed.is_none() => Some(write.target),
+            [write] if query.only_writes && write.kind != WriteKind::Insert && self.fixed.is_none() => {
+                Some(write.target)
+            }
             _ => None,
         };
         if let Some(write) = query.writes.first().filter(|_| target.is_none()) {
@@ -534,7 +544,8 @@ impl<'a> Compiler<'a> {
         if let Some(what) = &notes.volatile {
             return Err(refuse(format!("volatile function {what}")));
         }
-        if notes.now {
+        // What a write says of the time is written out (`Splitting`).
+        if notes.now && target.is_none() {
             return Err(refuse("now() and its family".to_owned()));
         }
         if let Some(what) = &notes.system_column {
@@ -839,6 +850,55 @@ impl<'a> Compiler<'a> {
             },
         };
         Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys }))
+    }
+
+    /// How each shard is told a part of a write, or why it cannot be.
+    fn splitting(&self, places: &[(LeafId, usize)], around: Around<'_>) -> Result<Splitting, ClientError> {
+        let query = self.query;
+        let notes = &query.notes;
+        let [write] = query.writes.as_slice() else { return Err(several_rows("a statement with several writes")) };
+        let refuse = |what: &str| Err(several_rows(what));
+        let Some(Source::Table(relation)) = query.leaves.get(write.target).map(|it| &it.source) else {
+            return refuse("a write to what is no table");
+        };
+        let inserts = write.kind == WriteKind::Insert;
+        if around != Around::Nothing {
+            return refuse("EXPLAIN, a cursor or COPY");
+        }
+        if !query.only_writes {
+            return refuse("WITH");
+        }
+        let returning = inserts && query.returns;
+        let mut defaults = Vec::new();
+        if inserts {
+            if self.fixed.is_some() || !places.is_empty() || self.reference {
+                return refuse("a subquery over a table");
+            }
+            if let Some(what) = &notes.per_server {
+                return Err(several_rows(what));
+            }
+            if let Some(column) = &notes.system_column {
+                return Err(several_rows(&format!("system column \"{column}\"")));
+            }
+            if returning && write.conflict.as_ref().is_some_and(|it| it.may_skip) {
+                return refuse(
+                    "ON CONFLICT that may leave out rows, with RETURNING: which ones came back could not be told",
+                );
+            }
+        }
+        let width = match &write.rows {
+            Rows::Values(rows) => rows.first().map_or(0, Vec::len),
+            Rows::Folded { row, .. } => row.len(),
+            Rows::Query { .. } | Rows::Defaults | Rows::None => 0,
+        };
+        for column in relation.columns.iter().filter(|it| !it.generated) {
+            let Some(default) = column.default.as_ref().filter(|it| asks_time(it)) else { continue };
+            let place = write.columns.iter().position(|it| *it == column.name).filter(|it| *it < width);
+            defaults.push((Arc::clone(&column.name), place, Arc::clone(default)));
+        }
+        // date, time, timestamp, timestamptz, timetz
+        let has_times = relation.columns.iter().any(|it| matches!(it.type_oid, 0 | 1082 | 1083 | 1114 | 1184 | 1266));
+        Ok(Splitting { uses_now: notes.now, defaults, returning, has_times })
     }
 
     /// A constant default of the key column.
@@ -1195,6 +1255,14 @@ fn neither_way() -> ClientError {
 }
 
 /// What is on one shard beside sharded rows that may be elsewhere.
+/// Rows of several shards beside something that each shard would do by itself.
+fn several_rows(what: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("INSERT of rows of several shards is not supported with {what}"),
+        "Insert rows of one shard key at a time.",
+    )
+}
+
 fn two_shards(what: &str, why: &str) -> ClientError {
     ClientError::unsupported(
         format!("{what} with what lives on one shard ({why}) across shards is not supported"),
@@ -1266,12 +1334,16 @@ impl Keys {
             }
         }
         for insert in &self.inserts {
-            match insert.shard(values, database)? {
-                None => {}
-                Some(shard) => match place {
+            match insert.placed(values, database)? {
+                Placed::Anywhere => {}
+                Placed::One(shard) => match place {
                     None => place = Some(shard),
                     Some(other) => conflict |= shard != other,
                 },
+                Placed::Several(rows) => {
+                    let splitting = self.split.as_ref().map_err(Clone::clone)?;
+                    return Ok(Plan::Split(Box::new(split_rows(&rows, splitting)?)));
+                }
             }
         }
         if self.scattered
@@ -1308,6 +1380,10 @@ impl Keys {
                 let shards = self.parts.get(*anchor).map(|part| part.shards(values, database)).unwrap_or_default();
                 match (shards.only(), shards.first()) {
                     (Some(shard), _) => Ok(Plan::One(shard)),
+                    (None, Some(_)) if self.split.as_ref().is_ok_and(|it| it.uses_now) => {
+                        let shards = shards.iter().collect();
+                        Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now: true, in_order: false })))
+                    }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
                     (None, None) => {
                         let group = self.parts.get(*anchor).and_then(|it| database.groups.get(it.group));
@@ -1412,22 +1488,55 @@ fn bound(
     }
 }
 
+/// Where the rows of an INSERT belong.
+enum Placed {
+    /// The server refuses them wherever they go.
+    Anywhere,
+    /// All to that shard.
+    One(ShardId),
+    /// Each to its own; `None`: the server refuses that one anyhow.
+    Several(Vec<Option<ShardId>>),
+}
+
+fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, ClientError> {
+    let mut shards: SmallVec<[ShardId; 4]> = SmallVec::new();
+    let mut places = Vec::with_capacity(rows.len());
+    for shard in rows {
+        let place = match shard {
+            None => 0,
+            Some(shard) => shards.iter().position(|it| it == shard).unwrap_or_else(|| {
+                shards.push(*shard);
+                shards.len() - 1
+            }),
+        };
+        places.push(u8::try_from(place).map_err(|_| several_rows("so many shards"))?);
+    }
+    Ok(Split { shards, rows: places, now: splitting.uses_now, in_order: splitting.returning })
+}
+
 impl Insert {
-    /// The shard that all rows belong to; `None`: any, for the server refuses them anyhow.
-    fn shard(&self, values: &Values<'_>, database: &Database) -> Result<Option<ShardId>, ClientError> {
-        let Some(group) = database.groups.get(self.group) else { return Ok(None) };
+    /// The shards that the rows belong to.
+    fn placed(&self, values: &Values<'_>, database: &Database) -> Result<Placed, ClientError> {
+        let Some(group) = database.groups.get(self.group) else { return Ok(Placed::Anywhere) };
         let mut place: Option<ShardId> = None;
+        let mut several: Vec<Option<ShardId>> = Vec::new();
+        let mut count = 0_usize;
         let mut add = |stored: Stored| -> Result<(), ClientError> {
+            count += 1;
             let key = match stored {
                 Stored::Key(key) => key,
-                Stored::Invalid => return Ok(()),
-                Stored::Null if self.not_null => return Ok(()),
-                Stored::Null => {
+                Stored::Null if !self.not_null => {
                     return Err(ClientError::new(
                         Code::ShardKeyNull,
                         format!("null value for the shard key \"{}\" of \"{}\"", self.key, self.table),
                         "Give every row a key: a row without one belongs to no shard.",
                     ));
+                }
+                Stored::Invalid | Stored::Null => {
+                    if !several.is_empty() {
+                        several.push(None);
+                    }
+                    return Ok(());
                 }
                 Stored::Unknown => {
                     return Err(ClientError::unsupported(
@@ -1448,12 +1557,12 @@ impl Insert {
             })?;
             match place {
                 None => place = Some(shard),
-                Some(other) if other != shard => {
-                    return Err(ClientError::unsupported(
-                        format!("multi-row INSERT into \"{}\" that spans shards is not supported yet", self.table),
-                        format!("Insert rows of one \"{}\" at a time.", self.key),
-                    ));
+                Some(other) if other != shard && several.is_empty() => {
+                    // All before it were the first one's, or are refused anyhow.
+                    several.resize(count - 1, Some(other));
+                    several.push(Some(shard));
                 }
+                Some(_) if !several.is_empty() => several.push(Some(shard)),
                 Some(_) => {}
             }
             Ok(())
@@ -1486,6 +1595,10 @@ impl Insert {
                 }
             }
         }
-        Ok(place)
+        Ok(match place {
+            None => Placed::Anywhere,
+            Some(_) if !several.is_empty() => Placed::Several(several),
+            Some(shard) => Placed::One(shard),
+        })
     }
 }

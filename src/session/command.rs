@@ -1276,6 +1276,19 @@ impl Session {
             let said = Said { text: &prepared.text, planned: &planned, types: &types, values: &values, offset: 0 };
             return Box::pin(self.gathered_with(said, gather, Place::Among)).await.map(|_| ());
         }
+        if let Plan::Split(split) = &plan {
+            let values: Vec<Option<&[u8]>> = values.iter().map(|it| it.bytes).collect();
+            if types.contains(&NOT_KNOWN) || constants.iter().any(|it| it.converted) {
+                return Err(ClientError::unsupported(
+                    "EXECUTE across shards with values that have to be converted is not supported",
+                    "Use Bind and Execute messages, or PREPARE it with types such as bigint and text.",
+                )
+                .into());
+            }
+            self.begin_implicit();
+            let said = Said { text: &prepared.text, planned: &planned, types: &types, values: &values, offset: 0 };
+            return Box::pin(self.split(said, split)).await.map(|_| ());
+        }
         let shards = self.shards(&plan)?;
         self.admit(&shards, template.access, &template.effects)?;
         let places = match shards.only() {

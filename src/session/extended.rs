@@ -308,6 +308,10 @@ impl Session {
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
                         return Box::pin(self.bind_gathered(binding, &gather)).await;
                     }
+                    Ok(Plan::Split(split)) => {
+                        let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
+                        return Box::pin(self.bind_split(binding, &split)).await;
+                    }
                     Ok(plan) => (self.shards(&plan)?, template.access),
                     Err(error) => {
                         return Err(Box::pin(self.verified(error, &prepared.text, &prepared.types, &world)).await);

@@ -727,6 +727,11 @@ impl Described {
         self
     }
 
+    /// What was said of the client's text.
+    pub(super) fn notices(&self) -> &[u8] {
+        &self.notices
+    }
+
     /// What was said of the client's text, if the client has not been told yet.
     pub(super) fn told(self, task: &Task<'_>) -> Vec<u8> {
         if task.prepared.is_none() { self.notices } else { Vec::new() }

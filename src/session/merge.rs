@@ -52,32 +52,12 @@ pub(super) struct SortedReady {
 impl SortedReady {
     /// How many columns the client gets.
     pub(super) fn count(&self) -> usize {
-        self.columns.get(5..).and_then(|it| it.first_chunk::<2>()).map_or(0, |it| usize::from(u16::from_be_bytes(*it)))
-    }
-
-    /// The formats of the client's columns.
-    fn formats(&self, results: &[Format]) -> Vec<Format> {
-        let format = |place: usize| match results {
-            [] => Format::Text,
-            [all] => *all,
-            each => each.get(place).copied().unwrap_or(Format::Text),
-        };
-        (0..self.count()).map(format).collect()
+        count_of(&self.columns)
     }
 
     /// The RowDescription in these formats.
     pub(super) fn described(&self, results: &[Format]) -> Vec<u8> {
-        let mut message = self.columns.clone();
-        let mut at = 7;
-        for format in self.formats(results) {
-            let name = message.get(at..).and_then(|it| it.iter().position(|byte| *byte == 0)).unwrap_or(0);
-            let end = at + name + 19;
-            if let Some(code) = message.get_mut(end - 2..end) {
-                code.copy_from_slice(&u16::from(format == Format::Binary).to_be_bytes());
-            }
-            at = end;
-        }
-        message
+        with_formats(&self.columns, results)
     }
 }
 
@@ -251,7 +231,7 @@ impl Session {
             });
             let limit = bound(sorting.limit, &types, task.values)?.unwrap_or(u64::MAX);
             let offset = bound(sorting.offset, &types, task.values)?.unwrap_or(0);
-            Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit })
+            Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit, turns: Vec::new() })
         });
         // Links that are not needed any more have been given back, and others have taken their places.
         let place = |id: &u32| self.links.iter().position(|link| link.id == *id).and_then(|at| u8::try_from(at).ok());
@@ -274,7 +254,7 @@ impl Session {
         values: &[(Format, Option<&[u8]>)],
         results: &[Format],
     ) -> Result<(), Trouble> {
-        let mut formats = ready.formats(results);
+        let mut formats = formats(ready.count(), results);
         formats.extend(ready.order.keys.iter().map(|_| Format::Binary));
         let mut bind = Vec::new();
         say_bind(&mut bind, portal, values, &[], &formats)?;
@@ -359,6 +339,36 @@ impl Answers {
 
 fn lost_link() -> ClientError {
     ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
+}
+
+/// How many columns a RowDescription has.
+fn count_of(columns: &[u8]) -> usize {
+    columns.get(5..).and_then(|it| it.first_chunk::<2>()).map_or(0, |it| usize::from(u16::from_be_bytes(*it)))
+}
+
+/// The formats of so many columns, as a Bind message gives them.
+pub(super) fn formats(count: usize, results: &[Format]) -> Vec<Format> {
+    let format = |place: usize| match results {
+        [] => Format::Text,
+        [all] => *all,
+        each => each.get(place).copied().unwrap_or(Format::Text),
+    };
+    (0..count).map(format).collect()
+}
+
+/// A RowDescription in these formats.
+pub(super) fn with_formats(columns: &[u8], results: &[Format]) -> Vec<u8> {
+    let mut message = columns.to_vec();
+    let mut at = 7;
+    for format in formats(count_of(columns), results) {
+        let name = message.get(at..).and_then(|it| it.iter().position(|byte| *byte == 0)).unwrap_or(0);
+        let end = at + name + 19;
+        if let Some(code) = message.get_mut(end - 2..end) {
+            code.copy_from_slice(&u16::from(format == Format::Binary).to_be_bytes());
+        }
+        at = end;
+    }
+    message
 }
 
 /// The columns of a RowDescription.

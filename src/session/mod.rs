@@ -15,6 +15,7 @@ pub mod login;
 pub mod merge;
 pub mod prepared;
 pub mod simple;
+mod split;
 pub mod stage;
 pub mod start;
 pub mod state;
@@ -907,7 +908,7 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) => {
+            Plan::Gather(_) | Plan::Split(_) => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",

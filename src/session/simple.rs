@@ -27,6 +27,7 @@ use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Within;
 use crate::session::command::leaves_something;
+use crate::session::gather::Said;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
@@ -222,7 +223,7 @@ impl Session {
     }
 
     /// What the statements of one Query are run in where the client has no transaction open.
-    fn begin_implicit(&mut self) {
+    pub(super) fn begin_implicit(&mut self) {
         // Settings are told of once, at the end.
         self.batch.quiet = true;
         if self.transaction.kind == Kind::None {
@@ -349,6 +350,14 @@ impl Session {
             Plan::Gather(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
             Plan::Gather(gather) => {
                 return Box::pin(self.gathered(text, statement, gather, place)).await;
+            }
+            // Without values a server refuses every parameter.
+            Plan::Split(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
+            Plan::Split(split) => {
+                self.begin_implicit();
+                let offset = characters(text, statement.range.start);
+                let said = Said { text, planned: statement, types: &[], values: &[], offset };
+                return Box::pin(self.split(said, split)).await;
             }
             plan => self.shards(plan)?,
         };

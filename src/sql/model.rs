@@ -40,8 +40,10 @@ pub struct Query {
     pub notes: Notes,
     /// The block that makes the answer, if it is one plain SELECT.
     pub top: Option<BlockId>,
-    /// The statement is an UPDATE or DELETE and nothing around it: no WITH, no query over what it returns.
+    /// The statement is an INSERT, UPDATE or DELETE and nothing around it: no WITH, no query over what it returns.
     pub only_writes: bool,
+    /// The write that is the whole statement has RETURNING.
+    pub returns: bool,
     /// How often each `$n` is mentioned, and with a column of which type it is compared or assigned directly.
     pub parameters: Vec<ParameterUse>,
     /// Where relations are named, so that others can be put in their place.
@@ -462,6 +464,8 @@ pub struct Conflict {
     pub target: ConflictTarget,
     /// DO UPDATE.
     pub updates: bool,
+    /// Not every row need give one: DO NOTHING, or DO UPDATE … WHERE.
+    pub may_skip: bool,
 }
 
 /// What ON CONFLICT watches.
@@ -488,6 +492,8 @@ pub struct Notes {
     pub now: bool,
     /// A volatile or otherwise per-server function: the answer depends on where and how often it runs.
     pub volatile: Option<String>,
+    /// One of these that says the same as long as it is asked on one server.
+    pub per_server: Option<String>,
     /// A function whose answer depends on the server or the session, so that a statement without tables goes to the
     /// catalog shard.
     pub placed: bool,

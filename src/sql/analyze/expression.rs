@@ -552,9 +552,15 @@ impl Analyzer<'_> {
             Class::Now => notes.now = true,
             Class::Harmless => {
                 notes.placed = true;
+                if !functions::says_another_each_time(name) {
+                    notes.per_server.get_or_insert_with(|| name.to_string());
+                }
                 notes.volatile.get_or_insert_with(|| name.to_string());
             }
-            Class::Place => notes.placed = true,
+            Class::Place => {
+                notes.placed = true;
+                notes.per_server.get_or_insert_with(|| name.to_string());
+            }
             Class::Catalog => {
                 notes.catalog.get_or_insert_with(|| name.to_string());
             }
@@ -572,10 +578,12 @@ impl Analyzer<'_> {
             Class::TransactionId => {
                 notes.primary = true;
                 notes.placed = true;
+                notes.per_server.get_or_insert_with(|| name.to_string());
                 notes.volatile.get_or_insert_with(|| name.to_string());
             }
             Class::SetConfig => {
                 notes.placed = true;
+                notes.per_server.get_or_insert_with(|| name.to_string());
                 notes.volatile.get_or_insert_with(|| name.to_string());
             }
             Class::Sequence => {

@@ -218,7 +218,14 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         | ast::Statement::Update(_)
         | ast::Statement::Delete(_)
         | ast::Statement::Merge(_) => {
-            analyzer.query.only_writes = matches!(statement, ast::Statement::Update(_) | ast::Statement::Delete(_));
+            analyzer.query.only_writes =
+                matches!(statement, ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_));
+            analyzer.query.returns = match statement {
+                ast::Statement::Insert(it) => it.returning.is_some(),
+                ast::Statement::Update(it) => it.returning.is_some(),
+                ast::Statement::Delete(it) => it.returning.is_some(),
+                _ => false,
+            };
             analyzer.write(statement, None, None, None)?;
         }
         _ => return Err(unreadable("SQL")),

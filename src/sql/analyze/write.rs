@@ -170,8 +170,8 @@ impl Analyzer<'_> {
                         ConflictTarget::Constraint(parts(name)?.last().cloned().unwrap_or_else(|| "".into()))
                     }
                 };
-                let updates = match &on.action {
-                    ast::OnConflictAction::DoNothing => false,
+                let (updates, may_skip) = match &on.action {
+                    ast::OnConflictAction::DoNothing => (false, true),
                     ast::OnConflictAction::DoUpdate(update) => {
                         let excluded = scope.items.first().cloned().map(|item| Item {
                             name: "excluded".into(),
@@ -191,10 +191,10 @@ impl Analyzer<'_> {
                         if let Some(selection) = &update.selection {
                             self.expression(selection, &sight)?;
                         }
-                        true
+                        (true, update.selection.is_some())
                     }
                 };
-                Some(Conflict { target, updates })
+                Some(Conflict { target, updates, may_skip })
             }
             Some(_) => return Err(unreadable("INSERT")),
         };
@@ -202,7 +202,15 @@ impl Analyzer<'_> {
         // Columns that the statement gives no value take their defaults.
         if let Some(relation) = &relation {
             for column in &relation.columns {
-                let given = columns.contains(&column.name) && !matches!(rows, Rows::Defaults);
+                let place = columns.iter().position(|it| *it == column.name);
+                let given = place.is_some_and(|place| match &rows {
+                    Rows::Values(rows) => {
+                        rows.iter().all(|row| row.get(place).is_some_and(|it| !matches!(it, Cell::Default)))
+                    }
+                    Rows::Folded { row, .. } => row.get(place).is_some_and(|it| !matches!(it, Cell::Default)),
+                    Rows::Defaults => false,
+                    Rows::Query { .. } | Rows::None => true,
+                });
                 if !given && let Some(default) = &column.default {
                     self.default_of(default, column.uses_sequence)?;
                 }

@@ -163,6 +163,14 @@ pub(crate) fn is_catalog(parts: &[Arc<str>]) -> bool {
     !BEYOND_CATALOGS.iter().any(|it| name.starts_with(it))
 }
 
+/// Whether a volatile function says another thing each time that it is asked, wherever that is.
+pub(crate) fn says_another_each_time(name: &str) -> bool {
+    matches!(
+        name,
+        "clock_timestamp" | "gen_random_uuid" | "random" | "random_normal" | "timeofday" | "uuidv4" | "uuidv7"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,15 @@
+//! Statements that write rows of several shards do what they do on one server: tags, rows, errors, the tables after.
+//!
+//! One cluster serves 1, 2, 3 and 5 shards, as databases of one map; beside each stands a plain database that hears
+//! the same statements.
+
+#[path = "oracle/wire.rs"]
+#[allow(dead_code, reason = "the oracle uses the rest of it")]
+mod bytes;
+#[path = "writes/cases.rs"]
+mod cases;
+#[path = "writes/house.rs"]
+mod house;
+mod proxy;
+#[path = "writes/random.rs"]
+mod random;

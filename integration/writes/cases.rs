@@ -1,0 +1,266 @@
+//! Statements with known traps, in each protocol, on each number of shards.
+
+use crate::bytes::How;
+use crate::bytes::Value;
+use crate::house::House;
+use crate::house::WIDTHS;
+use crate::house::is_refused;
+use crate::house::told;
+use crate::proxy::Outcome;
+
+/// What is to come of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    /// What one server does, with rows in its order.
+    Alike,
+    /// Refused on five shards, where it spans some for certain.
+    Refused,
+}
+use Is::Alike;
+use Is::Refused;
+
+const CASES: &[(Is, &str)] = &[
+    // W1, W10: each row on its shard, one tag, the rows in the order of VALUES.
+    (Alike, "INSERT INTO t (id, a, note) VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c'), (4, 4, NULL), (5, 5, 'ö')"),
+    (
+        Alike,
+        "INSERT INTO t VALUES (11, 1), (12, 2), (13, 3), (14, 4), (15, 5), (16, 6), (17, 7) RETURNING id, a * 2 AS b, note",
+    ),
+    (Alike, "INSERT INTO t AS x VALUES (21, 1, 'n', 'sad'), (22, 2, NULL, 'glad'), (23, 3, 'm', NULL) RETURNING *"),
+    (
+        Alike,
+        "INSERT INTO items (id, no) VALUES (9, 1), (8, 1), (9, 2), (7, 1), (8, 2), (9, 3), (6, 1) RETURNING no, id, what, price",
+    ),
+    (
+        Alike,
+        "INSERT INTO items VALUES (30, 1, DEFAULT, 2), (31, 1, 'x', DEFAULT), (32, 1, DEFAULT, DEFAULT) RETURNING *",
+    ),
+    (
+        Alike,
+        "INSERT INTO fruits VALUES ('apple', 1), ('Birne', 2), ('päron', 3), ('', 4), ('a''b', 5), (E'x\\ny', 6), ($q$q$q$, 7)",
+    ),
+    (Refused, "INSERT INTO fruits (n, name) VALUES (1, 'k' || ''), (2, 'l'), (3, 'm'), (4, 'n')"),
+    (
+        Alike,
+        "INSERT INTO \"Odd Ones\" (\"Key;\", note) VALUES (1, '(a),(b'), (2, 'values (1)'), (3, $$)$$) RETURNING \"Key;\" AS \"v;\"",
+    ),
+    (
+        Alike,
+        "INSERT INTO \"Odd Ones\" AS \"values\" VALUES (1, 5, '') /* a ( comment */ , (2, 6, '') -- VALUES (\n, (3, 7, '')",
+    ),
+    (Alike, "INSERT INTO loose (id, x) VALUES (1, 'a'), (1, 'b'), (2, 'c'), (3, 'd'), (4, 'e') RETURNING n, x"),
+    (Alike, "INSERT INTO loose VALUES (5, DEFAULT, 'q'), (6, DEFAULT, 'r'), (7, DEFAULT, 's')"),
+    (Alike, "INSERT INTO t (id, a) VALUES (2::bigint + 40, 1), (50, (1 + 2) * 3), (51, CASE WHEN true THEN 1 END)"),
+    (Alike, "INSERT INTO t (id, a) VALUES ('61', 1), (62, '2'), (63.4, 3), (-64, 4)"),
+    // W2: one row's error, and nothing stays.
+    (Alike, "INSERT INTO t (id, note) VALUES (101, 'a'), (102, 'b'), (103, 'bad'), (104, 'c'), (105, 'd')"),
+    (Alike, "INSERT INTO t (id) VALUES (111), (112), (113), (1), (114), (115)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (121, 1), (122, 1/0), (123, 3)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (131, 1), (132, 99999999999), (133, 3)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (141, 1), (142, 'x'), (143, 3)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (151, 1), (152), (153, 3)"),
+    (Alike, "INSERT INTO t (id, nope) VALUES (151, 1), (152, 2), (153, 3)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (151, 1, 2), (152, 2, 3), (153, 3, 4)"),
+    (Alike, "INSERT INTO t (id, mood) VALUES (161, 'sad'), (162, 'mad'), (163, 'glad')"),
+    (Alike, "INSERT INTO items (id, no, price) VALUES (1, 1, 1), (2, 1, NULL), (3, 1, 1)"),
+    (Alike, "INSERT INTO items (id, no, price) VALUES (1, 1, 99999), (2, 1, 1), (3, 1, 1)"),
+    (Alike, "INSERT INTO t (id) VALUES (171), (172), (173), (174), (175) RETURNING 1 / (id - 173)"),
+    // The same key twice in one statement.
+    (Alike, "INSERT INTO t (id) VALUES (181), (182), (183), (182)"),
+    (Alike, "INSERT INTO t (id, a) VALUES (191, 1), (192, 2), (191, 3) ON CONFLICT (id) DO UPDATE SET a = excluded.a"),
+    (Alike, "INSERT INTO t (id, a) VALUES (191, 1), (192, 2), (191, 3), (193, 4), (1, 5) ON CONFLICT (id) DO NOTHING"),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES (1, 10), (2, 20), (3, 30), (201, 40), (202, 50) ON CONFLICT (id) DO UPDATE SET a = t.a + excluded.a, note = 'up' RETURNING id, a, note",
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES (1, 10), (2, 20), (3, 30), (203, 40) ON CONFLICT (id) DO UPDATE SET a = 0 WHERE t.id > 1",
+    ),
+    (
+        Refused,
+        "INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4), (211, 5) ON CONFLICT (id) DO NOTHING RETURNING id",
+    ),
+    (
+        Refused,
+        "INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4), (212, 5) ON CONFLICT (id) DO UPDATE SET a = 7 WHERE t.a > 2 RETURNING id",
+    ),
+    // W4
+    (Alike, "INSERT INTO t (id) VALUES (221), (NULL), (222), (223)"),
+    (Alike, "INSERT INTO t (a) VALUES (1), (2)"),
+    // One now() for all.
+    (Alike, "INSERT INTO logs (id, what) VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e'), (6, 'f')"),
+    (
+        Alike,
+        "INSERT INTO logs VALUES (1, now()), (2, CURRENT_TIMESTAMP), (3, DEFAULT), (4, pg_catalog.now()), (5, transaction_timestamp())",
+    ),
+    (
+        Alike,
+        "INSERT INTO logs (id, day, made) VALUES (1, CURRENT_DATE, now()), (2, now()::date, now()), (3, DEFAULT, DEFAULT), (4, CURRENT_DATE, now())",
+    ),
+    (
+        Alike,
+        "INSERT INTO logs (id, made, local) VALUES (1, '2020-01-01', NULL), (2, NULL, NULL), (3, NULL, NULL), (4, NULL, NULL)",
+    ),
+    (Alike, "INSERT INTO logs (id, what) VALUES (1, 'Today I learned'), (2, 'now is the moment'), (3, 'now()')"),
+    (Refused, "INSERT INTO logs (id, made) VALUES (1, 'now'), (2, 'today'), (3, now()), (4, NULL)"),
+    (Refused, "INSERT INTO logs (id, made) VALUES (1, statement_timestamp()), (2, now()), (3, now()), (4, NULL)"),
+    (Refused, "INSERT INTO logs (id, made) VALUES (1, CURRENT_TIMESTAMP(0)), (2, now()), (3, now()), (4, NULL)"),
+    (Alike, "UPDATE logs SET made = now(), what = 'all'"),
+    (Alike, "UPDATE logs SET day = CURRENT_DATE + 1 WHERE made <= now() RETURNING id"),
+    (Alike, "DELETE FROM logs WHERE made < now() - interval '1 year'"),
+    (Refused, "UPDATE logs SET made = DEFAULT"),
+    (Refused, "UPDATE logs SET made = statement_timestamp()"),
+    // What each row computes for itself.
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES (301, (random() * 0)::int), (302, length(gen_random_uuid()::text)), (303, 1)",
+    ),
+    (Refused, "INSERT INTO t (id, a) VALUES (311, pg_backend_pid() * 0), (312, 1), (313, 2), (314, 3)"),
+    (Refused, "INSERT INTO t (id, a) VALUES (321, (SELECT count(*) FROM t)), (322, 1), (323, 2), (324, 3)"),
+    (Refused, "WITH w AS (SELECT 1) INSERT INTO t (id) VALUES (331), (332), (333), (334)"),
+    (Refused, "WITH w AS (INSERT INTO t (id) VALUES (331), (332), (333), (334) RETURNING id) SELECT count(*) FROM w"),
+    (Refused, "INSERT INTO t (id) VALUES (341), (342), (343), (344) RETURNING ctid"),
+    (Refused, "EXPLAIN INSERT INTO t (id) VALUES (351), (352), (353), (354)"),
+    // In a transaction.
+    (Alike, "BEGIN; INSERT INTO t (id) VALUES (401), (402), (403), (404); UPDATE t SET a = 1 WHERE id > 400; COMMIT"),
+    (Alike, "INSERT INTO t (id) VALUES (411), (412), (413), (414); INSERT INTO t (id) VALUES (415), (411), (416)"),
+    (Alike, "BEGIN; INSERT INTO t (id) VALUES (421), (422), (423), (424); ROLLBACK"),
+    (
+        Alike,
+        "BEGIN; SAVEPOINT s; INSERT INTO t (id) VALUES (431), (432), (433); ROLLBACK TO s; INSERT INTO t (id) VALUES (434), (435), (436); COMMIT",
+    ),
+    (
+        Alike,
+        "BEGIN; INSERT INTO logs (id) VALUES (9); INSERT INTO logs (id) VALUES (11), (12), (13), (14); UPDATE logs SET made = now(); COMMIT",
+    ),
+    (
+        Alike,
+        "PREPARE p (bigint, text) AS INSERT INTO t (id, note) VALUES ($1, $2), (501, $2), (502, 'x'), (503, $2) RETURNING note, id; EXECUTE p (504, 'y'); DEALLOCATE p",
+    ),
+    (Alike, "DELETE FROM t WHERE id > 100"),
+];
+
+/// Values by $n.
+const WITH_VALUES: &[(Is, &str, &[(u32, Option<&str>)])] = &[
+    (
+        Alike,
+        "INSERT INTO t (id, note) VALUES ($1, $2), ($3, $4), ($5, $6)",
+        &[(0, Some("1001")), (0, Some("a")), (0, Some("1002")), (0, None), (0, Some("1003")), (0, Some("c"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES ($1, $2), ($3, $2), ($4, $2) RETURNING a, id",
+        &[(20, Some("1011")), (23, Some("5")), (20, Some("1012")), (20, Some("1013"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, mood) VALUES ($1, $2), ($3, $4), ($5, $4) RETURNING *",
+        &[(20, Some("1021")), (0, Some("sad")), (20, Some("1022")), (0, Some("glad")), (20, Some("1023"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, mood) VALUES ($1, $2), ($3, $4)",
+        &[(20, Some("1031")), (0, Some("sad")), (20, Some("1032")), (0, Some("mad"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES ($1, 1), ($2, 2), ($3, 3) ON CONFLICT (id) DO UPDATE SET a = $4 RETURNING id, a",
+        &[(0, Some("1")), (0, Some("2")), (0, Some("1041")), (0, Some("77"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES ($1, 1), ($2, 2), ($3, 3)",
+        &[(0, Some("1051")), (0, None), (0, Some("1052"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES ($1, 1), ($2, 2), ($3, 3)",
+        &[(0, Some("1061")), (0, Some("x")), (0, Some("1062"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO t (id, a) VALUES ($1, $2), ($3, $4 / $5), ($6, 3)",
+        &[
+            (20, Some("1071")),
+            (23, Some("1")),
+            (20, Some("1072")),
+            (23, Some("1")),
+            (23, Some("0")),
+            (20, Some("1073")),
+        ],
+    ),
+    (
+        Alike,
+        "INSERT INTO logs (id, made, what) VALUES ($1, now(), $4), ($2, now(), $4), ($3, DEFAULT, 'x')",
+        &[(20, Some("1081")), (20, Some("1082")), (20, Some("1083")), (25, Some("w"))],
+    ),
+    (
+        Alike,
+        "INSERT INTO fruits VALUES ($1, $2), ($3, $2), ($4, $2), ('pear', 9) RETURNING name || '!'",
+        &[(0, Some("fig")), (0, Some("3")), (0, Some("öl")), (0, Some("kiwi"))],
+    ),
+    (
+        Refused,
+        "INSERT INTO logs (id, made) VALUES ($1, $2), ($3, $2), ($4, $2), ($5, $2)",
+        &[(20, Some("1091")), (1184, Some("now")), (20, Some("1092")), (20, Some("1093")), (20, Some("1094"))],
+    ),
+    (Alike, "UPDATE logs SET made = now(), what = $1 WHERE id > $2", &[(0, Some("z")), (0, Some("1000"))]),
+    (Alike, "DELETE FROM t WHERE id > $1", &[(20, Some("1000"))]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Outcome {
+    let house = House::build().await?;
+    let (mut alike, mut refused, mut wrong) = (0, 0, Vec::new());
+    for width in WIDTHS {
+        for how in [How::Simple, How::Unnamed, How::Named] {
+            for binary in [false, true].into_iter().filter(|it| !*it || how != How::Simple) {
+                let mut pair = house.pair(width)?;
+                pair.empty();
+                let plain = CASES.iter().map(|(is, sql)| (*is, *sql, &[][..]));
+                // Several statements in one text are a simple query's.
+                let plain = plain.filter(|(_, sql, _)| how == How::Simple || !sql.contains("; "));
+                let valued = WITH_VALUES.iter().copied().filter(|_| how != How::Simple);
+                for (is, sql, values) in plain.chain(valued) {
+                    let values: Vec<Value> = values
+                        .iter()
+                        .map(|(oid, it)| Value { oid: *oid, binary: false, bytes: it.map(|it| it.as_bytes().to_vec()) })
+                        .collect();
+                    let told_of = format!("{sql} ({width} shards, {how:?}, binary {binary})");
+                    if is == Refused && width < 5 {
+                        continue;
+                    }
+                    let ours = pair.ours.run(how, sql, &values, binary);
+                    if is == Refused {
+                        if !is_refused(&ours) {
+                            wrong.push(format!("answered, but to be refused: {told_of}"));
+                            pair.empty();
+                        }
+                        refused += 1;
+                        continue;
+                    }
+                    let theirs = pair.plain.run(how, sql, &values, binary);
+                    let in_order = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE");
+                    // Times are compared by the tables.
+                    let (mut ours, mut theirs) = (told(&ours, in_order), told(&theirs, in_order));
+                    if sql.contains("now()") || sql.contains("pg_backend") {
+                        (ours.2, theirs.2) = (String::new(), String::new());
+                    }
+                    let difference = match ours == theirs {
+                        true => pair.difference(),
+                        false => Some(format!("{ours:?} where one server says {theirs:?}")),
+                    };
+                    if let Some(difference) = difference {
+                        wrong.push(format!("{told_of}: {difference}"));
+                        pair.empty();
+                    }
+                    alike += 1;
+                }
+            }
+        }
+    }
+    println!("{alike} alike, {refused} refused");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    house.nothing_is_prepared().await
+}

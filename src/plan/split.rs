@@ -1,0 +1,405 @@
+//! Writes that each shard is told in words of its own: the rows of an INSERT that belong to it, and one shard's
+//! `now()` written out, for every shard's own would be another.
+//!
+//! The texts are cut from the client's, lexeme by lexeme; nothing is printed from a syntax tree.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::error::ClientError;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan::Planned;
+use crate::plan::route::Route;
+use crate::sql::lex;
+use crate::sql::lex::Kind;
+use crate::sql::lex::Lexeme;
+
+/// How a statement may be split, values left open.
+#[derive(Debug)]
+pub(crate) struct Splitting {
+    /// now() or one of its family is in it, or in a default that it takes.
+    pub(crate) uses_now: bool,
+    /// INSERT: columns that it may leave to a default that uses now(), with whether it names them, and the default.
+    pub(crate) defaults: Vec<(Arc<str>, Option<usize>, Arc<str>)>,
+    /// INSERT … RETURNING: each row of VALUES gives a row of the answer.
+    pub(crate) returning: bool,
+    /// The table has columns that read `'now'` by the shard's clock.
+    pub(crate) has_times: bool,
+}
+
+/// What each shard is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The shards, in the order of their first row.
+    pub shards: SmallVec<[ShardId; 4]>,
+    /// INSERT: the shard of each row, as a place in `shards`. None: every shard is told the whole statement.
+    pub rows: Vec<u8>,
+    /// What now() says has to be written out.
+    pub now: bool,
+    /// INSERT … RETURNING: the answer's rows are in the order of VALUES.
+    pub in_order: bool,
+}
+
+impl Split {
+    /// The shards as a set.
+    #[must_use]
+    pub fn shard_set(&self) -> ShardSet {
+        self.shards.iter().copied().collect()
+    }
+}
+
+/// What one shard is told.
+#[derive(Debug)]
+pub struct Share {
+    /// The text.
+    pub text: String,
+    /// Which of the client's parameters stand in it, from `$1` on.
+    pub parameters: Vec<bool>,
+}
+
+impl Planned {
+    /// What each shard of a split is told, in their order; `now` is what now() says, as a literal without quotes.
+    ///
+    /// # Errors
+    /// A function of the time that is not written out.
+    pub fn shares(&self, text: &str, split: &Split, now: Option<&str>) -> Result<Vec<Share>, ClientError> {
+        let Route::Keys(keys) = &self.template.route else { return Err(unreadable()) };
+        let Ok(splitting) = &keys.split else { return Err(unreadable()) };
+        let lexemes = lex::lexemes(text, self.range.clone(), None).map_err(|_| unreadable())?;
+        let cut = Cut { text, lexemes, now, splitting };
+        let count = usize::from(self.template.parameters);
+        if split.rows.is_empty() {
+            let all = 0..cut.lexemes.len();
+            if cut.has_default(&all) && !splitting.defaults.is_empty() {
+                return Err(default_beside());
+            }
+            let share = Share { text: cut.said(&all)?, parameters: cut.parameters(std::iter::once(&all), count) };
+            return Ok(split.shards.iter().map(|_| Share { text: share.text.clone(), ..share.copy() }).collect());
+        }
+        cut.insert(split, self, count)
+    }
+}
+
+impl Share {
+    fn copy(&self) -> Self {
+        Self { text: String::new(), parameters: self.parameters.clone() }
+    }
+}
+
+struct Cut<'t> {
+    text: &'t str,
+    lexemes: Vec<Lexeme>,
+    now: Option<&'t str>,
+    splitting: &'t Splitting,
+}
+
+impl<'t> Cut<'t> {
+    fn kind(&self, at: usize) -> Kind {
+        self.lexemes.get(at).map_or(Kind::End, |it| it.kind)
+    }
+
+    fn raw(&self, at: usize) -> &'t str {
+        self.lexemes.get(at).and_then(|it| self.text.get(it.start..it.end)).unwrap_or_default()
+    }
+
+    fn is(&self, at: usize, word: &str) -> bool {
+        self.kind(at) == Kind::Word && self.raw(at).eq_ignore_ascii_case(word)
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &'t str {
+        let bytes = || {
+            let first = self.lexemes.get(range.start)?;
+            let last = self.lexemes.get(range.end.checked_sub(1)?)?;
+            self.text.get(first.start..last.end)
+        };
+        bytes().unwrap_or_default()
+    }
+
+    /// Behind the parenthesis that closes the one at `open`.
+    fn closed(&self, open: usize) -> Option<usize> {
+        let mut depth = 0_usize;
+        for at in open..self.lexemes.len() {
+            match self.kind(at) {
+                Kind::Open => depth += 1,
+                Kind::Close => {
+                    depth = depth.checked_sub(1)?;
+                    if depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn has_default(&self, range: &Range<usize>) -> bool {
+        range.clone().any(|at| self.is(at, "default"))
+    }
+
+    fn parameters<'r>(&self, ranges: impl Iterator<Item = &'r Range<usize>>, count: usize) -> Vec<bool> {
+        let mut used = vec![false; count];
+        for at in ranges.flat_map(Clone::clone).filter(|at| self.kind(*at) == Kind::Parameter) {
+            let number = self.raw(at).get(1..).and_then(|it| it.parse::<usize>().ok());
+            if let Some(slot) = number.and_then(|it| used.get_mut(it.checked_sub(1)?)) {
+                *slot = true;
+            }
+        }
+        used
+    }
+
+    /// That part of the text with the time written out.
+    fn said(&self, range: &Range<usize>) -> Result<String, ClientError> {
+        match self.now {
+            None => Ok(self.slice(range).to_owned()),
+            Some(now) => timed(self.text, self.lexemes.get(range.clone()).unwrap_or_default(), now),
+        }
+    }
+
+    fn insert(&self, split: &Split, planned: &Planned, count: usize) -> Result<Vec<Share>, ClientError> {
+        // A table may be called so as well.
+        let is_list = |at: &usize| {
+            self.is(*at, "values")
+                && self.kind(at + 1) == Kind::Open
+                && at
+                    .checked_sub(1)
+                    .is_some_and(|it| self.kind(it) != Kind::Dot && !self.is(it, "into") && !self.is(it, "as"))
+        };
+        let values = (0..self.lexemes.len()).find(is_list).ok_or_else(unreadable)?;
+        let mut rows: Vec<Range<usize>> = Vec::with_capacity(split.rows.len());
+        let mut at = values + 1;
+        loop {
+            let end = self.closed(at).ok_or_else(unreadable)?;
+            rows.push(at..end);
+            at = end + 1;
+            if self.kind(end) != Kind::Comma {
+                break;
+            }
+        }
+        if rows.len() != split.rows.len() {
+            return Err(unreadable());
+        }
+        let head = 0..values + 1;
+        let tail = rows.last().map_or(0, |it| it.end)..self.lexemes.len();
+        if self.has_default(&tail) && !self.splitting.defaults.is_empty() {
+            return Err(default_beside());
+        }
+        let head_text = self.head(&head, planned)?;
+        let tail_text = self.said(&tail)?;
+        let mut shares: Vec<Share> = split
+            .shards
+            .iter()
+            .map(|_| Share { text: head_text.clone(), parameters: self.parameters([&head, &tail].into_iter(), count) })
+            .collect();
+        let mut begun = vec![false; shares.len()];
+        for (row, shard) in rows.iter().zip(&split.rows) {
+            let place = usize::from(*shard);
+            let (Some(share), Some(begun)) = (shares.get_mut(place), begun.get_mut(place)) else { continue };
+            share.text.push_str(if std::mem::replace(begun, true) { ", " } else { " " });
+            share.text.push_str(&self.row(row)?);
+            for (slot, used) in share.parameters.iter_mut().zip(self.parameters(std::iter::once(row), count)) {
+                *slot |= used;
+            }
+        }
+        for share in &mut shares {
+            share.text.push(' ');
+            share.text.push_str(&tail_text);
+        }
+        Ok(shares)
+    }
+
+    /// Everything up to VALUES, with all columns that get a value.
+    fn head(&self, head: &Range<usize>, planned: &Planned) -> Result<String, ClientError> {
+        let text = self.slice(head);
+        let left_out = self.splitting.defaults.iter().filter(|(_, place, _)| self.now.is_some() && place.is_none());
+        let more: String = left_out.map(|(name, ..)| format!(", \"{}\"", name.replace('"', "\"\""))).collect();
+        if let Some((at, columns)) = &planned.template.splice_columns {
+            let (before, after) = text.split_at_checked(*at).ok_or_else(unreadable)?;
+            let columns = columns.strip_suffix(')').ok_or_else(unreadable)?;
+            return Ok(format!("{before}{columns}{more}){after}"));
+        }
+        if more.is_empty() {
+            return Ok(text.to_owned());
+        }
+        let mut close = head.end.checked_sub(2).ok_or_else(unreadable)?;
+        if self.is(close, "value") {
+            // OVERRIDING SYSTEM VALUE
+            close = close.checked_sub(3).ok_or_else(unreadable)?;
+        }
+        if self.kind(close) != Kind::Close {
+            return Err(unreadable());
+        }
+        Ok(format!("{}{more}{}", self.slice(&(head.start..close)), self.slice(&(close..head.end))))
+    }
+
+    /// One row of VALUES.
+    fn row(&self, row: &Range<usize>) -> Result<String, ClientError> {
+        let Some(now) = self.now else { return Ok(self.slice(row).to_owned()) };
+        let mut cells: Vec<String> = Vec::new();
+        let (mut depth, mut start) = (0_usize, row.start + 1);
+        for at in row.start + 1..row.end {
+            match self.kind(at) {
+                Kind::Open | Kind::OpenBracket => depth += 1,
+                Kind::Close | Kind::CloseBracket if depth > 0 => depth -= 1,
+                Kind::Comma | Kind::Close if depth == 0 => {
+                    let cell = start..at;
+                    start = at + 1;
+                    let default = self.splitting.defaults.iter().find(|(_, place, _)| *place == Some(cells.len()));
+                    let is_default = cell.len() == 1 && self.is(cell.start, "default");
+                    cells.push(match default {
+                        Some((.., default)) if is_default => default_at(default, now)?,
+                        _ => self.said(&cell)?,
+                    });
+                }
+                _ => {}
+            }
+        }
+        for (.., default) in self.splitting.defaults.iter().filter(|(_, place, _)| place.is_none()) {
+            cells.push(default_at(default, now)?);
+        }
+        Ok(format!("({})", cells.join(", ")))
+    }
+}
+
+/// A default's expression with the time written out.
+fn default_at(default: &str, now: &str) -> Result<String, ClientError> {
+    let lexemes = lex::lexemes(default, 0..default.len(), None).map_err(|_| unreadable())?;
+    Ok(format!("({})", timed(default, &lexemes, now)?))
+}
+
+/// Whether an expression of a default asks for the time.
+pub(crate) fn asks_time(text: &str) -> bool {
+    let Ok(lexemes) = lex::lexemes(text, 0..text.len(), None) else { return true };
+    lexemes.iter().any(|it| {
+        let word = text.get(it.start..it.end).unwrap_or_default();
+        matches!(it.kind, Kind::Word | Kind::Quoted) && is_of_time(&word.trim_matches('"').to_ascii_lowercase())
+    })
+}
+
+fn is_of_time(word: &str) -> bool {
+    matches!(
+        word,
+        "now"
+            | "transaction_timestamp"
+            | "current_timestamp"
+            | "localtimestamp"
+            | "current_date"
+            | "statement_timestamp"
+            | "current_time"
+            | "localtime"
+            | "age"
+    )
+}
+
+/// Lexemes of a text as they stand there, but for now() and its family, for which a literal stands.
+fn timed(text: &str, lexemes: &[Lexeme], now: &str) -> Result<String, ClientError> {
+    let Some((first, last)) = lexemes.first().zip(lexemes.last()) else { return Ok(String::new()) };
+    let raw = |at: usize| lexemes.get(at).and_then(|it| text.get(it.start..it.end)).unwrap_or_default();
+    let kind = |at: usize| lexemes.get(at).map_or(Kind::End, |it| it.kind);
+    let mut out = String::new();
+    let mut copied = first.start;
+    let mut at = 0;
+    while at < lexemes.len() {
+        let word = match kind(at) {
+            Kind::Word => raw(at).to_ascii_lowercase(),
+            // Written so, it is none of the grammar's own words.
+            Kind::Quoted => raw(at).trim_matches('"').to_owned(),
+            _ => String::new(),
+        };
+        if !is_of_time(&word) {
+            at += 1;
+            continue;
+        }
+        let called = kind(at + 1) == Kind::Open;
+        let quoted = kind(at) == Kind::Quoted;
+        let qualified = at > 0 && kind(at - 1) == Kind::Dot;
+        let function = matches!(&*word, "now" | "transaction_timestamp" | "statement_timestamp" | "age");
+        // A column, or a name of one.
+        if (function && !called) || (!function && (quoted || qualified)) || (at > 0 && is_as(kind(at - 1), raw(at - 1)))
+        {
+            at += 1;
+            continue;
+        }
+        let start = match qualified {
+            true if at >= 2 && raw(at - 2).trim_matches('"').eq_ignore_ascii_case("pg_catalog") => at - 2,
+            true => {
+                at += 1;
+                continue;
+            }
+            false => at,
+        };
+        let empty = called && kind(at + 2) == Kind::Close;
+        let (cast, end) = match &*word {
+            "now" | "transaction_timestamp" if empty => ("", at + 3),
+            "current_timestamp" if !called => ("", at + 1),
+            "localtimestamp" if !called => ("::pg_catalog.timestamp", at + 1),
+            "current_date" => ("::pg_catalog.date", at + 1),
+            _ => return Err(other_time(&word)),
+        };
+        let begins = lexemes.get(start).map_or(0, |it| it.start);
+        out.push_str(text.get(copied..begins).unwrap_or_default());
+        out.push_str(&format!("('{now}'::pg_catalog.timestamptz{cast})"));
+        copied = lexemes.get(end - 1).map_or(begins, |it| it.end);
+        at = end;
+    }
+    out.push_str(text.get(copied..last.end).unwrap_or_default());
+    Ok(out)
+}
+
+fn is_as(kind: Kind, raw: &str) -> bool {
+    kind == Kind::Word && raw.eq_ignore_ascii_case("as")
+}
+
+fn other_time(word: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("{word} in a write that spans shards is not supported: every shard has its own clock"),
+        "Use now() or CURRENT_TIMESTAMP without a precision, or give the time from the application.",
+    )
+}
+
+fn default_beside() -> ClientError {
+    ClientError::unsupported(
+        "SET … = DEFAULT in a write that spans shards is not supported where a default of the table asks for the time",
+        "Write the time out, such as now().",
+    )
+}
+
+fn unreadable() -> ClientError {
+    ClientError::unsupported(
+        "this INSERT of rows of several shards is not supported: its rows could not be told apart",
+        "Insert rows of one shard key at a time.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Result<String, ClientError> {
+        let lexemes = lex::lexemes(text, 0..text.len(), None).unwrap();
+        timed(text, &lexemes, "T")
+    }
+
+    #[test]
+    fn the_time_is_written_out_wherever_it_is_asked_for() {
+        const T: &str = "('T'::pg_catalog.timestamptz)";
+        assert_eq!(at("(1, now() , 2)").unwrap(), format!("(1, {T} , 2)"));
+        assert_eq!(at("pg_catalog.now( ) + x.now").unwrap(), format!("{T} + x.now"));
+        assert_eq!(at("\"now\"()").unwrap(), T);
+        assert_eq!(at("Current_Timestamp::date").unwrap(), format!("{T}::date"));
+        assert_eq!(at("CURRENT_DATE").unwrap(), "('T'::pg_catalog.timestamptz::pg_catalog.date)");
+        assert_eq!(at("timezone('utc'::text, now())").unwrap(), format!("timezone('utc'::text, {T})"));
+        // Columns and names.
+        assert_eq!(
+            at("now + t.now, 1 AS current_date, \"localtime\"").unwrap(),
+            "now + t.now, 1 AS current_date, \"localtime\""
+        );
+        assert_eq!(at("'now()' || age").unwrap(), "'now()' || age");
+        for text in ["current_timestamp(3)", "LOCALTIME", "statement_timestamp()", "age(x)", "current_time"] {
+            assert!(at(text).is_err(), "{text}");
+        }
+    }
+}

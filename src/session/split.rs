@@ -1,0 +1,360 @@
+//! Writes that each shard is told in words of its own (`plan::Split`), as parts of one transaction.
+//!
+//! Where anything of the client's text has to be known before (the types of its parameters, the columns that it returns,
+//! the time), one server reads it first. Then each shard is told its part, and the client sees one answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::flight;
+use crate::exec::flight::Expect;
+use crate::exec::flight::Item;
+use crate::exec::flight::Show;
+use crate::exec::say;
+use crate::ident::ShardId;
+use crate::ident::ShardSet;
+use crate::plan;
+use crate::plan::Planned;
+use crate::plan::Split;
+use crate::session::Session;
+use crate::session::Trouble;
+use crate::session::extended::Portal;
+use crate::session::extended::Reached;
+use crate::session::extended::fatal;
+use crate::session::extended::types_on;
+use crate::session::gather::About;
+use crate::session::gather::Binding;
+use crate::session::gather::Described;
+use crate::session::gather::Said;
+use crate::session::gather::say_bind;
+use crate::session::gather::trouble_of;
+use crate::session::merge::formats;
+use crate::session::merge::with_formats;
+use crate::session::prepared::Prepared;
+use crate::session::simple::messages;
+use crate::wire::postgres::frontend;
+use crate::wire::postgres::frontend::Format;
+
+/// Tells now() so that any server reads it alike, whatever its settings.
+const NOW: &str =
+    "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US+00')";
+/// text
+const TEXT: u32 = 25;
+
+/// What is to be split.
+struct Task<'a> {
+    split: &'a Split,
+    planned: &'a Planned,
+    /// The text that the statement is a part of.
+    text: &'a str,
+    /// The types of the parameters, as the client gave them.
+    types: &'a [u32],
+    values: &'a [(Format, Option<&'a [u8]>)],
+    /// The client has prepared it; else the text is read first.
+    prepared: Option<&'a Prepared>,
+    portal: &'a str,
+    results: &'a [Format],
+    /// Where the statement stands in the client's text, in characters.
+    offset: u32,
+}
+
+/// A part each on its shard, bound to a portal.
+struct Ready {
+    /// The links, in the order of their first row.
+    places: SmallVec<[u8; 8]>,
+    /// What is known of the client's text.
+    own: Own,
+}
+
+/// What the server that read the client's text first says of it.
+#[derive(Default)]
+struct Own {
+    /// The types of its parameters, as the client numbers them.
+    types: Vec<u32>,
+    /// Its RowDescription, as the client numbers types.
+    columns: Option<Vec<u8>>,
+    now: Option<String>,
+}
+
+impl Session {
+    /// Runs a split write of a Query (or of EXECUTE) within the transaction that is open.
+    pub(super) async fn split(&mut self, said: Said<'_>, split: &Split) -> Result<bool, Trouble> {
+        let Said { text, planned, types, values, offset } = said;
+        let values: Vec<(Format, Option<&[u8]>)> = values.iter().map(|it| (Format::Text, *it)).collect();
+        let values = values.as_slice();
+        let task = Task { split, planned, text, types, values, prepared: None, portal: "", results: &[], offset };
+        let mut ids = SmallVec::new();
+        let ready = match Box::pin(self.get_parts_ready(&task, &mut ids)).await.and_then(|it| self.wanted(it)) {
+            Ok(ready) => ready,
+            Err(trouble) => {
+                self.end_steps(&ids).await?;
+                return Err(trouble);
+            }
+        };
+        for at in &ready.places {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                if ready.own.columns.is_none() {
+                    say::about(&mut link.out, b'D', b'P', "");
+                }
+                say::execute(&mut link.out, "");
+                link.wrote = true;
+            }
+        }
+        let all: SmallVec<[u8; 8]> = (0_u8..)
+            .zip(&mut self.links)
+            .filter(|(_, link)| ids.iter().any(|(_, id)| *id == link.id))
+            .map(|(at, link)| {
+                link.say_sync();
+                at
+            })
+            .collect();
+        let describes = planned.template.returns();
+        let links = ready.places.clone();
+        let owed = |expect, show| Item::Owed { expect, links: links.clone(), show, prepares: 0 };
+        self.items.push(owed(Expect::Bind, Show::Nobody));
+        match ready.own.columns {
+            Some(columns) => {
+                self.items.push(Item::Local(columns.into()));
+                self.items.push(Item::Sorted { links: links.clone(), order: in_turns(split) });
+            }
+            None => {
+                // A Query says nothing of it where there is nothing to describe.
+                self.items.push(owed(Expect::DescribePortal, if describes { Show::Client } else { Show::Nobody }));
+                self.items.push(owed(Expect::Execute, Show::Client));
+            }
+        }
+        self.items.push(Item::Owed { expect: Expect::Sync, links: all, show: Show::Nobody, prepares: 0 });
+        let outcome = self.fly(offset, false).await?;
+        self.shown(&outcome)
+    }
+
+    /// Binds a portal to a split write, within the transaction that is open.
+    pub(super) async fn bind_split(&mut self, binding: Binding<'_>, split: &Split) -> Result<(), Trouble> {
+        let Binding { message, portal, prepared, planned } = binding;
+        // What came before is in sight of what is written.
+        if Box::pin(self.fly_batch()).await? == Reached::Failed {
+            return Ok(());
+        }
+        let shards = split.shard_set();
+        if !self.transaction.is_open() {
+            self.span_shards(&shards).await?;
+        }
+        // The text itself is read where the first row goes, and the client is told.
+        let at = self.join(self.home_of(split)?, plan::Access::ReadPrimary).await?;
+        self.ready_links(&[u8::try_from(at).unwrap_or(u8::MAX)], &prepared)?;
+        if let Some(link) = self.links.get_mut(at) {
+            link.unsynced = true;
+        }
+        if Box::pin(self.fly_batch()).await? == Reached::Failed {
+            return Ok(());
+        }
+        let body = self.client.bytes(message.body()).to_vec();
+        let view = frontend::Bind::read(&body).map_err(fatal)?;
+        let (given, count) = (view.count(), usize::from(planned.template.parameters).max(prepared.types.len()));
+        if given != count {
+            return Err(ClientError::new(
+                Code::ProtocolViolation,
+                format_args!("bind message supplies {given} parameters, but the statement requires {count}"),
+                "Give one value for each $n.",
+            )
+            .into());
+        }
+        let text = Arc::clone(&prepared.text);
+        let values: Vec<(Format, Option<&[u8]>)> =
+            view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
+        let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
+        if split.in_order && !self.client.asks_for_all(&portal) {
+            return Err(ClientError::unsupported(
+                "a row limit on an INSERT … RETURNING that spans shards is not supported",
+                "Fetch all rows at once.",
+            )
+            .into());
+        }
+        let task = Task {
+            split,
+            planned: &planned,
+            text: &text,
+            types: &prepared.types,
+            values: &values,
+            prepared: Some(&prepared),
+            portal: &portal,
+            results: &results,
+            offset: 0,
+        };
+        let mut ids = SmallVec::new();
+        let ready = Box::pin(self.get_parts_ready(&task, &mut ids)).await.and_then(|it| self.wanted(it))?;
+        let ids = ready.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
+        let order = ready.own.columns.map(|columns| (in_turns(split), with_formats(&columns, &results).into()));
+        let depth = self.transaction.savepoints.len();
+        self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order });
+        self.items.push(Item::Owed { expect: Expect::Bind, links: ready.places, show: Show::Client, prepares: 0 });
+        Ok(())
+    }
+
+    /// Joins the shards, and tells each its part up to Bind; `ids` are the links that take part.
+    async fn get_parts_ready(
+        &mut self,
+        task: &Task<'_>,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Ready, Trouble> {
+        let Task { split, planned, .. } = *task;
+        let template = Rc::clone(&planned.template);
+        let shards = split.shard_set();
+        let home = self.home_of(split)?;
+        self.admit_at(&shards, &ShardSet::one(home), plan::Access::Write, &template.effects)?;
+        let mut places = self.join_all(&shards, plan::Access::Write).await?;
+        if !shards.contains(home) {
+            let at = self.join(home, plan::Access::ReadPrimary).await?;
+            places.push(u8::try_from(at).unwrap_or(u8::MAX));
+        }
+        for at in places {
+            self.prefix(usize::from(at));
+            if let Some(link) = self.links.get_mut(usize::from(at)) {
+                link.unsynced = true;
+                ids.push((link.shard, link.id));
+            }
+        }
+        let mut own = Own::default();
+        let count = usize::from(template.parameters).max(task.types.len());
+        let text = task.text.get(planned.range.clone()).filter(|_| task.prepared.is_none());
+        if count > 0 || split.now || split.in_order {
+            own = self.read_first(task, home, text, ids).await?;
+        } else if let Some(text) = text {
+            // What is wrong with the text as a whole comes before what is wrong with a part.
+            let at = self.place_of(ids, home)?;
+            let link = self.links.get_mut(at).ok_or_else(gone)?;
+            say::parse(&mut link.out, "", text, &[]);
+            link.connection.unnamed = 0;
+            let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+            self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Remarks, prepares: 0 });
+        }
+        let shares = planned.shares(task.text, split, own.now.as_deref())?;
+        own.types.resize(count, 0);
+        let mut places: SmallVec<[u8; 8]> = SmallVec::new();
+        for (shard, share) in split.shards.iter().zip(&shares) {
+            let at = self.place_of(ids, *shard)?;
+            places.push(u8::try_from(at).unwrap_or(u8::MAX));
+            // A value that stands in other parts only is of no type that could be told here.
+            let used = |place: usize| share.parameters.get(place).copied().unwrap_or(false);
+            let types: Vec<u32> =
+                own.types.iter().enumerate().map(|(place, it)| if used(place) { *it } else { TEXT }).collect();
+            let values: Vec<(Format, Option<&[u8]>)> = task
+                .values
+                .iter()
+                .enumerate()
+                .map(|(place, it)| if used(place) { *it } else { (Format::Text, None) })
+                .collect();
+            let link = self.links.get_mut(at).ok_or_else(gone)?;
+            let types = match &link.type_oids {
+                Some(oids) => types_on(&oids.known, &types)?,
+                None => types,
+            };
+            say::parse(&mut link.out, "", &share.text, &types);
+            link.connection.unnamed = 0;
+            say_bind(&mut link.out, task.portal, &values, &[], task.results)?;
+            link.unsynced = true;
+        }
+        for at in &places {
+            let links = SmallVec::from_slice(&[*at]);
+            self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Nobody, prepares: 0 });
+        }
+        Ok(Ready { places, own })
+    }
+
+    /// Has one server read the client's text, or the statement that the client prepared: what is wrong with it, the
+    /// types of its parameters, what it returns; and what time it is.
+    async fn read_first(
+        &mut self,
+        task: &Task<'_>,
+        home: ShardId,
+        text: Option<&str>,
+        ids: &SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Own, Trouble> {
+        let at = self.place_of(ids, home)?;
+        match task.prepared {
+            None => self.say_reading(at, text, "", task.types)?,
+            Some(prepared) => {
+                self.say_parse(at, prepared, Show::Nobody)?;
+                let name = self.server_name(prepared);
+                self.say_reading(at, None, &name, task.types)?;
+            }
+        }
+        let read = self.items.len();
+        if let Some((_, id)) = ids.iter().find(|(shard, _)| *shard == home).copied().filter(|_| task.split.now) {
+            self.say_step(id, NOW, Show::Caller);
+        }
+        self.say_flush();
+        let outcome = self.fly(task.offset, false).await?;
+        if let Some(failure) = &outcome.failed {
+            let about = if failure.item < read { About::Text(task.offset) } else { About::Rows };
+            return Err(trouble_of(&outcome, about));
+        }
+        let mut described = Described::default();
+        let mut now = None;
+        for message in messages(&outcome.collected) {
+            match message.first() {
+                Some(b'D') => now = message.get(11..).and_then(|it| std::str::from_utf8(it).ok()).map(str::to_owned),
+                _ => described.note(message),
+            }
+        }
+        if task.split.now && now.is_none() {
+            return Err(gone().into());
+        }
+        let numbers =
+            self.place_of(ids, home).ok().and_then(|at| self.links.get(at)).and_then(|it| it.type_oids.clone());
+        let known = |oid: u32| numbers.as_ref().and_then(|it| it.known.get(&oid)).copied().unwrap_or(oid);
+        let types = described.parameter_types().into_iter().map(known).collect();
+        let mut columns = described.own_message().filter(|_| task.split.in_order);
+        if let Some(columns) = &mut columns {
+            let own = described.own_columns().unwrap_or_default();
+            for link in self.links.iter().filter(|link| ids.iter().any(|(_, id)| *id == link.id)) {
+                let Some(oids) = &link.type_oids else { continue };
+                for (column, format) in own.iter().zip(formats(own.len(), task.results)) {
+                    let theirs = types_on(&oids.known, &[known(column.oid)])?;
+                    if format == Format::Binary && theirs.iter().any(|it| oids.holds_oids(*it)) {
+                        return Err(flight::unreadable(&column.name).into());
+                    }
+                }
+            }
+            if let Some(numbers) = &numbers {
+                *columns = flight::renumbered(std::mem::take(columns), &numbers.known);
+            }
+            let all = own.len();
+            if task.results.len() > 1 && task.results.len() != all {
+                return Err(ClientError::new(
+                    Code::ProtocolViolation,
+                    format_args!("bind message has {} result formats but query has {all} columns", task.results.len()),
+                    "Give one format for all columns, or one for each.",
+                )
+                .into());
+            }
+        }
+        if task.prepared.is_none() {
+            self.client.push(described.notices());
+        }
+        Ok(Own { types, columns, now })
+    }
+
+    /// The shard that reads the text first: the one whose now() is the transaction's, if it has one.
+    fn home_of(&self, split: &Split) -> Result<ShardId, ClientError> {
+        let clock = self.transaction.clock.filter(|_| split.now && self.transaction.is_open());
+        clock.or_else(|| split.shards.first().copied()).ok_or_else(gone)
+    }
+
+    fn place_of(&self, ids: &[(ShardId, u32)], shard: ShardId) -> Result<usize, ClientError> {
+        let id = ids.iter().find(|(it, _)| *it == shard).map(|(_, id)| *id);
+        self.links.iter().position(|link| Some(link.id) == id).ok_or_else(gone)
+    }
+}
+
+fn in_turns(split: &Split) -> Rc<flight::Order> {
+    Rc::new(flight::Order { keys: Vec::new(), offset: 0, limit: u64::MAX, turns: split.rows.clone() })
+}
+
+fn gone() -> ClientError {
+    ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
+}
