@@ -207,7 +207,10 @@ async fn each_shard_explains_its_part() -> Outcome {
     for (query, part) in [
         ("SELECT * FROM users", ""),
         ("SELECT count(*) FROM users", ", its part: SELECT pg_catalog.count(*)"),
-        ("SELECT id FROM users ORDER BY id LIMIT 3", ", its part: SELECT id, id AS sw_0"),
+        (
+            "SELECT id FROM users ORDER BY id LIMIT 3",
+            ", its part: SELECT sw.*, sw_c0 AS sw_0 FROM (SELECT id FROM users",
+        ),
         ("SELECT a.id FROM users a JOIN users b ON a.name = b.name", ", copy of users: SELECT"),
     ] {
         for (before, sign) in [("EXPLAIN", "rows="), ("EXPLAIN (ANALYZE, COSTS OFF)", "Execution Time")] {

@@ -139,6 +139,38 @@ const CASES: &[(Is, &str)] = &[
         "PREPARE p (bigint, text) AS INSERT INTO t (id, note) VALUES ($1, $2), (501, $2), (502, 'x'), (503, $2) RETURNING note, id; EXECUTE p (504, 'y'); DEALLOCATE p",
     ),
     (Alike, "DELETE FROM t WHERE id > 100"),
+    // W6: reference tables, the same bytes on every shard.
+    (Alike, "INSERT INTO refs (code, n) VALUES ('a', 1), ('b', 2), ('c', 3) RETURNING code, n"),
+    (Alike, "INSERT INTO refs VALUES ('d', 4), ('e', 5, now()), ('f', 6, NULL, 'glad') RETURNING code, mood"),
+    (Alike, "INSERT INTO refs (code, n) VALUES ('g', 1), ('a', 2)"),
+    (Alike, "INSERT INTO refs (code, n) VALUES ('g', 1), ('h', 200)"),
+    (
+        Alike,
+        "INSERT INTO refs (code, n) VALUES ('a', 10), ('g', 20) ON CONFLICT (code) DO UPDATE SET n = excluded.n RETURNING *, made IS NULL",
+    ),
+    (Alike, "INSERT INTO refs2 SELECT code, n FROM refs WHERE n < 10"),
+    (Alike, "INSERT INTO refs2 VALUES ('nope', 1)"),
+    (Alike, "UPDATE refs SET n = n + 1, made = now() WHERE code <> 'b' RETURNING code, n"),
+    (Alike, "UPDATE refs SET n = (SELECT count(*) FROM refs2 s WHERE s.code = refs.code)"),
+    (Alike, "UPDATE refs SET n = 1 / 0"),
+    (Alike, "UPDATE refs SET code = code || '!' WHERE code = 'g'"),
+    (Alike, "DELETE FROM refs2 USING refs r WHERE r.code = refs2.code AND refs2.n > 4"),
+    (Alike, "DELETE FROM refs WHERE code = 'a'"),
+    (Alike, "DELETE FROM refs WHERE code = 'g!'"),
+    (
+        Alike,
+        "BEGIN; INSERT INTO refs (code) VALUES ('x'); INSERT INTO t (id) VALUES (601), (602), (603); UPDATE refs SET made = now(); COMMIT",
+    ),
+    (
+        Alike,
+        "BEGIN; INSERT INTO refs (code) VALUES ('y'); SAVEPOINT s; INSERT INTO refs (code) VALUES ('x'); ROLLBACK TO s; COMMIT",
+    ),
+    (Refused, "INSERT INTO refs (code, n) VALUES ('r', (random() * 10)::int)"),
+    (Refused, "INSERT INTO refs (code) SELECT name FROM fruits"),
+    (Refused, "INSERT INTO refs2 SELECT code, 50 FROM refs ORDER BY n LIMIT 1"),
+    (Refused, "UPDATE refs SET n = s.n FROM refs2 s WHERE s.code = refs.code"),
+    (Refused, "WITH w AS (DELETE FROM refs2 RETURNING code) SELECT * FROM w"),
+    (Refused, "UPDATE refs SET n = 1 RETURNING xmin"),
 ];
 
 /// Values by $n.
@@ -207,6 +239,13 @@ const WITH_VALUES: &[(Is, &str, &[(u32, Option<&str>)])] = &[
     ),
     (Alike, "UPDATE logs SET made = now(), what = $1 WHERE id > $2", &[(0, Some("z")), (0, Some("1000"))]),
     (Alike, "DELETE FROM t WHERE id > $1", &[(20, Some("1000"))]),
+    (
+        Alike,
+        "INSERT INTO refs (code, n, mood) VALUES ($1, $2, $3), ($4, $2, NULL) RETURNING *, made = now()",
+        &[(0, Some("p")), (23, Some("7")), (0, Some("sad")), (0, Some("q"))],
+    ),
+    (Alike, "UPDATE refs SET n = $1 WHERE code = $2", &[(0, Some("8")), (0, Some("p"))]),
+    (Refused, "UPDATE refs SET made = $1", &[(1184, Some("now"))]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,10 +280,14 @@ async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Out
                         continue;
                     }
                     let theirs = pair.plain.run(how, sql, &values, binary);
+                    if theirs.status != b'I' {
+                        pair.ours.simple("ROLLBACK");
+                        pair.plain.simple("ROLLBACK");
+                    }
                     let in_order = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE");
                     // Times are compared by the tables.
                     let (mut ours, mut theirs) = (told(&ours, in_order), told(&theirs, in_order));
-                    if sql.contains("now()") || sql.contains("pg_backend") {
+                    if sql.contains("now()") || sql.contains("RETURNING *, made") || sql.contains("pg_backend") {
                         (ours.2, theirs.2) = (String::new(), String::new());
                     }
                     let difference = match ours == theirs {
@@ -262,5 +305,43 @@ async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Out
     }
     println!("{alike} alike, {refused} refused");
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    house.copies_are_alike().await?;
+    house.nothing_is_prepared().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_stay_alike_under_many_writers() -> Outcome {
+    let house = House::build().await?;
+    let mut pair = house.pair(3)?;
+    for width in WIDTHS {
+        house.pair(width)?.ours.simple("INSERT INTO refs (code, n) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4)");
+    }
+    let writers: Vec<_> = (0..6_u32)
+        .map(|writer| {
+            let mut client = house.pair(3).map(|it| it.ours).map_err(|it| it.to_string())?;
+            Ok(std::thread::spawn(move || {
+                let mut done = 0;
+                for turn in 0..60 {
+                    // What one writes decides what another does.
+                    let sql = match (writer + turn) % 6 {
+                        0 => "UPDATE refs SET n = (n + 1) % 50".to_owned(),
+                        1 => "UPDATE refs SET n = 0, made = now() WHERE n % 2 = 1".to_owned(),
+                        2 => format!("INSERT INTO refs2 SELECT code, n + {turn} * 100 FROM refs ON CONFLICT DO NOTHING"),
+                        3 => "DELETE FROM refs2 WHERE n % 3 = 0".to_owned(),
+                        4 => "UPDATE refs SET n = (SELECT count(*) FROM refs2) % 40 WHERE code < 'c'".to_owned(),
+                        _ => "BEGIN; UPDATE refs SET n = n + 1 WHERE n < 50; INSERT INTO t (id) VALUES (1), (2), (3); ROLLBACK".to_owned(),
+                    };
+                    let answer = client.simple(&sql);
+                    assert_eq!(answer.error.map(|it| it.to_string()), None, "{sql}");
+                    done += 1;
+                }
+                done
+            }))
+        })
+        .collect::<Result<_, String>>()?;
+    let done: i32 = writers.into_iter().map(|it| it.join().unwrap_or_default()).sum();
+    assert_eq!(done, 360);
+    assert_eq!(pair.ours.simple("SELECT count(*) FROM t").rows, [[Some(b"0".to_vec())]]);
+    house.copies_are_alike().await?;
     house.nothing_is_prepared().await
 }

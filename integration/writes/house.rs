@@ -27,19 +27,23 @@ CREATE TABLE logs (id bigint, made timestamptz DEFAULT now(), day date NOT NULL 
     local timestamp DEFAULT (now() AT TIME ZONE 'utc'::text) + '1 day'::interval, what text);
 CREATE TABLE fruits (name text PRIMARY KEY, n integer CHECK (n >= 0));
 CREATE TABLE \"Odd Ones\" (\"values\" bigint, \"Key;\" bigint PRIMARY KEY, note text);
+CREATE TABLE refs (code text PRIMARY KEY, n integer CHECK (n < 100), made timestamptz DEFAULT now(), mood mood);
+CREATE TABLE refs2 (code text REFERENCES refs, n integer, PRIMARY KEY (code, n));
 CREATE TABLE loose (id bigint NOT NULL, n integer GENERATED ALWAYS AS (id * 2) STORED, x text);
 ";
 
-pub(crate) const TABLES: [&str; 6] = ["t", "items", "logs", "fruits", "\"Odd Ones\"", "loose"];
+pub(crate) const TABLES: [&str; 8] = ["t", "items", "logs", "fruits", "\"Odd Ones\"", "loose", "refs2", "refs"];
 
 /// Columns of each table that two servers have in common; times of their own are compared by their number.
-const COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 8] = [
     "id, a, note, mood",
     "id, no, what, price",
     "id, day, what, made IS NULL, local > made AT TIME ZONE 'utc'",
     "name, n",
     "\"values\", \"Key;\", note",
     "id, n, x",
+    "code, n",
+    "code, n, made IS NULL, mood",
 ];
 
 pub(crate) struct House {
@@ -65,7 +69,8 @@ impl House {
         );
         let groups = "    groups:
       number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id}}
-      name: {key: text, tables: {fruits: name}}\n";
+      name: {key: text, tables: {fruits: name}}
+    reference: [refs, refs2]\n";
         for width in WIDTHS {
             let shards: String = cluster
                 .primaries()
@@ -118,6 +123,25 @@ impl House {
         let ours = Client::connect(self.port, "demo", &format!("d{width}"))?;
         let plain = Client::connect(self.cluster.nodes()[0].port(), "demo", &format!("plain{width}"))?;
         Ok(Pair { ours, plain })
+    }
+
+    /// All copies of reference tables are the same, times too.
+    pub(crate) async fn copies_are_alike(&self) -> Outcome {
+        for width in WIDTHS {
+            let mut known: Option<Vec<Row>> = None;
+            for node in self.cluster.primaries().take(width) {
+                let mut client = Client::connect(node.port(), "demo", &format!("d{width}"))?;
+                let rows = client
+                    .simple("SELECT r::text, s::text FROM refs r FULL JOIN refs2 s USING (code) ORDER BY 1, 2")
+                    .rows;
+                match &known {
+                    None => known = Some(rows),
+                    Some(known) => assert_eq!(shown(known), shown(&rows), "{width} shards, {}", node.name()),
+                }
+            }
+            assert!(known.is_some_and(|it| !it.is_empty()));
+        }
+        Ok(())
     }
 
     /// No transaction waits anywhere for its end.

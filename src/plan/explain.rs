@@ -65,7 +65,9 @@ impl Planned {
             }
             Plan::Split(split) if split.rows.is_empty() => {
                 let shards = split.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
-                format!("split {shards}, {role}, with now() written out")
+                let same = if split.everywhere { ", the same on each" } else { "" };
+                let now = if split.now { ", with now() written out" } else { "" };
+                format!("split {shards}, {role}{same}{now}")
             }
             Plan::Split(split) => {
                 let shards = (0_u8..).zip(&split.shards).map(|(place, it)| {
@@ -93,13 +95,14 @@ impl Planned {
                 Spread::Refuse(error) => Some(error),
                 Spread::Concat(_) => None,
             },
-            Route::Fixed(..) => None,
+            Route::Fixed(..) | Route::Copies(_) => None,
         }
     }
 
     fn why(&self) -> String {
         let keys = match &self.template.route {
             Route::Fixed(_, why) => return why.clone(),
+            Route::Copies(_) => return "every shard has a copy of the reference table".to_owned(),
             Route::Keys(keys) => keys,
         };
         let mut reasons = Vec::new();

@@ -393,6 +393,14 @@ impl Planned {
     pub fn plan(&self, text: &str, parameters: Option<&Parameters<'_>>, world: &World) -> Result<Plan, ClientError> {
         match &self.template.route {
             Route::Fixed(plan, _) => Ok(plan.clone()),
+            Route::Copies(splitting) => {
+                if splitting.has_times {
+                    self.times(text, parameters)?;
+                }
+                let shards = ShardSet::all(world.database.shards.len()).iter().collect();
+                let now = splitting.uses_now;
+                Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now, in_order: false, everywhere: true })))
+            }
             Route::Keys(keys) => {
                 let values = self.values(text, parameters, world);
                 let mut plan = keys.plan(&values, world)?;
@@ -423,7 +431,7 @@ impl Planned {
     pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         match &self.template.route {
             Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
-            Route::Fixed(..) => None,
+            Route::Fixed(..) | Route::Copies(_) => None,
         }
     }
 
@@ -475,7 +483,7 @@ impl Planned {
     pub fn described_on(&self) -> Option<ShardId> {
         match &self.template.route {
             Route::Fixed(Plan::One(shard), _) => Some(*shard),
-            Route::Fixed(..) | Route::Keys(_) => None,
+            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) => None,
         }
     }
 }

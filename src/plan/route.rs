@@ -52,6 +52,8 @@ pub(crate) enum Route {
     Fixed(Plan, String),
     /// By keys.
     Keys(Box<Keys>),
+    /// A write of reference tables: the same on every shard.
+    Copies(Box<Splitting>),
 }
 
 /// Everything that must lie on one shard, and what to do when it does not.
@@ -181,8 +183,16 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         });
     }
     judge(query)?;
-    let mut compiler =
-        Compiler { query, world, database, fixed: None, homes: Vec::new(), scattered: false, reference: false };
+    let mut compiler = Compiler {
+        query,
+        world,
+        database,
+        fixed: None,
+        homes: Vec::new(),
+        scattered: false,
+        reference: false,
+        copies: false,
+    };
     compiler.compile(around)
 }
 
@@ -233,6 +243,8 @@ struct Compiler<'a> {
     homes: Vec<(LeafId, ShardId)>,
     scattered: bool,
     reference: bool,
+    /// A reference table is written.
+    copies: bool,
 }
 
 impl<'a> Compiler<'a> {
@@ -281,6 +293,10 @@ impl<'a> Compiler<'a> {
         let writes = !query.writes.is_empty() || query.notes.locks;
         self.fix_homes(writes || matches!(around, Around::One(_)))?;
         let primary = needs_primary(query);
+        if self.copies {
+            let splitting = self.copied(around)?;
+            return Ok(Compiled { route: Route::Copies(Box::new(splitting)), primary, writes, splice });
+        }
         if parts.is_empty() && inserts.is_empty() && !self.scattered {
             let (plan, why) = match self.fixed.take() {
                 Some((shard, why)) => (Plan::One(shard), why),
@@ -750,10 +766,12 @@ impl<'a> Compiler<'a> {
         let (group, key) = match placement {
             Placement::Unsharded { .. } => return Ok(None),
             Placement::Reference => {
-                return Err(ClientError::unsupported(
-                    format!("writing to reference table \"{name}\" is not supported yet"),
-                    "Write it on every shard by yourself until then.",
-                ));
+                self.copies = true;
+                if write.kind == WriteKind::Insert {
+                    splice_columns(write, &relation, splice);
+                    self.sequences(write, &relation, "reference")?;
+                }
+                return Ok(None);
             }
             Placement::Sharded { group, key } => (group, key),
         };
@@ -767,26 +785,8 @@ impl<'a> Compiler<'a> {
         self.conflict(write, &relation, &key)?;
         let known = relation.column(&key).and_then(|place| relation.columns.get(place));
         let not_null = known.is_some_and(|it| it.not_null);
-        if let Some(at) = write.splice_at
-            && !relation.columns.is_empty()
-        {
-            let width = match &write.rows {
-                Rows::Values(rows) => rows.first().map(Vec::len),
-                Rows::Folded { row, .. } => Some(row.len()),
-                Rows::Query { outputs, whole, .. } => whole.then_some(outputs.len()),
-                Rows::Defaults | Rows::None => None,
-            };
-            if let Some(width) = width.filter(|it| *it <= relation.columns.len()) {
-                let names: Vec<String> = relation
-                    .columns
-                    .iter()
-                    .take(width)
-                    .map(|it| format!("\"{}\"", it.name.replace('"', "\"\"")))
-                    .collect();
-                *splice = Some((at, format!(" ({})", names.join(", "))));
-            }
-        }
-        self.sequences(write, &relation)?;
+        splice_columns(write, &relation, splice);
+        self.sequences(write, &relation, "sharded")?;
         let place = write.columns.iter().position(|it| *it == key);
         if place.is_none() && write.columns.is_empty() && !matches!(write.rows, Rows::Defaults) {
             return Err(ClientError::unsupported(
@@ -852,6 +852,69 @@ impl<'a> Compiler<'a> {
         Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys }))
     }
 
+    /// How a write of a reference table is said on every shard, so that all copies stay the same.
+    fn copied(&self, around: Around<'_>) -> Result<Splitting, ClientError> {
+        let query = self.query;
+        let notes = &query.notes;
+        let refuse = |what: &str| {
+            Err(ClientError::unsupported(
+                format!("writing to a reference table with {what} is not supported: its copies could come to differ"),
+                "Write constants, parameters and what is computed from the table's own columns and now().",
+            ))
+        };
+        if around != Around::Nothing {
+            return refuse("EXPLAIN, a cursor or COPY");
+        }
+        let [write] = query.writes.as_slice() else { return refuse("several writes in one statement") };
+        if !query.only_writes {
+            return refuse(if write.kind == WriteKind::Merge { "MERGE" } else { "WITH" });
+        }
+        let foreign = query.leaves.iter().find_map(|leaf| match &leaf.source {
+            Source::Derived(_) | Source::Rows => None,
+            Source::System(name) => Some(name.to_string()),
+            Source::Temporary(name) => Some(name.to_string()),
+            Source::Table(it) => {
+                (self.database.placement(&it.name) != Some(Placement::Reference)).then(|| it.name.to_string())
+            }
+        });
+        if let Some(table) = foreign {
+            return refuse(&format!("\"{table}\", which is no reference table,"));
+        }
+        if let Some(name) = notes.volatile.as_ref().or(notes.per_server.as_ref()) {
+            return refuse(&format!("volatile function {name}"));
+        }
+        if let Some(name) = notes.acts.as_ref().or(notes.catalog.as_ref()) {
+            return refuse(&format!("function {name}"));
+        }
+        if notes.own_function {
+            return refuse("a function of one's own, which may be volatile,");
+        }
+        if let Some(column) = &notes.system_column {
+            return refuse(&format!("system column \"{column}\""));
+        }
+        let by_chance = query
+            .blocks
+            .iter()
+            .enumerate()
+            .any(|(id, block)| id != write.block && (block.ranked || block.by_order || block.windowed));
+        if by_chance {
+            return refuse("a subquery whose answer may depend on how rows lie");
+        }
+        let others = query.leaves.iter().enumerate().any(|(leaf, it)| leaf != write.target && it.block == write.block);
+        if write.kind == WriteKind::Update && others {
+            return refuse("UPDATE … FROM, which takes any one of the rows that match");
+        }
+        let Some(Source::Table(relation)) = query.leaves.get(write.target).map(|it| &it.source) else {
+            return refuse("what is no table");
+        };
+        let splitting = splitting_of(query, write, relation);
+        let rows = matches!(write.rows, Rows::Values(_) | Rows::Folded { .. } | Rows::None);
+        if !rows && !splitting.defaults.is_empty() {
+            return refuse("a default that asks for the time, but for rows of VALUES,");
+        }
+        Ok(splitting)
+    }
+
     /// How each shard is told a part of a write, or why it cannot be.
     fn splitting(&self, places: &[(LeafId, usize)], around: Around<'_>) -> Result<Splitting, ClientError> {
         let query = self.query;
@@ -869,7 +932,6 @@ impl<'a> Compiler<'a> {
             return refuse("WITH");
         }
         let returning = inserts && query.returns;
-        let mut defaults = Vec::new();
         if inserts {
             if self.fixed.is_some() || !places.is_empty() || self.reference {
                 return refuse("a subquery over a table");
@@ -886,19 +948,7 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
-        let width = match &write.rows {
-            Rows::Values(rows) => rows.first().map_or(0, Vec::len),
-            Rows::Folded { row, .. } => row.len(),
-            Rows::Query { .. } | Rows::Defaults | Rows::None => 0,
-        };
-        for column in relation.columns.iter().filter(|it| !it.generated) {
-            let Some(default) = column.default.as_ref().filter(|it| asks_time(it)) else { continue };
-            let place = write.columns.iter().position(|it| *it == column.name).filter(|it| *it < width);
-            defaults.push((Arc::clone(&column.name), place, Arc::clone(default)));
-        }
-        // date, time, timestamp, timestamptz, timetz
-        let has_times = relation.columns.iter().any(|it| matches!(it.type_oid, 0 | 1082 | 1083 | 1114 | 1184 | 1266));
-        Ok(Splitting { uses_now: notes.now, defaults, returning, has_times })
+        Ok(splitting_of(query, write, relation))
     }
 
     /// A constant default of the key column.
@@ -928,7 +978,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Columns that would draw from one shard's sequence.
-    fn sequences(&self, write: &Write, relation: &Relation) -> Result<(), ClientError> {
+    fn sequences(&self, write: &Write, relation: &Relation, kind: &str) -> Result<(), ClientError> {
         for column in relation.columns.iter().filter(|it| it.uses_sequence || it.identity.is_some()) {
             let place = write.columns.iter().position(|it| *it == column.name);
             let drawn = match (&write.rows, place) {
@@ -942,7 +992,7 @@ impl<'a> Compiler<'a> {
             if drawn {
                 return Err(ClientError::unsupported(
                     format!(
-                        "INSERT that leaves \"{}\" of sharded table \"{}\" to a sequence is not supported: every shard counts by itself",
+                        "INSERT that leaves \"{}\" of {kind} table \"{}\" to a sequence is not supported: every shard counts by itself",
                         column.name, relation.name
                     ),
                     format!("Give \"{}\" from the application, or make it a uuid.", column.name),
@@ -1255,6 +1305,42 @@ fn neither_way() -> ClientError {
 }
 
 /// What is on one shard beside sharded rows that may be elsewhere.
+/// What is known of a write that may be split.
+fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting {
+    let inserts = write.kind == WriteKind::Insert;
+    let width = match &write.rows {
+        Rows::Values(rows) => rows.first().map_or(0, Vec::len),
+        Rows::Folded { row, .. } => row.len(),
+        Rows::Query { .. } | Rows::Defaults | Rows::None => 0,
+    };
+    let mut defaults = Vec::new();
+    for column in relation.columns.iter().filter(|it| !it.generated) {
+        let Some(default) = column.default.as_ref().filter(|it| asks_time(it)) else { continue };
+        let place = write.columns.iter().position(|it| *it == column.name).filter(|it| *it < width);
+        defaults.push((Arc::clone(&column.name), place, Arc::clone(default)));
+    }
+    // date, time, timestamp, timestamptz, timetz
+    let has_times = relation.columns.iter().any(|it| matches!(it.type_oid, 0 | 1082 | 1083 | 1114 | 1184 | 1266));
+    let rows = inserts && matches!(write.rows, Rows::Values(_) | Rows::Folded { .. });
+    Splitting { uses_now: query.notes.now, defaults, rows, returning: inserts && query.returns, has_times }
+}
+
+/// An INSERT without a column list: the list that it means by the schema.
+fn splice_columns(write: &Write, relation: &Relation, splice: &mut Option<(usize, String)>) {
+    let Some(at) = write.splice_at.filter(|_| !relation.columns.is_empty()) else { return };
+    let width = match &write.rows {
+        Rows::Values(rows) => rows.first().map(Vec::len),
+        Rows::Folded { row, .. } => Some(row.len()),
+        Rows::Query { outputs, whole, .. } => whole.then_some(outputs.len()),
+        Rows::Defaults | Rows::None => None,
+    };
+    if let Some(width) = width.filter(|it| *it <= relation.columns.len()) {
+        let names: Vec<String> =
+            relation.columns.iter().take(width).map(|it| format!("\"{}\"", it.name.replace('"', "\"\""))).collect();
+        *splice = Some((at, format!(" ({})", names.join(", "))));
+    }
+}
+
 /// Rows of several shards beside something that each shard would do by itself.
 fn several_rows(what: &str) -> ClientError {
     ClientError::unsupported(
@@ -1382,7 +1468,13 @@ impl Keys {
                     (Some(shard), _) => Ok(Plan::One(shard)),
                     (None, Some(_)) if self.split.as_ref().is_ok_and(|it| it.uses_now) => {
                         let shards = shards.iter().collect();
-                        Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now: true, in_order: false })))
+                        Ok(Plan::Split(Box::new(Split {
+                            shards,
+                            rows: Vec::new(),
+                            now: true,
+                            in_order: false,
+                            everywhere: false,
+                        })))
                     }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
                     (None, None) => {
@@ -1511,7 +1603,7 @@ fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, 
         };
         places.push(u8::try_from(place).map_err(|_| several_rows("so many shards"))?);
     }
-    Ok(Split { shards, rows: places, now: splitting.uses_now, in_order: splitting.returning })
+    Ok(Split { shards, rows: places, now: splitting.uses_now, in_order: splitting.returning, everywhere: false })
 }
 
 impl Insert {

@@ -24,6 +24,8 @@ pub(crate) struct Splitting {
     pub(crate) uses_now: bool,
     /// INSERT: columns that it may leave to a default that uses now(), with whether it names them, and the default.
     pub(crate) defaults: Vec<(Arc<str>, Option<usize>, Arc<str>)>,
+    /// INSERT … VALUES.
+    pub(crate) rows: bool,
     /// INSERT … RETURNING: each row of VALUES gives a row of the answer.
     pub(crate) returning: bool,
     /// The table has columns that read `'now'` by the shard's clock.
@@ -41,6 +43,8 @@ pub struct Split {
     pub now: bool,
     /// INSERT … RETURNING: the answer's rows are in the order of VALUES.
     pub in_order: bool,
+    /// A write of a reference table: all shards do the same, and one of them answers.
+    pub everywhere: bool,
 }
 
 impl Split {
@@ -52,7 +56,7 @@ impl Split {
 }
 
 /// What one shard is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Share {
     /// The text.
     pub text: String,
@@ -66,26 +70,27 @@ impl Planned {
     /// # Errors
     /// A function of the time that is not written out.
     pub fn shares(&self, text: &str, split: &Split, now: Option<&str>) -> Result<Vec<Share>, ClientError> {
-        let Route::Keys(keys) = &self.template.route else { return Err(unreadable()) };
-        let Ok(splitting) = &keys.split else { return Err(unreadable()) };
+        let splitting = match &self.template.route {
+            Route::Keys(keys) => keys.split.as_ref().map_err(|_| unreadable())?,
+            Route::Copies(splitting) => splitting,
+            Route::Fixed(..) => return Err(unreadable()),
+        };
         let lexemes = lex::lexemes(text, self.range.clone(), None).map_err(|_| unreadable())?;
         let cut = Cut { text, lexemes, now, splitting };
         let count = usize::from(self.template.parameters);
+        if split.everywhere && splitting.rows {
+            let share = cut.insert(&[], 1, self, count)?.pop().ok_or_else(unreadable)?;
+            return Ok(split.shards.iter().map(|_| share.clone()).collect());
+        }
         if split.rows.is_empty() {
             let all = 0..cut.lexemes.len();
             if cut.has_default(&all) && !splitting.defaults.is_empty() {
                 return Err(default_beside());
             }
             let share = Share { text: cut.said(&all)?, parameters: cut.parameters(std::iter::once(&all), count) };
-            return Ok(split.shards.iter().map(|_| Share { text: share.text.clone(), ..share.copy() }).collect());
+            return Ok(split.shards.iter().map(|_| share.clone()).collect());
         }
-        cut.insert(split, self, count)
-    }
-}
-
-impl Share {
-    fn copy(&self) -> Self {
-        Self { text: String::new(), parameters: self.parameters.clone() }
+        cut.insert(&split.rows, split.shards.len(), self, count)
     }
 }
 
@@ -159,7 +164,8 @@ impl<'t> Cut<'t> {
         }
     }
 
-    fn insert(&self, split: &Split, planned: &Planned, count: usize) -> Result<Vec<Share>, ClientError> {
+    /// The shares of an INSERT; without places of rows, all of them go to the first.
+    fn insert(&self, places: &[u8], shards: usize, planned: &Planned, count: usize) -> Result<Vec<Share>, ClientError> {
         // A table may be called so as well.
         let is_list = |at: &usize| {
             self.is(*at, "values")
@@ -169,7 +175,7 @@ impl<'t> Cut<'t> {
                     .is_some_and(|it| self.kind(it) != Kind::Dot && !self.is(it, "into") && !self.is(it, "as"))
         };
         let values = (0..self.lexemes.len()).find(is_list).ok_or_else(unreadable)?;
-        let mut rows: Vec<Range<usize>> = Vec::with_capacity(split.rows.len());
+        let mut rows: Vec<Range<usize>> = Vec::with_capacity(places.len());
         let mut at = values + 1;
         loop {
             let end = self.closed(at).ok_or_else(unreadable)?;
@@ -179,7 +185,7 @@ impl<'t> Cut<'t> {
                 break;
             }
         }
-        if rows.len() != split.rows.len() {
+        if !places.is_empty() && rows.len() != places.len() {
             return Err(unreadable());
         }
         let head = 0..values + 1;
@@ -189,14 +195,12 @@ impl<'t> Cut<'t> {
         }
         let head_text = self.head(&head, planned)?;
         let tail_text = self.said(&tail)?;
-        let mut shares: Vec<Share> = split
-            .shards
-            .iter()
+        let mut shares: Vec<Share> = (0..shards)
             .map(|_| Share { text: head_text.clone(), parameters: self.parameters([&head, &tail].into_iter(), count) })
             .collect();
         let mut begun = vec![false; shares.len()];
-        for (row, shard) in rows.iter().zip(&split.rows) {
-            let place = usize::from(*shard);
+        for (at, row) in rows.iter().enumerate() {
+            let place = places.get(at).map_or(0, |it| usize::from(*it));
             let (Some(share), Some(begun)) = (shares.get_mut(place), begun.get_mut(place)) else { continue };
             share.text.push_str(if std::mem::replace(begun, true) { ", " } else { " " });
             share.text.push_str(&self.row(row)?);

@@ -67,6 +67,8 @@ pub struct Portal {
     pub(super) depth: usize,
     /// Its rows come from all these links in this order; the RowDescription.
     pub(super) order: Option<(Rc<Order>, Rc<[u8]>)>,
+    /// It writes all copies of a reference table, and one of them answers.
+    pub(super) everywhere: bool,
 }
 
 /// What became of a part of a batch.
@@ -275,7 +277,10 @@ impl Session {
             if !self.cursors.contains_key(cursor) {
                 self.no_values(message)?;
                 let depth = self.transaction.savepoints.len();
-                self.put_portal(portal_name, Portal { prepared, planned, links: SmallVec::new(), depth, order: None });
+                self.put_portal(
+                    portal_name,
+                    Portal { prepared, planned, links: SmallVec::new(), depth, order: None, everywhere: false },
+                );
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
             }
@@ -284,7 +289,8 @@ impl Session {
             Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
             _ => {
                 let depth = self.transaction.savepoints.len();
-                let portal = Portal { prepared, planned, links: SmallVec::new(), depth, order: None };
+                let portal =
+                    Portal { prepared, planned, links: SmallVec::new(), depth, order: None, everywhere: false };
                 self.put_portal(portal_name, portal);
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
@@ -356,7 +362,7 @@ impl Session {
         }
         let depth = self.transaction.savepoints.len();
         let described = in_question.then(|| portal_name.clone());
-        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth, order: None });
+        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth, order: None, everywhere: false });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
             return Box::pin(self.describe_numbers(&portal, &places, access)).await;
@@ -426,6 +432,10 @@ impl Session {
                 let declared =
                     self.links.iter().find(|link| Some(link.shard) == declared && (link.begun || link.pinned));
                 let found = match (self.portals.get(name.as_str()), declared) {
+                    // One of the copies answers for all.
+                    (Some(portal), _) if portal.everywhere => {
+                        Some((portal.links.iter().take(1).copied().collect(), portal.planned.clone()))
+                    }
                     (Some(portal), _) => Some((portal.links.clone(), portal.planned.clone())),
                     (None, Some(link)) => Some((SmallVec::from_slice(&[link.id]), None)),
                     (None, None) => None,
@@ -498,6 +508,7 @@ impl Session {
             return self.execute_local(&prepared, &planned).await;
         }
         let ids = portal.links.clone();
+        let everywhere = portal.everywhere;
         let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
         if rows_max > 0 && ids.len() > 1 {
             return Err(ClientError::unsupported(
@@ -505,6 +516,15 @@ impl Session {
                 "Fetch all rows at once, or narrow the statement to one shard.",
             )
             .into());
+        }
+        if everywhere {
+            if Box::pin(self.fly_batch()).await? == Reached::Failed {
+                return Ok(());
+            }
+            let done = Box::pin(self.run_copies(&ids, &name)).await?;
+            self.client.push(&done);
+            self.batch.ran = true;
+            return Ok(());
         }
         let places = self.places_of(&ids)?;
         for at in &places {

@@ -42,6 +42,9 @@ use crate::wire::postgres::frontend::Format;
 /// Tells now() so that any server reads it alike, whatever its settings.
 const NOW: &str =
     "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US+00')";
+/// Writers of reference tables take turns, on each shard until the write is committed there: a prepared transaction keeps
+/// the lock. Else one shard could show what another does not show yet, and a copy come to differ. The numbers spell SHRD.
+const TURN: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1397248580, 1)";
 /// text
 const TEXT: u32 = 25;
 
@@ -95,6 +98,18 @@ impl Session {
                 return Err(trouble);
             }
         };
+        if split.everywhere {
+            let links = ready.places.clone();
+            self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Nobody, prepares: 0 });
+            let done = self.run_copies(&ids_of(&ids, &split.shards), "").await;
+            self.end_steps(&ids).await?;
+            let done = done?;
+            if let Some(columns) = ready.own.columns {
+                self.client.push(&columns);
+            }
+            self.client.push(&done);
+            return Ok(false);
+        }
         for at in &ready.places {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 if ready.own.columns.is_none() {
@@ -188,11 +203,58 @@ impl Session {
         let mut ids = SmallVec::new();
         let ready = Box::pin(self.get_parts_ready(&task, &mut ids)).await.and_then(|it| self.wanted(it))?;
         let ids = ready.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
-        let order = ready.own.columns.map(|columns| (in_turns(split), with_formats(&columns, &results).into()));
+        let order = ready.own.columns.filter(|_| split.in_order);
+        let order = order.map(|columns| (in_turns(split), with_formats(&columns, &results).into()));
         let depth = self.transaction.savepoints.len();
-        self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order });
+        self.put_portal(
+            portal,
+            Portal { prepared, planned: Some(planned), links: ids, depth, order, everywhere: split.everywhere },
+        );
         self.items.push(Item::Owed { expect: Expect::Bind, links: ready.places, show: Show::Client, prepares: 0 });
         Ok(())
+    }
+
+    /// Executes what has been bound on all shards, all copies of a reference table: on the first one alone, so that whoever
+    /// waits for a row waits there, and then on the others. What the first one answers, without a description.
+    pub(super) async fn run_copies(&mut self, ids: &[u32], portal: &str) -> Result<Vec<u8>, Trouble> {
+        let mut first: Option<Vec<u8>> = None;
+        for part in [ids.get(..1), ids.get(1..)].into_iter().flatten() {
+            for id in part {
+                self.say_step(*id, TURN, Show::Nobody);
+                let at = self.links.iter().position(|link| link.id == *id).ok_or_else(gone)?;
+                let link = self.links.get_mut(at).ok_or_else(gone)?;
+                say::execute(&mut link.out, portal);
+                link.wrote = true;
+                link.unsynced = true;
+                let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+                self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
+            }
+            self.say_flush();
+            let outcome = self.fly(0, false).await?;
+            if outcome.failed.is_some() {
+                return Err(trouble_of(&outcome, About::Rows));
+            }
+            if outcome.overflowed {
+                return Err(ClientError::new(
+                    Code::TooLarge,
+                    "what this write of a reference table returns is too much to be compared",
+                    "Leave out RETURNING, or write fewer rows at once.",
+                )
+                .into());
+            }
+            match &first {
+                None => first = Some(outcome.collected),
+                Some(first) => {
+                    // Types may have other numbers there, and stand in rows.
+                    let rows = self.links.iter().all(|it| it.type_oids.is_none());
+                    let wanted = answers_of(first, rows);
+                    if answers_of(&outcome.collected, rows).iter().any(|it| wanted.first() != Some(it)) {
+                        return Err(copies_differ().into());
+                    }
+                }
+            }
+        }
+        Ok(first.unwrap_or_default())
     }
 
     /// Joins the shards, and tells each its part up to Bind; `ids` are the links that take part.
@@ -221,7 +283,7 @@ impl Session {
         let mut own = Own::default();
         let count = usize::from(template.parameters).max(task.types.len());
         let text = task.text.get(planned.range.clone()).filter(|_| task.prepared.is_none());
-        if count > 0 || split.now || split.in_order {
+        if count > 0 || split.now || split.in_order || (split.everywhere && template.returns()) {
             own = self.read_first(task, home, text, ids).await?;
         } else if let Some(text) = text {
             // What is wrong with the text as a whole comes before what is wrong with a part.
@@ -308,7 +370,7 @@ impl Session {
             self.place_of(ids, home).ok().and_then(|at| self.links.get(at)).and_then(|it| it.type_oids.clone());
         let known = |oid: u32| numbers.as_ref().and_then(|it| it.known.get(&oid)).copied().unwrap_or(oid);
         let types = described.parameter_types().into_iter().map(known).collect();
-        let mut columns = described.own_message().filter(|_| task.split.in_order);
+        let mut columns = described.own_message().filter(|_| task.split.in_order || task.split.everywhere);
         if let Some(columns) = &mut columns {
             let own = described.own_columns().unwrap_or_default();
             for link in self.links.iter().filter(|link| ids.iter().any(|(_, id)| *id == link.id)) {
@@ -349,6 +411,38 @@ impl Session {
         let id = ids.iter().find(|(it, _)| *it == shard).map(|(_, id)| *id);
         self.links.iter().position(|link| Some(link.id) == id).ok_or_else(gone)
     }
+}
+
+/// The links of these shards, in their order.
+fn ids_of(ids: &[(ShardId, u32)], shards: &[ShardId]) -> SmallVec<[u32; 8]> {
+    shards.iter().filter_map(|shard| ids.iter().find(|(it, _)| it == shard)).map(|(_, id)| *id).collect()
+}
+
+/// Each answer by itself: its rows if wanted, in an order of their own, and its tag.
+fn answers_of(collected: &[u8], rows: bool) -> Vec<Vec<&[u8]>> {
+    let mut answers = vec![Vec::new()];
+    for message in messages(collected) {
+        let Some(answer) = answers.last_mut() else { break };
+        match message.first() {
+            Some(b'D') if rows => answer.push(message),
+            Some(b'C') => {
+                answer.sort_unstable();
+                answer.push(message);
+                answers.push(Vec::new());
+            }
+            _ => {}
+        }
+    }
+    answers.pop();
+    answers
+}
+
+fn copies_differ() -> ClientError {
+    ClientError::new(
+        Code::TableUnfit,
+        "the copies of this reference table differ: the same write does another thing on another shard",
+        "Nothing was done. Compare the table on all shards, and make it the same.",
+    )
 }
 
 fn in_turns(split: &Split) -> Rc<flight::Order> {
