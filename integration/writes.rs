@@ -8,6 +8,8 @@
 mod bytes;
 #[path = "writes/cases.rs"]
 mod cases;
+#[path = "writes/copies.rs"]
+mod copies;
 #[path = "writes/house.rs"]
 mod house;
 mod proxy;

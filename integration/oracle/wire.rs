@@ -38,6 +38,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) hint: String,
     pub(crate) detail: String,
+    /// Where the server was, such as a line of COPY.
+    pub(crate) context: String,
     /// A server's errors name the routine that raised them; the proxy's own do not.
     pub(crate) by_server: bool,
 }
@@ -104,11 +106,26 @@ impl Client {
 
     /// COPY … FROM STDIN with these bytes.
     pub(crate) fn copy(&mut self, sql: &str, data: &[u8]) -> Answer {
-        let mut body = Vec::new();
-        text(&mut body, sql);
-        self.send(&message(b'Q', &body));
-        // A refused COPY ignores both.
-        self.send(&[message(b'd', data), message(b'c', &[])].concat());
+        self.copy_in_parts(sql, data, data.len().max(1), false)
+    }
+
+    /// The same in messages of so many bytes, as a statement of the extended protocol if wanted.
+    pub(crate) fn copy_in_parts(&mut self, sql: &str, data: &[u8], part: usize, extended: bool) -> Answer {
+        if extended {
+            let execute = message(b'E', &[0; 5]);
+            self.send(&[parse("", sql, &[]), bind("", &[], false), execute, message(b'H', &[])].concat());
+        } else {
+            let mut body = Vec::new();
+            text(&mut body, sql);
+            self.send(&message(b'Q', &body));
+        }
+        let mut parts: Vec<u8> = data.chunks(part).flat_map(|it| message(b'd', it)).collect();
+        parts.extend(message(b'c', &[]));
+        if extended {
+            parts.extend(message(b'S', &[]));
+        }
+        // A refused COPY ignores them.
+        self.send(&parts);
         self.until_ready()
     }
 
@@ -158,6 +175,7 @@ impl Client {
                     message: "the server hung up".to_owned(),
                     hint: String::new(),
                     detail: String::new(),
+                    context: String::new(),
                     by_server: false,
                 };
                 answer.error.get_or_insert_with(hung_up);
@@ -298,6 +316,7 @@ fn failure(body: &[u8]) -> Failure {
         message: field(b'M').unwrap_or_default(),
         hint: field(b'H').unwrap_or_default(),
         detail: field(b'D').unwrap_or_default(),
+        context: field(b'W').unwrap_or_default(),
         by_server: field(b'R').is_some(),
     }
 }

@@ -250,6 +250,7 @@ fn answers_that_differ_are_told() {
         message: "\"t\" does not do".to_owned(),
         hint: String::new(),
         detail: String::new(),
+        context: String::new(),
         by_server,
     };
     let refused = verdict(&|it| it.error = Some(failure(false, "0A000")), Order::Any);

@@ -32,6 +32,8 @@ pub struct Client {
     pub in_hand: bool,
     /// How often servers copied from it in the extended protocol.
     pub copies: u64,
+    /// So many bytes that come next belong to a message that nobody wants any more.
+    unwanted: usize,
     /// The client has been given a part of a row: nothing but the rest of it can follow.
     pub within_row: bool,
 }
@@ -66,6 +68,7 @@ impl Client {
             in_hand: false,
             copies: 0,
             within_row: false,
+            unwanted: 0,
         }
     }
 
@@ -171,12 +174,24 @@ impl Client {
         self.inbox.consume(count);
     }
 
+    /// The same for bytes that may not have come yet: the rest of a message that nobody wants any more.
+    pub fn discard(&mut self, count: usize) {
+        let here = count.min(self.inbox.unread().len());
+        self.inbox.consume(here);
+        self.unwanted += count - here;
+    }
+
     /// Reads more; holds no buffer while nothing comes. 0: the client hung up. [`Message`]s given out before are void.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.inbox.poll_read(&mut self.stream, cx)
+        let read = self.inbox.poll_read(&mut self.stream, cx);
+        if self.unwanted > 0 && read.is_ready() {
+            let wanted = std::mem::take(&mut self.unwanted);
+            self.discard(wanted);
+        }
+        read
     }
 
     /// Gives memory back if everything has been handled: [`Message`]s given out before are void.

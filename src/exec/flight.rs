@@ -751,6 +751,7 @@ async fn copy_in(link: usize, item: usize, crew: &mut Crew<'_>) -> Result<(), Lo
             Ok(Event::Server) => {
                 let over = crew.links.get(link).is_some_and(|l| l.connection.begins_with(b'E'));
                 if over {
+                    crew.client.discard(left);
                     return Ok(());
                 }
                 pass_notices(link, crew);

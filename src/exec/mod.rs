@@ -8,6 +8,7 @@ pub mod client;
 pub mod flight;
 pub mod link;
 pub mod say;
+pub mod scatter;
 pub mod transfer;
 
 use std::cell::RefCell;

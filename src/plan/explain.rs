@@ -77,6 +77,10 @@ impl Planned {
                 let now = if split.now { ", with now() written out" } else { "" };
                 format!("split {}, {role}{now}{order}", shards.collect::<Vec<_>>().join(" "))
             }
+            Plan::Copy(copy) => {
+                let shards = copy.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
+                format!("split {shards}, {role}, row by row")
+            }
             Plan::Everywhere => "everywhere".to_owned(),
             Plan::Session => format!("session: {}", session(&template.command)),
         };
@@ -95,13 +99,14 @@ impl Planned {
                 Spread::Refuse(error) => Some(error),
                 Spread::Concat(_) => None,
             },
-            Route::Fixed(..) | Route::Copies(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) => None,
         }
     }
 
     fn why(&self) -> String {
         let keys = match &self.template.route {
             Route::Fixed(_, why) => return why.clone(),
+            Route::Copy(copy) => return format!("{}.{} of every row", copy.table, copy.key),
             Route::Copies(_) => return "every shard has a copy of the reference table".to_owned(),
             Route::Keys(keys) => keys,
         };

@@ -398,6 +398,19 @@ impl<'a> Values<'a> {
         Some(keys)
     }
 
+    /// What a field of COPY makes the key.
+    pub(crate) fn copied(&self, bytes: &[u8], is_binary: bool, column: Column) -> Stored {
+        if !is_binary {
+            return self.assigned(Scalar::Untyped(bytes.to_vec(), false), column);
+        }
+        let Some(own) = column.own_type() else { return Stored::Unknown };
+        match binary(bytes, Some(own.oid())) {
+            // Another length than the type's: the server refuses it.
+            Scalar::Unknown if own != Type::Numeric => Stored::Invalid,
+            scalar => self.assigned(scalar, column),
+        }
+    }
+
     /// What storing the value in the column makes the key.
     pub(crate) fn stored(&self, value: &Value, column: Column) -> Stored {
         self.assigned(self.scalar(value), column)

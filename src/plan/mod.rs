@@ -5,6 +5,7 @@
 //! text.
 
 mod cache;
+mod copy;
 mod explain;
 mod gather;
 mod key;
@@ -43,6 +44,8 @@ pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use cache::Planner;
+pub use copy::CopyIn;
+pub use copy::Splitter;
 pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
@@ -191,6 +194,8 @@ pub enum Plan {
     Gather(Box<Gather>),
     /// Each shard is told a part of a write.
     Split(Box<Split>),
+    /// COPY FROM STDIN: each row goes to its shard.
+    Copy(Box<CopyIn>),
     /// All shards, in order (DDL).
     Everywhere,
     /// The session answers by itself or knows where (cursors, transactions, settings).
@@ -303,6 +308,8 @@ impl Template {
                     effects.changes_schema = false;
                     effects.unpins = true;
                 }
+                // How the data is written stands in literals.
+                exact_only |= matches!(compiled.route, Route::Copy(_));
                 compiled.route
             }
         };
@@ -393,6 +400,7 @@ impl Planned {
     pub fn plan(&self, text: &str, parameters: Option<&Parameters<'_>>, world: &World) -> Result<Plan, ClientError> {
         match &self.template.route {
             Route::Fixed(plan, _) => Ok(plan.clone()),
+            Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
             Route::Copies(splitting) => {
                 if splitting.has_times {
                     self.times(text, parameters)?;
@@ -431,7 +439,7 @@ impl Planned {
     pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         match &self.template.route {
             Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
-            Route::Fixed(..) | Route::Copies(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) => None,
         }
     }
 
@@ -483,7 +491,7 @@ impl Planned {
     pub fn described_on(&self) -> Option<ShardId> {
         match &self.template.route {
             Route::Fixed(Plan::One(shard), _) => Some(*shard),
-            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) => None,
+            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) | Route::Copy(_) => None,
         }
     }
 }

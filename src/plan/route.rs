@@ -12,6 +12,7 @@ use crate::ident::TableName;
 use crate::mistakes::makes;
 use crate::plan::Plan;
 use crate::plan::World;
+use crate::plan::copy::CopyIn;
 use crate::plan::gather;
 use crate::plan::gather::Gathering;
 use crate::plan::key::Column;
@@ -29,7 +30,11 @@ use crate::shard_map::Database;
 use crate::shard_map::Key;
 use crate::shard_map::Placement;
 use crate::shard_map::function::Bound;
+use crate::sql::Names;
 use crate::sql::facts::Facts;
+use crate::sql::functions;
+use crate::sql::lex;
+use crate::sql::lex::Kind;
 use crate::sql::model::BlockId;
 use crate::sql::model::Cell;
 use crate::sql::model::Comparison;
@@ -54,6 +59,8 @@ pub(crate) enum Route {
     Keys(Box<Keys>),
     /// A write of reference tables: the same on every shard.
     Copies(Box<Splitting>),
+    /// COPY FROM STDIN: each row by its key.
+    Copy(Box<CopyIn>),
 }
 
 /// Everything that must lie on one shard, and what to do when it does not.
@@ -397,23 +404,7 @@ impl<'a> Compiler<'a> {
     fn table(&mut self, leaf: LeafId, relation: &Arc<Relation>, inserted: bool) -> Result<Option<Part>, ClientError> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
-        if let Some(unfit) = relation.unfit.as_ref().filter(|unfit| !unfit.writes_only) {
-            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
-        }
-        match relation.kind {
-            RelationKind::Foreign => return Err(refused_kind("foreign table", name)),
-            RelationKind::Sequence => return Err(refused_kind("sequence", name)),
-            RelationKind::Table if relation.has_children => {
-                return Err(refused_kind("table with inheritance children", name));
-            }
-            RelationKind::Table | RelationKind::Partitioned | RelationKind::View | RelationKind::MaterializedView => {}
-        }
-        if relation.row_security {
-            return Err(ClientError::unsupported(
-                format!("table \"{name}\" has row-level security, whose policies may read other shards"),
-                "Filter in the statement, or in a view.",
-            ));
-        }
+        is_whole(relation)?;
         match placement {
             Placement::Unsharded { home } => {
                 self.homes.push((leaf, home));
@@ -741,28 +732,7 @@ impl<'a> Compiler<'a> {
         };
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
-        let trusted = self.database.trusted_triggers.contains(name);
-        if let Some(unfit) = &relation.unfit {
-            return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
-        }
-        if relation.has_rules {
-            return Err(unfit(name, "has a rewrite rule"));
-        }
-        if !trusted {
-            if matches!(placement, Placement::Sharded { .. }) && relation.triggers.iter().any(|it| it.before_row) {
-                return Err(unfit(name, "has a BEFORE ROW trigger, which can change the shard key"));
-            }
-            if let Some(trigger) = relation.triggers.first() {
-                return Err(ClientError::new(
-                    Code::FunctionNotReviewed,
-                    format!(
-                        "trigger \"{}\" of table \"{name}\" is not known to read only what is on one shard",
-                        trigger.name
-                    ),
-                    "If it reads no tables of other shards, vouch for it in the map: {key: …, triggers: safe}.",
-                ));
-            }
-        }
+        is_writable(&relation, self.database)?;
         let (group, key) = match placement {
             Placement::Unsharded { .. } => return Ok(None),
             Placement::Reference => {
@@ -1305,6 +1275,91 @@ fn neither_way() -> ClientError {
 }
 
 /// What is on one shard beside sharded rows that may be elsewhere.
+/// Whether a table's rows are where the map says, as far as its definition tells.
+pub(crate) fn is_whole(relation: &Relation) -> Result<(), ClientError> {
+    let name = &relation.name;
+    if let Some(unfit) = relation.unfit.as_ref().filter(|unfit| !unfit.writes_only) {
+        return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+    }
+    match relation.kind {
+        RelationKind::Foreign => return Err(refused_kind("foreign table", name)),
+        RelationKind::Sequence => return Err(refused_kind("sequence", name)),
+        RelationKind::Table if relation.has_children => {
+            return Err(refused_kind("table with inheritance children", name));
+        }
+        RelationKind::Table | RelationKind::Partitioned | RelationKind::View | RelationKind::MaterializedView => {}
+    }
+    if relation.row_security {
+        return Err(ClientError::unsupported(
+            format!("table \"{name}\" has row-level security, whose policies may read other shards"),
+            "Filter in the statement, or in a view.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether nothing of its own happens when a table is written that shards could not do each by itself.
+pub(crate) fn is_writable(relation: &Relation, database: &Database) -> Result<(), ClientError> {
+    let name = &relation.name;
+    if let Some(unfit) = &relation.unfit {
+        return Err(ClientError::new(Code::TableUnfit, &unfit.message, unfit.hint.clone()));
+    }
+    if relation.has_rules {
+        return Err(unfit(name, "has a rewrite rule"));
+    }
+    if database.trusted_triggers.contains(name) {
+        return Ok(());
+    }
+    let sharded = matches!(database.placement(name), Some(Placement::Sharded { .. }));
+    if sharded && relation.triggers.iter().any(|it| it.before_row) {
+        return Err(unfit(name, "has a BEFORE ROW trigger, which can change the shard key"));
+    }
+    match relation.triggers.first() {
+        None => Ok(()),
+        Some(trigger) => Err(ClientError::new(
+            Code::FunctionNotReviewed,
+            format!("trigger \"{}\" of table \"{name}\" is not known to read only what is on one shard", trigger.name),
+            "If it reads no tables of other shards, vouch for it in the map: {key: …, triggers: safe}.",
+        )),
+    }
+}
+
+/// How a default comes to the same on several shards as on one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Computed {
+    /// For each row by itself, wherever that is.
+    Anywhere,
+    /// Once for all rows: it asks for the time.
+    Once,
+}
+
+/// How a default is computed; `None`: it may depend on the server.
+pub(crate) fn computed(default: &str, names: &Names<'_>) -> Option<Computed> {
+    let lexemes = lex::lexemes(default, 0..default.len(), None).ok()?;
+    let raw = |at: usize| lexemes.get(at).and_then(|it| default.get(it.start..it.end)).unwrap_or_default();
+    let kind = |at: usize| lexemes.get(at).map_or(Kind::End, |it| it.kind);
+    let (mut time, mut chance) = (false, false);
+    for at in (0..lexemes.len()).filter(|at| matches!(kind(*at), Kind::Word | Kind::Quoted)) {
+        let name: Arc<str> = raw(at).trim_matches('"').to_ascii_lowercase().into();
+        let called = kind(at + 1) == Kind::Open;
+        if called && !names.user_functions(std::slice::from_ref(&name)).is_empty() {
+            return None;
+        }
+        match functions::class(&name) {
+            Some(functions::Class::Pure) => {}
+            Some(functions::Class::Now) => time = true,
+            _ if functions::says_another_each_time(&name) => chance = true,
+            None if !called => {}
+            _ => return None,
+        }
+    }
+    match (time, chance) {
+        (true, true) => None,
+        (true, false) => Some(Computed::Once),
+        (false, _) => Some(Computed::Anywhere),
+    }
+}
+
 /// What is known of a write that may be split.
 fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting {
     let inserts = write.kind == WriteKind::Insert;
@@ -1369,7 +1424,11 @@ fn unfit(name: &TableName, why: &str) -> ClientError {
 }
 
 /// The key column as conversion needs it.
-fn key_column(relation: &Relation, key: &str, group: &crate::shard_map::Group) -> Result<Column, ClientError> {
+pub(crate) fn key_column(
+    relation: &Relation,
+    key: &str,
+    group: &crate::shard_map::Group,
+) -> Result<Column, ClientError> {
     let known = relation.column(key).and_then(|place| relation.columns.get(place));
     let column = Column {
         key_type: group.key_type,

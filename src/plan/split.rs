@@ -73,7 +73,7 @@ impl Planned {
         let splitting = match &self.template.route {
             Route::Keys(keys) => keys.split.as_ref().map_err(|_| unreadable())?,
             Route::Copies(splitting) => splitting,
-            Route::Fixed(..) => return Err(unreadable()),
+            Route::Fixed(..) | Route::Copy(_) => return Err(unreadable()),
         };
         let lexemes = lex::lexemes(text, self.range.clone(), None).map_err(|_| unreadable())?;
         let cut = Cut { text, lexemes, now, splitting };

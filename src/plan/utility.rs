@@ -6,6 +6,7 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::ident::ShardId;
 use crate::ident::TableName;
+use crate::plan::CopyIn;
 use crate::plan::Plan;
 use crate::plan::World;
 use crate::plan::route;
@@ -14,6 +15,8 @@ use crate::plan::route::Route;
 use crate::schema::RelationKind;
 use crate::shard_map::Placement;
 use crate::sql::Constraints;
+use crate::sql::CopyFormat;
+use crate::sql::CopyKind;
 use crate::sql::CreateTable;
 use crate::sql::Foreign;
 use crate::sql::Names;
@@ -111,12 +114,15 @@ pub(crate) fn compile(
             "LOCK of tables that are on several shards",
             "Lock the rows of one shard key with SELECT … FOR UPDATE.",
         ),
-        Utility::Copy { table, direction, writes } => {
+        Utility::Copy { table, direction, writes, columns, format } => {
             if direction.is_none() {
                 return Err(ClientError::unsupported(
                     "COPY with a file or program on the server is not supported",
                     "Use COPY … FROM STDIN or TO STDOUT.",
                 ));
+            }
+            if *writes && let Some(copy) = copy_in(table, columns, format.as_ref(), world, names)? {
+                return Ok(Compiled { route: Route::Copy(Box::new(copy)), temporary: false });
             }
             let what = if *writes { "COPY into a sharded or reference table" } else { "COPY from a sharded table" };
             if !*writes
@@ -142,6 +148,77 @@ pub(crate) fn compile(
             one_of_query(query, world, Around::Stages("COPY of a query"))
         }
     }
+}
+
+/// Where the rows of a COPY go; `None`: not into a sharded table of several shards.
+fn copy_in(
+    table: &[Arc<str>],
+    columns: &[Arc<str>],
+    format: Option<&CopyFormat>,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<Option<CopyIn>, ClientError> {
+    let database = &*world.database;
+    let Relation::Known(relation) = names.find(table) else { return Ok(None) };
+    let name = &relation.name;
+    let Some(Placement::Sharded { group, key }) = database.placement(name) else { return Ok(None) };
+    if world.view.hint.is_some() || database.shards.len() == 1 {
+        return Ok(None);
+    }
+    let refuse = |what: String| {
+        ClientError::unsupported(
+            format!("COPY into sharded table \"{name}\" {what} is not supported"),
+            "Copy all columns in text, csv or binary format, or use INSERT.",
+        )
+    };
+    route::is_whole(&relation)?;
+    route::is_writable(&relation, database)?;
+    let Some(shards) = database.groups.get(group) else { return Ok(None) };
+    let column = route::key_column(&relation, &key, shards)?;
+    let Some(format) = format else { return Err(refuse("with WHERE or options such as ENCODING".to_owned())) };
+    if !world.has_utf8() {
+        return Err(refuse("in a client_encoding other than UTF8".to_owned()));
+    }
+    let plain = relation.columns.iter().filter(|it| !it.generated);
+    let named: Vec<&str> = if columns.is_empty() {
+        plain.clone().map(|it| &*it.name).collect()
+    } else {
+        columns.iter().map(|it| &**it).collect()
+    };
+    let Some(place) = named.iter().position(|it| **it == *key) else {
+        return Err(refuse(format!("without its shard key \"{key}\"")));
+    };
+    if format.forced.contains(&key) {
+        return Err(refuse(format!("with FORCE_NULL or FORCE_NOT_NULL of \"{key}\"")));
+    }
+    let mut timed = Vec::new();
+    for column in plain.filter(|it| !named.contains(&&*it.name)) {
+        if column.uses_sequence || column.identity.is_some() {
+            return Err(refuse(format!("that leaves \"{}\" to a sequence: every shard counts by itself", column.name)));
+        }
+        let Some(default) = &column.default else { continue };
+        let how = route::computed(default, names);
+        if how == Some(route::Computed::Once) && format.kind != CopyKind::Binary {
+            let ask = format!("(({default})::{})::pg_catalog.text", column.type_name);
+            timed.push((Arc::clone(&column.name), ask));
+        } else if how != Some(route::Computed::Anywhere) {
+            return Err(refuse(format!("that leaves \"{}\" to its default {default}", column.name)));
+        }
+    }
+    let known = relation.column(&key).and_then(|place| relation.columns.get(place));
+    let not_null = known.is_some_and(|it| it.not_null);
+    Ok(Some(CopyIn {
+        timed,
+        table: name.clone(),
+        key,
+        group,
+        column,
+        not_null,
+        place,
+        fields: named.len(),
+        format: format.clone(),
+        shards: shards.function.shards().iter().collect(),
+    }))
 }
 
 fn one_of_query(query: Option<&Query>, world: &World, around: Around<'_>) -> Result<Compiled, ClientError> {

@@ -314,6 +314,16 @@ impl Session {
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
                         return Box::pin(self.bind_gathered(binding, &gather)).await;
                     }
+                    Ok(Plan::Copy(_)) => {
+                        // Its data comes behind Execute.
+                        let depth = self.transaction.savepoints.len();
+                        let planned = Some(on_servers);
+                        let links = SmallVec::new();
+                        let portal = Portal { prepared, planned, links, depth, order: None, everywhere: false };
+                        self.put_portal(portal_name, portal);
+                        self.items.push(Item::Local(BIND_COMPLETE.into()));
+                        return Ok(());
+                    }
                     Ok(Plan::Split(split)) => {
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
                         return Box::pin(self.bind_split(binding, &split)).await;
@@ -510,7 +520,9 @@ impl Session {
         let ids = portal.links.clone();
         let everywhere = portal.everywhere;
         let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
-        if rows_max > 0 && ids.len() > 1 {
+        // A write that gives no rows is done whole, whatever the limit.
+        let gives_rows = template.access != plan::Access::Write || template.returns();
+        if rows_max > 0 && ids.len() > 1 && gives_rows {
             return Err(ClientError::unsupported(
                 "a row limit on a portal that spans shards is not supported",
                 "Fetch all rows at once, or narrow the statement to one shard.",
@@ -586,6 +598,18 @@ impl Session {
             return Ok(());
         }
         match &template.command {
+            Command::Data => {
+                let world = self.world()?;
+                let Plan::Copy(copy) = planned.plan(&prepared.text, None, &world)? else {
+                    return Err(no_portal("").into());
+                };
+                if !self.transaction.is_open() {
+                    let shards = copy.shards.iter().copied().collect();
+                    self.span_shards(&shards).await?;
+                }
+                self.batch.ran = true;
+                Box::pin(self.copy_rows(sql, &copy, &world, &template.effects, 0)).await
+            }
             Command::Show(name) => {
                 self.batch.ran = true;
                 let value = self.own_value(name)?;

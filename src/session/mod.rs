@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod cancel;
 pub mod command;
+mod copy;
 pub mod engine;
 pub mod explain;
 pub mod extended;
@@ -908,7 +909,7 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) | Plan::Split(_) => {
+            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",

@@ -353,6 +353,13 @@ impl Session {
             }
             // Without values a server refuses every parameter.
             Plan::Split(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
+            Plan::Copy(copy) => {
+                self.begin_implicit();
+                let sql = text.get(statement.range.clone()).unwrap_or_default();
+                let offset = characters(text, statement.range.start);
+                Box::pin(self.copy_rows(sql, copy, world, &template.effects, offset)).await?;
+                return Ok(false);
+            }
             Plan::Split(split) => {
                 self.begin_implicit();
                 let offset = characters(text, statement.range.start);

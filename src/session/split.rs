@@ -182,7 +182,7 @@ impl Session {
         let values: Vec<(Format, Option<&[u8]>)> =
             view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
         let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
-        if split.in_order && !self.client.asks_for_all(&portal) {
+        if split.in_order && planned.template.returns() && !self.client.asks_for_all(&portal) {
             return Err(ClientError::unsupported(
                 "a row limit on an INSERT … RETURNING that spans shards is not supported",
                 "Fetch all rows at once.",

@@ -60,6 +60,10 @@ pub enum Utility {
         direction: Option<CopyDirection>,
         /// FROM.
         writes: bool,
+        /// The columns that it names.
+        columns: Vec<Arc<str>>,
+        /// How the data is written; `None`: with options that are not understood here.
+        format: Option<CopyFormat>,
     },
     /// COPY (query) TO STDOUT.
     CopyQuery {
@@ -774,8 +778,176 @@ fn reindex(cursor: &mut Cursor<'_>) -> Outcome {
     Some(Ok(Read { utility, tag: "REINDEX", outside_transaction: outside, changes_schema: false }))
 }
 
+/// How the data of a COPY is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFormat {
+    /// Which of the formats.
+    pub kind: CopyKind,
+    /// Between fields.
+    pub delimiter: u8,
+    /// CSV: around fields.
+    pub quote: u8,
+    /// CSV: before a quote within quotes.
+    pub escape: u8,
+    /// What NULL is written as.
+    pub null: Vec<u8>,
+    /// The first line has the columns' names.
+    pub header: bool,
+    /// Columns of which NULL is read otherwise (FORCE_NULL, FORCE_NOT_NULL).
+    pub forced: Vec<Arc<str>>,
+}
+
+/// The formats of COPY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyKind {
+    /// text
+    Text,
+    /// csv
+    Csv,
+    /// binary
+    Binary,
+}
+
+/// Options of COPY as they are written, before the format's defaults.
+#[derive(Default)]
+struct CopyOptions {
+    kind: Option<CopyKind>,
+    delimiter: Option<Vec<u8>>,
+    quote: Option<Vec<u8>>,
+    escape: Option<Vec<u8>>,
+    null: Option<Vec<u8>>,
+    header: bool,
+    forced: Vec<Arc<str>>,
+}
+
+impl CopyOptions {
+    /// `(name value, …)`
+    fn list(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        cursor.take_kind(Kind::Open)?;
+        loop {
+            let name = cursor.name()?;
+            match &*name {
+                "format" => {
+                    let value = match cursor.name() {
+                        Some(name) => name.to_string(),
+                        None => String::from_utf8(string(cursor)?).ok()?,
+                    };
+                    self.kind = Some(match value.as_str() {
+                        "text" => CopyKind::Text,
+                        "csv" => CopyKind::Csv,
+                        "binary" => CopyKind::Binary,
+                        _ => return None,
+                    });
+                }
+                "delimiter" => self.delimiter = Some(string(cursor)?),
+                "quote" => self.quote = Some(string(cursor)?),
+                "escape" => self.escape = Some(string(cursor)?),
+                "null" => self.null = Some(string(cursor)?),
+                "header" => {
+                    if cursor.take_any(&["true", "on", "match"]) {
+                        self.header = true;
+                    } else if cursor.take_any(&["false", "off"]) {
+                        self.header = false;
+                    } else if let Some(number) = cursor.take_kind(Kind::Integer) {
+                        self.header = match cursor.raw(number) {
+                            "0" => false,
+                            "1" => true,
+                            _ => return None,
+                        };
+                    } else if cursor.is_kind(Kind::Comma) || cursor.is_kind(Kind::Close) {
+                        self.header = true;
+                    } else {
+                        return None;
+                    }
+                }
+                "force_not_null" | "force_null" => {
+                    cursor.take_kind(Kind::Open)?;
+                    self.names(cursor)?;
+                    cursor.take_kind(Kind::Close)?;
+                }
+                "freeze" => {
+                    cursor.take_any(&["true", "on", "false", "off"]);
+                }
+                _ => return None,
+            }
+            if cursor.take_kind(Kind::Comma).is_none() {
+                break;
+            }
+        }
+        cursor.take_kind(Kind::Close).map(|_| ())
+    }
+
+    fn names(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        loop {
+            self.forced.push(cursor.name()?);
+            if cursor.take_kind(Kind::Comma).is_none() {
+                return Some(());
+            }
+        }
+    }
+
+    /// As they were written before version 9.0.
+    fn words(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        while !cursor.at_end() {
+            if cursor.take("binary") {
+                self.kind = Some(CopyKind::Binary);
+            } else if cursor.take("csv") {
+                self.kind = Some(CopyKind::Csv);
+            } else if cursor.take("header") {
+                self.header = true;
+            } else if cursor.take("freeze") {
+            } else if cursor.take("delimiter") || cursor.take("delimiters") {
+                cursor.take("as");
+                self.delimiter = Some(string(cursor)?);
+            } else if cursor.take("null") {
+                cursor.take("as");
+                self.null = Some(string(cursor)?);
+            } else if cursor.take("quote") {
+                cursor.take("as");
+                self.quote = Some(string(cursor)?);
+            } else if cursor.take("escape") {
+                cursor.take("as");
+                self.escape = Some(string(cursor)?);
+            } else if cursor.take_all(&["force", "not", "null"]) || cursor.take_all(&["force", "null"]) {
+                self.names(cursor)?;
+            } else {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// With what the format has by itself. `None`: the server refuses them, or they are not understood here.
+    fn format(self) -> Option<CopyFormat> {
+        let kind = self.kind.unwrap_or(CopyKind::Text);
+        let csv = kind == CopyKind::Csv;
+        let one = |bytes: Option<Vec<u8>>, usual: u8| match bytes {
+            None => Some(usual),
+            Some(bytes) => match bytes.as_slice() {
+                [one] => Some(*one),
+                _ => None,
+            },
+        };
+        let quote = one(self.quote, b'"')?;
+        Some(CopyFormat {
+            kind,
+            delimiter: one(self.delimiter, if csv { b',' } else { b'\t' })?,
+            quote,
+            escape: one(self.escape, quote)?,
+            null: self.null.unwrap_or_else(|| if csv { Vec::new() } else { b"\\N".to_vec() }),
+            header: self.header,
+            forced: self.forced,
+        })
+    }
+}
+
+fn string(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    let lexeme = cursor.take_kind(Kind::String)?;
+    crate::sql::lex::string_value(cursor.raw(lexeme))
+}
+
 fn copy(cursor: &mut Cursor<'_>) -> Outcome {
-    cursor.take("binary");
+    let binary = cursor.take("binary");
     if cursor.is_kind(Kind::Open) {
         let Some(query) = cursor.parenthesized() else { return Some(Err(unreadable("COPY"))) };
         if !cursor.take("to") {
@@ -785,8 +957,18 @@ fn copy(cursor: &mut Cursor<'_>) -> Outcome {
         return other(Utility::CopyQuery { query, direction }, "COPY");
     }
     let Some(table) = cursor.qualified() else { return Some(Err(unreadable("COPY"))) };
-    if cursor.is_kind(Kind::Open) {
-        cursor.parenthesized();
+    let mut columns = Vec::new();
+    if cursor.take_kind(Kind::Open).is_some() {
+        loop {
+            let Some(name) = cursor.name() else { return Some(Err(unreadable("COPY"))) };
+            columns.push(name);
+            if cursor.take_kind(Kind::Comma).is_none() {
+                break;
+            }
+        }
+        if cursor.take_kind(Kind::Close).is_none() {
+            return Some(Err(unreadable("COPY")));
+        }
     }
     let writes = cursor.is("from");
     if !cursor.take_any(&["from", "to"]) {
@@ -800,5 +982,11 @@ fn copy(cursor: &mut Cursor<'_>) -> Outcome {
         (false, true, false) => Some(CopyDirection::Out),
         _ => None,
     };
-    other(Utility::Copy { table, direction, writes }, "COPY")
+    let mut options = CopyOptions { kind: binary.then_some(CopyKind::Binary), ..CopyOptions::default() };
+    cursor.take("using");
+    cursor.take("with");
+    let read = if cursor.is_kind(Kind::Open) { options.list(cursor) } else { options.words(cursor) };
+    // What is left is WHERE, or an option that is not known here.
+    let format = read.filter(|()| cursor.at_end()).and_then(|()| options.format());
+    other(Utility::Copy { table, direction, writes, columns, format }, "COPY")
 }

@@ -26,6 +26,8 @@ pub use analyze::ARRAY_OF;
 pub(crate) use analyze::is_reserved_word;
 pub use analyze::not_mapped;
 pub use ddl::Constraints;
+pub use ddl::CopyFormat;
+pub use ddl::CopyKind;
 pub use ddl::CreateTable;
 pub use ddl::Foreign;
 pub use ddl::Utility;

@@ -1,0 +1,731 @@
+//! COPY … FROM STDIN into a sharded table: which shard each row of the data belongs to.
+//!
+//! The data is cut into rows as the server's own reader cuts it (`CopyReadLineText`, `CopyReadAttributesText`,
+//! `CopyReadAttributesCSV` and the binary format of the COPY page); nothing of a row is changed on its way. Only the shard
+//! key's field is read. What is wrong with a row is for the server to say that gets it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::ident::ShardId;
+use crate::ident::TableName;
+use crate::plan::World;
+use crate::plan::key::Column;
+use crate::plan::key::Stored;
+use crate::plan::key::Values;
+use crate::sql::CopyFormat;
+use crate::sql::CopyKind;
+use crate::sql::lex;
+use crate::sql::lex::Kind;
+
+/// A row may not be longer, in bytes: it is held until its end has come.
+const ROW_MAX: usize = 64 << 20;
+/// Of so many rows of each shard it is known where they stood in the client's data.
+const LINES_MAX: usize = 1 << 17;
+/// What a binary COPY begins with.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+
+/// Where the rows of a COPY go.
+#[derive(Clone, Debug)]
+pub struct CopyIn {
+    pub(crate) table: TableName,
+    pub(crate) key: Arc<str>,
+    pub(crate) group: usize,
+    pub(crate) column: Column,
+    /// The key column is NOT NULL: the server refuses a NULL by itself.
+    pub(crate) not_null: bool,
+    /// Which field the key is, from 0.
+    pub(crate) place: usize,
+    /// How many fields a row has.
+    pub(crate) fields: usize,
+    pub(crate) format: CopyFormat,
+    /// Columns that the client leaves to defaults that ask for the time, with what to ask for their values.
+    pub(crate) timed: Vec<(Arc<str>, String)>,
+    /// All shards that rows may belong to.
+    pub shards: Vec<ShardId>,
+}
+
+impl CopyIn {
+    /// What gives, as text, the values of the columns that are left to defaults that ask for the time: every shard would
+    /// tell another. `None`: there are none.
+    #[must_use]
+    pub fn asks(&self) -> Option<String> {
+        let values: Vec<&str> = self.timed.iter().map(|(_, it)| it.as_str()).collect();
+        (!values.is_empty()).then(|| format!("SELECT {}", values.join(", ")))
+    }
+
+    /// The statement with these columns behind those that the client names.
+    #[must_use]
+    pub fn said(&self, sql: &str) -> Option<String> {
+        if self.timed.is_empty() {
+            return Some(sql.to_owned());
+        }
+        let lexemes = lex::lexemes(sql, 0..sql.len(), None).ok()?;
+        let close = lexemes.iter().find(|it| it.kind == Kind::Close)?;
+        let more: String = self.timed.iter().map(|(name, _)| format!(", \"{}\"", name.replace('"', "\"\""))).collect();
+        let (before, behind) = sql.split_at_checked(close.start)?;
+        Some(format!("{before}{more}{behind}"))
+    }
+}
+
+impl PartialEq for CopyIn {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.table, self.place, &self.shards) == (&other.table, other.place, &other.shards)
+    }
+}
+
+impl Eq for CopyIn {}
+
+/// Cuts the data of one COPY into rows, and says whose each is.
+#[derive(Debug)]
+pub struct Splitter {
+    copy: CopyIn,
+    world: Rc<World>,
+    /// The last row, as far as it has come.
+    pending: Vec<u8>,
+    /// How far `pending` has been looked at.
+    seen: usize,
+    state: Cutting,
+    /// Per shard, in the order of `copy.shards`: what it gets and has not been taken yet.
+    shares: Vec<Vec<u8>>,
+    lines: Vec<Lines>,
+    /// The line of the client's data that the next row begins with, from 1.
+    line: u64,
+    /// Newlines and carriage returns within quotes since then.
+    within: (u64, u64),
+    /// The row has what should end a line in its midst: a server that knows what lines end with says so.
+    strange: bool,
+    /// Who has had the first line.
+    first: Option<usize>,
+    /// What comes is no row any more.
+    over: bool,
+    /// The first line says what the columns are called.
+    header: bool,
+    begun: bool,
+    /// What stands behind every row, and behind the columns' names: the values of `copy.timed`.
+    behind: Vec<u8>,
+    behind_header: Vec<u8>,
+}
+
+/// Where in a row the reader is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cutting {
+    ends: Option<Ends>,
+    in_quote: bool,
+    last_was_escape: bool,
+}
+
+/// What lines end with: what the first one ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Newline,
+    Return,
+    Both,
+}
+
+/// Which of the client's lines those of one shard are.
+#[derive(Debug)]
+struct Lines {
+    /// The shard's line that the next row begins with.
+    next: u64,
+    /// (the shard's line, the client's) of the latest rows.
+    known: VecDeque<(u64, u64)>,
+}
+
+impl Splitter {
+    /// A splitter for one execution; `values` are those that [`CopyIn::asks`] asks for.
+    #[must_use]
+    pub fn new(copy: &CopyIn, world: &Rc<World>, values: &[Option<String>]) -> Self {
+        let shards = copy.shards.len();
+        let (mut behind, mut behind_header) = (Vec::new(), Vec::new());
+        for ((name, _), value) in copy.timed.iter().zip(values) {
+            copy.format.put(&mut behind, value.as_deref());
+            copy.format.put(&mut behind_header, Some(name));
+        }
+        Self {
+            copy: copy.clone(),
+            world: Rc::clone(world),
+            pending: Vec::new(),
+            seen: 0,
+            state: Cutting::default(),
+            shares: vec![Vec::new(); shards],
+            lines: (0..shards).map(|_| Lines { next: 1, known: VecDeque::new() }).collect(),
+            line: 1,
+            within: (0, 0),
+            strange: false,
+            first: None,
+            over: false,
+            header: copy.format.header,
+            begun: false,
+            behind,
+            behind_header,
+        }
+    }
+
+    /// Takes in more of the client's data.
+    ///
+    /// # Errors
+    /// A key that is NULL, that no shard takes, or that cannot be computed here; a row that is too long.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if self.over {
+            return Ok(());
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        let whole: &[u8] = if pending.is_empty() {
+            bytes
+        } else {
+            pending.extend_from_slice(bytes);
+            &pending
+        };
+        let used = match self.copy.format.kind {
+            CopyKind::Binary => self.cut_binary(whole)?,
+            CopyKind::Text | CopyKind::Csv => self.cut_lines(whole, false)?,
+        };
+        let rest = whole.get(used..).unwrap_or_default();
+        if rest.len() > ROW_MAX {
+            return Err(ClientError::new(
+                Code::TooLarge,
+                format!("a row for \"{}\" is longer than {ROW_MAX} bytes", self.copy.table),
+                "Copy such rows into their shard directly.",
+            ));
+        }
+        self.pending = if self.over { Vec::new() } else { rest.to_vec() };
+        self.seen = self.seen.saturating_sub(used);
+        Ok(())
+    }
+
+    /// Takes in that no more comes: a last line may have no end.
+    ///
+    /// # Errors
+    /// As those of [`Self::feed`].
+    pub fn finish(&mut self) -> Result<(), ClientError> {
+        let pending = std::mem::take(&mut self.pending);
+        if !self.over && !pending.is_empty() {
+            match self.copy.format.kind {
+                // The server says that this is no end.
+                CopyKind::Binary => self.give(0, &pending),
+                CopyKind::Text | CopyKind::Csv => {
+                    let used = self.cut_lines(&pending, true)?;
+                    if let Some(rest) = pending.get(used..).filter(|it| !it.is_empty() && !self.over) {
+                        self.row(rest, rest)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the shard of that place is to be sent, and has not been given yet.
+    pub fn share(&mut self, place: usize) -> Option<&mut Vec<u8>> {
+        self.shares.get_mut(place)
+    }
+
+    /// The line of the client's data that a shard's line is; `None`: it is not known any more.
+    #[must_use]
+    pub fn line_of(&self, place: usize, line: u64) -> Option<u64> {
+        let known = &self.lines.get(place)?.known;
+        let at = known.partition_point(|(theirs, _)| *theirs <= line).checked_sub(1)?;
+        known.get(at).map(|(theirs, ours)| ours + (line - theirs))
+    }
+
+    /// How many lines the row has been, as a server counts them: within quotes, only what it knows lines to end with.
+    fn lines(&self, is_first: bool) -> u64 {
+        match (is_first, self.state.ends) {
+            (false, Some(Ends::Newline)) => 1 + self.within.0,
+            _ => 1 + self.within.1,
+        }
+    }
+
+    fn give(&mut self, place: usize, bytes: &[u8]) {
+        let lines = self.lines(self.lines.get(place).is_some_and(|it| it.next == 1));
+        if let Some(share) = self.shares.get_mut(place) {
+            share.extend_from_slice(bytes);
+        }
+        if let Some(theirs) = self.lines.get_mut(place) {
+            if theirs.known.len() >= LINES_MAX {
+                theirs.known.pop_front();
+            }
+            theirs.known.push_back((theirs.next, self.line));
+            theirs.next += lines;
+        }
+    }
+
+    fn give_all(&mut self, bytes: &[u8]) {
+        for place in 0..self.shares.len() {
+            self.give(place, bytes);
+        }
+    }
+
+    /// The next row begins behind this one.
+    fn next_line(&mut self) {
+        self.line += self.lines(self.line == 1);
+        self.within = (0, 0);
+        self.strange = false;
+    }
+
+    /// Cuts whole lines off. How many bytes were used.
+    fn cut_lines(&mut self, bytes: &[u8], last: bool) -> Result<usize, ClientError> {
+        let csv = self.copy.format.kind == CopyKind::Csv;
+        let (quote, escape) = (self.copy.format.quote, self.copy.format.escape);
+        // Where both are the same, it is only a quote.
+        let escape = (escape != quote).then_some(escape);
+        let mut begin = 0;
+        let mut at = self.seen;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let found = match (csv, self.state.in_quote) {
+                (false, _) => memchr::memchr3(b'\n', b'\r', b'\\', rest),
+                (true, true) => memchr::memchr2(quote, escape.unwrap_or(quote), rest),
+                (true, false) => memchr::memchr3(b'\n', b'\r', quote, rest),
+            };
+            let passed = rest.get(..found.unwrap_or(rest.len())).unwrap_or_default();
+            if self.state.in_quote {
+                self.within.0 += memchr::memchr_iter(b'\n', passed).count() as u64;
+                self.within.1 += memchr::memchr_iter(b'\r', passed).count() as u64;
+            }
+            let Some(found) = found else {
+                at = bytes.len();
+                break;
+            };
+            if found > 0 {
+                self.state.last_was_escape = false;
+            }
+            at += found;
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            if !csv && byte == b'\\' {
+                // Whatever stands behind it is data.
+                let Some(behind) = bytes.get(at + 1) else { break };
+                if *behind == b'.' && at == begin {
+                    let end = bytes.get(at + 2..).unwrap_or_default();
+                    if end.is_empty() && !last {
+                        break;
+                    }
+                    if end.is_empty() || matches!(end.first(), Some(b'\n' | b'\r')) {
+                        self.over = true;
+                        return Ok(bytes.len());
+                    }
+                }
+                at += 2;
+                continue;
+            }
+            if csv {
+                if self.state.in_quote && Some(byte) == escape {
+                    self.state.last_was_escape = !self.state.last_was_escape;
+                }
+                if byte == quote && !self.state.last_was_escape {
+                    self.state.in_quote = !self.state.in_quote;
+                }
+                if Some(byte) != escape {
+                    self.state.last_was_escape = false;
+                }
+                if self.state.in_quote || !matches!(byte, b'\n' | b'\r') {
+                    at += 1;
+                    continue;
+                }
+            }
+            let end = match (byte, self.state.ends) {
+                (b'\r', None | Some(Ends::Both)) => match bytes.get(at + 1) {
+                    None if !last => break,
+                    Some(b'\n') => {
+                        self.state.ends = Some(Ends::Both);
+                        Some(at + 2)
+                    }
+                    _ if self.state.ends.is_none() => {
+                        self.state.ends = Some(Ends::Return);
+                        Some(at + 1)
+                    }
+                    // The server says that this does not belong here.
+                    _ => None,
+                },
+                (b'\r', Some(Ends::Return)) => Some(at + 1),
+                (b'\n', None | Some(Ends::Newline)) => {
+                    self.state.ends = Some(Ends::Newline);
+                    Some(at + 1)
+                }
+                _ => None,
+            };
+            let Some(end) = end else {
+                self.strange = true;
+                at += 1;
+                continue;
+            };
+            let line = bytes.get(begin..at).unwrap_or_default();
+            // From version 18 on it is data.
+            if csv && line == b"\\." && self.world.schema.server_version < 180_000 {
+                self.over = true;
+                return Ok(bytes.len());
+            }
+            let whole = bytes.get(begin..end).unwrap_or_default();
+            self.row(whole, line)?;
+            begin = end;
+            at = end;
+        }
+        self.seen = at;
+        Ok(begin)
+    }
+
+    /// A whole row with its end, and without.
+    fn row(&mut self, whole: &[u8], line: &[u8]) -> Result<(), ClientError> {
+        let end = whole.get(line.len()..).unwrap_or_default();
+        if std::mem::take(&mut self.header) {
+            self.give_all(&[line, &self.behind_header, end].concat());
+            self.next_line();
+            return Ok(());
+        }
+        let field = match self.copy.format.kind {
+            CopyKind::Csv => self.csv_field(line),
+            CopyKind::Text | CopyKind::Binary => self.text_field(line),
+        };
+        let place = match field {
+            // The server says that there are too few.
+            None => 0,
+            Some(_) if self.strange => self.first.unwrap_or(0),
+            Some(value) => self.place(value.as_deref(), false)?,
+        };
+        self.first.get_or_insert(place);
+        // The server says which of the client's columns is missing.
+        if self.behind.is_empty() || self.has_too_few(line) {
+            self.give(place, whole);
+        } else {
+            self.give(place, &[line, &self.behind, end].concat());
+        }
+        self.next_line();
+        Ok(())
+    }
+
+    /// Whether a row has fewer fields than the client's columns.
+    fn has_too_few(&self, line: &[u8]) -> bool {
+        let wanted = self.copy.fields;
+        let CopyFormat { delimiter, quote, escape, .. } = self.copy.format;
+        let mut count = 1;
+        let mut bytes = line.iter().copied().peekable();
+        let mut in_quote = false;
+        while let Some(byte) = bytes.next() {
+            match self.copy.format.kind {
+                CopyKind::Csv if in_quote => {
+                    if byte == escape && bytes.peek().is_some_and(|it| *it == escape || *it == quote) {
+                        bytes.next();
+                    } else if byte == quote {
+                        in_quote = false;
+                    }
+                }
+                CopyKind::Csv if byte == quote => in_quote = true,
+                CopyKind::Text if byte == b'\\' && delimiter != b'\\' => {
+                    bytes.next();
+                }
+                _ if byte == delimiter => count += 1,
+                _ => {}
+            }
+        }
+        count < wanted
+    }
+
+    /// What the proxy has put behind every row.
+    #[must_use]
+    pub fn behind(&self) -> &[u8] {
+        &self.behind
+    }
+
+    /// The key's field; inner `None`: NULL.
+    fn text_field(&self, line: &[u8]) -> Option<Option<Vec<u8>>> {
+        let delimiter = self.copy.format.delimiter;
+        let mut rest = line;
+        for _ in 0..self.copy.place {
+            let mut at = 0;
+            loop {
+                at += memchr::memchr2(delimiter, b'\\', rest.get(at..)?)?;
+                if rest.get(at) == Some(&b'\\') && delimiter != b'\\' {
+                    at += 2;
+                } else {
+                    break;
+                }
+            }
+            rest = rest.get(at + 1..)?;
+        }
+        let mut end = 0;
+        let mut escaped = false;
+        while let Some(found) = rest.get(end..).and_then(|it| memchr::memchr2(delimiter, b'\\', it)) {
+            end += found;
+            if rest.get(end) == Some(&b'\\') && delimiter != b'\\' {
+                escaped = true;
+                end += 2;
+                continue;
+            }
+            break;
+        }
+        if rest.get(end..).is_none_or(|it| it.first() != Some(&delimiter)) {
+            end = rest.len();
+        }
+        let raw = rest.get(..end)?;
+        if raw == self.copy.format.null.as_slice() {
+            return Some(None);
+        }
+        Some(Some(if escaped { unescaped(raw) } else { raw.to_vec() }))
+    }
+
+    fn csv_field(&self, line: &[u8]) -> Option<Option<Vec<u8>>> {
+        let CopyFormat { delimiter, quote, escape, .. } = self.copy.format;
+        let mut bytes = line.iter().copied().peekable();
+        for place in 0.. {
+            let wanted = place == self.copy.place;
+            let mut value = Vec::new();
+            let mut raw = 0_usize;
+            let mut quoted = false;
+            let mut ended = false;
+            'field: loop {
+                // Outside of quotes.
+                loop {
+                    let Some(byte) = bytes.next() else {
+                        ended = true;
+                        break 'field;
+                    };
+                    if byte == delimiter {
+                        break 'field;
+                    }
+                    raw += 1;
+                    if byte == quote {
+                        quoted = true;
+                        break;
+                    }
+                    value.push(byte);
+                }
+                // Inside.
+                loop {
+                    // The server says that the quote is not closed.
+                    let byte = bytes.next()?;
+                    raw += 1;
+                    if byte == escape
+                        && let Some(next) = bytes.peek().copied().filter(|it| *it == escape || *it == quote)
+                    {
+                        value.push(next);
+                        bytes.next();
+                        continue;
+                    }
+                    if byte == quote {
+                        break;
+                    }
+                    value.push(byte);
+                }
+            }
+            if wanted {
+                let null = !quoted && raw == self.copy.format.null.len() && value == self.copy.format.null;
+                return Some((!null).then_some(value));
+            }
+            if ended {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Cuts whole tuples off. How many bytes were used.
+    fn cut_binary(&mut self, bytes: &[u8]) -> Result<usize, ClientError> {
+        let number = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk::<4>()?));
+        let mut begin = 0;
+        if !self.begun {
+            let Some(extension) = number(SIGNATURE.len() + 4) else { return Ok(0) };
+            let end = SIGNATURE.len() + 8 + extension as usize;
+            // The server says what is wrong with it.
+            let strange = !bytes.starts_with(SIGNATURE) || extension as usize > ROW_MAX;
+            if strange {
+                self.over = true;
+                self.give_all(bytes);
+                return Ok(bytes.len());
+            }
+            let Some(header) = bytes.get(..end) else { return Ok(0) };
+            self.give_all(header);
+            for lines in &mut self.lines {
+                lines.next = 1;
+                lines.known.clear();
+            }
+            self.begun = true;
+            begin = end;
+        }
+        loop {
+            let Some(count) = bytes.get(begin..).and_then(|it| it.first_chunk::<2>()) else { return Ok(begin) };
+            let count = i16::from_be_bytes(*count);
+            if count == -1 {
+                self.over = true;
+                let end = bytes.get(begin..begin + 2).unwrap_or_default();
+                self.give_all(end);
+                return Ok(bytes.len());
+            }
+            let mut at = begin + 2;
+            let mut key: Option<Option<(usize, usize)>> = None;
+            for place in 0..usize::try_from(count).unwrap_or(0) {
+                let Some(length) = number(at) else { return Ok(begin) };
+                at += 4;
+                let value = match i32::try_from(length) {
+                    Ok(length) => {
+                        let start = at;
+                        at += usize::try_from(length).unwrap_or(0);
+                        Some((start, at))
+                    }
+                    Err(_) if length == u32::MAX => None,
+                    // The server says that this is no length.
+                    Err(_) => {
+                        self.over = true;
+                        self.give(0, bytes.get(begin..).unwrap_or_default());
+                        return Ok(bytes.len());
+                    }
+                };
+                if place == self.copy.place {
+                    key = Some(value);
+                }
+            }
+            let Some(row) = bytes.get(begin..at) else { return Ok(begin) };
+            let place = match key {
+                None => 0,
+                Some(None) => self.place(None, true)?,
+                Some(Some((start, end))) => self.place(bytes.get(start..end), true)?,
+            };
+            self.give(place, row);
+            self.next_line();
+            begin = at;
+        }
+    }
+
+    /// The place of the shard that a key belongs to.
+    fn place(&self, value: Option<&[u8]>, binary: bool) -> Result<usize, ClientError> {
+        let CopyIn { table, key, column, .. } = &self.copy;
+        let Some(group) = self.world.database.groups.get(self.copy.group) else { return Ok(0) };
+        let values = Values {
+            text: "",
+            literals: &[],
+            from: u32::MAX,
+            shift: 0,
+            parameters: None,
+            uses: &[],
+            utc: self.world.utc,
+            utf8: self.world.utf8,
+            server_version: self.world.schema.server_version,
+        };
+        let stored = match value {
+            None => Stored::Null,
+            Some(bytes) => values.copied(bytes, binary, *column),
+        };
+        let known = match stored {
+            Stored::Key(known) => known,
+            // The server says what is wrong with it.
+            Stored::Invalid => return Ok(0),
+            Stored::Null if self.copy.not_null => return Ok(0),
+            Stored::Null => {
+                return Err(ClientError::new(
+                    Code::ShardKeyNull,
+                    format!("null value for the shard key \"{key}\" of \"{table}\" in line {}", self.line),
+                    "Give every row a key: a row without one belongs to no shard.",
+                ));
+            }
+            Stored::Unknown => {
+                return Err(ClientError::unsupported(
+                    format!(
+                        "the shard key \"{key}\" of \"{table}\" is given in a form that shardway cannot compute, in line {}",
+                        self.line
+                    ),
+                    "Give it in the form that COPY TO writes.",
+                ));
+            }
+        };
+        let shard = group.function.shard(&known).ok_or_else(|| {
+            ClientError::new(
+                Code::NoShardForKey,
+                format!("no shard takes the \"{key}\" of \"{table}\" in line {}", self.line),
+                "Add the value or range to the map's group, or give it an `other` shard.",
+            )
+        })?;
+        Ok(self.copy.shards.iter().position(|it| *it == shard).unwrap_or(0))
+    }
+
+    /// How many fields servers want of a row, and how many of them are the client's.
+    #[must_use]
+    pub fn fields(&self) -> (usize, usize) {
+        (self.copy.fields + self.copy.timed.len(), self.copy.fields)
+    }
+}
+
+impl CopyFormat {
+    /// Puts a further field behind a row.
+    fn put(&self, out: &mut Vec<u8>, value: Option<&str>) {
+        out.push(self.delimiter);
+        let Some(value) = value else {
+            out.extend_from_slice(&self.null);
+            return;
+        };
+        if self.kind == CopyKind::Csv {
+            out.push(self.quote);
+            for byte in value.bytes() {
+                if byte == self.quote || byte == self.escape {
+                    out.push(self.escape);
+                }
+                out.push(byte);
+            }
+            out.push(self.quote);
+            return;
+        }
+        for byte in value.bytes() {
+            match byte {
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' if self.delimiter == b'\t' => out.extend_from_slice(b"\\t"),
+                _ if byte == b'\\' || byte == self.delimiter => out.extend_from_slice(&[b'\\', byte]),
+                _ => out.push(byte),
+            }
+        }
+    }
+}
+
+/// A field in text format without its escapes.
+fn unescaped(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    let digit = |at: usize, radix: u32| {
+        raw.get(at).and_then(|it| char::from(*it).to_digit(radix)).and_then(|it| u8::try_from(it).ok())
+    };
+    while let Some(byte) = raw.get(at).copied() {
+        at += 1;
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        let Some(next) = raw.get(at).copied() else {
+            out.push(byte);
+            break;
+        };
+        at += 1;
+        out.push(match next {
+            b'0'..=b'7' => {
+                let mut value = next - b'0';
+                for _ in 0..2 {
+                    let Some(more) = digit(at, 8) else { break };
+                    value = (value << 3).wrapping_add(more);
+                    at += 1;
+                }
+                value
+            }
+            b'x' => match digit(at, 16) {
+                None => b'x',
+                Some(first) => {
+                    at += 1;
+                    match digit(at, 16) {
+                        None => first,
+                        Some(second) => {
+                            at += 1;
+                            (first << 4) | second
+                        }
+                    }
+                }
+            },
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 11,
+            other => other,
+        });
+    }
+    out
+}
