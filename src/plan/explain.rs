@@ -118,7 +118,7 @@ impl Planned {
             let how = match &insert.keys {
                 InsertKeys::Rows(rows) if rows.len() == 1 => "the inserted row",
                 InsertKeys::Rows(_) | InsertKeys::Folded { .. } => "every inserted row",
-                InsertKeys::Selected(_) => "the selected rows",
+                InsertKeys::Selected(_) | InsertKeys::Along(..) => "the selected rows",
             };
             reasons.push(format!("{}.{} of {how}", insert.table, insert.key));
         }

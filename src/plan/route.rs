@@ -82,6 +82,8 @@ pub(crate) struct Keys {
     pub(crate) scattered: bool,
     /// A write: how each shard is told a part of it, or why it cannot be.
     pub(crate) split: Result<Splitting, ClientError>,
+    /// now() or one of its family is in it, or in a default that it takes.
+    pub(crate) uses_now: bool,
 }
 
 /// A sharded table with what is known about its key.
@@ -124,6 +126,8 @@ pub(crate) enum InsertKeys {
     Folded { value: Value, first: u32, width: u32 },
     /// A SELECT whose key column satisfies these.
     Selected(Vec<KeyCondition>),
+    /// A SELECT whose rows belong where they come from: this column of that block is the shard key of a table there.
+    Along(BlockId, VariableId),
 }
 
 /// What to do when several shards are reached.
@@ -333,7 +337,11 @@ impl<'a> Compiler<'a> {
         let reads = !writes && inserts.is_empty() && !matches!(around, Around::One(_));
         let locking = writes || !inserts.is_empty();
         let mut merge = None;
-        let mut spread = match self.spread(&parts, &places, around, locking, false) {
+        let along = match inserts.as_slice() {
+            [Insert { keys: InsertKeys::Along(block, variable), group, .. }] => Some((*block, *variable, *group)),
+            _ => None,
+        };
+        let mut spread = match self.spread(&parts, &places, around, locking, false, along) {
             Ok(anchor) => Spread::Concat(anchor.part),
             Err(error) => Spread::Refuse(error),
         };
@@ -360,7 +368,9 @@ impl<'a> Compiler<'a> {
         };
         let split = self.splitting(&places, around);
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
-        let route = Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split }));
+        let uses_now = query.notes.now && writes;
+        let route =
+            Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split, uses_now }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -487,6 +497,7 @@ impl<'a> Compiler<'a> {
         around: Around<'_>,
         writes: bool,
         merging: bool,
+        along: Option<(BlockId, VariableId, usize)>,
     ) -> Result<Anchor, ClientError> {
         let query = self.query;
         // The table whose key is still to be named; with all of them named, other keys will not do.
@@ -513,7 +524,10 @@ impl<'a> Compiler<'a> {
             }
             _ => None,
         };
-        if let Some(write) = query.writes.first().filter(|_| target.is_none()) {
+        // Or inserts what it finds in its own.
+        let along = along.filter(|_| query.only_writes && self.fixed.is_none());
+        let each = target.is_some() || along.is_some();
+        if let Some(write) = query.writes.first().filter(|_| !each) {
             let what = match write.kind {
                 WriteKind::Insert => "INSERT",
                 WriteKind::Update => "UPDATE",
@@ -531,15 +545,17 @@ impl<'a> Compiler<'a> {
                 None => refuse(what.to_owned()),
             });
         }
-        if query.notes.locks || (writes && target.is_none()) {
+        if query.notes.locks || (writes && !each) {
             return Err(refuse("locking rows (FOR UPDATE, FOR SHARE)".to_owned()));
         }
-        let top =
-            target.and_then(|leaf| query.leaves.get(leaf)).map(|leaf| leaf.block).or(query.top).ok_or_else(|| {
-                let what =
-                    query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
-                refuse(what)
-            })?;
+        let top = along
+            .map(|(block, ..)| block)
+            .or_else(|| target.and_then(|leaf| query.leaves.get(leaf)).map(|leaf| leaf.block));
+        let top = top.or(query.top).ok_or_else(|| {
+            let what =
+                query.blocks.iter().find_map(|it| it.obstacle.clone()).unwrap_or_else(|| "this query".to_owned());
+            refuse(what)
+        })?;
         if let Some((_, why)) = &self.fixed {
             return Err(two_shards("a join", why));
         }
@@ -552,7 +568,7 @@ impl<'a> Compiler<'a> {
             return Err(refuse(format!("volatile function {what}")));
         }
         // What a write says of the time is written out (`Splitting`).
-        if notes.now && target.is_none() {
+        if notes.now && !each {
             return Err(refuse("now() and its family".to_owned()));
         }
         if let Some(what) = &notes.system_column {
@@ -590,7 +606,15 @@ impl<'a> Compiler<'a> {
         // A table whose row stands behind every row of the answer.
         let facts = query.facts_in(top);
         let anchor = places.iter().find(|(leaf, _)| {
-            facts.is_real(*leaf) && self.reached_plainly(*leaf, top) && target.is_none_or(|it| it == *leaf)
+            let is_key = |(_, wanted, group): (BlockId, VariableId, usize)| {
+                let key = self.is_sharded(*leaf).filter(|(of, _)| *of == group);
+                key.and_then(|(_, key)| self.variable(*leaf, &key))
+                    .is_some_and(|it| it == wanted || facts.same(it, wanted))
+            };
+            facts.is_real(*leaf)
+                && self.reached_plainly(*leaf, top)
+                && target.is_none_or(|it| it == *leaf)
+                && along.is_none_or(is_key)
         });
         let Some((anchor, anchor_part)) = anchor else {
             let what = places
@@ -665,7 +689,7 @@ impl<'a> Compiler<'a> {
         if query.leaves.iter().any(is_ours) {
             return None;
         }
-        let anchor = self.spread(parts, places, around, false, true).ok()?;
+        let anchor = self.spread(parts, places, around, false, true, None).ok()?;
         let facts = query.facts_in(top);
         let by_key = anchor.key.is_some_and(|key| block.grouped.iter().any(|it| facts.same(*it, key)));
         let whole = if block.groups { by_key || makes("groups-per-shard") } else { !block.aggregated };
@@ -806,6 +830,17 @@ impl<'a> Compiler<'a> {
                             .is_some_and(|it| it.oid == 0 || column.oid == 0 || it.oid == column.oid);
                         let facts = self.query.facts_in(*block);
                         let conditions = self.conditions_of(&facts, variable, false);
+                        // The rows of a table of the same group, by the same key.
+                        let along = self.query.leaves.iter().enumerate().any(|(leaf, it)| {
+                            let key = self.is_sharded(leaf).filter(|(of, _)| it.block == *block && *of == group);
+                            let key =
+                                key.filter(|_| facts.is_real(leaf)).and_then(|(_, key)| self.variable(leaf, &key));
+                            key.is_some_and(|it| it == variable || facts.same(it, variable))
+                        });
+                        if same_type && along {
+                            let keys = InsertKeys::Along(*block, variable);
+                            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys }));
+                        }
                         if !same_type || conditions.is_empty() {
                             return Err(ClientError::unsupported(
                                 format!(
@@ -902,6 +937,11 @@ impl<'a> Compiler<'a> {
             return refuse("WITH");
         }
         let returning = inserts && query.returns;
+        let splitting = splitting_of(query, write, relation);
+        if splitting.selects {
+            // Each shard selects its own.
+            return Ok(splitting);
+        }
         if inserts {
             if self.fixed.is_some() || !places.is_empty() || self.reference {
                 return refuse("a subquery over a table");
@@ -918,7 +958,7 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
-        Ok(splitting_of(query, write, relation))
+        Ok(splitting)
     }
 
     /// A constant default of the key column.
@@ -1368,16 +1408,27 @@ fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting 
         Rows::Folded { row, .. } => row.len(),
         Rows::Query { .. } | Rows::Defaults | Rows::None => 0,
     };
+    // Without a list they are as many as the SELECT gives.
+    let selected = match &write.rows {
+        Rows::Query { outputs, .. } if write.splice_at.is_some() => outputs.len(),
+        Rows::Query { .. } => usize::MAX,
+        _ => 0,
+    };
     let mut defaults = Vec::new();
     for column in relation.columns.iter().filter(|it| !it.generated) {
         let Some(default) = column.default.as_ref().filter(|it| asks_time(it)) else { continue };
-        let place = write.columns.iter().position(|it| *it == column.name).filter(|it| *it < width);
+        let place = write.columns.iter().position(|it| *it == column.name);
+        if place.is_some_and(|it| it < selected) {
+            continue;
+        }
+        let place = place.filter(|it| *it < width);
         defaults.push((Arc::clone(&column.name), place, Arc::clone(default)));
     }
     // date, time, timestamp, timestamptz, timetz
     let has_times = relation.columns.iter().any(|it| matches!(it.type_oid, 0 | 1082 | 1083 | 1114 | 1184 | 1266));
     let rows = inserts && matches!(write.rows, Rows::Values(_) | Rows::Folded { .. });
-    Splitting { uses_now: query.notes.now, defaults, rows, returning: inserts && query.returns, has_times }
+    let selects = matches!(write.rows, Rows::Query { .. });
+    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns, has_times }
 }
 
 /// An INSERT without a column list: the list that it means by the schema.
@@ -1525,7 +1576,8 @@ impl Keys {
                 let shards = self.parts.get(*anchor).map(|part| part.shards(values, database)).unwrap_or_default();
                 match (shards.only(), shards.first()) {
                     (Some(shard), _) => Ok(Plan::One(shard)),
-                    (None, Some(_)) if self.split.as_ref().is_ok_and(|it| it.uses_now) => {
+                    (None, Some(_)) if self.uses_now => {
+                        self.split.as_ref().map_err(Clone::clone)?;
                         let shards = shards.iter().collect();
                         Ok(Plan::Split(Box::new(Split {
                             shards,
@@ -1719,6 +1771,7 @@ impl Insert {
             Ok(())
         };
         match &self.keys {
+            InsertKeys::Along(..) => {}
             InsertKeys::Rows(rows) => {
                 for value in rows {
                     add(values.stored(value, self.column))?;

@@ -26,6 +26,8 @@ pub(crate) struct Splitting {
     pub(crate) defaults: Vec<(Arc<str>, Option<usize>, Arc<str>)>,
     /// INSERT … VALUES.
     pub(crate) rows: bool,
+    /// INSERT … SELECT.
+    pub(crate) selects: bool,
     /// INSERT … RETURNING: each row of VALUES gives a row of the answer.
     pub(crate) returning: bool,
     /// The table has columns that read `'now'` by the shard's clock.
@@ -80,6 +82,10 @@ impl Planned {
         let count = usize::from(self.template.parameters);
         if split.everywhere && splitting.rows {
             let share = cut.insert(&[], 1, self, count)?.pop().ok_or_else(unreadable)?;
+            return Ok(split.shards.iter().map(|_| share.clone()).collect());
+        }
+        if split.now && splitting.selects && !splitting.defaults.is_empty() {
+            let share = cut.select(self, count)?;
             return Ok(split.shards.iter().map(|_| share.clone()).collect());
         }
         if split.rows.is_empty() {
@@ -215,7 +221,41 @@ impl<'t> Cut<'t> {
         Ok(shares)
     }
 
-    /// Everything up to VALUES, with all columns that get a value.
+    /// INSERT … SELECT, whose select list gets what its columns would take from defaults.
+    fn select(&self, planned: &Planned, count: usize) -> Result<Share, ClientError> {
+        let mut depth = 0_usize;
+        let (mut select, mut from) = (None, None);
+        for at in 0..self.lexemes.len() {
+            match self.kind(at) {
+                Kind::Open | Kind::OpenBracket => depth += 1,
+                Kind::Close | Kind::CloseBracket => depth = depth.saturating_sub(1),
+                Kind::Word if depth == 0 && select.is_none() && self.is(at, "select") => select = Some(at),
+                Kind::Word if depth == 0 && select.is_some() && from.is_none() && self.is(at, "from") => {
+                    let label = at.checked_sub(1).is_some_and(|it| self.is(it, "as") || self.is(it, "distinct"));
+                    from = (!label).then_some(at);
+                }
+                _ => {}
+            }
+        }
+        let (select, from) = select.zip(from).ok_or_else(unreadable)?;
+        let (head, items, rest) = (0..select + 1, select + 1..from, from..self.lexemes.len());
+        if self.has_default(&rest) {
+            return Err(default_beside());
+        }
+        let now = self.now.ok_or_else(unreadable)?;
+        let mut text = self.head(&head, planned)?;
+        text.push(' ');
+        text.push_str(&self.said(&items)?);
+        for (.., default) in &self.splitting.defaults {
+            text.push_str(", ");
+            text.push_str(&default_at(default, now)?);
+        }
+        text.push(' ');
+        text.push_str(&self.said(&rest)?);
+        Ok(Share { text, parameters: self.parameters(std::iter::once(&(0..self.lexemes.len())), count) })
+    }
+
+    /// Everything up to VALUES or SELECT, with all columns that get a value.
     fn head(&self, head: &Range<usize>, planned: &Planned) -> Result<String, ClientError> {
         let text = self.slice(head);
         let left_out = self.splitting.defaults.iter().filter(|(_, place, _)| self.now.is_some() && place.is_none());
