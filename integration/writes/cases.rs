@@ -111,6 +111,26 @@ const CASES: &[(Is, &str)] = &[
     (Alike, "DELETE FROM logs WHERE made < now() - interval '1 year'"),
     (Refused, "UPDATE logs SET made = DEFAULT"),
     (Refused, "UPDATE logs SET made = statement_timestamp()"),
+    (Refused, "INSERT INTO logs (id, made) VALUES (1, $$now$$), (2, $$now$$), (3, $$now$$), (4, $$now$$)"),
+    (Refused, "INSERT INTO logs (id, made) VALUES (1, E'n\\x6fw'), (2, E'n\\x6fw'), (3, NULL), (4, NULL)"),
+    (Refused, "INSERT INTO t (id, note) VALUES (1, 'now'::timestamptz::text), (2, 'x'), (3, 'x'), (4, 'x')"),
+    (Refused, "INSERT INTO t (id, note) VALUES (1, 'x'), (2, '[today,)'::tstzrange::text), (3, 'x'), (4, 'x')"),
+    (
+        Refused,
+        "INSERT INTO t (id, note) VALUES (1, 'x'), (2, (SELECT now::text FROM (SELECT now()) s)), (3, 'x'), (4, 'x')",
+    ),
+    (Refused, "INSERT INTO times (id) VALUES (1), (2), (3), (4), (5)"),
+    (Alike, "INSERT INTO times (id, said) VALUES (1, NULL), (2, NULL), (3, NULL), (4, NULL), (5, NULL)"),
+    (Alike, "SELECT count(DISTINCT made), count(said) FROM times"),
+    (Alike, "UPDATE times SET made = now() WHERE id > 0"),
+    (Refused, "UPDATE times SET said = DEFAULT"),
+    (Alike, "INSERT INTO logs (id, made) VALUES (1, (DEFAULT)), (2, ((DEFAULT))), (3, now()), (4, DEFAULT)"),
+    (Alike, "UPDATE logs SET made = now(), what = 'w' RETURNING now(), CURRENT_DATE, localtimestamp, id AS now"),
+    (Alike, "UPDATE logs SET made = now(), what = 'w' RETURNING id CURRENT_DATE"),
+    (Refused, "INSERT INTO ident (id, n) OVERRIDING USER VALUE VALUES (1, 1), (2, 2), (3, 3), (4, 4)"),
+    (Refused, "INSERT INTO ident (id, n) VALUES (1, (DEFAULT)), (2, 2), (3, 3), (4, 4)"),
+    (Refused, "UPDATE ident SET n = DEFAULT"),
+    (Refused, "BEGIN; INSERT INTO t (id) VALUES (801), (802), (803), (804); SET TRANSACTION READ ONLY; COMMIT"),
     // What each row computes for itself.
     (
         Alike,
@@ -201,6 +221,14 @@ const CASES: &[(Is, &str)] = &[
     ),
     (Refused, "INSERT INTO refs (code, n) VALUES ('r', (random() * 10)::int)"),
     (Refused, "INSERT INTO refs (code) SELECT name FROM fruits"),
+    (Refused, "INSERT INTO refd SELECT 'a'"),
+    (Refused, "INSERT INTO refd VALUES ('a', (DEFAULT))"),
+    (Refused, "UPDATE refd SET m = (DEFAULT)"),
+    (Refused, "INSERT INTO refs (code) VALUES ('now'::timestamptz::text)"),
+    (Refused, "INSERT INTO refs (code, n) VALUES ('h', hashenum('sad'::mood))"),
+    (Refused, "INSERT INTO refs2 SELECT DISTINCT ON (code) code, 70 + n FROM refs2"),
+    (Refused, "INSERT INTO refs2 SELECT code, 1 FROM refs2 ON CONFLICT DO NOTHING"),
+    (Refused, "UPDATE refs SET n = (ARRAY(SELECT n FROM refs2))[1]"),
     (Refused, "INSERT INTO refs2 SELECT code, 50 FROM refs ORDER BY n LIMIT 1"),
     (Refused, "UPDATE refs SET n = s.n FROM refs2 s WHERE s.code = refs.code"),
     (Refused, "WITH w AS (DELETE FROM refs2 RETURNING code) SELECT * FROM w"),
@@ -312,6 +340,7 @@ async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Out
                     }
                     let ours = pair.ours.run(how, sql, &values, binary);
                     if is == Refused {
+                        pair.ours.simple("ROLLBACK");
                         if !is_refused(&ours) {
                             wrong.push(format!("answered, but to be refused: {told_of}"));
                             pair.empty();
@@ -366,7 +395,10 @@ async fn copies_stay_alike_under_many_writers() -> Outcome {
                     let sql = match (writer + turn) % 6 {
                         0 => "UPDATE refs SET n = (n + 1) % 50".to_owned(),
                         1 => "UPDATE refs SET n = 0, made = now() WHERE n % 2 = 1".to_owned(),
-                        2 => format!("INSERT INTO refs2 SELECT code, n + {turn} * 100 FROM refs ON CONFLICT DO NOTHING"),
+                        2 => format!(
+                            "INSERT INTO refs2 SELECT code, n + {turn} * 100 FROM refs WHERE NOT EXISTS
+                             (SELECT FROM refs2 s WHERE s.code = refs.code AND s.n = refs.n + {turn} * 100)"
+                        ),
                         3 => "DELETE FROM refs2 WHERE n % 3 = 0".to_owned(),
                         4 => "UPDATE refs SET n = (SELECT count(*) FROM refs2) % 40 WHERE code < 'c'".to_owned(),
                         _ => "BEGIN; UPDATE refs SET n = n + 1 WHERE n < 50; INSERT INTO t (id) VALUES (1), (2), (3); ROLLBACK".to_owned(),
@@ -383,5 +415,36 @@ async fn copies_stay_alike_under_many_writers() -> Outcome {
     assert_eq!(done, 360);
     assert_eq!(pair.ours.simple("SELECT count(*) FROM t").rows, [[Some(b"0".to_vec())]]);
     house.copies_are_alike().await?;
+    house.nothing_is_prepared().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_the_same_rows_waits_and_does_not_hang() -> Outcome {
+    let house = House::build().await?;
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = house.pair(3).map(|it| it.ours).map_err(|it| it.to_string())?;
+            Ok(std::thread::spawn(move || {
+                client.simple("SET statement_timeout = '20s'");
+                for turn in 0..40 {
+                    let sql = match turn % 3 {
+                        0 => "UPDATE t SET a = a + 1, note = now()::text",
+                        1 => "UPDATE t SET a = a + 1",
+                        _ => {
+                            "INSERT INTO t (id, a) VALUES (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1) \
+                              ON CONFLICT (id) DO UPDATE SET a = t.a + 1"
+                        }
+                    };
+                    assert_eq!(client.simple(sql).error.map(|it| it.to_string()), None, "{sql}");
+                }
+            }))
+        })
+        .collect::<Result<_, String>>()?;
+    for writer in writers {
+        assert!(writer.join().is_ok());
+    }
+    let mut client = house.pair(3)?.ours;
+    let rows = client.simple("SELECT count(*), count(DISTINCT a) FROM t").rows;
+    assert_eq!(rows, [[Some(b"6".to_vec()), Some(b"1".to_vec())]]);
     house.nothing_is_prepared().await
 }

@@ -32,6 +32,7 @@ use crate::sql;
 use crate::sql::Body;
 use crate::sql::Names;
 use crate::sql::Source;
+use crate::sql::lex;
 use crate::sql::model::ParameterUse;
 use crate::sql::model::Query;
 
@@ -402,7 +403,7 @@ impl Planned {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
             Route::Copies(splitting) => {
-                if splitting.has_times {
+                if splitting.has_times || self.speaks_of_times(text) {
                     self.times(text, parameters)?;
                 }
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
@@ -418,7 +419,7 @@ impl Planned {
                     return keys.gathered(&values, world).ok_or(error);
                 }
                 if let (Plan::Split(_), Ok(splitting)) = (&plan, &keys.split)
-                    && splitting.has_times
+                    && (splitting.has_times || self.speaks_of_times(text))
                 {
                     self.times(text, parameters)?;
                 }
@@ -459,27 +460,29 @@ impl Planned {
         }
     }
 
+    /// Whether its text names a type that reads `'now'`.
+    fn speaks_of_times(&self, text: &str) -> bool {
+        let types = ["date", "time", "timetz", "timestamp", "timestamptz", "daterange", "tsrange", "tstzrange"];
+        let statement = text.get(self.range.clone()).unwrap_or_default();
+        let mut words = statement.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        words.any(|word| types.iter().any(|it| word.trim_start_matches('_').eq_ignore_ascii_case(it)))
+            || statement.to_ascii_lowercase().contains("multirange")
+    }
+
     /// `'now'`, `'today'` and their kind are read by each shard's own clock.
     fn times(&self, text: &str, parameters: Option<&Parameters<'_>>) -> Result<(), ClientError> {
-        let literals = self.literals.iter().filter_map(|range| {
-            text.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?).map(str::as_bytes)
-        });
+        let literals = self
+            .literals
+            .iter()
+            .filter_map(|range| text.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?));
+        let quoted = |raw: &str| raw.contains(['\'', '$']);
         let values = parameters.map_or(&[][..], |it| it.values);
-        let values = values.iter().filter(|it| !it.binary).filter_map(|it| it.bytes);
-        for raw in literals.chain(values) {
-            let inner = raw.trim_ascii().strip_prefix(b"'").unwrap_or(raw).trim_ascii();
-            let word: Vec<u8> =
-                inner.iter().take_while(|it| it.is_ascii_alphabetic()).take(10).map(u8::to_ascii_lowercase).collect();
-            // Behind such a word a time of day and a zone may stand, but no sentence.
-            let mut words = inner.split(|it| !it.is_ascii_alphabetic()).skip(1);
-            let sentence = (!inner.contains(&b'/') && words.any(|it| it.len() > 5))
-                || inner.iter().any(|it| !it.is_ascii_alphanumeric() && !b" \t\r\n:+-/._,'".contains(it));
-            if matches!(word.as_slice(), b"now" | b"today" | b"tomorrow" | b"yesterday") && !sentence {
-                return Err(ClientError::unsupported(
-                    "a time such as 'now' or 'today' across shards is not supported",
-                    "Write the time out, or add a condition on the shard key.",
-                ));
-            }
+        let mut values = values.iter().filter_map(|it| it.bytes);
+        if literals.filter(|it| quoted(it)).any(lex::names_a_time) || values.any(lex::is_named_time) {
+            return Err(ClientError::unsupported(
+                "a time such as 'now' or 'today' across shards is not supported",
+                "Write the time out, or add a condition on the shard key.",
+            ));
         }
         Ok(())
     }

@@ -82,8 +82,8 @@ pub(crate) struct Keys {
     pub(crate) scattered: bool,
     /// A write: how each shard is told a part of it, or why it cannot be.
     pub(crate) split: Result<Splitting, ClientError>,
-    /// now() or one of its family is in it, or in a default that it takes.
-    pub(crate) uses_now: bool,
+    /// It writes.
+    pub(crate) writes: bool,
 }
 
 /// A sharded table with what is known about its key.
@@ -368,9 +368,8 @@ impl<'a> Compiler<'a> {
         };
         let split = self.splitting(&places, around);
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
-        let uses_now = query.notes.now && writes;
         let route =
-            Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split, uses_now }));
+            Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split, writes }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -897,11 +896,12 @@ impl<'a> Compiler<'a> {
         if let Some(column) = &notes.system_column {
             return refuse(&format!("system column \"{column}\""));
         }
-        let by_chance = query
-            .blocks
-            .iter()
-            .enumerate()
-            .any(|(id, block)| id != write.block && (block.ranked || block.by_order || block.windowed));
+        let by_chance = notes.array_of_rows
+            || query.blocks.iter().enumerate().any(|(id, block)| {
+                id != write.block && (block.ranked || block.by_order || block.windowed || block.hard)
+            })
+            // Of rows of one key the first one stays.
+            || (write.conflict.is_some() && matches!(write.rows, Rows::Query { .. }));
         if by_chance {
             return refuse("a subquery whose answer may depend on how rows lie");
         }
@@ -997,9 +997,10 @@ impl<'a> Compiler<'a> {
                     rows.iter().any(|row| matches!(row.get(place), Some(Cell::Default) | None))
                 }
                 (Rows::Folded { row, .. }, Some(place)) => matches!(row.get(place), Some(Cell::Default) | None),
-                (Rows::Query { .. } | Rows::None, Some(_)) => false,
+                (Rows::Query { outputs, .. }, Some(place)) => write.splice_at.is_some() && place >= outputs.len(),
+                (Rows::None, Some(_)) => false,
             };
-            if drawn {
+            if drawn || (write.overriding && column.identity.is_some()) {
                 return Err(ClientError::unsupported(
                     format!(
                         "INSERT that leaves \"{}\" of {kind} table \"{}\" to a sequence is not supported: every shard counts by itself",
@@ -1576,13 +1577,14 @@ impl Keys {
                 let shards = self.parts.get(*anchor).map(|part| part.shards(values, database)).unwrap_or_default();
                 match (shards.only(), shards.first()) {
                     (Some(shard), _) => Ok(Plan::One(shard)),
-                    (None, Some(_)) if self.uses_now => {
-                        self.split.as_ref().map_err(Clone::clone)?;
+                    // One shard after the other: what all shards do at once could wait for what others do at once, for ever.
+                    (None, Some(_)) if self.writes => {
+                        let splitting = self.split.as_ref().map_err(Clone::clone)?;
                         let shards = shards.iter().collect();
                         Ok(Plan::Split(Box::new(Split {
                             shards,
                             rows: Vec::new(),
-                            now: true,
+                            now: splitting.uses_now,
                             in_order: false,
                             everywhere: false,
                         })))

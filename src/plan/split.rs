@@ -13,6 +13,7 @@ use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan::Planned;
 use crate::plan::route::Route;
+use crate::sql::is_reserved_word;
 use crate::sql::lex;
 use crate::sql::lex::Kind;
 use crate::sql::lex::Lexeme;
@@ -166,7 +167,7 @@ impl<'t> Cut<'t> {
     fn said(&self, range: &Range<usize>) -> Result<String, ClientError> {
         match self.now {
             None => Ok(self.slice(range).to_owned()),
-            Some(now) => timed(self.text, self.lexemes.get(range.clone()).unwrap_or_default(), now),
+            Some(now) => timed(self.text, self.lexemes.get(range.clone()).unwrap_or_default(), now, false),
         }
     }
 
@@ -292,7 +293,9 @@ impl<'t> Cut<'t> {
                     let cell = start..at;
                     start = at + 1;
                     let default = self.splitting.defaults.iter().find(|(_, place, _)| *place == Some(cells.len()));
-                    let is_default = cell.len() == 1 && self.is(cell.start, "default");
+                    let marks = |at: &usize| matches!(self.kind(*at), Kind::Open | Kind::Close);
+                    let mut words = cell.clone().filter(|at| !marks(at));
+                    let is_default = words.next().is_some_and(|at| self.is(at, "default")) && words.next().is_none();
                     cells.push(match default {
                         Some((.., default)) if is_default => default_at(default, now)?,
                         _ => self.said(&cell)?,
@@ -311,7 +314,7 @@ impl<'t> Cut<'t> {
 /// A default's expression with the time written out.
 fn default_at(default: &str, now: &str) -> Result<String, ClientError> {
     let lexemes = lex::lexemes(default, 0..default.len(), None).map_err(|_| unreadable())?;
-    Ok(format!("({})", timed(default, &lexemes, now)?))
+    Ok(format!("({})", timed(default, &lexemes, now, true)?))
 }
 
 /// Whether an expression of a default asks for the time.
@@ -319,7 +322,11 @@ pub(crate) fn asks_time(text: &str) -> bool {
     let Ok(lexemes) = lex::lexemes(text, 0..text.len(), None) else { return true };
     lexemes.iter().any(|it| {
         let word = text.get(it.start..it.end).unwrap_or_default();
-        matches!(it.kind, Kind::Word | Kind::Quoted) && is_of_time(&word.trim_matches('"').to_ascii_lowercase())
+        match it.kind {
+            Kind::Word | Kind::Quoted => is_of_time(&word.trim_matches('"').to_ascii_lowercase()),
+            Kind::String | Kind::UnicodeString => lex::names_a_time(word),
+            _ => false,
+        }
     })
 }
 
@@ -338,15 +345,33 @@ fn is_of_time(word: &str) -> bool {
     )
 }
 
-/// Lexemes of a text as they stand there, but for now() and its family, for which a literal stands.
-fn timed(text: &str, lexemes: &[Lexeme], now: &str) -> Result<String, ClientError> {
+/// Lexemes of a text as they stand there, but for now() and its family, for which a literal stands; in a default, `'now'`
+/// cannot be written out.
+fn timed(text: &str, lexemes: &[Lexeme], now: &str, defaults: bool) -> Result<String, ClientError> {
     let Some((first, last)) = lexemes.first().zip(lexemes.last()) else { return Ok(String::new()) };
     let raw = |at: usize| lexemes.get(at).and_then(|it| text.get(it.start..it.end)).unwrap_or_default();
     let kind = |at: usize| lexemes.get(at).map_or(Kind::End, |it| it.kind);
     let mut out = String::new();
     let mut copied = first.start;
     let mut at = 0;
+    // Whether SELECT stands in each of the parentheses around.
+    let mut selects: Vec<bool> = vec![false];
     while at < lexemes.len() {
+        match kind(at) {
+            Kind::Open => selects.push(false),
+            Kind::Close => {
+                selects.pop();
+            }
+            Kind::Word if raw(at).eq_ignore_ascii_case("select") && selects.len() > 1 => {
+                if let Some(last) = selects.last_mut() {
+                    *last = true;
+                }
+            }
+            _ => {}
+        }
+        if matches!(kind(at), Kind::String | Kind::UnicodeString) && defaults && lex::names_a_time(raw(at)) {
+            return Err(other_time(raw(at)));
+        }
         let word = match kind(at) {
             Kind::Word => raw(at).to_ascii_lowercase(),
             // Written so, it is none of the grammar's own words.
@@ -361,11 +386,22 @@ fn timed(text: &str, lexemes: &[Lexeme], now: &str) -> Result<String, ClientErro
         let quoted = kind(at) == Kind::Quoted;
         let qualified = at > 0 && kind(at - 1) == Kind::Dot;
         let function = matches!(&*word, "now" | "transaction_timestamp" | "statement_timestamp" | "age");
+        let before = at.checked_sub(1).map_or((Kind::End, ""), |it| (kind(it), raw(it)));
+        // Behind an operand only its name can stand.
+        let label = match before.0 {
+            Kind::Word => !is_reserved_word(&before.1.to_ascii_lowercase()) || before.1.eq_ignore_ascii_case("as"),
+            Kind::Quoted | Kind::Close | Kind::CloseBracket | Kind::Integer | Kind::Number | Kind::String => true,
+            Kind::Parameter => true,
+            _ => false,
+        };
         // A column, or a name of one.
-        if (function && !called) || (!function && (quoted || qualified)) || (at > 0 && is_as(kind(at - 1), raw(at - 1)))
-        {
+        if (function && !called) || (!function && (quoted || qualified)) || label {
             at += 1;
             continue;
+        }
+        // There it would have another name, or be no table.
+        if selects.iter().any(|it| *it) || (before.1.eq_ignore_ascii_case("from") && selects.len() == 1) {
+            return Err(other_time(&format!("{word} in a subquery")));
         }
         let start = match qualified {
             true if at >= 2 && raw(at - 2).trim_matches('"').eq_ignore_ascii_case("pg_catalog") => at - 2,
@@ -391,10 +427,6 @@ fn timed(text: &str, lexemes: &[Lexeme], now: &str) -> Result<String, ClientErro
     }
     out.push_str(text.get(copied..last.end).unwrap_or_default());
     Ok(out)
-}
-
-fn is_as(kind: Kind, raw: &str) -> bool {
-    kind == Kind::Word && raw.eq_ignore_ascii_case("as")
 }
 
 fn other_time(word: &str) -> ClientError {
@@ -424,7 +456,7 @@ mod tests {
 
     fn at(text: &str) -> Result<String, ClientError> {
         let lexemes = lex::lexemes(text, 0..text.len(), None).unwrap();
-        timed(text, &lexemes, "T")
+        timed(text, &lexemes, "T", false)
     }
 
     #[test]

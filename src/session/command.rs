@@ -539,6 +539,13 @@ impl Session {
     /// within a savepoint one joins for that.
     async fn set_modes(&mut self, modes: &Modes) -> Result<(), Trouble> {
         let Some(text) = modes.text() else { return Ok(()) };
+        if modes.read_only == Some(true) && self.transaction.writers.len() > 1 {
+            return Err(ClientError::unsupported(
+                "SET TRANSACTION READ ONLY behind writes of several shards is not supported",
+                "Set it at the beginning, or not at all: what is READ ONLY cannot be prepared.",
+            )
+            .into());
+        }
         let within = !self.transaction.savepoints.is_empty();
         let joined = if within { self.begun_somewhere().await? } else { self.begun() };
         let pinned = self.links.iter().any(|link| link.begun && link.pinned);

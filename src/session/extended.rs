@@ -26,6 +26,7 @@ use crate::plan;
 use crate::plan::Command;
 use crate::plan::Plan;
 use crate::plan::Planned;
+use crate::plan::Split;
 use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
@@ -67,8 +68,16 @@ pub struct Portal {
     pub(super) depth: usize,
     /// Its rows come from all these links in this order; the RowDescription.
     pub(super) order: Option<(Rc<Order>, Rc<[u8]>)>,
-    /// It writes all copies of a reference table, and one of them answers.
-    pub(super) everywhere: bool,
+    /// It is a write of which each shard was told a part.
+    pub(super) parts: Option<Parts>,
+}
+
+/// A write of which each shard was told a part.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) split: Rc<Split>,
+    /// The RowDescription, if it gives rows.
+    pub(super) columns: Option<Rc<[u8]>>,
 }
 
 /// What became of a part of a batch.
@@ -279,7 +288,7 @@ impl Session {
                 let depth = self.transaction.savepoints.len();
                 self.put_portal(
                     portal_name,
-                    Portal { prepared, planned, links: SmallVec::new(), depth, order: None, everywhere: false },
+                    Portal { prepared, planned, links: SmallVec::new(), depth, order: None, parts: None },
                 );
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
@@ -289,8 +298,7 @@ impl Session {
             Some(planned) if !is_local(&planned.template.command) => Rc::clone(planned),
             _ => {
                 let depth = self.transaction.savepoints.len();
-                let portal =
-                    Portal { prepared, planned, links: SmallVec::new(), depth, order: None, everywhere: false };
+                let portal = Portal { prepared, planned, links: SmallVec::new(), depth, order: None, parts: None };
                 self.put_portal(portal_name, portal);
                 self.items.push(Item::Local(BIND_COMPLETE.into()));
                 return Ok(());
@@ -319,7 +327,7 @@ impl Session {
                         let depth = self.transaction.savepoints.len();
                         let planned = Some(on_servers);
                         let links = SmallVec::new();
-                        let portal = Portal { prepared, planned, links, depth, order: None, everywhere: false };
+                        let portal = Portal { prepared, planned, links, depth, order: None, parts: None };
                         self.put_portal(portal_name, portal);
                         self.items.push(Item::Local(BIND_COMPLETE.into()));
                         return Ok(());
@@ -372,7 +380,7 @@ impl Session {
         }
         let depth = self.transaction.savepoints.len();
         let described = in_question.then(|| portal_name.clone());
-        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth, order: None, everywhere: false });
+        self.put_portal(portal_name, Portal { prepared, planned, links: ids, depth, order: None, parts: None });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
             return Box::pin(self.describe_numbers(&portal, &places, access)).await;
@@ -442,10 +450,6 @@ impl Session {
                 let declared =
                     self.links.iter().find(|link| Some(link.shard) == declared && (link.begun || link.pinned));
                 let found = match (self.portals.get(name.as_str()), declared) {
-                    // One of the copies answers for all.
-                    (Some(portal), _) if portal.everywhere => {
-                        Some((portal.links.iter().take(1).copied().collect(), portal.planned.clone()))
-                    }
                     (Some(portal), _) => Some((portal.links.clone(), portal.planned.clone())),
                     (None, Some(link)) => Some((SmallVec::from_slice(&[link.id]), None)),
                     (None, None) => None,
@@ -456,6 +460,17 @@ impl Session {
                     // In a transaction that has failed nothing is described that has columns.
                     self.fit_for(&Command::Data)?;
                     self.items.push(Item::Local(columns.into()));
+                    return Ok(());
+                }
+                if let Some(parts) = self.portals.get(name.as_str()).and_then(|it| it.parts.as_ref()) {
+                    match &parts.columns {
+                        None => self.items.push(Item::Local(NO_DATA.into())),
+                        Some(columns) => {
+                            let columns = columns.to_vec();
+                            self.fit_for(&Command::Data)?;
+                            self.items.push(Item::Local(columns.into()));
+                        }
+                    }
                     return Ok(());
                 }
                 if portal_links.is_empty() {
@@ -518,7 +533,7 @@ impl Session {
             return self.execute_local(&prepared, &planned).await;
         }
         let ids = portal.links.clone();
-        let everywhere = portal.everywhere;
+        let split = portal.parts.as_ref().map(|it| Rc::clone(&it.split));
         let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
         // A write that gives no rows is done whole, whatever the limit.
         let gives_rows = template.access != plan::Access::Write || template.returns();
@@ -529,11 +544,11 @@ impl Session {
             )
             .into());
         }
-        if everywhere {
+        if let Some(split) = split {
             if Box::pin(self.fly_batch()).await? == Reached::Failed {
                 return Ok(());
             }
-            let done = Box::pin(self.run_copies(&ids, &name)).await?;
+            let done = Box::pin(self.run_parts(&ids, &name, &split)).await?;
             self.client.push(&done);
             self.batch.ran = true;
             return Ok(());
@@ -1150,6 +1165,7 @@ pub(super) fn fatal(violation: crate::wire::postgres::frame::Violation) -> Troub
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+const NO_DATA: &[u8] = b"n\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
 

@@ -354,10 +354,7 @@ impl Session {
             let ids = sorted.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
             let depth = self.transaction.savepoints.len();
             let order = Some((Rc::clone(&sorted.order), sorted.described(&results).into()));
-            self.put_portal(
-                portal,
-                Portal { prepared, planned: Some(planned), links: ids, depth, order, everywhere: false },
-            );
+            self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order, parts: None });
             let links = sorted.places;
             self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Client, prepares: 0 });
             return Ok(());
@@ -374,10 +371,7 @@ impl Session {
         let depth = self.transaction.savepoints.len();
         let described = in_question.then(|| portal.clone());
         let links = SmallVec::from_slice(&[id]);
-        self.put_portal(
-            portal,
-            Portal { prepared, planned: Some(planned), links, depth, order: None, everywhere: false },
-        );
+        self.put_portal(portal, Portal { prepared, planned: Some(planned), links, depth, order: None, parts: None });
         self.items.push(Item::Owed { expect: Expect::Bind, links: places.clone(), show: Show::Client, prepares: 0 });
         if let Some(portal) = described {
             return Box::pin(self.describe_numbers(&portal, &places, template.access)).await;

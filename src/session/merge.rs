@@ -231,7 +231,7 @@ impl Session {
             });
             let limit = bound(sorting.limit, &types, task.values)?.unwrap_or(u64::MAX);
             let offset = bound(sorting.offset, &types, task.values)?.unwrap_or(0);
-            Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit, turns: Vec::new() })
+            Some(flight::Order { keys: keys.collect::<Option<_>>()?, offset, limit })
         });
         // Links that are not needed any more have been given back, and others have taken their places.
         let place = |id: &u32| self.links.iter().position(|link| link.id == *id).and_then(|at| u8::try_from(at).ok());

@@ -1,7 +1,8 @@
 //! Writes that each shard is told in words of its own (`plan::Split`), as parts of one transaction.
 //!
 //! Where anything of the client's text has to be known before (the types of its parameters, the columns that it returns,
-//! the time), one server reads it first. Then each shard is told its part, and the client sees one answer.
+//! the time), one server reads it first. Then each shard is told its part, one after the other, and the client sees one
+//! answer.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::plan::Planned;
 use crate::plan::Split;
 use crate::session::Session;
 use crate::session::Trouble;
+use crate::session::extended::Parts;
 use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
@@ -98,53 +100,16 @@ impl Session {
                 return Err(trouble);
             }
         };
-        if split.everywhere {
-            let links = ready.places.clone();
-            self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Nobody, prepares: 0 });
-            let done = self.run_copies(&ids_of(&ids, &split.shards), "").await;
-            self.end_steps(&ids).await?;
-            let done = done?;
-            if let Some(columns) = ready.own.columns {
-                self.client.push(&columns);
-            }
-            self.client.push(&done);
-            return Ok(false);
-        }
-        for at in &ready.places {
-            if let Some(link) = self.links.get_mut(usize::from(*at)) {
-                if ready.own.columns.is_none() {
-                    say::about(&mut link.out, b'D', b'P', "");
-                }
-                say::execute(&mut link.out, "");
-                link.wrote = true;
-            }
-        }
-        let all: SmallVec<[u8; 8]> = (0_u8..)
-            .zip(&mut self.links)
-            .filter(|(_, link)| ids.iter().any(|(_, id)| *id == link.id))
-            .map(|(at, link)| {
-                link.say_sync();
-                at
-            })
-            .collect();
-        let describes = planned.template.returns();
         let links = ready.places.clone();
-        let owed = |expect, show| Item::Owed { expect, links: links.clone(), show, prepares: 0 };
-        self.items.push(owed(Expect::Bind, Show::Nobody));
-        match ready.own.columns {
-            Some(columns) => {
-                self.items.push(Item::Local(columns.into()));
-                self.items.push(Item::Sorted { links: links.clone(), order: in_turns(split) });
-            }
-            None => {
-                // A Query says nothing of it where there is nothing to describe.
-                self.items.push(owed(Expect::DescribePortal, if describes { Show::Client } else { Show::Nobody }));
-                self.items.push(owed(Expect::Execute, Show::Client));
-            }
+        self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Nobody, prepares: 0 });
+        let done = self.run_parts(&ids_of(&ids, &split.shards), "", split).await;
+        self.end_steps(&ids).await?;
+        let done = done?;
+        if let Some(columns) = ready.own.columns {
+            self.client.push(&columns);
         }
-        self.items.push(Item::Owed { expect: Expect::Sync, links: all, show: Show::Nobody, prepares: 0 });
-        let outcome = self.fly(offset, false).await?;
-        self.shown(&outcome)
+        self.client.push(&done);
+        Ok(false)
     }
 
     /// Binds a portal to a split write, within the transaction that is open.
@@ -182,13 +147,6 @@ impl Session {
         let values: Vec<(Format, Option<&[u8]>)> =
             view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
         let results: Vec<Format> = (0..view.results.given()).map(|it| view.results.at(it)).collect();
-        if split.in_order && planned.template.returns() && !self.client.asks_for_all(&portal) {
-            return Err(ClientError::unsupported(
-                "a row limit on an INSERT … RETURNING that spans shards is not supported",
-                "Fetch all rows at once.",
-            )
-            .into());
-        }
         let task = Task {
             split,
             planned: &planned,
@@ -203,58 +161,55 @@ impl Session {
         let mut ids = SmallVec::new();
         let ready = Box::pin(self.get_parts_ready(&task, &mut ids)).await.and_then(|it| self.wanted(it))?;
         let ids = ready.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
-        let order = ready.own.columns.filter(|_| split.in_order);
-        let order = order.map(|columns| (in_turns(split), with_formats(&columns, &results).into()));
+        let columns = ready.own.columns.map(|columns| with_formats(&columns, &results).into());
         let depth = self.transaction.savepoints.len();
-        self.put_portal(
-            portal,
-            Portal { prepared, planned: Some(planned), links: ids, depth, order, everywhere: split.everywhere },
-        );
+        let parts = Some(Parts { split: Rc::new(split.clone()), columns });
+        self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order: None, parts });
         self.items.push(Item::Owed { expect: Expect::Bind, links: ready.places, show: Show::Client, prepares: 0 });
         Ok(())
     }
 
-    /// Executes what has been bound on all shards, all copies of a reference table: on the first one alone, so that whoever
-    /// waits for a row waits there, and then on the others. What the first one answers, without a description.
-    pub(super) async fn run_copies(&mut self, ids: &[u32], portal: &str) -> Result<Vec<u8>, Trouble> {
-        let mut first: Option<Vec<u8>> = None;
-        for part in [ids.get(..1), ids.get(1..)].into_iter().flatten() {
-            for id in part {
-                self.say_step(*id, TURN, Show::Nobody);
-                let at = self.links.iter().position(|link| link.id == *id).ok_or_else(gone)?;
-                let link = self.links.get_mut(at).ok_or_else(gone)?;
-                say::execute(&mut link.out, portal);
-                link.wrote = true;
-                link.unsynced = true;
-                let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-                self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
+    /// Executes what has been bound on the links of a split's shards, one shard after the other in the shards' order: of two
+    /// sessions that want the same rows, the second waits on the first shard that it needs, and holds nothing behind it.
+    /// What the client is to see, but for a description.
+    pub(super) async fn run_parts(&mut self, ids: &[u32], portal: &str, split: &Split) -> Result<Vec<u8>, Trouble> {
+        let mut order: SmallVec<[usize; 8]> = (0..split.shards.len()).collect();
+        order.sort_by_key(|place| split.shards.get(*place).copied());
+        let mut answers: Vec<Vec<u8>> = vec![Vec::new(); split.shards.len()];
+        let mut size = 0_usize;
+        for place in order {
+            let id = ids.get(place).copied().ok_or_else(gone)?;
+            if split.everywhere {
+                self.say_step(id, TURN, Show::Nobody);
             }
+            let at = self.links.iter().position(|link| link.id == id).ok_or_else(gone)?;
+            let link = self.links.get_mut(at).ok_or_else(gone)?;
+            say::execute(&mut link.out, portal);
+            link.wrote = true;
+            link.unsynced = true;
+            let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+            self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
             self.say_flush();
             let outcome = self.fly(0, false).await?;
             if outcome.failed.is_some() {
                 return Err(trouble_of(&outcome, About::Rows));
             }
-            if outcome.overflowed {
+            size += outcome.collected.len();
+            if outcome.overflowed || size > flight::COLLECTED_MAX {
                 return Err(ClientError::new(
                     Code::TooLarge,
-                    "what this write of a reference table returns is too much to be compared",
+                    "what this write of several shards returns is too much to be held",
                     "Leave out RETURNING, or write fewer rows at once.",
                 )
                 .into());
             }
-            match &first {
-                None => first = Some(outcome.collected),
-                Some(first) => {
-                    // Types may have other numbers there, and stand in rows.
-                    let rows = self.links.iter().all(|it| it.type_oids.is_none());
-                    let wanted = answers_of(first, rows);
-                    if answers_of(&outcome.collected, rows).iter().any(|it| wanted.first() != Some(it)) {
-                        return Err(copies_differ().into());
-                    }
-                }
+            if let Some(answer) = answers.get_mut(place) {
+                *answer = outcome.collected;
             }
         }
-        Ok(first.unwrap_or_default())
+        // Types may have other numbers on other shards, and stand in rows.
+        let comparable = self.links.iter().all(|it| it.type_oids.is_none());
+        Ok(put_together(split, &answers, comparable)?)
     }
 
     /// Joins the shards, and tells each its part up to Bind; `ids` are the links that take part.
@@ -283,7 +238,7 @@ impl Session {
         let mut own = Own::default();
         let count = usize::from(template.parameters).max(task.types.len());
         let text = task.text.get(planned.range.clone()).filter(|_| task.prepared.is_none());
-        if count > 0 || split.now || split.in_order || (split.everywhere && template.returns()) {
+        if count > 0 || split.now || template.returns() {
             own = self.read_first(task, home, text, ids).await?;
         } else if let Some(text) = text {
             // What is wrong with the text as a whole comes before what is wrong with a part.
@@ -370,7 +325,7 @@ impl Session {
             self.place_of(ids, home).ok().and_then(|at| self.links.get(at)).and_then(|it| it.type_oids.clone());
         let known = |oid: u32| numbers.as_ref().and_then(|it| it.known.get(&oid)).copied().unwrap_or(oid);
         let types = described.parameter_types().into_iter().map(known).collect();
-        let mut columns = described.own_message().filter(|_| task.split.in_order || task.split.everywhere);
+        let mut columns = described.own_message();
         if let Some(columns) = &mut columns {
             let own = described.own_columns().unwrap_or_default();
             for link in self.links.iter().filter(|link| ids.iter().any(|(_, id)| *id == link.id)) {
@@ -418,23 +373,52 @@ fn ids_of(ids: &[(ShardId, u32)], shards: &[ShardId]) -> SmallVec<[u32; 8]> {
     shards.iter().filter_map(|shard| ids.iter().find(|(it, _)| it == shard)).map(|(_, id)| *id).collect()
 }
 
-/// Each answer by itself: its rows if wanted, in an order of their own, and its tag.
-fn answers_of(collected: &[u8], rows: bool) -> Vec<Vec<&[u8]>> {
-    let mut answers = vec![Vec::new()];
-    for message in messages(collected) {
-        let Some(answer) = answers.last_mut() else { break };
-        match message.first() {
-            Some(b'D') if rows => answer.push(message),
-            Some(b'C') => {
-                answer.sort_unstable();
-                answer.push(message);
-                answers.push(Vec::new());
-            }
-            _ => {}
+/// The messages of one kind in each answer.
+fn of_kind(answers: &[Vec<u8>], kind: u8) -> Vec<Vec<&[u8]>> {
+    answers.iter().map(|answer| messages(answer).filter(|it| it.first() == Some(&kind)).collect()).collect()
+}
+
+/// One answer out of the shards', each in its place: what servers remark, the rows in their order, one tag.
+fn put_together(split: &Split, answers: &[Vec<u8>], comparable: bool) -> Result<Vec<u8>, ClientError> {
+    let (rows, tags) = (of_kind(answers, b'D'), of_kind(answers, b'C'));
+    let mut out: Vec<u8> = Vec::with_capacity(answers.iter().map(Vec::len).sum());
+    if split.everywhere {
+        let sorted = |place: usize| {
+            let mut rows = rows.get(place).cloned().unwrap_or_default();
+            rows.sort_unstable();
+            rows
+        };
+        let alike = |place: usize| tags.get(place) == tags.first() && (!comparable || sorted(place) == sorted(0));
+        if !(1..answers.len()).all(alike) {
+            return Err(copies_differ());
         }
+        return Ok(answers.first().cloned().unwrap_or_default());
     }
-    answers.pop();
-    answers
+    for notice in of_kind(answers, b'N').iter().flatten() {
+        out.extend_from_slice(notice);
+    }
+    if split.in_order {
+        let mut next = vec![0_usize; answers.len()];
+        for place in &split.rows {
+            let place = usize::from(*place);
+            let at = next.get_mut(place).ok_or_else(gone)?;
+            let row = rows.get(place).and_then(|it| it.get(*at)).ok_or_else(gone)?;
+            out.extend_from_slice(row);
+            *at += 1;
+        }
+        if next.iter().zip(&rows).any(|(next, rows)| *next != rows.len()) {
+            return Err(gone());
+        }
+    } else {
+        rows.iter().flatten().for_each(|row| out.extend_from_slice(row));
+    }
+    let text = |message: &&[u8]| message.get(5..message.len().saturating_sub(1)).unwrap_or_default().to_vec();
+    let total = tags.iter().filter_map(|it| it.first()).map(text).reduce(|sum, tag| flight::add_tags(&sum, &tag));
+    say::message(&mut out, b'C', |out| {
+        out.extend_from_slice(&total.unwrap_or_default());
+        out.push(0);
+    });
+    Ok(out)
 }
 
 fn copies_differ() -> ClientError {
@@ -443,10 +427,6 @@ fn copies_differ() -> ClientError {
         "the copies of this reference table differ: the same write does another thing on another shard",
         "Nothing was done. Compare the table on all shards, and make it the same.",
     )
-}
-
-fn in_turns(split: &Split) -> Rc<flight::Order> {
-    Rc::new(flight::Order { keys: Vec::new(), offset: 0, limit: u64::MAX, turns: split.rows.clone() })
 }
 
 fn gone() -> ClientError {

@@ -824,6 +824,31 @@ pub fn string_value(raw: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether a string lexeme may name a time by the reader's clock, such as `'now'`, `'[today,]'` or `'tomorrow 10:00'`.
+#[must_use]
+pub fn names_a_time(raw: &str) -> bool {
+    match string_value(raw) {
+        Some(value) => is_named_time(&value),
+        // With Unicode escapes.
+        None => true,
+    }
+}
+
+/// The same for a value.
+#[must_use]
+pub fn is_named_time(value: &[u8]) -> bool {
+    const MARKS: &[u8] = b" \t\r\n\x0b\x0c:+-/._,'\"{}[]()";
+    // A time of day and a zone may stand beside it, but no sentence.
+    let words = || value.split(|it| !it.is_ascii_alphabetic()).filter(|it| !it.is_empty());
+    let named =
+        |word: &[u8]| [&b"now"[..], b"today", b"tomorrow", b"yesterday"].iter().any(|it| word.eq_ignore_ascii_case(it));
+    words().any(named)
+        && value.iter().all(|it| it.is_ascii_alphanumeric() || MARKS.contains(it))
+        // Parentheses are those of a range.
+        && (value.contains(&b',') || !value.iter().any(|it| b"()".contains(it)))
+        && (value.contains(&b'/') || words().all(|it| it.len() <= 5 || named(it)))
+}
+
 /// A plain string without quotes inside or continuation: its bytes as they stand.
 #[must_use]
 pub fn plain_string(raw: &str) -> Option<&str> {

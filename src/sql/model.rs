@@ -387,7 +387,7 @@ pub struct Write {
     pub assigned: Vec<(Arc<str>, Option<Value>)>,
     /// INSERT … ON CONFLICT.
     pub conflict: Option<Conflict>,
-    /// OVERRIDING was written.
+    /// OVERRIDING USER VALUE was written: identity columns count all the same.
     pub overriding: bool,
 }
 
@@ -490,9 +490,11 @@ pub struct Notes {
     pub unlisted: Option<String>,
     /// now() and its family.
     pub now: bool,
+    /// ARRAY(SELECT …): its order is that of the rows.
+    pub array_of_rows: bool,
     /// A volatile or otherwise per-server function: the answer depends on where and how often it runs.
     pub volatile: Option<String>,
-    /// One of these that says the same as long as it is asked on one server.
+    /// A function that says the same as long as it is asked on one server, and on another something else.
     pub per_server: Option<String>,
     /// A function whose answer depends on the server or the session, so that a statement without tables goes to the
     /// catalog shard.

@@ -275,7 +275,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             tokens.truncate(tokens.len().saturating_sub(place - 1 - cast));
             tokens.push(TokenWithSpan { token: Token::make_word("collate", None), span });
         } else if is(place - 1, "overriding") && (is(place, "system") || is(place, "user")) && is(place + 1, "value") {
-            removed.overriding = true;
+            removed.overriding = is(place, "user");
             place += 2;
         } else if is(place - 1, "conflict")
             && after("on")

@@ -375,9 +375,11 @@ const RELATIONS: &str = concat!(
 
 const COLUMNS: &str = concat!(
     "select a.attrelid::int8, a.attnum::int4, a.attname::text, a.atttypid::int8, format_type(a.atttypid, null),
-            a.atttypmod, a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', a.attidentity::text,
+            a.atttypmod, a.attnotnull,
+            coalesce(pg_get_expr(d.adbin, d.adrelid), case when a.attidentity = '' then y.typdefault end),
+            a.attgenerated <> '', a.attidentity::text,
             a.attidentity <> ''
-              or coalesce(pg_get_expr(d.adbin, d.adrelid) ~ '\\mnextval\\(', false)
+              or coalesce(coalesce(pg_get_expr(d.adbin, d.adrelid), y.typdefault) ~ '\\mnextval\\(', false)
               or exists (select from pg_catalog.pg_depend dep
                            join pg_catalog.pg_class s on s.oid = dep.refobjid and s.relkind = 'S'
                           where dep.classid = 'pg_catalog.pg_attrdef'::regclass and dep.objid = d.oid
@@ -388,6 +390,7 @@ const COLUMNS: &str = concat!(
     user_relations!(),
     "  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
        left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+       left join pg_catalog.pg_type y on y.oid = a.atttypid and y.typtype = 'd'
        left join pg_catalog.pg_collation l on l.oid = a.attcollation
       order by a.attrelid, a.attnum"
 );

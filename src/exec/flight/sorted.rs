@@ -34,8 +34,6 @@ pub struct Order {
     pub offset: u64,
     /// So many of the others are sent at most.
     pub limit: u64,
-    /// Unless it is empty: rows are not compared, but this is who gives each, as places in the list of links.
-    pub turns: Vec<u8>,
 }
 
 /// One column to order by.
@@ -235,7 +233,18 @@ pub(super) async fn listen(
                 }
             }
         }
-        let Some(source) = next(&sources, order, seen)?.and_then(|it| sources.get_mut(it)) else { break };
+        let mut first: Option<usize> = None;
+        for (place, source) in sources.iter().enumerate() {
+            let Some(keys) = source.keys() else { continue };
+            let is_first = match first.and_then(|it| sources.get(it)).and_then(Source::keys) {
+                Some(least) => order.compare(keys, least) == Ordering::Less,
+                None => true,
+            };
+            if is_first {
+                first = Some(place);
+            }
+        }
+        let Some(source) = first.and_then(|it| sources.get_mut(it)) else { break };
         if seen >= order.offset && sent < order.limit {
             source.show(order, crew.client.out());
             sent += 1;
@@ -249,45 +258,11 @@ pub(super) async fn listen(
             tokio::task::yield_now().await;
         }
     }
-    let tag = format!("{} {sent}", if order.turns.is_empty() { "SELECT" } else { "INSERT 0" });
+    let tag = format!("SELECT {sent}");
     say::message(crew.client.out(), b'C', |out| say::string(out, &tag));
     outcome.rows += sent;
     outcome.tag = Some(Tag::from_slice(tag.as_bytes()));
     Ok(())
-}
-
-/// Who gives the next row; `None`: there are no more.
-fn next(sources: &[Source], order: &Order, seen: u64) -> Result<Option<usize>, Lost> {
-    if !order.turns.is_empty() {
-        let turn = usize::try_from(seen).ok().and_then(|it| order.turns.get(it)).map(|it| usize::from(*it));
-        let has = |at: usize| sources.get(at).is_some_and(|it| it.head.is_some());
-        let fits = match turn {
-            Some(turn) => has(turn),
-            None => !(0..sources.len()).any(has),
-        };
-        return if fits { Ok(turn) } else { Err(out_of_order("RETURNING")) };
-    }
-    let mut first: Option<usize> = None;
-    for (place, source) in sources.iter().enumerate() {
-        let Some(keys) = source.keys() else { continue };
-        let is_first = match first.and_then(|it| sources.get(it)).and_then(Source::keys) {
-            Some(least) => order.compare(keys, least) == Ordering::Less,
-            None => true,
-        };
-        if is_first {
-            first = Some(place);
-        }
-    }
-    Ok(first)
-}
-
-/// A server's rows are not as they were to be: the client may have got some already.
-fn out_of_order(what: &str) -> Lost {
-    tracing::error!(what, "rows that were to be in order are not");
-    Lost::Violation(ClientError::unsupported(
-        format_args!("this {what} across shards is not supported: a shard's rows came in another order"),
-        "Set shardway.strategy to gather, and report this.",
-    ))
 }
 
 /// Waits for more from one link.
@@ -380,7 +355,11 @@ impl Source {
         if let Some(before) = &self.before
             && order.compare(before, rest) == Ordering::Greater
         {
-            return Need::Lost(out_of_order("ORDER BY"));
+            tracing::error!(link = self.link, "rows that were to be in order are not");
+            return Need::Lost(Lost::Violation(ClientError::unsupported(
+                "this ORDER BY across shards is not supported: a shard's rows came in another order",
+                "Set shardway.strategy to gather, and report this.",
+            )));
         }
         let keys = row.end - rest.len();
         self.head = Some((row, keys));
@@ -469,7 +448,7 @@ mod tests {
         for descending in [false, true] {
             for nulls_first in [false, true] {
                 let keys = vec![Key { compare: Compare::Signed, descending, nulls_first }];
-                let order = Order { keys, offset: 0, limit: u64::MAX, turns: Vec::new() };
+                let order = Order { keys, offset: 0, limit: u64::MAX };
                 let numbers = order.compare(&row(Some(1)), &row(Some(2)));
                 assert_eq!(numbers == Ordering::Greater, descending);
                 assert_eq!(order.compare(&row(None), &row(Some(2))) == Ordering::Less, nulls_first);

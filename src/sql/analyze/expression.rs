@@ -372,6 +372,7 @@ impl Analyzer<'_> {
             ast::FunctionArguments::None => self.call(&parts, &[], scope)?,
             ast::FunctionArguments::Subquery(query) => {
                 self.call(&parts, &[], scope)?;
+                self.query.notes.array_of_rows = true;
                 self.subquery(query, scope)?;
             }
             ast::FunctionArguments::List(list) => {
@@ -539,6 +540,9 @@ impl Analyzer<'_> {
         if matches!(&**name, "pg_column_size" | "pg_column_compression") {
             // A copy is not stored as its row is.
             notes.stored.get_or_insert_with(|| name.clone());
+        }
+        if functions::depends_on_numbers(name) {
+            notes.per_server.get_or_insert_with(|| name.to_string());
         }
         match class {
             Class::Pure | Class::Aggregate => {

@@ -209,7 +209,9 @@ impl Analyzer<'_> {
                     }
                     Rows::Folded { row, .. } => row.get(place).is_some_and(|it| !matches!(it, Cell::Default)),
                     Rows::Defaults => false,
-                    Rows::Query { .. } | Rows::None => true,
+                    // Without a list of columns they are as many as it gives.
+                    Rows::Query { outputs, .. } => !insert.columns.is_empty() || place < outputs.len(),
+                    Rows::None => true,
                 });
                 if !given && let Some(default) = &column.default {
                     self.default_of(default, column.uses_sequence)?;
@@ -243,6 +245,10 @@ impl Analyzer<'_> {
         self.deepen(text.len())?;
         let refuse = |this: &mut Self| this.unreviewed(format!("default {text}"));
         let Ok(lexemes) = lex::lexemes(text, 0..text.len(), None) else { return refuse(self) };
+        let string = |it: &lex::Lexeme| it.kind == lex::Kind::String || it.kind == lex::Kind::UnicodeString;
+        // 'now' is read by the clock of whoever reads it.
+        self.query.notes.now |=
+            lexemes.iter().filter(|it| string(it)).any(|it| text.get(it.start..it.end).is_none_or(lex::names_a_time));
         let Some(expression) = read::parse_expression(text, &lexemes) else { return refuse(self) };
         let block = self.block(None, None)?;
         let scope = Scope { parent: None, items: Vec::new(), merged: Vec::new(), block, ctes: None };
@@ -262,10 +268,7 @@ impl Analyzer<'_> {
         for row in &values.rows {
             let mut cells = Vec::with_capacity(row.content.len());
             for (place, cell) in row.content.iter().enumerate() {
-                if let Expr::Identifier(name) = cell
-                    && is_reserved(name)
-                    && name.value == "default"
-                {
+                if is_default(cell) {
                     cells.push(Cell::Default);
                     continue;
                 }
@@ -316,9 +319,10 @@ impl Analyzer<'_> {
                 ast::AssignmentTarget::ColumnName(name) => {
                     let name = parts(name)?.first().cloned().ok_or_else(|| unreadable("UPDATE"))?;
                     let column = relation.as_ref().and_then(|it| it.columns.iter().find(|column| column.name == name));
-                    if let Expr::Identifier(word) = &assignment.value
-                        && is_reserved(word)
-                        && word.value == "default"
+                    if is_default(&assignment.value) && column.is_some_and(|it| it.identity.is_some()) {
+                        self.query.notes.refused.get_or_insert_with(|| sequence_refused(&name));
+                    }
+                    if is_default(&assignment.value)
                         && let Some(default) = column.and_then(|it| it.default.clone())
                     {
                         self.default_of(&default, column.is_some_and(|it| it.uses_sequence))?;
@@ -495,4 +499,13 @@ fn sequence_refused(column: &str) -> (String, String) {
         format!("column \"{column}\" would draw from a sequence of one shard"),
         "Give the value from the application, or use gen_random_uuid().".to_owned(),
     )
+}
+
+/// DEFAULT, in whatever parentheses.
+fn is_default(expression: &Expr) -> bool {
+    match expression {
+        Expr::Nested(inner) => is_default(inner),
+        Expr::Identifier(name) => is_reserved(name) && name.value == "default",
+        _ => false,
+    }
 }
