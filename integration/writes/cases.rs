@@ -435,7 +435,9 @@ async fn who_writes_the_same_rows_waits_and_does_not_hang() -> Outcome {
                               ON CONFLICT (id) DO UPDATE SET a = t.a + 1"
                         }
                     };
-                    assert_eq!(client.simple(sql).error.map(|it| it.to_string()), None, "{sql}");
+                    // One server ends those that lock its rows in two orders.
+                    let error = client.simple(sql).error.filter(|it| it.sqlstate != "40P01");
+                    assert_eq!(error.map(|it| it.to_string()), None, "{sql}");
                 }
             }))
         })
