@@ -56,6 +56,13 @@ const CASES: &[(&str, &str)] = &[
     ("COPY logs (id, what) FROM STDIN", "1\ta\n2\n3\tc\n"),
     ("COPY logs (id, what) FROM STDIN", "1\ta\n2\tb\tc\n3\tc\n"),
     ("COPY logs (id, made) FROM STDIN (FORMAT csv)", "1,2020-01-01\n2,nonsense\n3,\n"),
+    // Where the parts that the client sends end does not matter.
+    (
+        "COPY t (id, note) FROM STDIN (FORMAT csv, ESCAPE '\\')",
+        "601,\"a\\b\"\n602,\"c\"\n603,\"\\\"d\"\n604,\"\\\\\"\n605,e\n",
+    ),
+    ("COPY t (note, id) FROM STDIN", "a\t611\nb\t612\nc\t613\\"),
+    ("COPY t (id, note) FROM STDIN", "621\ta\r\n622\tb\r\n\\.\r\n"),
     // What a row has wrong, and nothing stays.
     ("COPY t (id, note) FROM STDIN", "201\ta\n202\tb\n203\tbad\n204\tc\n205\td\n"),
     ("COPY t (id, note) FROM STDIN", "211\ta\n212\tb\n1\tc\n213\td\n214\te\n"),
@@ -133,7 +140,9 @@ async fn copied_rows_go_each_to_its_shard() -> Outcome {
                     assert!(data.len() > 300);
                     pair.empty();
                     let sql = format!("COPY {name} ({columns}) FROM STDIN BINARY");
-                    for data in [&data[..], &data[..data.len() - 30], b"no binary at all"] {
+                    let twice = [&data[..], &data].concat();
+                    for data in [&data[..], &twice, &data[..data.len() - 30], b"no binary at all"] {
+                        pair.empty();
                         both(&mut pair, &sql, data, part, extended, &mut wrong, &what);
                     }
                 }
@@ -156,6 +165,12 @@ async fn copied_rows_go_each_to_its_shard() -> Outcome {
     }
     let mut pair = house.pair(5)?;
     pair.empty();
+    for data in ["1\\.\n", "1\n\\.\r\n"] {
+        assert!(
+            is_refused(&pair.ours.copy_in_parts("COPY t (id) FROM STDIN", data.as_bytes(), 100, false)),
+            "{data:?}"
+        );
+    }
     for sql in REFUSED {
         for extended in [false, true] {
             let answer = pair.ours.copy_in_parts(sql, b"1\n", 100, extended);

@@ -71,6 +71,8 @@ struct Target {
     wants: Option<Vec<u8>>,
     /// What it said at the end: how many rows it took, or an error.
     said: Option<Result<u64, Vec<u8>>>,
+    /// When it did, by count.
+    heard: usize,
     /// It has been told that no more comes.
     told: bool,
 }
@@ -91,7 +93,7 @@ pub async fn scatter(
     left: &mut usize,
 ) -> Result<Scattered, Gone> {
     let mut targets: SmallVec<[Target; 8]> =
-        targets.iter().map(|link| Target { link: *link, wants: None, said: None, told: false }).collect();
+        targets.iter().map(|link| Target { link: *link, wants: None, said: None, heard: 0, told: false }).collect();
     // Everybody wants rows, or somebody does not.
     while targets.iter().any(|it| it.wants.is_none() && it.said.is_none()) {
         hear(links, &mut targets, client)?;
@@ -162,6 +164,7 @@ pub async fn scatter(
                     match kind {
                         b'c' => refused = dealer.finish().err(),
                         _ => {
+                            pass_on(links, &targets, dealer);
                             for target in targets.iter_mut().filter(|it| it.said.is_none()) {
                                 if let Some(link) = links.get_mut(target.link) {
                                     link.out.extend_from_slice(&whole);
@@ -195,6 +198,9 @@ pub async fn scatter(
         if targets.iter().any(|it| it.said.is_some()) {
             return end(links, &mut targets, client, None).await;
         }
+        if client.is_full() {
+            client.flush().await.map_err(Gone::Client)?;
+        }
         if moved {
             // Others have their turn.
             tokio::task::yield_now().await;
@@ -226,6 +232,7 @@ fn pass_on(links: &mut [Link], targets: &[Target], dealer: &mut impl Dealer) {
 
 /// Takes in what servers say.
 fn hear(links: &mut [Link], targets: &mut [Target], client: &mut Client) -> Result<(), Gone> {
+    let heard = targets.iter().map(|it| it.heard).max().unwrap_or(0) + 1;
     for target in targets.iter_mut().filter(|it| it.said.is_none()) {
         let Some(link) = links.get_mut(target.link) else { continue };
         loop {
@@ -237,6 +244,7 @@ fn hear(links: &mut [Link], targets: &mut [Target], client: &mut Client) -> Resu
                         b'E' if flight::is_fatal(bytes) => return Err(Gone::Server(target.link)),
                         b'E' => {
                             target.said = Some(Err(bytes.to_vec()));
+                            target.heard = heard;
                             link.skips = true;
                             link.spoiled = true;
                             break;
@@ -321,17 +329,13 @@ async fn end(
     if let Some(error) = refused {
         return Ok(Scattered::Refused(error));
     }
-    // An error that nobody else called forth comes first: the others fail because of it.
-    let first = targets.iter().enumerate().find_map(|(place, it)| match &it.said {
-        Some(Err(error)) if flight::sqlstate(error) != *b"57014" => Some((place, error.clone())),
+    // What was heard first called forth the others.
+    let errors = targets.iter().enumerate().filter_map(|(place, it)| match &it.said {
+        Some(Err(error)) => Some((it.heard, place, error)),
         _ => None,
     });
-    let any = targets.iter().enumerate().find_map(|(place, it)| match &it.said {
-        Some(Err(error)) => Some((place, error.clone())),
-        _ => None,
-    });
-    Ok(match first.or(any) {
-        Some((place, error)) => Scattered::Failed(place, error),
+    Ok(match errors.min_by_key(|(heard, ..)| *heard) {
+        Some((_, place, error)) => Scattered::Failed(place, error.clone()),
         None => Scattered::Done(targets.iter().filter_map(|it| it.said.as_ref()?.as_ref().ok()).sum()),
     })
 }

@@ -42,6 +42,8 @@ pub struct CopyIn {
     /// How many fields a row has.
     pub(crate) fields: usize,
     pub(crate) format: CopyFormat,
+    /// The columns of the table, where the client names none.
+    pub(crate) meant: Vec<Arc<str>>,
     /// Columns that the client leaves to defaults that ask for the time, with what to ask for their values.
     pub(crate) timed: Vec<(Arc<str>, String)>,
     /// All shards that rows may belong to.
@@ -57,11 +59,20 @@ impl CopyIn {
         (!values.is_empty()).then(|| format!("SELECT {}", values.join(", ")))
     }
 
-    /// The statement with these columns behind those that the client names.
+    /// The statement with the columns that it means, so that a table changed meanwhile is the server's error, and with
+    /// these behind those that the client names.
     #[must_use]
     pub fn said(&self, sql: &str) -> Option<String> {
-        if self.timed.is_empty() {
+        if self.timed.is_empty() && self.meant.is_empty() {
             return Some(sql.to_owned());
+        }
+        if !self.meant.is_empty() {
+            let lexemes = lex::lexemes(sql, 0..sql.len(), None).ok()?;
+            let word = |it: &lex::Lexeme| sql.get(it.start..it.end).unwrap_or_default();
+            let from = lexemes.iter().position(|it| it.kind == Kind::Word && word(it).eq_ignore_ascii_case("from"))?;
+            let (before, behind) = sql.split_at_checked(lexemes.get(from.checked_sub(1)?)?.end)?;
+            let names: Vec<String> = self.meant.iter().map(|it| format!("\"{}\"", it.replace('"', "\"\""))).collect();
+            return Some(format!("{before} ({}){behind}", names.join(", ")));
         }
         let lexemes = lex::lexemes(sql, 0..sql.len(), None).ok()?;
         let close = lexemes.iter().find(|it| it.kind == Kind::Close)?;
@@ -171,30 +182,40 @@ impl Splitter {
     /// A key that is NULL, that no shard takes, or that cannot be computed here; a row that is too long.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         if self.over {
+            // Behind the end of binary data nothing may come: the server says so.
+            if self.copy.format.kind == CopyKind::Binary {
+                self.give(0, bytes);
+            }
             return Ok(());
         }
         let mut pending = std::mem::take(&mut self.pending);
-        let whole: &[u8] = if pending.is_empty() {
-            bytes
+        if pending.is_empty() {
+            let used = self.cut(bytes)?;
+            pending.extend_from_slice(bytes.get(used..).unwrap_or_default());
         } else {
             pending.extend_from_slice(bytes);
-            &pending
-        };
-        let used = match self.copy.format.kind {
-            CopyKind::Binary => self.cut_binary(whole)?,
-            CopyKind::Text | CopyKind::Csv => self.cut_lines(whole, false)?,
-        };
-        let rest = whole.get(used..).unwrap_or_default();
-        if rest.len() > ROW_MAX {
+            let used = self.cut(&pending)?;
+            pending.drain(..used);
+        }
+        if pending.len() > ROW_MAX {
             return Err(ClientError::new(
                 Code::TooLarge,
                 format!("a row for \"{}\" is longer than {ROW_MAX} bytes", self.copy.table),
                 "Copy such rows into their shard directly.",
             ));
         }
-        self.pending = if self.over { Vec::new() } else { rest.to_vec() };
-        self.seen = self.seen.saturating_sub(used);
+        self.pending = pending;
         Ok(())
+    }
+
+    /// Cuts whole rows off. How many bytes were used.
+    fn cut(&mut self, bytes: &[u8]) -> Result<usize, ClientError> {
+        let used = match self.copy.format.kind {
+            CopyKind::Binary => self.cut_binary(bytes)?,
+            CopyKind::Text | CopyKind::Csv => self.cut_lines(bytes, false)?,
+        };
+        self.seen = self.seen.saturating_sub(used);
+        Ok(used)
     }
 
     /// Takes in that no more comes: a last line may have no end.
@@ -286,13 +307,13 @@ impl Splitter {
                 self.within.0 += memchr::memchr_iter(b'\n', passed).count() as u64;
                 self.within.1 += memchr::memchr_iter(b'\r', passed).count() as u64;
             }
+            if !passed.is_empty() {
+                self.state.last_was_escape = false;
+            }
             let Some(found) = found else {
                 at = bytes.len();
                 break;
             };
-            if found > 0 {
-                self.state.last_was_escape = false;
-            }
             at += found;
             let byte = bytes.get(at).copied().unwrap_or_default();
             if !csv && byte == b'\\' {
@@ -300,13 +321,24 @@ impl Splitter {
                 let Some(behind) = bytes.get(at + 1) else { break };
                 if *behind == b'.' && at == begin {
                     let end = bytes.get(at + 2..).unwrap_or_default();
-                    if end.is_empty() && !last {
+                    if end.len() < 2 && !last {
                         break;
                     }
-                    if end.is_empty() || matches!(end.first(), Some(b'\n' | b'\r')) {
+                    let fits = match (self.state.ends, end) {
+                        (_, []) | (None, [b'\n' | b'\r', ..]) => true,
+                        (Some(Ends::Newline), [b'\n', ..]) | (Some(Ends::Both), [b'\r', b'\n', ..]) => true,
+                        (Some(Ends::Return), [b'\r', next @ ..]) => next.first() != Some(&b'\n'),
+                        (_, [b'\n' | b'\r', ..]) => {
+                            return Err(self.marker("with another line end than the lines before"));
+                        }
+                        _ => false,
+                    };
+                    if fits {
                         self.over = true;
                         return Ok(bytes.len());
                     }
+                } else if *behind == b'.' && self.world.schema.server_version < 180_000 {
+                    return Err(self.marker("behind other data of its line"));
                 }
                 at += 2;
                 continue;
@@ -365,6 +397,17 @@ impl Splitter {
         }
         self.seen = at;
         Ok(begin)
+    }
+
+    /// An end-of-data marker that only one reader of the whole data reads as it is meant.
+    fn marker(&self, what: &str) -> ClientError {
+        ClientError::unsupported(
+            format!(
+                "an end-of-data marker (\\.) {what} is not supported in COPY into sharded table \"{}\"",
+                self.copy.table
+            ),
+            "Put it on a line of its own, or leave it out.",
+        )
     }
 
     /// A whole row with its end, and without.
@@ -551,6 +594,10 @@ impl Splitter {
                 self.over = true;
                 let end = bytes.get(begin..begin + 2).unwrap_or_default();
                 self.give_all(end);
+                let more = bytes.get(begin + 2..).unwrap_or_default();
+                if !more.is_empty() {
+                    self.give(0, more);
+                }
                 return Ok(bytes.len());
             }
             let mut at = begin + 2;
@@ -636,7 +683,9 @@ impl Splitter {
                 "Add the value or range to the map's group, or give it an `other` shard.",
             )
         })?;
-        Ok(self.copy.shards.iter().position(|it| *it == shard).unwrap_or(0))
+        self.copy.shards.iter().position(|it| *it == shard).ok_or_else(|| {
+            ClientError::new(Code::Internal, "a row belongs to a shard that takes no part in its COPY", "Report this.")
+        })
     }
 
     /// How many fields servers want of a row, and how many of them are the client's.
@@ -690,10 +739,8 @@ fn unescaped(raw: &[u8]) -> Vec<u8> {
             out.push(byte);
             continue;
         }
-        let Some(next) = raw.get(at).copied() else {
-            out.push(byte);
-            break;
-        };
+        // At the very end it stands for nothing.
+        let Some(next) = raw.get(at).copied() else { break };
         at += 1;
         out.push(match next {
             b'0'..=b'7' => {

@@ -207,7 +207,9 @@ fn copy_in(
     }
     let known = relation.column(&key).and_then(|place| relation.columns.get(place));
     let not_null = known.is_some_and(|it| it.not_null);
+    let meant = if columns.is_empty() { named.iter().map(|it| Arc::from(*it)).collect() } else { Vec::new() };
     Ok(Some(CopyIn {
+        meant,
         timed,
         table: name.clone(),
         key,

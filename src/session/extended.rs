@@ -545,6 +545,9 @@ impl Session {
             .into());
         }
         if let Some(split) = split {
+            for at in self.places_of(&ids)? {
+                self.prefix(usize::from(at));
+            }
             if Box::pin(self.fly_batch()).await? == Reached::Failed {
                 return Ok(());
             }
