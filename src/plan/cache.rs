@@ -260,8 +260,7 @@ users: {app: {auth: trust}}
         rows.push(format!("(30, {})", other.unwrap()));
         let text = format!("INSERT INTO orders (id, user_id) VALUES {}", rows.join(", "));
         let Plan::Split(split) = plan(&mut planner, &world, &text).unwrap() else { panic!("one shard") };
-        assert_eq!((split.shards.len(), split.rows.len()), (2, 31));
-        assert!(split.rows.iter().rev().skip(1).all(|it| *it == 0) && split.rows.last() == Some(&1));
+        assert_eq!((split.shards.len(), split.rows), (2, [vec![0; 30], vec![1]].concat()));
     }
 
     #[test]

@@ -403,9 +403,7 @@ impl Planned {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
             Route::Copies(splitting) => {
-                if splitting.has_times || self.speaks_of_times(text) {
-                    self.times(text, parameters)?;
-                }
+                self.times(text, parameters)?;
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
                 let now = splitting.uses_now;
                 Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now, in_order: false, everywhere: true })))
@@ -418,9 +416,7 @@ impl Planned {
                 {
                     return keys.gathered(&values, world).ok_or(error);
                 }
-                if let (Plan::Split(_), Ok(splitting)) = (&plan, &keys.split)
-                    && (splitting.has_times || self.speaks_of_times(text))
-                {
+                if let Plan::Split(_) = plan {
                     self.times(text, parameters)?;
                 }
                 if let Plan::Gather(gather) = &mut plan
@@ -458,15 +454,6 @@ impl Planned {
             utf8: world.utf8,
             server_version: world.schema.server_version,
         }
-    }
-
-    /// Whether its text names a type that reads `'now'`.
-    fn speaks_of_times(&self, text: &str) -> bool {
-        let types = ["date", "time", "timetz", "timestamp", "timestamptz", "daterange", "tsrange", "tstzrange"];
-        let statement = text.get(self.range.clone()).unwrap_or_default();
-        let mut words = statement.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
-        words.any(|word| types.iter().any(|it| word.trim_start_matches('_').eq_ignore_ascii_case(it)))
-            || statement.to_ascii_lowercase().contains("multirange")
     }
 
     /// `'now'`, `'today'` and their kind are read by each shard's own clock.

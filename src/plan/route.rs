@@ -1425,11 +1425,9 @@ fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting 
         let place = place.filter(|it| *it < width);
         defaults.push((Arc::clone(&column.name), place, Arc::clone(default)));
     }
-    // date, time, timestamp, timestamptz, timetz
-    let has_times = relation.columns.iter().any(|it| matches!(it.type_oid, 0 | 1082 | 1083 | 1114 | 1184 | 1266));
     let rows = inserts && matches!(write.rows, Rows::Values(_) | Rows::Folded { .. });
     let selects = matches!(write.rows, Rows::Query { .. });
-    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns, has_times }
+    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns }
 }
 
 /// An INSERT without a column list: the list that it means by the schema.

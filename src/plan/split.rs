@@ -31,8 +31,6 @@ pub(crate) struct Splitting {
     pub(crate) selects: bool,
     /// INSERT … RETURNING: each row of VALUES gives a row of the answer.
     pub(crate) returning: bool,
-    /// The table has columns that read `'now'` by the shard's clock.
-    pub(crate) has_times: bool,
 }
 
 /// What each shard is told.

@@ -60,6 +60,14 @@ impl Session {
         offset: u32,
     ) -> Result<(), Trouble> {
         let shards: ShardSet = copy.shards.iter().copied().collect();
+        if copy.asks().is_some() && self.transaction.clock.is_some_and(|it| !shards.contains(it)) {
+            return Err(ClientError::unsupported(
+                "COPY with a default that asks for the time is not supported where the transaction has asked a shard for it \
+                 that takes no part",
+                "Give the column from the application.",
+            )
+            .into());
+        }
         self.admit(&shards, plan::Access::Write, effects)?;
         let mut ids: SmallVec<[(ShardId, u32); 8]> = SmallVec::new();
         for at in self.join_all(&shards, plan::Access::Write).await? {
@@ -78,16 +86,7 @@ impl Session {
         }
         let mut values = Vec::new();
         if let Some(asks) = copy.asks() {
-            let clock = self.transaction.clock.filter(|it| shards.contains(*it));
-            let clock = clock.or_else(|| copy.shards.first().copied()).ok_or_else(gone)?;
-            if self.transaction.clock.is_some_and(|it| it != clock) {
-                return Err(ClientError::unsupported(
-                    "COPY with a default that asks for the time is not supported where the transaction has asked a shard \
-                     for it that takes no part",
-                    "Give the column from the application.",
-                )
-                .into());
-            }
+            let clock = self.transaction.clock.or_else(|| copy.shards.first().copied()).ok_or_else(gone)?;
             self.transaction.clock = Some(clock);
             if let Some((_, id)) = ids.iter().find(|(it, _)| *it == clock).copied() {
                 self.say_step(id, &asks, Show::Caller);

@@ -178,6 +178,7 @@ impl Session {
         let mut answers: Vec<Vec<u8>> = vec![Vec::new(); split.shards.len()];
         let mut size = 0_usize;
         for place in order {
+            self.wanted(())?;
             let id = ids.get(place).copied().ok_or_else(gone)?;
             if split.everywhere {
                 self.say_step(id, TURN, Show::Nobody);
