@@ -10,6 +10,8 @@ mod bytes;
 mod cases;
 #[path = "writes/copies.rs"]
 mod copies;
+#[path = "writes/deadlocks.rs"]
+mod deadlocks;
 #[path = "writes/house.rs"]
 mod house;
 mod proxy;

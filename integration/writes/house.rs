@@ -55,6 +55,7 @@ pub(crate) struct House {
     _proxy: Proxy,
     cluster: Cluster,
     port: u16,
+    map: String,
 }
 
 /// A session through the proxy and one of the plain database beside it.
@@ -109,7 +110,7 @@ impl House {
             .output()?;
         assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
         let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
-        let house = Self { _proxy: proxy, cluster, port };
+        let house = Self { _proxy: proxy, cluster, port, map };
         for width in WIDTHS {
             let mut client = Client::connect(port, "demo", &format!("d{width}"))?;
             until("the proxy to know what is set up", async || {
@@ -127,6 +128,19 @@ impl House {
         let ours = Client::connect(self.port, "demo", &format!("d{width}"))?;
         let plain = Client::connect(self.cluster.nodes()[0].port(), "demo", &format!("plain{width}"))?;
         Ok(Pair { ours, plain })
+    }
+
+    /// A session of one shard's own server.
+    pub(crate) fn shard(&self, shard: usize, width: usize) -> Outcome<Client> {
+        let node = self.cluster.primaries().nth(shard).ok_or("no such shard")?;
+        Ok(Client::connect(node.port(), "demo", &format!("d{width}"))?)
+    }
+
+    /// Another proxy before the same servers.
+    pub(crate) async fn another_proxy(&self) -> Outcome<Proxy> {
+        let port = free_port()?;
+        let map = self.map.replace(&format!("127.0.0.1:{}}}", self.port), &format!("127.0.0.1:{port}}}"));
+        Proxy::start(&self.cluster, port, &map, &[]).await
     }
 
     /// All copies of reference tables are the same, times too.

@@ -4,6 +4,9 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -12,6 +15,8 @@ use tokio::io::AsyncWrite;
 
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec::flight;
+use crate::exec::say;
 use crate::net::Inbox;
 use crate::net::Stream;
 
@@ -36,6 +41,8 @@ pub struct Client {
     unwanted: usize,
     /// The client has been given a part of a row: nothing but the rest of it can follow.
     pub within_row: bool,
+    /// A server is being made to give up what it does for this client, for it is part of a deadlock.
+    pub doom: Arc<AtomicBool>,
 }
 
 /// One message of a client: its type, and where its body stands in [`Client::bytes`].
@@ -69,6 +76,7 @@ impl Client {
             copies: 0,
             within_row: false,
             unwanted: 0,
+            doom: Arc::default(),
         }
     }
 
@@ -116,6 +124,15 @@ impl Client {
         }
         self.inbox.consume(1 + length);
         Ok(Some(Message { kind, whole: start..end }))
+    }
+
+    /// What the client hears of a server's error: where the server was made to give up because of a deadlock, that.
+    #[must_use]
+    pub fn in_its_words(&self, error: Vec<u8>) -> Vec<u8> {
+        if flight::sqlstate(&error) == *b"57014" && self.doom.swap(false, Ordering::Relaxed) {
+            return say::deadlock();
+        }
+        error
     }
 
     /// Whether the bytes that have come end with a whole message, and none is left.

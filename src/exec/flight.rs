@@ -417,6 +417,7 @@ impl Answer<'_> {
                         if is_fatal(&bytes) {
                             return Need::Lost(lost(link, item, crew, Some(bytes)));
                         }
+                        let bytes = crew.client.in_its_words(bytes);
                         if let Some(link) = crew.links.get_mut(link) {
                             link.spoiled = true;
                         }

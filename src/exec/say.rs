@@ -20,6 +20,27 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(0);
 }
 
+/// The ErrorResponse for whoever is ended so that others of a deadlock can go on, as a server puts it.
+#[must_use]
+pub fn deadlock() -> Vec<u8> {
+    let mut out = Vec::new();
+    message(&mut out, b'E', |out| {
+        for (kind, value) in [
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', "40P01"),
+            (b'M', "deadlock detected"),
+            (b'D', "Transactions that are on several shards waited for each other, each on another shard."),
+            (b'H', "Run the transaction again; those that lock the same rows in the same order do not meet like this."),
+        ] {
+            out.push(kind);
+            string(out, value);
+        }
+        out.push(0);
+    });
+    out
+}
+
 /// Query.
 pub fn query(out: &mut Vec<u8>, text: &str) {
     message(out, b'Q', |out| string(out, text));

@@ -243,7 +243,7 @@ fn hear(links: &mut [Link], targets: &mut [Target], client: &mut Client) -> Resu
                         b'G' => target.wants = Some(bytes.to_vec()),
                         b'E' if flight::is_fatal(bytes) => return Err(Gone::Server(target.link)),
                         b'E' => {
-                            target.said = Some(Err(bytes.to_vec()));
+                            target.said = Some(Err(client.in_its_words(bytes.to_vec())));
                             target.heard = heard;
                             link.skips = true;
                             link.spoiled = true;

@@ -11,12 +11,14 @@ use crate::backend::connection::login;
 use crate::clock;
 use crate::exec::Deployment;
 use crate::exec::Service;
+use crate::session::cancel::Cancels;
 use crate::shard_map::ShardMap;
 use crate::shard_map::diff;
 use crate::tasks;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
 use crate::topology::control;
+use crate::topology::deadlock;
 use crate::topology::placement;
 use crate::topology::placement::PlacementError;
 use crate::topology::two_phase;
@@ -37,7 +39,11 @@ const ROUNDS_MAX: usize = 64;
 ///
 /// # Errors
 /// Why the map cannot be served, for people.
-pub(super) async fn start(map: &ShardMap, before: Option<&Deployment>) -> Result<(ShardMap, Services), String> {
+pub(super) async fn start(
+    map: &ShardMap,
+    before: Option<&Deployment>,
+    cancels: &Arc<Cancels>,
+) -> Result<(ShardMap, Services), String> {
     let mut map = map.clone();
     let names: Vec<Arc<str>> = map.databases.keys().cloned().collect();
     let mut settled: BTreeMap<Arc<str>, Arc<Topology>> = BTreeMap::new();
@@ -73,6 +79,8 @@ pub(super) async fn start(map: &ShardMap, before: Option<&Deployment>) -> Result
                 tracing::warn!(database = %name, "not every shard has told whether it can prepare transactions");
             }
             tasks::shared("two-phase", two_phase::run(Arc::clone(&topology), ended.subscribe()));
+            let sessions: Arc<dyn deadlock::Sessions> = Arc::<Cancels>::clone(cancels);
+            tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
         }
         let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
         tasks::shared("schema", Arc::clone(&schema).run(ended.subscribe()));

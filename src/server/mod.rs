@@ -164,8 +164,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let listeners = bind(&map.listen).await?;
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
+    let cancels: Arc<Cancels> = Arc::default();
     let starting = async {
-        let (map, services) = deploy::start(&map, None).await.map_err(StartError::Servers)?;
+        let (map, services) = deploy::start(&map, None, &cancels).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
     let (map, services) = tokio::select! {
@@ -179,7 +180,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         current: Arc::new(Current::new(Deployment { map: live.current(), services })),
         live,
         pools: Arc::default(),
-        cancels: Arc::default(),
+        cancels,
         registry: Arc::default(),
         verifiers: Arc::new(Verifiers::new(rand::random())),
         tls: ArcSwap::from_pointee(tls),
@@ -343,7 +344,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();
-            let (map, services) = deploy::start(&new, Some(&before)).await?;
+            let (map, services) = deploy::start(&new, Some(&before), &process.cancels).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
             map.version = old.version + 1;

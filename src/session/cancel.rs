@@ -15,7 +15,11 @@ use crate::backend::Connection;
 use crate::backend::connection::CancelTarget;
 use crate::backend::connection::login;
 use crate::clock;
+use crate::clock::Tick;
 use crate::tasks;
+use crate::topology::deadlock::Process;
+use crate::topology::deadlock::Sessions;
+use crate::topology::deadlock::Spread;
 
 /// How long a cancel request of the proxy's own may take.
 const CANCEL: Duration = Duration::from_secs(3);
@@ -32,6 +36,8 @@ struct Slot {
     running: Mutex<Running>,
     /// A cancel request came since the session last began something.
     struck: AtomicBool,
+    /// What it waits for is being ended, for others wait for it: [`Ticket::doom`].
+    doomed: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +45,8 @@ struct Running {
     targets: Vec<Arc<CancelTarget>>,
     /// Of these, the ones that a cancel request is on its way to: their connections are not reused.
     hit: Vec<Arc<CancelTarget>>,
+    /// When the newest of them was added.
+    joined: Tick,
 }
 
 /// A session's own entry; taken out when it is dropped.
@@ -105,6 +113,38 @@ impl Slot {
     }
 }
 
+impl Sessions for Cancels {
+    fn spread(&self, age: Duration) -> Vec<Spread> {
+        let now = clock::now();
+        let mut found = Vec::new();
+        for (session, (_, slot)) in locked(&self.slots).iter() {
+            let running = locked(&slot.running);
+            if running.targets.len() < 2 || now.since(running.joined) < age {
+                continue;
+            }
+            let process = |it: &Arc<CancelTarget>| Process { host: Arc::clone(&it.host), port: it.port, pid: it.pid };
+            found.push(Spread { session: *session, processes: running.targets.iter().map(process).collect() });
+        }
+        found
+    }
+
+    fn end(&self, session: u32, waiting: &[Process]) {
+        let Some((_, slot)) = locked(&self.slots).get(&session).cloned() else { return };
+        let mut running = locked(&slot.running);
+        for process in waiting {
+            let is_it =
+                |it: &&Arc<CancelTarget>| it.pid == process.pid && it.port == process.port && it.host == process.host;
+            let Some(target) = running.targets.iter().find(is_it).cloned() else { continue };
+            if running.hit.iter().any(|it| Arc::ptr_eq(it, &target)) {
+                continue;
+            }
+            slot.doomed.store(true, Ordering::Relaxed);
+            running.hit.push(Arc::clone(&target));
+            tasks::shared("deadlock", async move { send(&target, CANCEL).await });
+        }
+    }
+}
+
 async fn send(target: &CancelTarget, connect: Duration) {
     let deadline = clock::now().plus(connect);
     let asked = login::cancel(&target.host, target.port, &target.tls, target.pid, &target.key, deadline).await;
@@ -116,7 +156,12 @@ async fn send(target: &CancelTarget, connect: Duration) {
 impl Ticket {
     /// Notes a connection that the session holds.
     pub fn add(&self, connection: &Connection) {
-        locked(&self.slot.running).targets.push(Arc::clone(&connection.target));
+        let mut running = locked(&self.slot.running);
+        running.targets.push(Arc::clone(&connection.target));
+        // The only one waits for nobody who waits for it elsewhere.
+        if running.targets.len() > 1 {
+            running.joined = clock::now();
+        }
     }
 
     /// The session lets go of a connection. False: a cancel request was sent to it and may strike late, so that it must
@@ -135,6 +180,14 @@ impl Ticket {
     /// The session begins something: cancel requests from before are not for it.
     pub fn begin(&self) {
         self.slot.struck.store(false, Ordering::Relaxed);
+        self.slot.doomed.store(false, Ordering::Relaxed);
+    }
+
+    /// True while what the session waits for is being ended for others' sake: the servers' word for that, "canceling
+    /// statement due to user request", is not what its client is to hear.
+    #[must_use]
+    pub fn doom(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.slot.doomed)
     }
 
     /// Whether what the session does was to be cancelled. It may have been between two of its steps then, so that no

@@ -15,6 +15,7 @@ use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
+use crate::exec::link::Link;
 use crate::exec::say;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
@@ -34,6 +35,7 @@ use crate::session::Trouble;
 use crate::session::batch::Undo;
 use crate::session::gather::Said;
 use crate::session::prepared::Prepared;
+use crate::session::query_item;
 use crate::session::simple::Order;
 use crate::session::simple::Place;
 use crate::session::simple::messages;
@@ -507,9 +509,47 @@ impl Session {
             link.back_to(place);
         }
         self.transaction.failed = false;
+        self.transaction.let_go = false;
         self.settings_changed();
         self.report();
         self.complete("ROLLBACK");
+        Ok(())
+    }
+
+    /// On one server, a transaction that has failed holds no locks any more. Shards that do not know of the failure are
+    /// told: what was done there since the last savepoint goes, or all of it.
+    pub(super) async fn let_go(&mut self) -> Result<(), End> {
+        let unaware = |link: &Link| link.begun && link.status == b'T' && link.due == 0 && !link.unsynced;
+        let places: SmallVec<[u8; 8]> =
+            (0_u8..).zip(&self.links).filter(|(_, link)| unaware(link)).map(|(at, _)| at).collect();
+        self.transaction.let_go = true;
+        if places.is_empty() {
+            return Ok(());
+        }
+        let savepoint = self.transaction.savepoints.last().map(|it| settings::identifier(&it.name));
+        let sql = savepoint.map_or_else(|| "ROLLBACK".to_owned(), |name| format!("ROLLBACK TO SAVEPOINT {name}"));
+        for at in &places {
+            if let Some(link) = self.links.get_mut(usize::from(*at)) {
+                link.say_query(&sql);
+            }
+            self.items.push(query_item(&SmallVec::from_slice(&[*at])));
+        }
+        let ids: SmallVec<[u32; 8]> =
+            places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|link| link.id).collect();
+        match self.fly(0, false).await {
+            Ok(_) => {}
+            Err(Trouble::End(end)) => return Err(end),
+            // What is lost holds nothing, and the client has heard of the failure.
+            Err(_) => self.items.clear(),
+        }
+        let savepoints = self.transaction.savepoints.len();
+        for link in self.links.iter_mut().filter(|link| ids.contains(&link.id)) {
+            match savepoints.checked_sub(1) {
+                Some(last) => link.back_to(last),
+                None => link.ended(false),
+            }
+        }
+        self.release_idle();
         Ok(())
     }
 

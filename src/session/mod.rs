@@ -274,6 +274,9 @@ impl Session {
 
     /// Waits for the client; meanwhile passes on what pinned servers send unasked (notifications).
     async fn idle(&mut self) -> Result<(), End> {
+        if self.transaction.failed && !self.transaction.let_go {
+            Box::pin(self.let_go()).await?;
+        }
         let limit = match self.transaction.kind {
             Kind::None => None,
             _ => exec::limit(self.map.timeouts.idle_in_transaction),

@@ -129,6 +129,7 @@ impl Session {
             reported.insert(name.clone(), now.to_owned());
         }
         let ticket = worker.cancels.ticket();
+        client.doom = ticket.doom();
         let _ = reply::key_data(client.out(), ticket.pid, &ticket.key.to_be_bytes());
         reply::ready(client.out(), b'I');
         client.flush().await.ok()?;

@@ -29,6 +29,8 @@ pub struct Transaction {
     pub failed: bool,
     /// A server connection of it was lost: it cannot be taken up again, not even from a savepoint.
     pub lost: bool,
+    /// It has failed, and shards on which nothing did hold no locks of it any more either.
+    pub let_go: bool,
     /// What BEGIN and SET TRANSACTION said.
     pub modes: Modes,
     /// Open savepoints, oldest first.
@@ -70,6 +72,7 @@ impl Default for Transaction {
             kind: Kind::None,
             failed: false,
             lost: false,
+            let_go: false,
             modes: Modes::default(),
             savepoints: Vec::new(),
             settings_before: Settings::none(),

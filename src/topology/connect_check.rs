@@ -337,8 +337,8 @@ impl<'a> Survey<'a> {
     fn settings(&self, map: &ShardMap, findings: &mut Vec<Finding>) {
         let database = self.database;
         let users = map.users.values().filter(|it| it.databases.as_ref().is_none_or(|it| it.contains(&database.name)));
-        // Every user's pool, the monitor, the reader of the schema, and who looks after prepared transactions.
-        let wanted = i64::try_from(users.count() * map.pool.size + 3).unwrap_or(i64::MAX);
+        // Every user's pool, the monitor, the reader of the schema, and who looks after prepared transactions and deadlocks.
+        let wanted = i64::try_from(users.count() * map.pool.size + 4).unwrap_or(i64::MAX);
         for (id, facts) in &self.facts {
             let node = self.node(*id);
             if facts.max_prepared == 0 && database.across_shards == AcrossShards::TwoPhase && database.shards.len() > 1

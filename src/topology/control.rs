@@ -41,6 +41,8 @@ pub enum Purpose {
     Placement,
     /// Transactions that span shards.
     TwoPhase,
+    /// Who waits for whom.
+    Deadlock,
 }
 
 /// Why a server could not be reached or did not answer.
@@ -108,6 +110,7 @@ impl Control {
             Purpose::Check => "shardway check",
             Purpose::Placement => "shardway placement",
             Purpose::TwoPhase => "shardway two-phase",
+            Purpose::Deadlock => "shardway deadlock",
         };
         // An empty password keeps PGPASSWORD of the environment out; it is sent only to a server that asks for one.
         let password = self.login.password.as_ref().map_or("", |it| it.reveal());

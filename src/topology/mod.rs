@@ -12,6 +12,7 @@
 mod choose;
 pub mod connect_check;
 pub mod control;
+pub mod deadlock;
 pub mod fit;
 mod freshness;
 pub mod gid;

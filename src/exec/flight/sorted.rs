@@ -321,7 +321,7 @@ impl Source {
                         }
                         link.spoiled = true;
                         link.skips = true;
-                        return Need::Failed(error);
+                        return Need::Failed(crew.client.in_its_words(error));
                     }
                     b'N' | b'A' => {
                         let bytes = link.connection.bytes(range).to_vec();
