@@ -85,6 +85,35 @@ const CASES: &[(Is, &str)] = &[
         Refused,
         "INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4), (212, 5) ON CONFLICT (id) DO UPDATE SET a = 7 WHERE t.a > 2 RETURNING id",
     ),
+    // Rows are locked where they are.
+    (Alike, "SELECT id, a FROM t FOR UPDATE"),
+    (Alike, "SELECT * FROM t WHERE a > 1 FOR NO KEY UPDATE"),
+    (Alike, "SELECT t.id, i.no FROM t JOIN items i ON i.id = t.id WHERE i.no < 5 FOR SHARE OF t SKIP LOCKED"),
+    (Alike, "SELECT id, now() = now() FROM t WHERE id IN (1, 2, 3, 4, 11, 12) FOR UPDATE NOWAIT"),
+    (Alike, "SELECT id, 1 / (id - 12) FROM t WHERE id < 20 FOR UPDATE"),
+    (Alike, "SELECT n FROM t FOR KEY SHARE"),
+    (Alike, "SELECT a FROM t WHERE id IN (1, 11, 12) FOR KEY SHARE OF t NOWAIT"),
+    (Alike, "SELECT x.a FROM (SELECT a FROM t WHERE a > 2 FOR UPDATE) x"),
+    (Alike, "BEGIN; SELECT id FROM t WHERE a IS NOT NULL FOR UPDATE; UPDATE t SET a = a + 1 WHERE id < 15; COMMIT"),
+    (Refused, "SELECT id FROM t ORDER BY id FOR UPDATE"),
+    (Refused, "SELECT id FROM t LIMIT 3 FOR UPDATE SKIP LOCKED"),
+    (Refused, "SELECT t.id FROM t, refs FOR UPDATE"),
+    (Refused, "WITH x AS (SELECT id FROM t LIMIT 2 FOR UPDATE) UPDATE t SET a = 1 FROM x WHERE x.id = t.id"),
+    (Alike, "LOCK TABLE t"),
+    (Alike, "LOCK t, items, refs IN SHARE MODE"),
+    (Alike, "BEGIN; LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE; LOCK refs, items NOWAIT; SELECT count(*) FROM t; COMMIT"),
+    (Alike, "LOCK TABLE t; SELECT count(*) FROM t"),
+    (Alike, "TRUNCATE fruits"),
+    (Alike, "TRUNCATE TABLE items, loose"),
+    (Alike, "BEGIN; TRUNCATE t; SELECT count(*) FROM t; ROLLBACK"),
+    (Alike, "BEGIN; INSERT INTO refs2 SELECT code, 70 FROM refs; TRUNCATE refs2; COMMIT"),
+    (Alike, "TRUNCATE refs"),
+    (Alike, "TRUNCATE refs CASCADE"),
+    (Refused, "TRUNCATE t, nope"),
+    (Alike, "TRUNCATE t, items, refs, refs2"),
+    (Refused, "TRUNCATE t RESTART IDENTITY"),
+    (Alike, "UPDATE t SET mood = 'calm' WHERE id < 15 RETURNING id, mood, ARRAY[mood]::text[]"),
+    (Alike, "DELETE FROM t WHERE id IN (11, 13, 14) RETURNING *"),
     // W4
     (Alike, "INSERT INTO t (id) VALUES (221), (NULL), (222), (223)"),
     (Alike, "INSERT INTO t (a) VALUES (1), (2)"),
@@ -251,6 +280,8 @@ const WITH_VALUES: &[(Is, &str, &[(u32, Option<&str>)])] = &[
         "INSERT INTO t (id, note) VALUES ($1, $2), ($3, $4), ($5, $6)",
         &[(0, Some("1001")), (0, Some("a")), (0, Some("1002")), (0, None), (0, Some("1003")), (0, Some("c"))],
     ),
+    (Alike, "SELECT id, a FROM t WHERE id > $1 AND id < $2 FOR UPDATE", &[(20, Some("1")), (0, Some("90"))]),
+    (Alike, "SELECT id, note FROM t WHERE id = ANY ($1) FOR SHARE", &[(1016, Some("{1,2,3,11,12}"))]),
     (
         Alike,
         "INSERT INTO t (id, a) VALUES ($1, $2), ($3, $2), ($4, $2) RETURNING a, id",
@@ -356,7 +387,10 @@ async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Out
                         pair.ours.simple("ROLLBACK");
                         pair.plain.simple("ROLLBACK");
                     }
-                    let in_order = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE") && !sql.contains("SELECT");
+                    let in_order = !sql.contains("FOR ")
+                        && !sql.starts_with("UPDATE")
+                        && !sql.starts_with("DELETE")
+                        && !sql.contains("SELECT");
                     // Times are compared by the tables.
                     let (mut ours, mut theirs) = (told(&ours, in_order), told(&theirs, in_order));
                     if sql.contains("now()") || sql.contains("RETURNING *, made") || sql.contains("pg_backend") {

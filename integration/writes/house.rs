@@ -175,6 +175,9 @@ impl House {
 impl Pair {
     /// Leaves no row in any table of both.
     pub(crate) fn empty(&mut self) {
+        for client in [&mut self.ours, &mut self.plain] {
+            client.simple("ROLLBACK");
+        }
         for table in TABLES {
             for client in [&mut self.ours, &mut self.plain] {
                 assert_eq!(client.simple(&format!("DELETE FROM {table}")).error, None);

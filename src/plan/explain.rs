@@ -107,7 +107,8 @@ impl Planned {
         let keys = match &self.template.route {
             Route::Fixed(_, why) => return why.clone(),
             Route::Copy(copy) => return format!("{}.{} of every row", copy.table, copy.key),
-            Route::Copies(_) => return "every shard has a copy of the reference table".to_owned(),
+            Route::Copies(it) if it.copies => return "every shard has a copy of the reference table".to_owned(),
+            Route::Copies(_) => return "every shard has a part".to_owned(),
             Route::Keys(keys) => keys,
         };
         let mut reasons = Vec::new();

@@ -328,7 +328,8 @@ impl Template {
             .and_then(|(at, _)| source.text.get(piece.range.start..piece.range.start + at).map(Box::from));
         // The `$n` of PREPARE are those of its body.
         let parameters = if matches!(command, Command::Prepare { .. }) { 0 } else { piece.parameters };
-        let returns = matches!(&statement.body, Body::Query(query) if query.returns);
+        let locks = |query: &Query| query.notes.locks && query.writes.is_empty();
+        let returns = matches!(&statement.body, Body::Query(query) if query.returns || locks(query));
         let template = Self {
             command,
             access,
@@ -405,8 +406,8 @@ impl Planned {
             Route::Copies(splitting) => {
                 self.times(text, parameters)?;
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
-                let now = splitting.uses_now;
-                Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now, in_order: false, everywhere: true })))
+                let (now, everywhere) = (splitting.uses_now, splitting.copies);
+                Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now, in_order: false, everywhere })))
             }
             Route::Keys(keys) => {
                 let values = self.values(text, parameters, world);

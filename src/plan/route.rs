@@ -525,7 +525,14 @@ impl<'a> Compiler<'a> {
         };
         // Or inserts what it finds in its own.
         let along = along.filter(|_| query.only_writes && self.fixed.is_none());
-        let each = target.is_some() || along.is_some();
+        // Or locks rows of its own. Copies of a reference table's row would have to be locked on all shards.
+        let locks = query.notes.locks
+            && query.writes.is_empty()
+            && !merging
+            && around == Around::Nothing
+            && self.fixed.is_none()
+            && !self.reference;
+        let each = target.is_some() || along.is_some() || locks;
         if let Some(write) = query.writes.first().filter(|_| !each) {
             let what = match write.kind {
                 WriteKind::Insert => "INSERT",
@@ -544,7 +551,7 @@ impl<'a> Compiler<'a> {
                 None => refuse(what.to_owned()),
             });
         }
-        if query.notes.locks || (writes && !each) {
+        if query.notes.locks != locks || (writes && !each) {
             return Err(refuse("locking rows (FOR UPDATE, FOR SHARE)".to_owned()));
         }
         let top = along
@@ -560,7 +567,7 @@ impl<'a> Compiler<'a> {
         }
         let obstacle = query.blocks.get(top).filter(|it| !merging || it.hard).and_then(|it| it.obstacle.clone());
         if let Some(what) = obstacle {
-            return Err(refuse(what));
+            return Err(refuse(if locks { format!("locking rows (FOR UPDATE, FOR SHARE) with {what}") } else { what }));
         }
         let notes = &query.notes;
         if let Some(what) = &notes.volatile {
@@ -596,7 +603,8 @@ impl<'a> Compiler<'a> {
         if let Some((_, block)) = by_chance {
             return Err(refuse(block.obstacle.clone().unwrap_or_else(|| "a subquery".to_owned())));
         }
-        if let Some(what) = &notes.user_type {
+        // Of a write's columns one server tells, and what holds such a number is found (`session::split`).
+        if let Some(what) = notes.user_type.as_ref().filter(|_| !each) {
             return Err(ClientError::unsupported(
                 format!("a user-defined type in the answer (\"{what}\") across shards is not supported"),
                 format!("Cast columns of such a type to text. {hint}"),
@@ -917,13 +925,16 @@ impl<'a> Compiler<'a> {
         if !rows && !splitting.defaults.is_empty() {
             return refuse("a default that asks for the time, but for rows of VALUES,");
         }
-        Ok(splitting)
+        Ok(Splitting { copies: true, ..splitting })
     }
 
     /// How each shard is told a part of a write, or why it cannot be.
     fn splitting(&self, places: &[(LeafId, usize)], around: Around<'_>) -> Result<Splitting, ClientError> {
         let query = self.query;
         let notes = &query.notes;
+        if query.writes.is_empty() && around == Around::Nothing {
+            return Ok(Splitting::whole(notes.now, false));
+        }
         let [write] = query.writes.as_slice() else { return Err(several_rows("a statement with several writes")) };
         let refuse = |what: &str| Err(several_rows(what));
         let Some(Source::Table(relation)) = query.leaves.get(write.target).map(|it| &it.source) else {
@@ -1427,7 +1438,8 @@ fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting 
     }
     let rows = inserts && matches!(write.rows, Rows::Values(_) | Rows::Folded { .. });
     let selects = matches!(write.rows, Rows::Query { .. });
-    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns }
+    let copies = false;
+    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns, copies }
 }
 
 /// An INSERT without a column list: the list that it means by the schema.

@@ -31,6 +31,15 @@ pub(crate) struct Splitting {
     pub(crate) selects: bool,
     /// INSERT … RETURNING: each row of VALUES gives a row of the answer.
     pub(crate) returning: bool,
+    /// All shards do the same to a reference table's copies.
+    pub(crate) copies: bool,
+}
+
+impl Splitting {
+    /// Of a statement that every shard is told whole.
+    pub(crate) fn whole(uses_now: bool, copies: bool) -> Self {
+        Self { uses_now, defaults: Vec::new(), rows: false, selects: false, returning: false, copies }
+    }
 }
 
 /// What each shard is told.

@@ -12,6 +12,7 @@ use crate::plan::World;
 use crate::plan::route;
 use crate::plan::route::Around;
 use crate::plan::route::Route;
+use crate::plan::split::Splitting;
 use crate::schema::RelationKind;
 use crate::shard_map::Placement;
 use crate::sql::Constraints;
@@ -100,20 +101,17 @@ pub(crate) fn compile(
         }
         Utility::About(tables) => about(tables, world, names, false),
         Utility::Drop(tables) => about(tables, world, names, true),
-        Utility::Truncate(tables) => home(
-            tables,
-            world,
-            names,
-            "TRUNCATE of tables that are on several shards",
-            "Delete the rows of one shard key at a time, or truncate the table on every server directly.",
-        ),
-        Utility::Lock(tables) => home(
-            tables,
-            world,
-            names,
-            "LOCK of tables that are on several shards",
-            "Lock the rows of one shard key with SELECT … FOR UPDATE.",
-        ),
+        Utility::Truncate { tables, restarts } => {
+            let compiled = each(tables, world, names)?;
+            if *restarts && matches!(compiled.route, Route::Copies(_)) {
+                return Err(ClientError::unsupported(
+                    "TRUNCATE … RESTART IDENTITY of tables that are on several shards is not supported",
+                    "Leave out RESTART IDENTITY: numbers go on where they are.",
+                ));
+            }
+            Ok(compiled)
+        }
+        Utility::Lock(tables) => each(tables, world, names),
         Utility::Copy { table, direction, writes, columns, format } => {
             if direction.is_none() {
                 return Err(ClientError::unsupported(
@@ -488,6 +486,18 @@ fn about(
             "Name them in one statement each.",
         )),
     }
+}
+
+/// For statements that every shard carries out on its own part, as one transaction.
+fn each(tables: &[Vec<Arc<str>>], world: &World, names: &Names<'_>) -> Result<Compiled, ClientError> {
+    let compiled = about(tables, world, names, false)?;
+    let Route::Fixed(Plan::Everywhere, _) = compiled.route else { return Ok(compiled) };
+    let is_copied = |table: &Vec<Arc<str>>| match names.find(table) {
+        Relation::Known(relation) => world.database.placement(&relation.name) == Some(Placement::Reference),
+        _ => false,
+    };
+    let splitting = Splitting::whole(false, tables.iter().any(is_copied));
+    Ok(Compiled { route: Route::Copies(Box::new(splitting)), temporary: false })
 }
 
 /// For statements that only one shard can carry out.

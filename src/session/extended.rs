@@ -43,6 +43,7 @@ use crate::session::simple::Ask;
 use crate::session::simple::messages;
 use crate::session::simple::not_utf8;
 use crate::session::simple::only_error;
+use crate::session::split::needs_block;
 use crate::session::transaction::Kind;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frame::Frame;
@@ -333,6 +334,9 @@ impl Session {
                         return Ok(());
                     }
                     Ok(Plan::Split(split)) => {
+                        if self.transaction.kind != Kind::Explicit {
+                            needs_block(&template)?;
+                        }
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
                         return Box::pin(self.bind_split(binding, &split)).await;
                     }

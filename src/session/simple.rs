@@ -28,6 +28,7 @@ use crate::session::batch::Batch;
 use crate::session::batch::Within;
 use crate::session::command::leaves_something;
 use crate::session::gather::Said;
+use crate::session::split::needs_block;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
@@ -361,6 +362,9 @@ impl Session {
                 return Ok(false);
             }
             Plan::Split(split) => {
+                if place == Place::Alone && self.transaction.kind != Kind::Explicit {
+                    needs_block(template)?;
+                }
                 self.begin_implicit();
                 let offset = characters(text, statement.range.start);
                 let said = Said { text, planned: statement, types: &[], values: &[], offset };

@@ -21,6 +21,7 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Planned;
 use crate::plan::Split;
+use crate::plan::Template;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::extended::Parts;
@@ -420,6 +421,15 @@ fn put_together(split: &Split, answers: &[Vec<u8>], comparable: bool) -> Result<
         out.push(0);
     });
     Ok(out)
+}
+
+/// What only makes sense within a transaction block is told so, as a server would: it does not see that the proxy has begun
+/// one.
+pub(super) fn needs_block(template: &Template) -> Result<(), ClientError> {
+    if template.tag != "LOCK TABLE" {
+        return Ok(());
+    }
+    Err(ClientError::new(Code::NoTransaction, "LOCK TABLE can only be used in transaction blocks", "BEGIN first."))
 }
 
 fn copies_differ() -> ClientError {

@@ -49,7 +49,12 @@ pub enum Utility {
     /// Something on every shard alike (types, functions, schemas, …).
     Everywhere,
     /// TRUNCATE
-    Truncate(Vec<Vec<Arc<str>>>),
+    Truncate {
+        /// Which tables.
+        tables: Vec<Vec<Arc<str>>>,
+        /// RESTART IDENTITY.
+        restarts: bool,
+    },
     /// LOCK
     Lock(Vec<Vec<Arc<str>>>),
     /// COPY t FROM or TO.
@@ -153,7 +158,10 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Outcome {
         "truncate" => {
             cursor.take("table");
             match cursor.relations() {
-                Some(names) => other(Utility::Truncate(names), "TRUNCATE TABLE"),
+                Some(tables) => {
+                    let restarts = cursor.take_all(&["restart", "identity"]);
+                    other(Utility::Truncate { tables, restarts }, "TRUNCATE TABLE")
+                }
                 None => Some(Err(unreadable("TRUNCATE"))),
             }
         }

@@ -261,7 +261,7 @@ fn utility(
     let mut access = Access::Write;
     let mut inner = None;
     match &found.utility {
-        Utility::Truncate(_) | Utility::Lock(_) | Utility::Code(_) => command = Command::Data,
+        Utility::Truncate { .. } | Utility::Lock(_) | Utility::Code(_) => command = Command::Data,
         Utility::Copy { direction, writes, .. } => {
             command = Command::Data;
             effects.copy = *direction;

@@ -223,6 +223,13 @@ fn tokens(text: &str, lexemes: &[Lexeme], removed: &mut Removed) -> Option<Vec<T
             put(Token::make_word("limit", None));
             place += 1;
             limit_ends = Some(end);
+        } else if is(place - 1, "for")
+            && ((is(place, "no") && is(place + 1, "key") && is(place + 2, "update"))
+                || (is(place, "key") && is(place + 1, "share")))
+        {
+            // FOR NO KEY UPDATE, FOR KEY SHARE: rows are locked all the same.
+            put(Token::make_word("for", None));
+            place += if is(place, "no") { 2 } else { 1 };
         } else if (is(place - 1, "isnull") || is(place - 1, "notnull"))
             && before.is_some()
             && !after("as")
