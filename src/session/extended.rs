@@ -335,7 +335,7 @@ impl Session {
                     }
                     Ok(Plan::Split(split)) => {
                         if self.transaction.kind != Kind::Explicit {
-                            needs_block(&template)?;
+                            needs_block(template)?;
                         }
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
                         return Box::pin(self.bind_split(binding, &split)).await;
