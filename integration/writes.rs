@@ -17,3 +17,5 @@ mod house;
 mod proxy;
 #[path = "writes/random.rs"]
 mod random;
+#[path = "writes/schema.rs"]
+mod schema;

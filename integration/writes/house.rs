@@ -73,9 +73,9 @@ impl House {
             "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n"
         );
         let groups = "    groups:
-      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, times: id, ident: id}}
+      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, times: id, ident: id, made: id, made2: id}}
       name: {key: text, tables: {fruits: name}}
-    reference: [refs, refs2, refd]\n";
+    reference: [refs, refs2, refd, maderef]\n";
         for width in WIDTHS {
             let shards: String = cluster
                 .primaries()

@@ -187,6 +187,13 @@ impl Session {
                     Ok(plan) => self.shards(&plan)?.len() > 1,
                     Err(_) => false,
                 };
+                if several && !template.effects.outside_transaction {
+                    let shards = planned.plan(&prepared.text, None, &world).and_then(|plan| self.shards(&plan))?;
+                    if self.may_write_all(&shards).is_ok() {
+                        self.span_shards(&shards).await?;
+                    }
+                }
+                let several = several && !self.transaction.is_open();
                 if template.effects.outside_transaction && self.batch.ran {
                     return Err(within_pipeline("this command"));
                 }
@@ -237,6 +244,7 @@ impl Session {
             link.wrote = true;
         }
         self.hold_for(effects, &Command::Ddl, at);
+        self.say_close_portal(at);
         let outcome = self.own_extended(&[u8::try_from(at).unwrap_or(u8::MAX)], sql, Show::Client).await?;
         if outcome.failed.is_some() {
             return Err(Trouble::Failed);

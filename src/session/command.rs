@@ -28,7 +28,6 @@ use crate::plan::Parameters;
 use crate::plan::Pin;
 use crate::plan::Plan;
 use crate::plan::Planned;
-use crate::plan::World;
 use crate::session::End;
 use crate::session::Session;
 use crate::session::Trouble;
@@ -212,7 +211,7 @@ impl Session {
     }
 
     /// Says `sql` on links, each alone, for the proxy's own ends.
-    async fn own(&mut self, links: &[u8], sql: &str, show: Show) -> Result<Outcome, Trouble> {
+    pub(super) async fn own(&mut self, links: &[u8], sql: &str, show: Show) -> Result<Outcome, Trouble> {
         if self.batch.extended {
             return self.own_extended(links, sql, show).await;
         }
@@ -510,6 +509,8 @@ impl Session {
         }
         self.transaction.failed = false;
         self.transaction.let_go = false;
+        // What was changed behind the savepoint is as it was.
+        self.transaction.altered |= self.transaction.schema.is_some();
         self.settings_changed();
         self.report();
         self.complete("ROLLBACK");
@@ -1113,6 +1114,7 @@ impl Session {
         if effects.changes_schema {
             if self.transaction.is_open() || self.links.iter().any(|link| link.unsynced) {
                 self.schema_changed = true;
+                self.transaction.altered = self.transaction.is_open() && self.access.service.database.shards.len() > 1;
             } else {
                 self.schema_has_changed().await;
             }
@@ -1389,134 +1391,6 @@ impl Session {
         }
         Ok(())
     }
-
-    // ── DDL ──
-
-    /// A change of the schema: where it belongs, or on all shards in order.
-    pub(super) async fn ddl(
-        &mut self,
-        text: &str,
-        statement: &Planned,
-        place: Place,
-        world: &Rc<World>,
-    ) -> Result<bool, Trouble> {
-        let sql = text.get(statement.range.clone()).unwrap_or_default();
-        let plan = match statement.plan(text, None, world) {
-            Ok(plan) => plan,
-            Err(error) => return Err(self.verified(error, sql, &[], world).await),
-        };
-        let effects = &statement.template.effects;
-        let shards = self.shards(&plan)?;
-        if self.transaction.kind == Kind::Explicit && world.database.shards.len() > 1 {
-            return Err(ClientError::unsupported(
-                "DDL inside a transaction block is not supported",
-                "Run it outside: each shard commits it by itself, in order.",
-            )
-            .into());
-        }
-        if self.transaction.kind == Kind::Implicit && self.batch.ran && world.database.shards.len() > 1 {
-            return Err(ClientError::unsupported(
-                "DDL in a Query before the Sync of a pipeline is not supported",
-                "Send a Sync before it: each shard commits it by itself, in order.",
-            )
-            .into());
-        }
-        if shards.len() <= 1 && self.batch.extended {
-            return self.ddl_within(sql, effects, &shards).await;
-        }
-        if shards.len() <= 1 {
-            let offset = super::simple::characters(text, statement.range.start);
-            let (access, command) = (plan::Access::Write, &Command::Ddl);
-            let shown = self.send(&Order { sql, access, command, effects, place, offset }, &shards).await?;
-            self.took_effect(&Command::Ddl, effects, &shards).await?;
-            return Ok(shown);
-        }
-        if self.transaction.is_open() {
-            // The statements before it are done; DDL commits by itself.
-            self.end_implicit(true).await?;
-        }
-        let mut done: Vec<ShardId> = Vec::new();
-        let mut tag = None;
-        for shard in shards.iter() {
-            let result = self.ddl_on(shard, sql, effects).await;
-            let trouble = match result {
-                Ok(outcome) if outcome.failed.is_none() => {
-                    if done.is_empty() {
-                        for notice in messages(&outcome.collected).filter(|it| it.first() == Some(&b'N')) {
-                            self.client.push(notice);
-                        }
-                        tag = outcome.tag;
-                    }
-                    done.push(shard);
-                    continue;
-                }
-                Ok(outcome) => Trouble::Told(only_error(&outcome.collected)),
-                Err(trouble) => trouble,
-            };
-            if done.is_empty() {
-                return Err(trouble);
-            }
-            let name = |shard: &ShardId| world.database.shard(*shard).name.to_string();
-            let untouched: Vec<String> =
-                shards.iter().filter(|it| !done.contains(it) && *it != shard).map(|it| name(&it)).collect();
-            let report = format!(
-                "Done on: {}. Failed on: {}. Untouched: {}.",
-                done.iter().map(name).collect::<Vec<_>>().join(", "),
-                name(&shard),
-                if untouched.is_empty() { "none".to_owned() } else { untouched.join(", ") }
-            );
-            self.schema_has_changed().await;
-            return Err(match trouble {
-                Trouble::Refused(error) => Trouble::Refused(error.with_detail(report)),
-                Trouble::Told(message) => Trouble::Told(with_detail(&message, &report)),
-                other => other,
-            });
-        }
-        self.schema_has_changed().await;
-        let tag = tag.unwrap_or_default();
-        say::message(self.client.out(), b'C', |out| {
-            out.extend_from_slice(&tag);
-            out.push(0);
-        });
-        Ok(false)
-    }
-
-    async fn ddl_on(&mut self, shard: ShardId, sql: &str, effects: &Effects) -> Result<Outcome, Trouble> {
-        let at = self.join(shard, plan::Access::Write).await?;
-        let place = u8::try_from(at).unwrap_or(u8::MAX);
-        self.prefix(at);
-        if effects.outside_transaction && !self.items.is_empty() {
-            let id = self.keep(at);
-            if let Some(link) = self.links.get_mut(at) {
-                link.say_sync();
-            }
-            self.items.push(Item::Owed {
-                expect: Expect::Sync,
-                links: SmallVec::from_slice(&[place]),
-                show: Show::Nobody,
-                prepares: 0,
-            });
-            let outcome = self.fly(0, false).await;
-            self.unkeep(id);
-            if outcome?.failed.is_some() {
-                return Err(Trouble::Failed);
-            }
-        }
-        if let Some(link) = self.links.get_mut(at) {
-            link.wrote = true;
-        }
-        self.own(&[place], sql, Show::Caller).await
-    }
-
-    /// The schema changed through this session: read it again before anybody plans by the old one.
-    pub(super) async fn schema_has_changed(&mut self) {
-        let service = Arc::clone(&self.access.service);
-        if let Err(error) = service.schema.refresh_now().await {
-            tracing::warn!(%error, "the schema could not be read again after DDL; it will be tried again");
-        }
-        self.worker.current.bump();
-        self.world = None;
-    }
 }
 
 /// The cells of a DataRow message as text.
@@ -1656,7 +1530,7 @@ fn type_oids(written: &str) -> Vec<u32> {
 }
 
 /// An ErrorResponse with a detail added.
-fn with_detail(message: &[u8], detail: &str) -> Vec<u8> {
+pub(super) fn with_detail(message: &[u8], detail: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut said = false;
     say::message(&mut out, b'E', |out| {

@@ -123,6 +123,9 @@ impl Session {
         if !self.readback.is_empty() && matches!(message.kind, b'P' | b'B' | b'D' | b'E') {
             Box::pin(self.learn_settings()).await?;
         }
+        if self.transaction.altered && matches!(message.kind, b'P' | b'B' | b'D' | b'E') {
+            Box::pin(self.learn_schema()).await?;
+        }
         match message.kind {
             b'P' => self.parse(message).await,
             b'B' => self.bind(message).await,

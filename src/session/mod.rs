@@ -8,6 +8,7 @@ pub mod batch;
 pub mod cancel;
 pub mod command;
 mod copy;
+mod ddl;
 pub mod engine;
 pub mod explain;
 pub mod extended;
@@ -439,7 +440,8 @@ impl Session {
                 return Ok(Rc::clone(world));
             }
         }
-        let schema = self.access.service.schema.required()?;
+        let own = self.transaction.schema.as_ref().and_then(|it| it.schema.clone());
+        let schema = own.map_or_else(|| self.access.service.schema.required(), Ok)?;
         let database = &self.access.service.database;
         let view = self.state.view(&self.transaction.local, database);
         let world = self.worker.planner.borrow_mut().world(database, &schema, &view);

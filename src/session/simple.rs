@@ -28,6 +28,7 @@ use crate::session::batch::Batch;
 use crate::session::batch::Within;
 use crate::session::command::leaves_something;
 use crate::session::gather::Said;
+use crate::session::extended::Reached;
 use crate::session::split::needs_block;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
@@ -161,6 +162,9 @@ impl Session {
 
     /// Runs a text. True: the client has been told that it may go on.
     async fn query(&mut self, text: &str) -> Result<bool, Trouble> {
+        if self.transaction.altered {
+            Box::pin(self.learn_schema()).await?;
+        }
         let world = self.world()?;
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
@@ -201,6 +205,9 @@ impl Session {
         let compiled_in = self.world()?.id;
         for statement in all {
             self.begin_implicit();
+            if self.transaction.altered {
+                Box::pin(self.learn_schema()).await?;
+            }
             let world = self.world()?;
             if world.id == compiled_in {
                 self.statement(text, statement, Place::Among, &world).await?;
@@ -260,6 +267,9 @@ impl Session {
         }
         for piece in &pieces {
             self.begin_implicit();
+            if self.transaction.altered {
+                Box::pin(self.learn_schema()).await?;
+            }
             let world = self.world()?;
             let compiled = self.worker.planner.borrow_mut().compile(piece, &world);
             let statements = match compiled {
@@ -480,6 +490,16 @@ impl Session {
             return Trouble::Refused(error);
         }
         let shard = world.database.catalog;
+        // Nobody else knows what the transaction has changed. It fails in any case.
+        if self.transaction.schema.is_some()
+            && let Some(at) = self.links.iter().position(|link| link.begun && link.shard == shard)
+        {
+            return match Box::pin(self.asked_within(at, sql, types)).await {
+                Ok(Some(said)) if ask == Ask::Text => Trouble::Told(said),
+                Ok(_) => Trouble::Refused(error),
+                Err(trouble) => trouble,
+            };
+        }
         let access = Rc::clone(&self.access);
         let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
         let wanted = std::sync::Arc::clone(&self.state.settings);
@@ -518,6 +538,32 @@ impl Session {
             }
             _ => Trouble::Refused(error),
         }
+    }
+}
+
+impl Session {
+    /// What the server of a link of the open transaction has against a text, if anything.
+    async fn asked_within(&mut self, at: usize, sql: &str, types: &[u32]) -> Result<Option<Vec<u8>>, Trouble> {
+        let within = self.within_batch();
+        if within && self.fly_batch().await? == Reached::Failed {
+            return Err(Trouble::Failed);
+        }
+        let Some(link) = self.links.get_mut(at) else { return Ok(None) };
+        say::parse(&mut link.out, "", sql, types);
+        link.connection.unnamed = 0;
+        link.unsynced = true;
+        let links: SmallVec<[u8; 8]> = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        if !within {
+            link.say_sync();
+        }
+        self.items.push(Item::Owed { expect: Expect::Parse, links: links.clone(), show: Show::Caller, prepares: 0 });
+        if within {
+            self.say_flush();
+        } else {
+            self.items.push(Item::Owed { expect: Expect::Sync, links, show: Show::Nobody, prepares: 0 });
+        }
+        let outcome = self.fly(0, false).await?;
+        Ok(outcome.failed.is_some().then(|| only_error(&outcome.collected)))
     }
 }
 

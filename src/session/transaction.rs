@@ -8,6 +8,7 @@ use crate::exec::link::Link;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan::Modes;
+use crate::topology::SchemaState;
 
 /// Who opened the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct Transaction {
     pub lost: bool,
     /// It has failed, and shards on which nothing did hold no locks of it any more either.
     pub let_go: bool,
+    /// It has changed the schema since that was last read.
+    pub altered: bool,
+    /// The schema as it sees it, where it has changed it.
+    pub schema: Option<Arc<SchemaState>>,
     /// What BEGIN and SET TRANSACTION said.
     pub modes: Modes,
     /// Open savepoints, oldest first.
@@ -73,6 +78,8 @@ impl Default for Transaction {
             failed: false,
             lost: false,
             let_go: false,
+            altered: false,
+            schema: None,
             modes: Modes::default(),
             savepoints: Vec::new(),
             settings_before: Settings::none(),

@@ -165,7 +165,8 @@ impl Session {
                 }
             }
         }
-        if self.is_read_only() {
+        // Where nothing has been written, the server says that nothing may be.
+        if self.is_read_only() && !self.transaction.writers.is_empty() {
             return refuse(
                 ", and is READ ONLY by now".to_owned(),
                 "What is READ ONLY cannot be prepared: set it at the beginning.",

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use sha2::Digest;
@@ -134,44 +133,128 @@ type InheritsRow = (i64, i64);
 type ForeignKeyRow = (i64, String, Vec<i16>, i64, Vec<String>);
 type TypeRow = (String, String, i64, String, i64);
 
-async fn read_once(connection: &mut PgConnection) -> Result<(Schema, BTreeMap<String, u32>), ControlError> {
-    let mut digest = Sha256::new();
-    let (version,) = one::<(i32,)>(connection, VERSION).await?;
-    note(&mut digest, &[version]);
-    let relations: Vec<RelationRow> = all(connection, RELATIONS, &mut digest).await?;
-    let columns: Vec<ColumnRow> = all(connection, COLUMNS, &mut digest).await?;
-    let indexes: Vec<IndexRow> = all(connection, INDEXES, &mut digest).await?;
-    let triggers: Vec<TriggerRow> = all(connection, TRIGGERS, &mut digest).await?;
-    let inherits: Vec<InheritsRow> = all(connection, INHERITS, &mut digest).await?;
-    let foreign_keys: Vec<ForeignKeyRow> = all(connection, FOREIGN_KEYS, &mut digest).await?;
-    let functions: Vec<(String, String)> = all(connection, FUNCTIONS, &mut digest).await?;
-    let operators: Vec<(String, String)> = all(connection, OPERATORS, &mut digest).await?;
-    let types: Vec<TypeRow> = all(connection, TYPES, &mut digest).await?;
-    let system: Vec<(String,)> = all(connection, SYSTEM_RELATIONS, &mut digest).await?;
-    let namespaces: Vec<(String,)> = all(connection, NAMESPACES, &mut digest).await?;
-    let oids: Vec<(String, i64)> = all(connection, TYPE_OIDS, &mut digest).await?;
+/// What the catalogs answer, in the order of [`QUESTIONS`].
+#[derive(Debug)]
+struct Rows {
+    version: i32,
+    relations: Vec<RelationRow>,
+    columns: Vec<ColumnRow>,
+    indexes: Vec<IndexRow>,
+    triggers: Vec<TriggerRow>,
+    inherits: Vec<InheritsRow>,
+    foreign_keys: Vec<ForeignKeyRow>,
+    functions: Vec<(String, String)>,
+    operators: Vec<(String, String)>,
+    types: Vec<TypeRow>,
+    system: Vec<(String,)>,
+    namespaces: Vec<(String,)>,
+    oids: Vec<(String, i64)>,
+}
 
-    let mut build = Build::default();
-    relations.into_iter().for_each(|row| build.relation(row));
-    columns.into_iter().for_each(|row| build.column(row));
-    indexes.into_iter().for_each(|row| build.index(row));
-    triggers.into_iter().for_each(|row| build.trigger(row));
-    inherits.iter().for_each(|row| build.inherits(*row));
-    foreign_keys.into_iter().for_each(|row| build.foreign_key(row));
-    let digest = digest.finalize();
-    let digest = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    let schema = Schema {
-        digest,
-        server_version: u32::try_from(version).unwrap_or(0),
-        relations: build.relations.into_values().map(|it| (it.name.clone(), Arc::new(it))).collect(),
-        system_relations: texts(system),
-        namespaces: texts(namespaces),
-        user_functions: by_name(functions),
-        user_operators: by_name(operators),
-        user_types: types.into_iter().map(user_type).collect(),
-        assumed: false,
+/// What is asked, and how many columns each answer has.
+const QUESTIONS: [(&str, usize); 13] = [
+    (VERSION, 1),
+    (RELATIONS, 8),
+    (COLUMNS, 12),
+    (INDEXES, 5),
+    (TRIGGERS, 3),
+    (INHERITS, 2),
+    (FOREIGN_KEYS, 5),
+    (FUNCTIONS, 2),
+    (OPERATORS, 2),
+    (TYPES, 5),
+    (SYSTEM_RELATIONS, 1),
+    (NAMESPACES, 1),
+    (TYPE_OIDS, 2),
+];
+
+async fn read_once(connection: &mut PgConnection) -> Result<(Schema, BTreeMap<String, u32>), ControlError> {
+    let (version,) = one::<(i32,)>(connection, VERSION).await?;
+    let rows = Rows {
+        version,
+        relations: all(connection, RELATIONS).await?,
+        columns: all(connection, COLUMNS).await?,
+        indexes: all(connection, INDEXES).await?,
+        triggers: all(connection, TRIGGERS).await?,
+        inherits: all(connection, INHERITS).await?,
+        foreign_keys: all(connection, FOREIGN_KEYS).await?,
+        functions: all(connection, FUNCTIONS).await?,
+        operators: all(connection, OPERATORS).await?,
+        types: all(connection, TYPES).await?,
+        system: all(connection, SYSTEM_RELATIONS).await?,
+        namespaces: all(connection, NAMESPACES).await?,
+        oids: all(connection, TYPE_OIDS).await?,
     };
-    Ok((schema, oids.into_iter().map(|(name, oid)| (name, oid_of(oid))).collect()))
+    Ok(rows.build())
+}
+
+/// What a session asks a server, within a transaction that has changed the schema: each gives rows of one text. To be
+/// asked with the `search_path` `pg_catalog`.
+pub fn questions() -> impl Iterator<Item = String> {
+    QUESTIONS.iter().map(|(question, width)| {
+        let names: Vec<String> = (0..*width).map(|it| format!("c{it}")).collect();
+        let names = names.join(", ");
+        format!("SELECT pg_catalog.json_build_array({names})::pg_catalog.text FROM ({question}) r ({names})")
+    })
+}
+
+/// The catalogs by the answers to [`questions`].
+///
+/// # Errors
+/// What could not be read, for people.
+pub fn answered(answers: &[Vec<String>]) -> Result<Catalog, String> {
+    fn rows<Row>(
+        answers: &[Vec<String>],
+        place: usize,
+        read: fn(&str) -> serde_json::Result<Row>,
+    ) -> Result<Vec<Row>, String> {
+        let texts = answers.get(place).ok_or("an answer is missing")?;
+        texts.iter().map(|it| read(it)).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+    let version: Vec<(i32,)> = rows(answers, 0, |it| serde_json::from_str(it))?;
+    let rows = Rows {
+        version: version.first().ok_or("no version")?.0,
+        relations: rows(answers, 1, |it| serde_json::from_str(it))?,
+        columns: rows(answers, 2, |it| serde_json::from_str(it))?,
+        indexes: rows(answers, 3, |it| serde_json::from_str(it))?,
+        triggers: rows(answers, 4, |it| serde_json::from_str(it))?,
+        inherits: rows(answers, 5, |it| serde_json::from_str(it))?,
+        foreign_keys: rows(answers, 6, |it| serde_json::from_str(it))?,
+        functions: rows(answers, 7, |it| serde_json::from_str(it))?,
+        operators: rows(answers, 8, |it| serde_json::from_str(it))?,
+        types: rows(answers, 9, |it| serde_json::from_str(it))?,
+        system: rows(answers, 10, |it| serde_json::from_str(it))?,
+        namespaces: rows(answers, 11, |it| serde_json::from_str(it))?,
+        oids: rows(answers, 12, |it| serde_json::from_str(it))?,
+    };
+    let (schema, types) = rows.build();
+    Ok(Catalog { watermark: String::new(), schema: Arc::new(schema), types })
+}
+
+impl Rows {
+    fn build(self) -> (Schema, BTreeMap<String, u32>) {
+        let digest = Sha256::digest(format!("{self:?}"));
+        let digest = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        let mut build = Build::default();
+        self.relations.into_iter().for_each(|row| build.relation(row));
+        self.columns.into_iter().for_each(|row| build.column(row));
+        self.indexes.into_iter().for_each(|row| build.index(row));
+        self.triggers.into_iter().for_each(|row| build.trigger(row));
+        self.inherits.iter().for_each(|row| build.inherits(*row));
+        self.foreign_keys.into_iter().for_each(|row| build.foreign_key(row));
+        let schema = Schema {
+            digest,
+            server_version: u32::try_from(self.version).unwrap_or(0),
+            relations: build.relations.into_values().map(|it| (it.name.clone(), Arc::new(it))).collect(),
+            system_relations: texts(self.system),
+            namespaces: texts(self.namespaces),
+            user_functions: by_name(self.functions),
+            user_operators: by_name(self.operators),
+            user_types: self.types.into_iter().map(user_type).collect(),
+            assumed: false,
+        };
+        (schema, self.oids.into_iter().map(|(name, oid)| (name, oid_of(oid))).collect())
+    }
 }
 
 /// Relations under construction, by OID.
@@ -307,24 +390,11 @@ fn oid_of(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-fn note(digest: &mut Sha256, rows: &[impl Debug]) {
-    for row in rows {
-        digest.update(format!("{row:?}\n"));
-    }
-    digest.update("\n");
-}
-
-async fn all<Row>(
-    connection: &mut PgConnection,
-    query: &'static str,
-    digest: &mut Sha256,
-) -> Result<Vec<Row>, ControlError>
+async fn all<Row>(connection: &mut PgConnection, query: &'static str) -> Result<Vec<Row>, ControlError>
 where
-    Row: for<'r> FromRow<'r, PgRow> + Debug + Send + Unpin,
+    Row: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
-    let rows = bounded(sqlx::query_as::<_, Row>(query).fetch_all(connection)).await?;
-    note(digest, &rows);
-    Ok(rows)
+    bounded(sqlx::query_as::<_, Row>(query).fetch_all(connection)).await
 }
 
 async fn one<Row>(connection: &mut PgConnection, query: &'static str) -> Result<Row, ControlError>

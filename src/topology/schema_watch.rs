@@ -120,6 +120,20 @@ impl SchemaHandle {
         self.state.load().type_oids.get(shard.index()).cloned().flatten()
     }
 
+    /// What the catalogs say together within a transaction that has changed some of them: those are told, the others are
+    /// as they were last read.
+    #[must_use]
+    pub fn within(&self, changed: Vec<(ShardId, Catalog)>) -> SchemaState {
+        let state = self.state();
+        let mut catalogs = state.catalogs.clone();
+        for (shard, catalog) in changed {
+            if let Some(slot) = catalogs.get_mut(shard.index()) {
+                *slot = Some(Arc::new(catalog));
+            }
+        }
+        SchemaState::of(&self.topology, catalogs, state.schema.clone())
+    }
+
     /// Everything that the catalogs say.
     #[must_use]
     pub fn state(&self) -> Arc<SchemaState> {
