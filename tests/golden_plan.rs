@@ -51,7 +51,7 @@ fn oid(name: &str) -> u32 {
 
 fn column(text: &str) -> Column {
     let (head, default) = match text.split_once('=') {
-        Some((head, default)) => (head, Some(default.trim().trim_end_matches(" seq"))),
+        Some((head, default)) => (head, Some(default.trim().trim_end_matches(" seq").trim_end_matches(" always"))),
         None => (text, None),
     };
     let mut words = head.split_whitespace();
@@ -64,10 +64,13 @@ fn column(text: &str) -> Column {
         type_name: type_name.into(),
         type_modifier: length.map_or(-1, |it| it + 4),
         not_null: words.any(|word| word == "!"),
-        default: default.map(Into::into),
+        default: default.filter(|_| !text.ends_with(" always")).map(Into::into),
         generated: false,
-        identity: None,
-        uses_sequence: text.ends_with(" seq"),
+        identity: text.ends_with(" always").then_some('a'),
+        uses_sequence: text.ends_with(" seq") || text.ends_with(" always"),
+        sequence: default
+            .and_then(|it| it.split_once("nextval('")?.1.split_once('\''))
+            .map(|(name, _)| TableName::parse(name)),
         deterministic: true,
         default_collation: true,
     }
@@ -169,6 +172,10 @@ fn schema() -> Schema {
             "table" | "view" => {
                 let kind = if what == "view" { RelationKind::View } else { RelationKind::Table };
                 let relation = relation(rest, kind);
+                schema.relations.insert(relation.name.clone(), Arc::new(relation));
+            }
+            "sequence" => {
+                let relation = Relation::bare(TableName::parse(rest.trim_end_matches("()")), RelationKind::Sequence);
                 schema.relations.insert(relation.name.clone(), Arc::new(relation));
             }
             "function" | "operator" => {
@@ -333,7 +340,7 @@ fn cell(text: &str) -> String {
 
 /// What the cases say, as the tables of `docs/sql-support.md`, by their names.
 fn tables(cases: &[Case]) -> Vec<(String, String)> {
-    const WAYS: [&str; 8] = ["single", "any", "concat", "split", "merge", "gather", "everywhere", "session:"];
+    const WAYS: [&str; 9] = ["single", "any", "concat", "split", "merge", "gather", "draw", "everywhere", "session:"];
     let mut ways = "| way | for example |\n|---|---|\n".to_owned();
     for way in WAYS {
         let short = cases.iter().filter(|it| it.outcome.split(' ').next() == Some(way) && it.sql.len() < 90);

@@ -204,6 +204,7 @@ pub(crate) fn database(shards: Vec<Vec<Node>>) -> Database {
         tables: std::collections::HashMap::new(),
         trusted_triggers: Vec::new(),
         unlisted: None,
+        sequences: std::collections::BTreeMap::new(),
         reads: Reads {
             from_replicas: true,
             consistency: Consistency::Session,

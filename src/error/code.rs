@@ -119,6 +119,10 @@ codes! {
     ConsoleSyntax => "42601", No;
     /// A table of the map is not as the map says; statements on it are refused.
     TableUnfit => "55000", No;
+    /// currval or lastval before nextval.
+    NotYetDefined => "55000", No;
+    /// A sequence's number in a transaction that is READ ONLY.
+    ReadOnlyTransaction => "25006", No;
     /// A broken invariant of the proxy: the session ends, the log has more.
     Internal => "XX000", No;
 }

@@ -39,6 +39,7 @@ use crate::ident::ShardId;
 use crate::net::ClientTls;
 use crate::shard_map::Consistency;
 use crate::shard_map::Database;
+use crate::shard_map::PoolLimits;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
 use crate::topology::Choice;
@@ -154,27 +155,60 @@ impl Access {
         if let Some(Some(pool)) = self.pools.borrow().get(shard).and_then(|nodes| nodes.get(place)) {
             return Rc::clone(pool);
         }
+        let pool = self.pool_of(node, &self.login.user, &self.map.pool);
+        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
+            *slot = Some(Rc::clone(&pool));
+        }
+        pool
+    }
+
+    fn pool_of(&self, node: NodeId, user: &Arc<str>, limits: &PoolLimits) -> Rc<Pool> {
         let database = &self.service.database;
         let at = database.node(node);
         let key = PoolKey {
             host: Arc::clone(&at.host),
             port: at.port,
             database: Arc::clone(&database.server_name),
-            user: Arc::clone(&self.login.user),
+            user: Arc::clone(user),
         };
-        let pool = self.workers.pool(&key, self.map.version, || {
+        self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {
                 version: self.map.version,
                 login: self.login.clone(),
                 tls: self.service.tls.clone(),
-                limits: self.map.pool.clone(),
+                limits: limits.clone(),
                 connect: self.map.timeouts.connect,
             })
-        });
-        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
-            *slot = Some(Rc::clone(&pool));
+        })
+    }
+
+    /// A pool beside the sessions' own: who waits for it holds none of its connections.
+    fn pool_aside(&self, node: NodeId) -> Rc<Pool> {
+        let limits = PoolLimits { size: 1, idle_min: 0, ..self.map.pool.clone() };
+        self.pool_of(node, &format!("{} (sequences)", self.login.user).into(), &limits)
+    }
+
+    /// A link to the shard's primary that is no session's, for the numbers of sequences.
+    ///
+    /// # Errors
+    /// No primary, or no connection in time.
+    pub async fn aside(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let node = match self.service.topology.primary(shard) {
+            Some(node) => node,
+            None => self.wait_primary(shard).await?,
+        };
+        let pool = self.pool_aside(node);
+        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        Ok(self.linked(node, connection, false, None))
+    }
+
+    /// Gives such a link back when it is clean, otherwise closes it.
+    pub fn release_aside(&self, mut link: Link) {
+        let clean = link.is_clean();
+        self.workers.keep_outbox(std::mem::take(&mut link.out));
+        if clean {
+            self.workers.give_back_to(&self.pool_aside(link.node), link.connection);
         }
-        pool
     }
 
     fn random(&self) -> u32 {

@@ -6,6 +6,7 @@ use crate::error::ClientError;
 use crate::ident::ShardId;
 use crate::plan::Access;
 use crate::plan::Command;
+use crate::plan::Number;
 use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
@@ -81,6 +82,19 @@ impl Planned {
                 let shards = copy.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
                 format!("split {shards}, {role}, row by row")
             }
+            Plan::Draw => match self.told(text, world, true) {
+                Ok(told) => {
+                    let from = told.numbers.iter().map(|it| match it {
+                        Number::Next(name) => format!("next of {name}"),
+                        Number::Current(name) => format!("last of {name}"),
+                        Number::Last => "last of all".to_owned(),
+                        Number::Set { name, value, .. } => format!("{name} set to {value}"),
+                    });
+                    let from: Vec<String> = from.collect();
+                    format!("draw {}\nthen {}", from.join(", "), told.text(|place| format!(":n{}", place + 1)))
+                }
+                Err(error) => format!("refused {}: {}", error.code.sqlstate(), error.message),
+            },
             Plan::Everywhere => "everywhere".to_owned(),
             Plan::Session => format!("session: {}", session(&template.command)),
         };
@@ -99,7 +113,7 @@ impl Planned {
                 Spread::Refuse(error) => Some(error),
                 Spread::Concat(_) => None,
             },
-            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
         }
     }
 
@@ -109,6 +123,7 @@ impl Planned {
             Route::Copy(copy) => return format!("{}.{} of every row", copy.table, copy.key),
             Route::Copies(it) if it.copies => return "every shard has a copy of the reference table".to_owned(),
             Route::Copies(_) => return "every shard has a part".to_owned(),
+            Route::Draw(_) => return "sequences count on one shard for all".to_owned(),
             Route::Keys(keys) => keys,
         };
         let mut reasons = Vec::new();

@@ -6,6 +6,7 @@
 
 mod cache;
 mod copy;
+mod draw;
 mod explain;
 mod gather;
 mod key;
@@ -13,6 +14,7 @@ mod merge;
 mod route;
 mod split;
 mod utility;
+mod words;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -47,6 +49,8 @@ pub use crate::sql::SetConfig;
 pub use cache::Planner;
 pub use copy::CopyIn;
 pub use copy::Splitter;
+pub use draw::Number;
+pub use draw::Told;
 pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
@@ -197,6 +201,8 @@ pub enum Plan {
     Split(Box<Split>),
     /// COPY FROM STDIN: each row goes to its shard.
     Copy(Box<CopyIn>),
+    /// Numbers of sequences have to be taken first (`Planned::told`); with them, the statement is planned anew.
+    Draw,
     /// All shards, in order (DDL).
     Everywhere,
     /// The session answers by itself or knows where (cursors, transactions, settings).
@@ -354,6 +360,7 @@ impl Template {
         let effects = &self.effects;
         self.command == Command::Data
             && self.splice_columns.is_none()
+            && !matches!(self.route, Route::Draw(_))
             && !effects.outside_transaction
             && !effects.changes_schema
             && !effects.unpins
@@ -403,6 +410,7 @@ impl Planned {
         match &self.template.route {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
+            Route::Draw(_) => self.told(text, world, true).map(|_| Plan::Draw),
             Route::Copies(splitting) => {
                 self.times(text, parameters)?;
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
@@ -437,7 +445,7 @@ impl Planned {
     pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         match &self.template.route {
             Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
-            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
         }
     }
 
@@ -482,7 +490,7 @@ impl Planned {
     pub fn described_on(&self) -> Option<ShardId> {
         match &self.template.route {
             Route::Fixed(Plan::One(shard), _) => Some(*shard),
-            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) | Route::Copy(_) => None,
+            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::mistakes::makes;
 use crate::plan::Plan;
 use crate::plan::World;
 use crate::plan::copy::CopyIn;
+use crate::plan::draw;
+use crate::plan::draw::Drawing;
 use crate::plan::gather;
 use crate::plan::gather::Gathering;
 use crate::plan::key::Column;
@@ -61,6 +63,8 @@ pub(crate) enum Route {
     Copies(Box<Splitting>),
     /// COPY FROM STDIN: each row by its key.
     Copy(Box<CopyIn>),
+    /// By what its text comes to with numbers of sequences.
+    Draw(Box<Drawing>),
 }
 
 /// Everything that must lie on one shard, and what to do when it does not.
@@ -180,18 +184,25 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         return Ok(Compiled {
             route,
             primary: needs_primary(query),
-            writes: writes || query.notes.unreviewed.is_some(),
+            writes: writes || query.notes.unreviewed.is_some() || !query.notes.sequences.is_empty(),
             splice: None,
         });
     }
     if database.shards.len() == 1 {
-        let unknown = query.notes.unreviewed.is_some() || query.notes.refused.is_some() || query.notes.into.is_some();
+        let notes = &query.notes;
+        let unknown = notes.unreviewed.is_some()
+            || notes.refused.is_some()
+            || notes.into.is_some()
+            || !notes.sequences.is_empty();
         return Ok(Compiled {
             route: Route::Fixed(Plan::One(ShardId(0)), "the database has one shard".to_owned()),
             primary: needs_primary(query),
             writes: writes || unknown,
             splice: None,
         });
+    }
+    if let Some(drawing) = draw::compile(query, world, around)? {
+        return Ok(Compiled { route: Route::Draw(Box::new(drawing)), primary: true, writes: true, splice: None });
     }
     judge(query)?;
     let mut compiler = Compiler {
@@ -224,6 +235,12 @@ fn judge(query: &Query) -> Result<(), ClientError> {
     let notes = &query.notes;
     if let Some((what, hint)) = &notes.refused {
         return Err(ClientError::unsupported(what, hint));
+    }
+    if let Some(name) = notes.sequences.first() {
+        return Err(ClientError::unsupported(
+            format!("{name} is not supported: a sequence has a life of its own on every shard"),
+            "List the sequence in the map, under sequences: {NAME: {shard: …}}, or use gen_random_uuid().",
+        ));
     }
     let beside_tables = |_: &&String| {
         !query.writes.is_empty()
@@ -1017,7 +1034,7 @@ impl<'a> Compiler<'a> {
                         "INSERT that leaves \"{}\" of {kind} table \"{}\" to a sequence is not supported: every shard counts by itself",
                         column.name, relation.name
                     ),
-                    format!("Give \"{}\" from the application, or make it a uuid.", column.name),
+                    sequence_hint(column),
                 ));
             }
         }
@@ -1455,6 +1472,17 @@ fn splice_columns(write: &Write, relation: &Relation, splice: &mut Option<(usize
         let names: Vec<String> =
             relation.columns.iter().take(width).map(|it| format!("\"{}\"", it.name.replace('"', "\"\""))).collect();
         *splice = Some((at, format!(" ({})", names.join(", "))));
+    }
+}
+
+/// How a column's sequence comes to count for all shards.
+fn sequence_hint(column: &crate::schema::Column) -> String {
+    match &column.sequence {
+        Some(name) => format!(
+            "List it in the map, under sequences: {{{name}: {{shard: …}}}}, or give \"{}\" from the application.",
+            column.name
+        ),
+        None => format!("Give \"{}\" from the application, or make it a uuid.", column.name),
     }
 }
 

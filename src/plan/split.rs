@@ -3,6 +3,7 @@
 //!
 //! The texts are cut from the client's, lexeme by lexeme; nothing is printed from a syntax tree.
 
+use std::ops::Deref;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan::Planned;
 use crate::plan::route::Route;
+use crate::plan::words::Words;
 use crate::sql::is_reserved_word;
 use crate::sql::lex;
 use crate::sql::lex::Kind;
@@ -83,10 +85,10 @@ impl Planned {
         let splitting = match &self.template.route {
             Route::Keys(keys) => keys.split.as_ref().map_err(|_| unreadable())?,
             Route::Copies(splitting) => splitting,
-            Route::Fixed(..) | Route::Copy(_) => return Err(unreadable()),
+            Route::Fixed(..) | Route::Copy(_) | Route::Draw(_) => return Err(unreadable()),
         };
         let lexemes = lex::lexemes(text, self.range.clone(), None).map_err(|_| unreadable())?;
-        let cut = Cut { text, lexemes, now, splitting };
+        let cut = Cut { words: Words { text, lexemes }, now, splitting };
         let count = usize::from(self.template.parameters);
         if split.everywhere && splitting.rows {
             let share = cut.insert(&[], 1, self, count)?.pop().ok_or_else(unreadable)?;
@@ -109,52 +111,20 @@ impl Planned {
 }
 
 struct Cut<'t> {
-    text: &'t str,
-    lexemes: Vec<Lexeme>,
+    words: Words<'t>,
     now: Option<&'t str>,
     splitting: &'t Splitting,
 }
 
-impl<'t> Cut<'t> {
-    fn kind(&self, at: usize) -> Kind {
-        self.lexemes.get(at).map_or(Kind::End, |it| it.kind)
-    }
+impl<'t> Deref for Cut<'t> {
+    type Target = Words<'t>;
 
-    fn raw(&self, at: usize) -> &'t str {
-        self.lexemes.get(at).and_then(|it| self.text.get(it.start..it.end)).unwrap_or_default()
+    fn deref(&self) -> &Words<'t> {
+        &self.words
     }
+}
 
-    fn is(&self, at: usize, word: &str) -> bool {
-        self.kind(at) == Kind::Word && self.raw(at).eq_ignore_ascii_case(word)
-    }
-
-    fn slice(&self, range: &Range<usize>) -> &'t str {
-        let bytes = || {
-            let first = self.lexemes.get(range.start)?;
-            let last = self.lexemes.get(range.end.checked_sub(1)?)?;
-            self.text.get(first.start..last.end)
-        };
-        bytes().unwrap_or_default()
-    }
-
-    /// Behind the parenthesis that closes the one at `open`.
-    fn closed(&self, open: usize) -> Option<usize> {
-        let mut depth = 0_usize;
-        for at in open..self.lexemes.len() {
-            match self.kind(at) {
-                Kind::Open => depth += 1,
-                Kind::Close => {
-                    depth = depth.checked_sub(1)?;
-                    if depth == 0 {
-                        return Some(at + 1);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
+impl Cut<'_> {
     fn has_default(&self, range: &Range<usize>) -> bool {
         range.clone().any(|at| self.is(at, "default"))
     }
@@ -180,25 +150,7 @@ impl<'t> Cut<'t> {
 
     /// The shares of an INSERT; without places of rows, all of them go to the first.
     fn insert(&self, places: &[u8], shards: usize, planned: &Planned, count: usize) -> Result<Vec<Share>, ClientError> {
-        // A table may be called so as well.
-        let is_list = |at: &usize| {
-            self.is(*at, "values")
-                && self.kind(at + 1) == Kind::Open
-                && at
-                    .checked_sub(1)
-                    .is_some_and(|it| self.kind(it) != Kind::Dot && !self.is(it, "into") && !self.is(it, "as"))
-        };
-        let values = (0..self.lexemes.len()).find(is_list).ok_or_else(unreadable)?;
-        let mut rows: Vec<Range<usize>> = Vec::with_capacity(places.len());
-        let mut at = values + 1;
-        loop {
-            let end = self.closed(at).ok_or_else(unreadable)?;
-            rows.push(at..end);
-            at = end + 1;
-            if self.kind(end) != Kind::Comma {
-                break;
-            }
-        }
+        let (values, rows) = self.values().ok_or_else(unreadable)?;
         if !places.is_empty() && rows.len() != places.len() {
             return Err(unreadable());
         }
@@ -291,25 +243,12 @@ impl<'t> Cut<'t> {
     fn row(&self, row: &Range<usize>) -> Result<String, ClientError> {
         let Some(now) = self.now else { return Ok(self.slice(row).to_owned()) };
         let mut cells: Vec<String> = Vec::new();
-        let (mut depth, mut start) = (0_usize, row.start + 1);
-        for at in row.start + 1..row.end {
-            match self.kind(at) {
-                Kind::Open | Kind::OpenBracket => depth += 1,
-                Kind::Close | Kind::CloseBracket if depth > 0 => depth -= 1,
-                Kind::Comma | Kind::Close if depth == 0 => {
-                    let cell = start..at;
-                    start = at + 1;
-                    let default = self.splitting.defaults.iter().find(|(_, place, _)| *place == Some(cells.len()));
-                    let marks = |at: &usize| matches!(self.kind(*at), Kind::Open | Kind::Close);
-                    let mut words = cell.clone().filter(|at| !marks(at));
-                    let is_default = words.next().is_some_and(|at| self.is(at, "default")) && words.next().is_none();
-                    cells.push(match default {
-                        Some((.., default)) if is_default => default_at(default, now)?,
-                        _ => self.said(&cell)?,
-                    });
-                }
-                _ => {}
-            }
+        for cell in self.cells(row) {
+            let default = self.splitting.defaults.iter().find(|(_, place, _)| *place == Some(cells.len()));
+            cells.push(match default {
+                Some((.., default)) if self.is_default(&cell) => default_at(default, now)?,
+                _ => self.said(&cell)?,
+            });
         }
         for (.., default) in self.splitting.defaults.iter().filter(|(_, place, _)| place.is_none()) {
             cells.push(default_at(default, now)?);

@@ -114,6 +114,8 @@ pub struct Column {
     pub identity: Option<char>,
     /// Whether its default or identity draws from a sequence.
     pub uses_sequence: bool,
+    /// That sequence, if it is exactly one.
+    pub sequence: Option<TableName>,
     /// Whether its collation is deterministic (true where none applies).
     pub deterministic: bool,
     /// Whether its collation is the database's own (true where none applies).

@@ -34,6 +34,7 @@ use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::login::Verifiers;
 use crate::session::prepared::Registry;
+use crate::session::sequences::Blocks;
 use crate::shard_map::Listen;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
@@ -91,6 +92,8 @@ pub struct Process {
     pub cancels: Arc<Cancels>,
     /// All prepared texts.
     pub registry: Arc<Registry>,
+    /// Numbers of sequences that were taken and not handed out yet.
+    pub blocks: Arc<Blocks>,
     /// What passwords are recognized by.
     pub verifiers: Arc<Verifiers>,
     /// TLS toward clients.
@@ -182,6 +185,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         pools: Arc::default(),
         cancels,
         registry: Arc::default(),
+        blocks: Arc::default(),
         verifiers: Arc::new(Verifiers::new(rand::random())),
         tls: ArcSwap::from_pointee(tls),
         clients: AtomicUsize::new(0),

@@ -118,6 +118,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         planner: RefCell::new(Planner::new(TEMPLATES_MAX)),
         engines: Engines::default(),
         registry: Arc::clone(&process.registry),
+        blocks: Arc::clone(&process.blocks),
         cancels: Arc::clone(&process.cancels),
         facts: RefCell::new(HashMap::new()),
         stopping: Notify::new(),

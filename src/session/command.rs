@@ -995,6 +995,7 @@ impl Session {
             )
             .into());
         }
+        self.seen.clear();
         // The unnamed statement stays, as on a server.
         self.prepared.clear();
         self.portals.clear();
@@ -1032,7 +1033,10 @@ impl Session {
         let what = ["PLANS", "SEQUENCES", "TEMPORARY", "TEMP"].iter().find(|what| upper.contains(**what));
         let tag = match what {
             Some(&"PLANS") => "DISCARD PLANS",
-            Some(&"SEQUENCES") => "DISCARD SEQUENCES",
+            Some(&"SEQUENCES") => {
+                self.seen.clear();
+                "DISCARD SEQUENCES"
+            }
             _ => "DISCARD TEMP",
         };
         self.complete(tag);
@@ -1221,8 +1225,14 @@ impl Session {
         let text: Arc<str> = body.into();
         let number = self.worker.registry.number(&text, &[], written_types.as_ref(), &world);
         let oids = types.map(type_oids).unwrap_or_default();
-        let prepared =
-            Prepared { text, types: oids, written_types, number, compiled: (world.id, Some(planned)).into() };
+        let prepared = Prepared {
+            text,
+            types: oids,
+            written_types,
+            number,
+            compiled: (world.id, Some(planned)).into(),
+            drawn: None.into(),
+        };
         // The server says now what is wrong with it.
         let at = self.describing_link(&prepared, &world).await?;
         let prepared = Rc::new(prepared);
@@ -1289,6 +1299,13 @@ impl Session {
             reply::empty_query(self.client.out());
             return Ok(());
         };
+        if planned.draws() {
+            return Err(ClientError::unsupported(
+                "EXECUTE of a statement that takes numbers of sequences is not supported",
+                "Use Bind and Execute messages, or say the statement itself.",
+            )
+            .into());
+        }
         let constants: Vec<Constant> = arguments.iter().map(|it| constant(it)).collect::<Result<_, _>>()?;
         let mut types = prepared.types.to_vec();
         types.resize(types.len().max(constants.len()), 0);

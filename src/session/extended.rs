@@ -54,7 +54,7 @@ use crate::wire::postgres::frontend::Target;
 /// A Parse that waits for the link it will be said on.
 #[derive(Debug)]
 pub struct Deferred {
-    prepared: Rc<Prepared>,
+    pub(super) prepared: Rc<Prepared>,
     pub(super) undo: Undo,
 }
 
@@ -220,8 +220,14 @@ impl Session {
             None => self.worker.registry.fresh(),
         };
         let local = planned.as_ref().is_none_or(|planned| is_local(&planned.template.command));
-        let prepared =
-            Rc::new(Prepared { text, types, written_types: None, number, compiled: (world.id, planned).into() });
+        let prepared = Rc::new(Prepared {
+            text,
+            types,
+            written_types: None,
+            number,
+            compiled: (world.id, planned).into(),
+            drawn: None.into(),
+        });
         let undo = match named {
             Some(name) => {
                 let before = self.prepared.insert(name.clone(), Rc::clone(&prepared));
@@ -239,12 +245,18 @@ impl Session {
     }
 
     async fn bind(&mut self, message: &Message) -> Result<(), Trouble> {
-        let body = message.body();
-        let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
-        let portal_name: Box<str> = std::str::from_utf8(view.portal).map_err(|_| not_utf8())?.into();
+        let view = frontend::Bind::read(self.client.bytes(message.body())).map_err(fatal)?;
         let name = std::str::from_utf8(view.statement).map_err(|_| not_utf8())?;
         let prepared = self.named(name)?;
         self.keep_deferred_for(&prepared).await?;
+        self.bind_to(message, prepared).await
+    }
+
+    /// Binds that statement, whatever the message calls it.
+    pub(super) async fn bind_to(&mut self, message: &Message, prepared: Rc<Prepared>) -> Result<(), Trouble> {
+        let body = message.body();
+        let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
+        let portal_name: Box<str> = std::str::from_utf8(view.portal).map_err(|_| not_utf8())?.into();
         let world = self.world()?;
         let planned = self.compiled(&prepared, &world)?;
         if planned.as_ref().is_none_or(|planned| is_local(&planned.template.command)) {
@@ -308,6 +320,9 @@ impl Session {
                 return Ok(());
             }
         };
+        if on_servers.draws() {
+            return Box::pin(self.bind_drawn(message, &prepared, &on_servers, &world)).await;
+        }
         let template = &on_servers.template;
         let (shards, access) = match &template.command {
             Command::Fetch(cursor) | Command::Close(Some(cursor)) => {
@@ -1054,7 +1069,11 @@ impl Session {
     }
 
     fn is_named(&self, prepared: &Prepared) -> bool {
-        self.unnamed.as_ref().is_none_or(|unnamed| unnamed.number.number != prepared.number.number)
+        let number = prepared.number.number;
+        self.unnamed.as_ref().is_none_or(|unnamed| {
+            let drawn = unnamed.drawn.borrow();
+            unnamed.number.number != number && drawn.as_ref().is_none_or(|(_, it)| it.prepared.number.number != number)
+        })
     }
 
     /// The name that the statement has on servers.

@@ -16,6 +16,7 @@ pub mod gather;
 pub mod login;
 pub mod merge;
 pub mod prepared;
+pub mod sequences;
 pub mod simple;
 mod split;
 pub mod stage;
@@ -102,6 +103,8 @@ pub struct Worker {
     pub engines: Engines,
     /// Prepared statements of all threads, by text.
     pub registry: Arc<Registry>,
+    /// Numbers of sequences, of all threads.
+    pub blocks: Arc<sequences::Blocks>,
     /// Cancel keys of all threads.
     pub cancels: Arc<Cancels>,
     /// What login found out, by database, user and settings.
@@ -197,6 +200,8 @@ pub struct Session {
     sync_eaten: bool,
     /// Whether the open transaction changed the schema.
     schema_changed: bool,
+    /// What currval and lastval say.
+    seen: sequences::Seen,
 }
 
 impl Session {
@@ -914,7 +919,7 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) => {
+            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use crate::error::ClientError;
+use crate::plan::Number;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Plan;
@@ -33,6 +34,19 @@ pub struct Prepared {
     pub number: Arc<Numbered>,
     /// The world that it was last compiled in, and the outcome. `None` inside: an empty statement.
     pub compiled: RefCell<(u32, Option<Rc<Planned>>)>,
+    /// Where it takes numbers of sequences: what servers get instead, and the world that this was compiled in.
+    pub drawn: RefCell<Option<(u32, Rc<Drawn>)>>,
+}
+
+/// What servers get for a statement that takes numbers of sequences.
+#[derive(Debug)]
+pub struct Drawn {
+    /// The statement, whose last parameters are the numbers.
+    pub prepared: Rc<Prepared>,
+    /// The numbers.
+    pub numbers: Vec<Number>,
+    /// How many parameters are the client's.
+    pub given: usize,
 }
 
 impl Prepared {

@@ -335,7 +335,7 @@ impl Session {
     }
 
     /// Plans and sends one statement.
-    async fn data(
+    pub(super) async fn data(
         &mut self,
         text: &str,
         statement: &Planned,
@@ -343,6 +343,9 @@ impl Session {
         world: &Rc<World>,
     ) -> Result<bool, Trouble> {
         let template = &statement.template;
+        if statement.draws() {
+            return Box::pin(self.draw(text, statement, place, world)).await;
+        }
         let plan = match statement.plan(text, None, world) {
             Ok(plan) => plan,
             Err(error) => {

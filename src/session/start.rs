@@ -175,6 +175,7 @@ impl Session {
             sync_eaten: false,
             batch: Batch::default(),
             schema_changed: false,
+            seen: super::sequences::Seen::default(),
         })
     }
 

@@ -100,7 +100,7 @@ pub fn fingerprint(database: &Database, group: &Group) -> String {
 }
 
 /// The canonical text of where the tables are that are not spread: reference tables, unsharded ones by the shard's
-/// name, and the shard of those that the map does not name.
+/// name, and the shard of those that the map does not name; and of where sequences count.
 fn whole(database: &Database) -> String {
     let placed = database.tables.iter().filter_map(|(table, placement)| match placement {
         Placement::Sharded { .. } => None,
@@ -108,7 +108,11 @@ fn whole(database: &Database) -> String {
         Placement::Unsharded { home } => Some(format!("unsharded {} {}", spell(table), named(database, *home))),
     });
     let unlisted = database.unlisted.map(|home| format!("unlisted {}", named(database, home)));
-    let lines: BTreeSet<String> = placed.chain(unlisted).collect();
+    let sequences = database
+        .sequences
+        .iter()
+        .map(|(name, sequence)| format!("sequence {} {}", spell(name), named(database, sequence.shard)));
+    let lines: BTreeSet<String> = placed.chain(unlisted).chain(sequences).collect();
     lines.into_iter().collect::<Vec<_>>().join("\n")
 }
 
@@ -359,6 +363,7 @@ fn databases(old: &Database, new: &Database, map: &ShardMap, change: &mut Change
         ("functions", old.safe_functions != new.safe_functions),
         ("triggers", old.trusted_triggers != new.trusted_triggers),
         ("unlisted", old.unlisted.map(|it| named(old, it)) != new.unlisted.map(|it| named(new, it))),
+        ("sequences", old.sequences != new.sequences),
         ("reads", old.reads != new.reads),
         ("transactions", old.across_shards != new.across_shards),
         ("failover", old.failover != new.failover),
@@ -368,7 +373,7 @@ fn databases(old: &Database, new: &Database, map: &ShardMap, change: &mut Change
     change.lines.extend(changed.map(|(key, _)| format!("{key} of {name} changes")));
 }
 
-/// Unsharded tables stay on their shard, reference tables on all; what the map no longer names may go.
+/// Unsharded tables and sequences stay on their shard, reference tables on all; what the map no longer names may go.
 fn whole_stays(database: &Database, recorded: &str) -> Vec<Refusal> {
     let moves = |what: String| Refusal {
         code: "map-moves-rows",
@@ -399,6 +404,13 @@ fn whole_stays(database: &Database, recorded: &str) -> Vec<Refusal> {
             ["unlisted", shard] => {
                 let stays = database.unlisted.is_none_or(|home| &*named(database, home) == shard);
                 let what = || format!("tables of database `{}` that it does not name are on `{shard}`", database.name);
+                (!stays).then(|| moves(what()))
+            }
+            // Another shard's would hand out numbers again.
+            ["sequence", name, shard] => {
+                let name = table_of(name)?;
+                let stays = database.sequences.get(&name).is_none_or(|it| &*named(database, it.shard) == shard);
+                let what = || format!("sequence `{name}` of database `{}` counts on shard `{shard}`", database.name);
                 (!stays).then(|| moves(what()))
             }
             _ => Some(unreadable(WHOLE, line)),

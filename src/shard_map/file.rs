@@ -109,7 +109,7 @@ record! {
         unsharded: Named<List<Text>>;
         /// A shard for tables that are named nowhere, while moving in. Default: they are refused.
         unlisted: At<Text>;
-        /// Numbers handed out in blocks. Not built.
+        /// Numbers handed out in blocks: gaps, never repeats.
         sequences: Named<Sequence>;
         /// Where reads go and how new they are.
         reads: Reads;
@@ -223,9 +223,9 @@ record! {
 
     /// Numbers handed out in blocks.
     Sequence = "a sequence" {
-        /// The shard that holds it.
+        /// The shard whose sequence of that name counts for all.
         shard: At<Text>, required;
-        /// Numbers per block. Default 1000.
+        /// Numbers that a proxy takes at once. Default 1000.
         block: At<Number>;
     }
 

@@ -112,6 +112,8 @@ pub struct Database {
     pub trusted_triggers: Vec<TableName>,
     /// Where tables that are not listed live, if the map says so.
     pub unlisted: Option<ShardId>,
+    /// Sequences that count for all shards.
+    pub sequences: BTreeMap<TableName, Sequence>,
     /// Defaults for reads.
     pub reads: Reads,
     /// Where and how much is gathered.
@@ -120,6 +122,15 @@ pub struct Database {
     pub across_shards: AcrossShards,
     /// How long a failover may be waited for.
     pub failover: Failover,
+}
+
+/// A sequence that counts for all shards: numbers are taken from it in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// The shard whose sequence of that name it is.
+    pub shard: ShardId,
+    /// Numbers taken at once.
+    pub block: usize,
 }
 
 /// Where statements run that need rows of several shards in one place, and how much they may collect.

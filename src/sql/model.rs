@@ -531,6 +531,8 @@ pub struct Notes {
     pub user_type: Option<String>,
     /// Some write or query cannot be planned anyhow, with why and a hint.
     pub refused: Option<(String, String)>,
+    /// nextval and its family, as they are called.
+    pub sequences: Vec<String>,
     /// SELECT INTO.
     pub into: Option<(Vec<Arc<str>>, bool)>,
     /// EXPLAIN; true: ANALYZE.

@@ -20,6 +20,7 @@ use super::placement::Difference;
 use super::placement::PlacementError;
 use super::schema_reader;
 use super::schema_reader::Catalog;
+use super::sequence_check;
 use super::two_phase;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
@@ -48,6 +49,7 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
         findings.extend(survey.placement_findings(map));
         let schemas: Vec<_> = survey.catalogs.iter().map(|it| it.as_ref().map(|it| it.schema.as_ref())).collect();
         findings.extend(fit::compare(database, &schemas));
+        findings.extend(sequence_check::behind(database, &control, &schemas).await);
         findings.extend(survey.type_findings());
     }
     findings.sort_by_key(|it| it.severity);
@@ -113,7 +115,7 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
 }
 
 /// A connection to the shard's primary, found by asking its nodes.
-async fn primary(database: &Database, control: &Control, shard: ShardId) -> Result<PgConnection, String> {
+pub(super) async fn primary(database: &Database, control: &Control, shard: ShardId) -> Result<PgConnection, String> {
     let mut trouble = "it has no node that is not in recovery".to_owned();
     for (_, node) in database.nodes().filter(|(id, _)| id.shard == shard) {
         let asked = async {

@@ -160,7 +160,34 @@ pub fn compare(database: &Database, schemas: &[Option<&Schema>]) -> Vec<Finding>
     for (name, placement) in tables {
         Check { database, schemas, name, placement, findings: &mut findings }.table();
     }
+    missing_sequences(database, schemas, &mut findings);
     findings
+}
+
+/// Sequences of the map are on every shard: one counts, and any may be asked what a statement means that names them.
+fn missing_sequences(database: &Database, schemas: &[Option<&Schema>], findings: &mut Vec<Finding>) {
+    for name in database.sequences.keys() {
+        let is_there = |schema: &Schema| schema.relation(name).is_some_and(|it| it.kind == RelationKind::Sequence);
+        let read = || (0_u16..).zip(schemas).filter_map(|(at, it)| Some((ShardId(at), (*it)?)));
+        let lacks: Vec<String> = read()
+            .filter(|(_, schema)| !is_there(schema))
+            .map(|(shard, _)| format!("\"{}\"", database.shard(shard).name))
+            .collect();
+        if lacks.is_empty() {
+            continue;
+        }
+        let (severity, code) = match lacks.len() == read().count() {
+            true => (Severity::Note, "sequence-not-created"),
+            false => (Severity::Error, "sequence-missing"),
+        };
+        findings.push(Finding::new(
+            severity,
+            code,
+            format!("sequence \"{name}\" is missing on shard {}", lacks.join(", ")),
+            "CREATE SEQUENCE, or CREATE TABLE with a serial column, makes it on every shard when it is said through the \
+             proxy.",
+        ));
+    }
 }
 
 /// The schema that planning goes by: the catalog shard's, with the tables that live elsewhere taken from there.
@@ -436,14 +463,24 @@ impl<'a> Check<'a> {
     }
 
     fn sequences(&mut self, relation: &Relation) {
-        let Some(column) = relation.columns.iter().find(|it| it.uses_sequence) else { return };
-        if !self.told("local-sequence") {
-            let message = format!(
-                "column \"{}\" of table \"{}\" takes its default from a sequence, of which every shard has its own",
-                column.name, self.name
-            );
-            self.warn("local-sequence", message, "Give the column a value in every INSERT; one without is refused.");
+        let served = |it: &Column| it.sequence.as_ref().is_some_and(|name| self.database.sequences.contains_key(name));
+        let Some(column) = relation.columns.iter().find(|it| it.uses_sequence && !served(it)) else { return };
+        if self.database.shards.len() == 1 || self.told("local-sequence") {
+            return;
         }
+        let message = format!(
+            "column \"{}\" of table \"{}\" takes its default from a sequence, of which every shard has its own",
+            column.name, self.name
+        );
+        let hint = match &column.sequence {
+            Some(name) => format!(
+                "An INSERT that leaves it out is refused. List it in the map to have one count for all: sequences: \
+                 {{{name}: {{shard: {}}}}}.",
+                self.database.shard(ShardId(0)).name
+            ),
+            None => "Give the column a value in every INSERT; one without is refused.".to_owned(),
+        };
+        self.warn("local-sequence", message, hint);
     }
 
     fn parents(&mut self, relation: &Relation) {

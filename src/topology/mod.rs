@@ -24,6 +24,7 @@ mod probe;
 mod roles;
 pub mod schema_reader;
 mod schema_watch;
+mod sequence_check;
 mod shard;
 pub mod two_phase;
 

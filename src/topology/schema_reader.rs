@@ -126,7 +126,7 @@ pub fn type_oids(canonical: &Catalog, shard: &Catalog) -> Option<HashMap<u32, u3
 }
 
 type RelationRow = (i64, String, String, String, String, bool, bool, Option<String>);
-type ColumnRow = (i64, i32, String, i64, String, i32, bool, Option<String>, bool, String, bool, String);
+type ColumnRow = (i64, i32, String, i64, String, i32, bool, Option<String>, bool, String, Vec<String>, String);
 type IndexRow = (i64, String, bool, i32, String);
 type TriggerRow = (i64, String, bool);
 type InheritsRow = (i64, i64);
@@ -312,7 +312,11 @@ impl Build {
             default: default.map(Arc::from),
             generated,
             identity: identity.chars().next(),
-            uses_sequence: sequence,
+            uses_sequence: !sequence.is_empty(),
+            sequence: match sequence.as_slice() {
+                [_, schema, name] => Some(TableName::new(schema, name)),
+                _ => None,
+            },
             deterministic: collation != "loose",
             default_collation: collation == "default",
         });
@@ -448,12 +452,24 @@ const COLUMNS: &str = concat!(
             a.atttypmod, a.attnotnull,
             coalesce(pg_get_expr(d.adbin, d.adrelid), case when a.attidentity = '' then y.typdefault end),
             a.attgenerated <> '', a.attidentity::text,
-            a.attidentity <> ''
+            case when a.attidentity <> ''
               or coalesce(coalesce(pg_get_expr(d.adbin, d.adrelid), y.typdefault) ~ '\\mnextval\\(', false)
               or exists (select from pg_catalog.pg_depend dep
                            join pg_catalog.pg_class s on s.oid = dep.refobjid and s.relkind = 'S'
                           where dep.classid = 'pg_catalog.pg_attrdef'::regclass and dep.objid = d.oid
-                            and dep.refclassid = 'pg_catalog.pg_class'::regclass),
+                            and dep.refclassid = 'pg_catalog.pg_class'::regclass)
+              then array['yes'] else '{}' end ||
+            array(select unnest(array[m.nspname::text, s.relname::text])
+                    from (select dep.refobjid from pg_catalog.pg_depend dep
+                           where dep.classid = 'pg_catalog.pg_attrdef'::regclass and dep.objid = d.oid
+                             and dep.refclassid = 'pg_catalog.pg_class'::regclass
+                          union
+                          select dep.objid from pg_catalog.pg_depend dep
+                           where dep.refclassid = 'pg_catalog.pg_class'::regclass and dep.refobjid = a.attrelid
+                             and dep.refobjsubid = a.attnum and dep.classid = 'pg_catalog.pg_class'::regclass
+                             and dep.deptype = 'i' and a.attidentity <> '') as q (oid)
+                    join pg_catalog.pg_class s on s.oid = q.oid and s.relkind = 'S'
+                    join pg_catalog.pg_namespace m on m.oid = s.relnamespace),
             case when not l.collisdeterministic then 'loose' when a.attcollation in (0, 100) then 'default'
               else 'other' end
        from ",

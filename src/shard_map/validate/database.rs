@@ -1,5 +1,6 @@
 //! One database: its shards and nodes, its tables, how it is read.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::super::Gathers;
 use super::super::Node;
 use super::super::Placement;
 use super::super::Reads;
+use super::super::Sequence;
 use super::super::ServerTls;
 use super::super::Shard;
 use super::super::TlsMode;
@@ -43,6 +45,9 @@ use super::server_login;
 
 /// How many shards a database may have.
 const SHARDS_MAX: usize = 1024;
+
+/// How many numbers a proxy may take from a sequence at once: one statement takes them.
+const BLOCK_MAX: u64 = 100_000;
 
 /// Words that stand where a shard's name may.
 const SHARD_WORDS: [&str; 3] = ["reject", "ring", "modulus"];
@@ -149,7 +154,7 @@ impl Validator<'_, '_> {
         }
         self.other_tables(file, &ids, &mut tables);
         self.directories(file, &tables);
-        self.sequences(file, &ids);
+        let sequences = self.sequences(file, &ids);
         let gather = self.gather(file, &ids);
         let find = |field: &Field<At<Text>>, mistakes: &mut Mistakes<'_>| {
             field.given().and_then(|at| ids.find(&at.value.0, at.place, mistakes))
@@ -170,6 +175,7 @@ impl Validator<'_, '_> {
             tables: tables.placed,
             trusted_triggers,
             unlisted,
+            sequences,
             reads: self.reads(file.reads.given()),
             gather,
             across_shards: self.across_shards(file),
@@ -403,20 +409,22 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn sequences(&mut self, file: &file::Database, ids: &Shards) {
-        let Some(sequences) = file.sequences.given() else { return };
-        for (_, sequence) in sequences.iter() {
-            if let Some(shard) = sequence.shard.given() {
-                ids.find(&shard.value.0, shard.place, self.mistakes);
+    fn sequences(&mut self, file: &file::Database, ids: &Shards) -> BTreeMap<TableName, Sequence> {
+        let mut known = BTreeMap::new();
+        for (name, sequence) in file.sequences.given().into_iter().flat_map(Named::iter) {
+            let shard = sequence.shard.given().and_then(|it| ids.find(&it.value.0, it.place, self.mistakes));
+            let block = self.number("block", Some(&sequence.block), 1000, 1..=BLOCK_MAX);
+            let sequence = Sequence { shard: shard.unwrap_or(ShardId(0)), block };
+            if known.insert(TableName::parse(&name.value), sequence).is_some() {
+                self.mistakes.error(
+                    "map-sequence-twice",
+                    name.place,
+                    format!("the sequence `{}` is listed twice", name.value),
+                    "Keep one: a name without a schema is one of `public`.",
+                );
             }
-            self.number("block", Some(&sequence.block), 1000, 1..=1_000_000_000);
         }
-        not_built(
-            self.mistakes,
-            sequences.place,
-            "`sequences`",
-            "Remove it: numbers come from the application so far.",
-        );
+        known
     }
 
     fn gather(&mut self, file: &file::Database, ids: &Shards) -> Gathers {

@@ -591,12 +591,8 @@ impl Analyzer<'_> {
                 notes.volatile.get_or_insert_with(|| name.to_string());
             }
             Class::Sequence => {
-                notes.refused.get_or_insert_with(|| {
-                    (
-                        format!("{name} is not supported: a sequence has a life of its own on every shard"),
-                        "Give the value from the application, or use gen_random_uuid().".to_owned(),
-                    )
-                });
+                notes.primary = true;
+                notes.sequences.push(name.to_string());
             }
             Class::Dangerous => {
                 notes.refused.get_or_insert_with(|| {
