@@ -270,6 +270,53 @@ async fn a_client_sees_what_one_server_does() -> Outcome {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_are_asked_and_check_tells() -> Outcome {
+    let house = House::build().await?;
+    let node = &house.cluster.nodes()[0];
+    for other in house.cluster.nodes() {
+        other.value("shop", "CREATE ROLE clerk LOGIN").await?;
+        other.value("shop", "GRANT clerk TO demo").await?;
+    }
+    for node in house.cluster.primaries().take(2) {
+        node.value("d2", "GRANT ALL ON accounts, orders TO clerk").await?;
+    }
+    node.value("plain2", "GRANT ALL ON accounts, orders TO clerk").await?;
+    let (mut ours, mut plain) = (house.client(2)?, house.plain(2)?);
+    for sql in [
+        "SET ROLE clerk",
+        "INSERT INTO accounts (name) VALUES ('a') RETURNING id",
+        "INSERT INTO orders (account_id) VALUES (1) RETURNING id",
+        "SELECT nextval('invoice_no')",
+        "RESET ROLE",
+        "INSERT INTO accounts (name) VALUES ('a') RETURNING id",
+        "BEGIN",
+        "SET LOCAL ROLE clerk",
+        "SELECT nextval('invoice_no')",
+        "ROLLBACK",
+        "SELECT nextval('invoice_no')",
+    ] {
+        assert_eq!(told(&ours.simple(sql)), told(&plain.simple(sql)), "{sql}");
+    }
+    // A row that came by another way, with a number that is still to come.
+    let check = || -> Outcome<String> {
+        let file = house.cluster.dir().join("to-prepare.yaml");
+        let checked = Command::new(env!("CARGO_BIN_EXE_shardway")).arg("check").arg(&file).arg("--connect").output()?;
+        Ok(format!("{}{}", String::from_utf8_lossy(&checked.stderr), String::from_utf8_lossy(&checked.stdout)))
+    };
+    let before = check()?;
+    assert!(before.contains("local-sequence") && before.contains("unserved_n_seq: {shard: s1}"), "{before}");
+    assert!(!before.contains("sequence-behind") && !before.contains("sequence-missing"), "{before}");
+    house.cluster.nodes()[1].value("d2", "INSERT INTO accounts VALUES (77777, 'by hand')").await?;
+    house.cluster.nodes()[2].value("d3", "DROP SEQUENCE tiny").await?;
+    let after = check()?;
+    assert!(after.contains("sequence-behind") && after.contains("\"accounts\" to 77777"), "{after}");
+    assert!(after.contains("sequence \"tiny\" is missing on shard \"s3\""), "{after}");
+    assert_eq!(ours.simple("SELECT setval('accounts_id_seq', 77777)").error, None);
+    assert!(!check()?.contains("sequence-behind"));
+    Ok(())
+}
+
 /// A second proxy over the same shards.
 struct Other(Child);
 
@@ -335,8 +382,10 @@ fn insert_all_the_time(port: u16, seed: usize, heard: &Arc<Heard>, over: &Arc<At
                 String::from_utf8(row[0].clone().unwrap_or_default()).ok().and_then(|it| it.parse::<i64>().ok())
             };
             match &answer.error {
-                None => list.lock().unwrap().extend(answer.rows.iter().filter_map(number)),
-                Some(error) if error.sqlstate.starts_with("23") => heard.twice.lock().unwrap().push(error.to_string()),
+                None => list.lock().expect("nobody panics with it").extend(answer.rows.iter().filter_map(number)),
+                Some(error) if error.sqlstate.starts_with("23") => {
+                    heard.twice.lock().expect("nobody panics with it").push(error.to_string())
+                }
                 Some(_) => {}
             }
         }

@@ -47,6 +47,7 @@ use crate::topology::Chosen;
 use crate::topology::Floor;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
+use crate::topology::control;
 
 /// One database being served: what the map says of it, and what is known of its servers.
 #[derive(Debug)]
@@ -140,6 +141,15 @@ pub struct Freshness {
     pub floor: Floor,
 }
 
+/// Who asks a server beside the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Aside {
+    /// The user, with the rights that they have.
+    User,
+    /// The control user.
+    Control,
+}
+
 impl Access {
     /// A way for whoever logs in to the servers as `login`.
     #[must_use]
@@ -155,14 +165,14 @@ impl Access {
         if let Some(Some(pool)) = self.pools.borrow().get(shard).and_then(|nodes| nodes.get(place)) {
             return Rc::clone(pool);
         }
-        let pool = self.pool_of(node, &self.login.user, &self.map.pool);
+        let pool = self.pool_of(node, &self.login.user, &self.login, &self.map.pool);
         if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
             *slot = Some(Rc::clone(&pool));
         }
         pool
     }
 
-    fn pool_of(&self, node: NodeId, user: &Arc<str>, limits: &PoolLimits) -> Rc<Pool> {
+    fn pool_of(&self, node: NodeId, user: &Arc<str>, login: &ServerLogin, limits: &PoolLimits) -> Rc<Pool> {
         let database = &self.service.database;
         let at = database.node(node);
         let key = PoolKey {
@@ -174,7 +184,7 @@ impl Access {
         self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {
                 version: self.map.version,
-                login: self.login.clone(),
+                login: login.clone(),
                 tls: self.service.tls.clone(),
                 limits: limits.clone(),
                 connect: self.map.timeouts.connect,
@@ -183,31 +193,36 @@ impl Access {
     }
 
     /// A pool beside the sessions' own: who waits for it holds none of its connections.
-    fn pool_aside(&self, node: NodeId) -> Rc<Pool> {
+    fn pool_aside(&self, node: NodeId, who: Aside) -> Rc<Pool> {
+        let control = match who {
+            Aside::Control => control::login(&self.map, &self.service.database),
+            Aside::User => None,
+        };
+        let login = control.as_ref().unwrap_or(&self.login);
         let limits = PoolLimits { size: 1, idle_min: 0, ..self.map.pool.clone() };
-        self.pool_of(node, &format!("{} (sequences)", self.login.user).into(), &limits)
+        self.pool_of(node, &format!("{} (sequences)", login.user).into(), login, &limits)
     }
 
     /// A link to the shard's primary that is no session's, for the numbers of sequences.
     ///
     /// # Errors
     /// No primary, or no connection in time.
-    pub async fn aside(&self, shard: ShardId) -> Result<Link, ClientError> {
+    pub async fn aside(&self, shard: ShardId, who: Aside) -> Result<Link, ClientError> {
         let node = match self.service.topology.primary(shard) {
             Some(node) => node,
             None => self.wait_primary(shard).await?,
         };
-        let pool = self.pool_aside(node);
+        let pool = self.pool_aside(node, who);
         let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
         Ok(self.linked(node, connection, false, None))
     }
 
     /// Gives such a link back when it is clean, otherwise closes it.
-    pub fn release_aside(&self, mut link: Link) {
+    pub fn release_aside(&self, mut link: Link, who: Aside) {
         let clean = link.is_clean();
         self.workers.keep_outbox(std::mem::take(&mut link.out));
         if clean {
-            self.workers.give_back_to(&self.pool_aside(link.node), link.connection);
+            self.workers.give_back_to(&self.pool_aside(link.node, who), link.connection);
         }
     }
 

@@ -60,6 +60,7 @@ struct Drawn {
     sequence: TableName,
     /// Its default, where that is more than the next number.
     default: Option<Arc<str>>,
+    identity: bool,
 }
 
 /// What a statement needs to be told a number for, in the order of its text.
@@ -67,6 +68,8 @@ struct Drawn {
 pub enum Number {
     /// The next one of that sequence.
     Next(TableName),
+    /// The same for an identity column: no right on the sequence is asked for.
+    Identity(TableName),
     /// The last one of that sequence in this session.
     Current(TableName),
     /// The last one of any sequence in this session.
@@ -240,6 +243,7 @@ fn columns_of(write: &Write, relation: &Relation, database: &Database) -> Option
                 name: Arc::clone(&column.name),
                 place: place.filter(|it| *it < width),
                 sequence: sequence.clone(),
+                identity: column.identity.is_some(),
                 default: column.default.clone().filter(|it| column.identity.is_none() && !is_plain(it)),
             }),
         }
@@ -520,7 +524,8 @@ impl Writer<'_> {
 
     /// What a column's default comes to.
     fn next(&self, column: &Drawn, told: &mut Told) -> Result<(), ClientError> {
-        let number = Number::Next(column.sequence.clone());
+        let name = column.sequence.clone();
+        let number = if column.identity { Number::Identity(name) } else { Number::Next(name) };
         let Some(default) = &column.default else {
             told.number(number);
             return Ok(());

@@ -85,7 +85,7 @@ impl Planned {
             Plan::Draw => match self.told(text, world, true) {
                 Ok(told) => {
                     let from = told.numbers.iter().map(|it| match it {
-                        Number::Next(name) => format!("next of {name}"),
+                        Number::Next(name) | Number::Identity(name) => format!("next of {name}"),
                         Number::Current(name) => format!("last of {name}"),
                         Number::Last => "last of all".to_owned(),
                         Number::Set { name, value, .. } => format!("{name} set to {value}"),

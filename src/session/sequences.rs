@@ -16,10 +16,12 @@ use std::time::Duration;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec;
+use crate::exec::Aside;
 use crate::exec::ask;
 use crate::exec::ask::Answer;
 use crate::exec::client::Message;
 use crate::exec::flight;
+use crate::ident::ShardId;
 use crate::ident::TableName;
 use crate::plan::Number;
 use crate::plan::Planned;
@@ -32,6 +34,7 @@ use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
 use crate::session::simple::Place;
 use crate::session::simple::characters;
+use crate::shard_map::Sequence;
 use crate::wire::postgres::frontend;
 use crate::wire::postgres::frontend::Format;
 
@@ -49,7 +52,8 @@ const INT8: u32 = 20;
 struct Owner {
     database: Arc<str>,
     shard: Arc<str>,
-    user: Arc<str>,
+    /// `None`: whoever inserts into an identity column, for which no right on the sequence is asked.
+    user: Option<Arc<str>>,
     role: Option<Arc<str>>,
     sequence: TableName,
 }
@@ -260,7 +264,7 @@ impl Session {
 
     /// The numbers that a statement needs. They stay taken, whatever becomes of it.
     async fn take_numbers(&mut self, wanted: &[Number], world: &World) -> Result<Vec<i64>, Trouble> {
-        let changes = |it: &&Number| matches!(it, Number::Next(_) | Number::Set { .. });
+        let changes = |it: &&Number| matches!(it, Number::Next(_) | Number::Identity(_) | Number::Set { .. });
         if let Some(number) = wanted.iter().find(changes).filter(|_| self.is_read_only()) {
             let called = if matches!(number, Number::Set { .. }) { "setval" } else { "nextval" };
             return Err(ClientError::new(
@@ -271,18 +275,20 @@ impl Session {
             .into());
         }
         let sets = wanted.iter().any(|it| matches!(it, Number::Set { .. }));
-        let mut stock: HashMap<&TableName, VecDeque<i64>> = HashMap::new();
+        let mut stock: HashMap<(&TableName, Aside), VecDeque<i64>> = HashMap::new();
         let mut numbers = Vec::with_capacity(wanted.len());
         for (at, number) in wanted.iter().enumerate() {
             numbers.push(match number {
-                Number::Next(name) => {
-                    if stock.get(name).is_none_or(VecDeque::is_empty) {
+                Number::Next(name) | Number::Identity(name) => {
+                    let who = if matches!(number, Number::Next(_)) { Aside::User } else { Aside::Control };
+                    let key = (name, who);
+                    if stock.get(&key).is_none_or(VecDeque::is_empty) {
                         let rest = wanted.get(at..).unwrap_or_default();
                         let count = rest.iter().filter(|it| *it == number).count();
-                        let taken = self.next_numbers(name, if sets { 1 } else { count }, world).await?;
-                        stock.insert(name, taken.into());
+                        let taken = self.next_numbers(name, who, if sets { 1 } else { count }, world).await?;
+                        stock.insert(key, taken.into());
                     }
-                    let next = stock.get_mut(name).and_then(VecDeque::pop_front).ok_or_else(unclear)?;
+                    let next = stock.get_mut(&key).and_then(VecDeque::pop_front).ok_or_else(unclear)?;
                     self.seen.current.insert(name.clone(), next);
                     self.seen.last = Some(name.clone());
                     next
@@ -301,21 +307,27 @@ impl Session {
         Ok(numbers)
     }
 
-    fn owner(&self, name: &TableName, world: &World) -> Result<(Owner, crate::shard_map::Sequence), ClientError> {
+    fn owner(&self, name: &TableName, who: Aside, world: &World) -> Result<(Owner, Sequence), ClientError> {
         let sequence = *world.database.sequences.get(name).ok_or_else(unclear)?;
         let owner = Owner {
             database: Arc::clone(&world.database.name),
             shard: Arc::clone(&world.database.shard(sequence.shard).name),
-            user: Arc::clone(&world.view.user),
-            role: world.view.role.clone(),
+            user: (who == Aside::User).then(|| Arc::clone(&world.view.user)),
+            role: world.view.role.clone().filter(|_| who == Aside::User),
             sequence: name.clone(),
         };
         Ok((owner, sequence))
     }
 
     /// The next `count` numbers of a sequence.
-    async fn next_numbers(&self, name: &TableName, count: usize, world: &World) -> Result<Vec<i64>, Trouble> {
-        let (owner, sequence) = self.owner(name, world)?;
+    async fn next_numbers(
+        &self,
+        name: &TableName,
+        who: Aside,
+        count: usize,
+        world: &World,
+    ) -> Result<Vec<i64>, Trouble> {
+        let (owner, sequence) = self.owner(name, who, world)?;
         let block = self.worker.blocks.of(&owner);
         let mut numbers = Vec::with_capacity(count);
         block.hand_out(&mut numbers, count);
@@ -346,7 +358,7 @@ impl Session {
 
     /// Sets the sequence itself, as its own server does it. What other proxies have taken stays theirs.
     async fn set_sequence(&self, name: &TableName, value: i64, called: bool, world: &World) -> Result<(), Trouble> {
-        let (owner, sequence) = self.owner(name, world)?;
+        let (owner, sequence) = self.owner(name, Aside::User, world)?;
         let text = format!("SELECT pg_catalog.setval({}, {value}, {called})", regclass(name));
         let setting = self.ask_sequence(&owner, sequence.shard, &text);
         self.in_time(name, setting).await?;
@@ -372,31 +384,39 @@ impl Session {
     }
 
     /// Asks the shard that counts, in a transaction that is durable before its answer counts.
-    async fn ask_sequence(&self, owner: &Owner, shard: crate::ident::ShardId, text: &str) -> Result<Answer, Trouble> {
-        let access = Rc::clone(&self.access);
-        let mut link = access.aside(shard).await?;
+    async fn ask_sequence(&self, owner: &Owner, shard: ShardId, text: &str) -> Result<Answer, Trouble> {
         let role = owner.role.as_ref().map_or_else(String::new, |it| format!("SET LOCAL ROLE {}; ", quoted(it)));
         let text = format!("BEGIN READ WRITE; {role}{SAFELY}; {text}; COMMIT");
-        let broken = || {
-            ClientError::new(
-                Code::ShardUnavailable,
-                format_args!("the server that counts for sequence \"{}\" broke off", owner.sequence),
-                "Try again: numbers that it may have given are left out.",
-            )
-        };
-        ask::tell(&mut link, &[&text]).await.map_err(|_| broken())?;
-        let mut answer = ask::hear(&mut link, 1).await.map_err(|_| broken())?.pop().unwrap_or_default();
-        if let Some(error) = answer.error.take() {
-            // Dropped, the link closes its connection.
-            return Err(Trouble::Told(flight::without_position(error)));
+        let who = if owner.user.is_some() { Aside::User } else { Aside::Control };
+        // A connection that rested may have broken since. What the server may have given on it is a gap.
+        for _ in 0..ATTEMPTS {
+            let mut link = self.access.aside(shard, who).await?;
+            let Ok(()) = ask::tell(&mut link, &[&text]).await else { continue };
+            let Ok(mut answers) = ask::hear(&mut link, 1).await else { continue };
+            let mut answer = answers.pop().unwrap_or_default();
+            match answer.error.take() {
+                // It stops, or is not up yet.
+                Some(error) if flight::fields(&error).any(|(kind, it)| kind == b'C' && it.starts_with(b"57P")) => {}
+                // Dropped, the link closes its connection.
+                Some(error) => return Err(Trouble::Told(flight::without_position(error))),
+                None if answer.is("COMMIT") => {
+                    self.access.release_aside(link, who);
+                    return Ok(answer);
+                }
+                None => {}
+            }
         }
-        if !answer.is("COMMIT") {
-            return Err(broken().into());
-        }
-        access.release_aside(link);
-        Ok(answer)
+        Err(ClientError::new(
+            Code::ShardUnavailable,
+            format_args!("the server that counts for sequence \"{}\" broke off", owner.sequence),
+            "Try again: numbers that it may have given are left out.",
+        )
+        .into())
     }
 }
+
+/// How often a server that breaks off is asked.
+const ATTEMPTS: usize = 3;
 
 /// Whatever the role or the server say by default: nothing that was told may be lost, and nobody waits for ever.
 const SAFELY: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true), \

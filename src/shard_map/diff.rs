@@ -569,6 +569,27 @@ users:
     }
 
     #[test]
+    fn a_sequence_counts_where_it_did() {
+        let with =
+            |sequences: &str| map(&BASE.replacen("users:", &format!("    sequences: {{{sequences}}}\nusers:"), 1));
+        let (none, here) = (map(BASE), with("bill: {shard: s1}"));
+        assert_eq!(diff(&none, &here).unwrap().lines, ["sequences of shop changes"]);
+        assert_eq!(diff(&here, &with("bill: {shard: s1, block: 7}")).unwrap().lines, ["sequences of shop changes"]);
+        assert!(diff(&here, &none).is_ok());
+        let elsewhere = with("bill: {shard: s2}");
+        let recorded = here.fingerprint("shop", WHOLE).unwrap();
+        for refusal in [
+            diff(&here, &elsewhere).unwrap_err().remove(0),
+            elsewhere.with_recorded("shop", WHOLE, &recorded).unwrap_err(),
+        ] {
+            assert_eq!(
+                refusal.message,
+                "sequence `bill` of database `shop` counts on shard `s1`, and the map says otherwise"
+            );
+        }
+    }
+
+    #[test]
     fn the_same_map_changes_nothing() {
         assert_eq!(change("version: 1", "version: 1").unwrap(), Change::default());
     }
