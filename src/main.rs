@@ -3,13 +3,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use shardway::ident::TableName;
 use shardway::local_cluster::demo;
 use shardway::local_cluster::dev;
 use shardway::server;
+use shardway::topology::verify::Request;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,6 +51,24 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Compare reference tables and look whether every row is on its shard: exit 0 all right, 1 not, 2 could not look.
+    Verify {
+        /// The map's file.
+        #[arg(default_value = "shard-map.yaml")]
+        map: PathBuf,
+        /// Look at this table alone; may be repeated.
+        #[arg(long)]
+        table: Vec<String>,
+        /// How many rows of a table are named.
+        #[arg(long, default_value_t = 10)]
+        rows: usize,
+        /// How many seconds one statement may take on a shard.
+        #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+        timeout: u64,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Print a JSON Schema of the map's format, for editors.
     Schema,
     /// Tell where a statement would go, without any server.
@@ -74,6 +95,15 @@ enum Format {
     Json,
 }
 
+impl From<Format> for shardway::shard_map::cli::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
@@ -93,12 +123,17 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error),
             }
         }
-        Command::Check { map, connect, format, .. } => {
-            let format = match format {
-                Format::Text => shardway::shard_map::cli::Format::Text,
-                Format::Json => shardway::shard_map::cli::Format::Json,
+        Command::Check { map, connect, format, .. } => say(server::offline::check(&map, connect, format.into())),
+        Command::Verify { map, table, rows, timeout, format } => {
+            let request = Request {
+                tables: table.iter().map(|it| TableName::parse(it)).collect(),
+                statement: Duration::from_secs(timeout),
+                rows,
             };
-            say(server::offline::check(&map, connect, format))
+            say(server::offline::verify(&map, &request, format.into(), &mut |line| {
+                // See `say`.
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }))
         }
         Command::Schema => say((shardway::shard_map::cli::json_schema(), 0)),
         Command::Explain { map, database, sql } => match server::offline::explain(&map, database.as_deref(), &sql) {

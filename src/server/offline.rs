@@ -20,6 +20,7 @@ use crate::shard_map::mistake;
 use crate::topology::connect_check;
 use crate::topology::fit;
 use crate::topology::two_phase;
+use crate::topology::verify;
 
 /// `shardway check`: what to print, and the exit code.
 #[must_use]
@@ -60,6 +61,28 @@ pub fn prepare(path: &Path, tell: &mut dyn FnMut(String)) -> Result<(), String> 
     tell(format!("{};\n{};", two_phase::SCHEMA, two_phase::SETUP));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
     runtime.block_on(connect_check::prepare(&map, tell))
+}
+
+/// `shardway verify`: what to print, and the exit code: 0 all is right, 1 something is not, 2 something could not be
+/// looked at. How it goes on, and what could not be looked at, is told.
+#[must_use]
+pub fn verify(path: &Path, request: &verify::Request, format: Format, tell: &mut dyn FnMut(String)) -> (String, u8) {
+    let verified = read(path).and_then(|map| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
+        Ok(runtime.block_on(verify::verify(&map, request, tell)))
+    });
+    let verified = verified.unwrap_or_else(|error| verify::Verified { findings: Vec::new(), unseen: vec![error] });
+    let wrong = verified.findings.iter().any(|finding| finding.severity == fit::Severity::Error);
+    let code = if !verified.unseen.is_empty() { 2 } else { u8::from(wrong) };
+    for unseen in verified.unseen {
+        tell(format!("not looked at: {unseen}"));
+    }
+    let text = match format {
+        Format::Text => verified.findings.iter().map(|finding| format!("{finding}\n")).collect(),
+        Format::Json => joined("[]", &verified.findings),
+    };
+    (text, code)
 }
 
 /// A JSON array of mistakes with what was found at the servers added to it.

@@ -39,15 +39,13 @@ use crate::session::merge::formats;
 use crate::session::merge::with_formats;
 use crate::session::prepared::Prepared;
 use crate::session::simple::messages;
+use crate::topology::two_phase::TURN;
 use crate::wire::postgres::frontend;
 use crate::wire::postgres::frontend::Format;
 
 /// Tells now() so that any server reads it alike, whatever its settings.
 const NOW: &str =
     "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US+00')";
-/// Writers of reference tables take turns, on each shard until the write is committed there: a prepared transaction keeps
-/// the lock. Else one shard could show what another does not show yet, and a copy come to differ. The numbers spell SHRD.
-const TURN: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1397248580, 1)";
 /// text
 const TEXT: u32 = 25;
 

@@ -3,6 +3,8 @@
 //! A function is built once, when a map is read, and asked once per key of every statement: looking up allocates
 //! nothing. Whether its parts fit together (every bucket placed, no gap between ranges) is `validate`'s affair.
 
+mod in_sql;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;

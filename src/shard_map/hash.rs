@@ -7,10 +7,13 @@
 use super::function::BUCKETS;
 
 /// What Postgres hashes partition keys with.
-const PARTITION_SEED: u64 = 0x7A5B_2236_7996_DCFD;
+pub(super) const PARTITION_SEED: u64 = 0x7A5B_2236_7996_DCFD;
 
 /// What Postgres adds when it folds the hash of the first column into a row's (still empty) hash.
 const COMBINE: u64 = 0x49A0_F4DD_15E5_A8E3;
+
+/// For whoever computes with signed numbers: a bucket is a hash's low bits (first) plus this (second), and its low bits.
+pub(super) const FOLD: (u64, u64) = (BUCKETS as u64 - 1, COMBINE);
 
 /// The start of lookup3's state, before the length is added.
 const GOLDEN: u32 = 0x9E37_79B9;

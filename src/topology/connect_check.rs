@@ -76,7 +76,7 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
         let mut primaries = Vec::new();
         let mut cluster: Option<(String, &Arc<str>)> = None;
         for (place, shard) in (0_u16..).zip(&database.shards) {
-            let mut connection = primary(database, &control, ShardId(place)).await?;
+            let mut connection = primary(database, &control, ShardId(place), Purpose::TwoPhase).await?;
             let known = two_phase::cluster_of(&mut connection).await.map_err(|it| at(&shard.name, &it))?;
             match (known, &cluster) {
                 (Some(new), Some((old, other))) if new != *old => {
@@ -115,11 +115,16 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
 }
 
 /// A connection to the shard's primary, found by asking its nodes.
-pub(super) async fn primary(database: &Database, control: &Control, shard: ShardId) -> Result<PgConnection, String> {
+pub(super) async fn primary(
+    database: &Database,
+    control: &Control,
+    shard: ShardId,
+    purpose: Purpose,
+) -> Result<PgConnection, String> {
     let mut trouble = "it has no node that is not in recovery".to_owned();
     for (_, node) in database.nodes().filter(|(id, _)| id.shard == shard) {
         let asked = async {
-            let mut connection = control.connect(node, Purpose::TwoPhase).await?;
+            let mut connection = control.connect(node, purpose).await?;
             let facts = ask(&mut connection).await?;
             Ok::<_, ControlError>((connection, facts))
         };

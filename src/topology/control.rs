@@ -43,6 +43,8 @@ pub enum Purpose {
     TwoPhase,
     /// Who waits for whom.
     Deadlock,
+    /// `verify`.
+    Verify,
 }
 
 /// Why a server could not be reached or did not answer.
@@ -111,6 +113,7 @@ impl Control {
             Purpose::Placement => "shardway placement",
             Purpose::TwoPhase => "shardway two-phase",
             Purpose::Deadlock => "shardway deadlock",
+            Purpose::Verify => "shardway verify",
         };
         // An empty password keeps PGPASSWORD of the environment out; it is sent only to a server that asks for one.
         let password = self.login.password.as_ref().map_or("", |it| it.reveal());

@@ -7,7 +7,8 @@
 //! `two_phase` knows who can take part in transactions that span shards, and ends what a coordinator left behind.
 //!
 //! Beside it: `schema_reader` and `schema_watch` (the catalogs as planning sees them), `fit` and `connect_check` (is
-//! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put).
+//! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put);
+//! `verify` looks whether the rows are there.
 
 mod choose;
 pub mod connect_check;
@@ -27,6 +28,7 @@ mod schema_watch;
 mod sequence_check;
 mod shard;
 pub mod two_phase;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

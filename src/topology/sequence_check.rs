@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::connect_check::primary;
 use super::control;
 use super::control::Control;
+use super::control::Purpose;
 use super::control::ControlError;
 use super::fit::Finding;
 use super::fit::Severity;
@@ -49,7 +50,7 @@ pub(super) async fn behind(database: &Database, control: &Control, schemas: &[Op
     let mut connections: Vec<Option<PgConnection>> = Vec::new();
     for place in (0_u16..).take(database.shards.len()) {
         // Who does not answer has been told of.
-        connections.push(primary(database, control, ShardId(place)).await.ok());
+        connections.push(primary(database, control, ShardId(place), Purpose::Check).await.ok());
     }
     for it in numbered {
         let Some(sequence) = database.sequences.get(it.sequence) else { continue };

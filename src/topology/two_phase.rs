@@ -59,6 +59,16 @@ revoke all on function shardway.decide(text, text, xid8, text) from public;
 grant usage on schema shardway to public;
 grant execute on function shardway.decide(text, text, xid8, text) to public";
 
+/// Writers of reference tables take turns, on each shard until the write is committed there: a prepared transaction keeps
+/// the lock. Else one shard could show what another does not show yet, and a copy come to differ. The numbers spell SHRD.
+pub const TURN: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1397248580, 1)";
+
+/// Keeps writers of reference tables out, by the same lock, until [`TURN_OVER`].
+pub(super) const TURN_OF_READERS: &str = "SELECT pg_catalog.pg_advisory_lock_shared(1397248580, 1)";
+
+/// Ends [`TURN_OF_READERS`].
+pub(super) const TURN_OVER: &str = "SELECT pg_catalog.pg_advisory_unlock_shared(1397248580, 1)";
+
 /// Whether a shard can take part in transactions that span shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fitness {

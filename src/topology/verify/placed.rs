@@ -1,0 +1,165 @@
+//! Whether every row of a sharded table is on the shard of its key, and no row of an unsharded one beside its home.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::Asked;
+use super::BEGIN;
+use super::Table;
+use super::Unseen;
+use super::everywhere;
+use super::fit::Finding;
+use super::fit::Severity;
+use super::quoted;
+use super::rows_in_words;
+use super::shown;
+use super::together;
+use crate::ident::ShardId;
+use crate::shard_map::Group;
+
+/// How many misplaced rows are looked through for keys to name.
+const SAMPLE: usize = 1000;
+/// Keys whose text is longer are named by its beginning, and not looked for elsewhere.
+const KEY_MAX: usize = 1000;
+/// How much of a key is shown.
+const SHOWN: usize = 100;
+
+/// Computes on every shard that has the table where its rows belong, and names those that belong elsewhere.
+pub(super) async fn look(
+    shards: &mut [Asked],
+    table: &Table<'_>,
+    group: &Group,
+    key: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<String, Unseen> {
+    let (name, at, key) = (table.name, table.sql(), quoted(key));
+    let place = group.function.in_sql("k");
+    let rows = format!("(SELECT k, {place} AS place FROM (SELECT {key} AS k FROM {at} OFFSET 0) AS keys) AS rows");
+    everywhere(shards, BEGIN).await?;
+    let has = |shard: &Asked| table.on.get(shard.id.index()).copied().flatten().is_some();
+    let count = format!("SELECT place, count(*) FROM {rows} GROUP BY place");
+    let counted: Vec<Vec<(Option<i32>, i64)>> = together(shards.iter_mut().map(|shard| {
+        let (has, count) = (has(shard), count.as_str());
+        Box::pin(async move { if has { shard.rows(count).await } else { Ok(Vec::new()) } }) as Pin<Box<_>>
+    }))
+    .await?;
+    let names: Vec<Arc<str>> = shards.iter().map(|it| Arc::clone(&it.name)).collect();
+    let of = |place: i32| usize::try_from(place).ok().and_then(|it| names.get(it));
+    let (mut all, mut wrong) = (0, 0);
+    let mut error = |code, message, hint: &str| findings.push(Finding::new(Severity::Error, code, message, hint));
+    for here in 0..shards.len() {
+        let own = i32::try_from(here).unwrap_or(i32::MAX);
+        let Some(shard) = names.get(here) else { continue };
+        let mut misplaced = 0;
+        for (place, rows) in counted.get(here).into_iter().flatten().copied() {
+            all += rows;
+            match place {
+                Some(place) if place == own => {}
+                Some(_) => misplaced += rows,
+                None => {
+                    wrong += rows;
+                    error(
+                        "key-null",
+                        format!(
+                            "sharded table \"{name}\": {} on shard \"{shard}\" without a key ({key} is NULL)",
+                            rows_in_words(rows)
+                        ),
+                        "No statement that names a key finds them: give them one, or delete them, by a connection to that \
+                         shard; then SET NOT NULL.",
+                    );
+                }
+            }
+        }
+        if misplaced == 0 {
+            continue;
+        }
+        wrong += misplaced;
+        error(
+            "rows-misplaced",
+            format!(
+                "sharded table \"{name}\": {} on shard \"{shard}\" that belong elsewhere",
+                rows_in_words(misplaced)
+            ),
+            "Statements that name their keys do not find them there. Move them, by connections to the shards, within one \
+             transaction each; the findings that follow name some.",
+        );
+        let some = format!(
+            "SELECT place, left(text, {KEY_MAX}), length(text) FROM (SELECT place, k::text AS text FROM {rows} \
+             WHERE place <> {own} LIMIT {SAMPLE}) AS samples GROUP BY place, text ORDER BY place, text COLLATE \"C\" LIMIT {}",
+            table.rows
+        );
+        let named: Vec<(i32, String, i32)> = match shards.get_mut(here) {
+            Some(shard) => shard.rows(&some).await?,
+            None => Vec::new(),
+        };
+        for (place, text, length) in named {
+            let shown = shown(&text, SHOWN);
+            let Some(home) = of(place) else {
+                error(
+                    "row-nowhere",
+                    format!("sharded table \"{name}\": key {shown} is on shard \"{shard}\", and no shard takes it"),
+                    "Give the map a place for it, or delete the row there.",
+                );
+                continue;
+            };
+            let known = length <= i32::try_from(KEY_MAX).unwrap_or(i32::MAX);
+            let there = match shards.iter_mut().find(|it| it.id.index() == usize::try_from(place).unwrap_or(usize::MAX))
+            {
+                Some(other) if known && has(other) => is_there(other, &at, &key, group, &text).await?,
+                _ => false,
+            };
+            error(
+                "row-misplaced",
+                format!(
+                    "sharded table \"{name}\": key {shown} is on shard \"{shard}\" and belongs to \"{home}\"{}",
+                    if there { ", where there are rows of this key as well" } else { "" }
+                ),
+                "It is not found by its key, and counted twice where both shards have it: move or delete it there.",
+            );
+        }
+    }
+    everywhere(shards, "COMMIT").await?;
+    Ok(if wrong == 0 {
+        format!("sharded, {}, each on the shard of its key", rows_in_words(all))
+    } else {
+        format!("sharded, {}, {wrong} of them NOT on the shard of their key", rows_in_words(all))
+    })
+}
+
+/// Whether a shard has rows of a key, given as text.
+async fn is_there(shard: &mut Asked, at: &str, key: &str, group: &Group, text: &str) -> Result<bool, Unseen> {
+    let value = format!("'{}'::{}", text.replace('\'', "''"), group.key_type);
+    let found: Vec<(bool,)> = shard.rows(&format!("SELECT exists (SELECT FROM {at} WHERE {key} = {value})")).await?;
+    Ok(found.first().is_some_and(|(it,)| *it))
+}
+
+/// Looks for rows of an unsharded table on other shards than its home, where nothing reads them.
+pub(super) async fn strays(
+    shards: &mut [Asked],
+    table: &Table<'_>,
+    home: ShardId,
+    findings: &mut Vec<Finding>,
+) -> Result<String, Unseen> {
+    everywhere(shards, BEGIN).await?;
+    let mut found = 0;
+    for shard in shards.iter_mut().filter(|it| it.id != home) {
+        if table.on.get(shard.id.index()).copied().flatten().is_none() {
+            continue;
+        }
+        let some: Vec<(bool,)> = shard.rows(&format!("SELECT exists (SELECT FROM {})", table.sql())).await?;
+        if some.first().is_some_and(|(it,)| *it) {
+            found += 1;
+            findings.push(Finding::new(
+                Severity::Warning,
+                "rows-astray",
+                format!(
+                    "unsharded table \"{}\" has rows on shard \"{}\", which is not its home",
+                    table.name, shard.name
+                ),
+                "Nothing reads them there: if they are nobody's own, drop that table.",
+            ));
+        }
+    }
+    everywhere(shards, "COMMIT").await?;
+    Ok(if found == 0 { "unsharded, at home".to_owned() } else { "unsharded, with rows elsewhere too".to_owned() })
+}
