@@ -60,7 +60,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn shard(warehouse: i32) -> u16 {
     let bucket = u32::from(Key::Int(warehouse.into()).bucket());
     let begins = |shard: &u16| u32::from(*shard) * u32::from(BUCKETS) / u32::from(SHARDS);
-    (1..SHARDS).filter(|it| bucket >= begins(it)).count() as u16
+    (1..SHARDS).filter(|it| bucket >= begins(it)).map(|_| 1).sum()
 }
 
 /// The first warehouses of each shard, as many on each.
