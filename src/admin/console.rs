@@ -1,11 +1,14 @@
 //! The console: SHOW and RELOAD, in simple and extended protocol.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use crate::admin::Operated;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec::Service;
 use crate::exec::client::Client;
 use crate::ident::ShardId;
 use crate::session::cancel::Ticket;
@@ -29,11 +32,12 @@ struct Answer {
 }
 
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("SHOW HELP", "this list"),
     ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
     ("SHOW NODES", "role, position, freshness and health of every server"),
     ("SHOW POOLS", "server connections per node, database and user"),
+    ("SHOW SNAPSHOTS", "how often all shards were read at one moment, and how many tries that took"),
     ("SHOW TWO_PHASE", "who can take part in transactions over several shards, and what of them waits for a decision"),
     ("SHOW VERSION", "the version of this program"),
     ("RELOAD", "read the map's file again"),
@@ -228,6 +232,7 @@ impl Console {
             ["SHOW", "NODES"] => Ok(self.nodes()),
             ["SHOW", "POOLS"] => Ok(self.pools()),
             ["SHOW", "TWO_PHASE"] => Ok(self.two_phase()),
+            ["SHOW", "SNAPSHOTS"] => Ok(self.snapshots()),
             ["RELOAD"] => match Arc::clone(&self.process).reload().await {
                 Outcome::Swapped { .. } | Outcome::Unchanged => {
                     Ok(Answer { tag: "RELOAD".to_owned(), ..Answer::default() })
@@ -355,6 +360,27 @@ impl Console {
         Answer {
             columns: vec!["database", "shard", "takes_part", "prepared", "age_s", "trouble"],
             rows,
+            tag: "SHOW".to_owned(),
+        }
+    }
+
+    /// What has come of reading all shards of a database at one moment.
+    fn snapshots(&self) -> Answer {
+        let deployment = self.process.deployment();
+        let row = |(name, service): (&Arc<str>, &Arc<Service>)| {
+            let counts = &service.gate.counts;
+            let count = |of: &AtomicU64| Some(of.load(Ordering::Relaxed).to_string());
+            vec![
+                Some(name.to_string()),
+                count(&counts.found),
+                count(&counts.tries),
+                count(&counts.shut),
+                count(&counts.given_up),
+            ]
+        };
+        Answer {
+            columns: vec!["database", "found", "tries", "gates", "given_up"],
+            rows: deployment.services.iter().map(row).collect(),
             tag: "SHOW".to_owned(),
         }
     }

@@ -95,6 +95,8 @@ codes! {
     ShardUnavailable => "57P03", Yes;
     /// The server connection broke and the statement's fate is known: not done.
     NotDone => "40001", Yes;
+    /// The shards could not be read at one moment, for transactions kept ending on them.
+    NoCommonMoment => "40001", Yes;
     /// The server connection broke before the answer was whole; nothing of a write is left behind, the transaction is gone.
     ConnectionLost => "08006", Yes;
     /// A commit was sent and no answer came.

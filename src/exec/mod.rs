@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod client;
 pub mod flight;
+pub mod gate;
 pub mod link;
 pub mod say;
 pub mod scatter;
@@ -33,6 +34,7 @@ use crate::backend::pool::WorkerPools;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec::gate::Gate;
 use crate::exec::link::Link;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
@@ -60,6 +62,8 @@ pub struct Service {
     pub schema: Arc<SchemaHandle>,
     /// TLS toward its servers.
     pub tls: ClientTls,
+    /// Before its commits.
+    pub gate: Gate,
     /// Set when its monitors and readers are to end.
     pub ended: watch::Sender<bool>,
 }

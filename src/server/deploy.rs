@@ -11,6 +11,7 @@ use crate::backend::connection::login;
 use crate::clock;
 use crate::exec::Deployment;
 use crate::exec::Service;
+use crate::exec::gate::Gate;
 use crate::session::cancel::Cancels;
 use crate::shard_map::ShardMap;
 use crate::shard_map::diff;
@@ -89,7 +90,7 @@ pub(super) async fn start(
         }
         // Or the first reads under this map would all go to the primaries.
         topology.measured(clock::now().plus(MEASURED)).await;
-        let service = Service { database: Arc::clone(database), topology, schema, tls, ended };
+        let service = Service { database: Arc::clone(database), topology, schema, tls, gate: Gate::default(), ended };
         services.insert(Arc::clone(name), Arc::new(service));
     }
     Ok((map, services))

@@ -378,6 +378,9 @@ impl Session {
         if let Some((first, others)) = begun.split_first() {
             let others: SmallVec<[u8; 8]> = SmallVec::from_slice(others);
             let wrote = self.links.get(usize::from(*first)).is_some_and(|link| link.wrote);
+            if wrote {
+                self.access.service.gate.pass().await;
+            }
             let result = self.own(&[*first], "COMMIT", Show::Caller).await;
             let outcome = match result {
                 Ok(outcome) => outcome,
@@ -1328,6 +1331,9 @@ impl Session {
                 "Say it directly.",
             )
             .into());
+        }
+        if self.moment_due(&plan, template) {
+            Box::pin(self.take_moment()).await?;
         }
         if let Plan::Gather(gather) = &plan {
             let unknown = types.contains(&NOT_KNOWN) || types.len() != usize::from(template.parameters);

@@ -64,6 +64,9 @@ impl Session {
         let mut all = ShardSet::none();
         asks.iter().for_each(|it| all.union(&it.shards));
         let access = statement.template.access;
+        if self.moment_due_for(&Plan::Concat(all.clone()), access) {
+            Box::pin(self.take_moment()).await?;
+        }
         self.admit_at(&all, &all, access, &Effects::default())?;
         let places = self.join_all(&all, access).await?;
         let mut ids: SmallVec<[(ShardId, u32); 8]> = SmallVec::new();

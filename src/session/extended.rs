@@ -336,6 +336,12 @@ impl Session {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
                     prepared.plan(&on_servers, &view, &world)
                 };
+                if let Ok(plan) = &plan
+                    && self.moment_due(plan, template)
+                    && Box::pin(self.take_moment_in_batch()).await? == Reached::Failed
+                {
+                    return Ok(());
+                }
                 match plan {
                     Ok(Plan::Gather(gather)) => {
                         let binding = Binding { message, portal: portal_name, prepared, planned: on_servers };
@@ -750,6 +756,9 @@ impl Session {
         }
         self.sync_eaten = false;
         let spans = self.transaction.kind == Kind::Implicit;
+        if self.batch_writer.is_some() && !self.transaction.is_open() {
+            self.access.service.gate.pass().await;
+        }
         let result = match self.fly_before_sync().await {
             // What COPY read in it, and its error if it failed, the client has; it says one more Sync.
             Ok(true) => return self.client.flush().await.map_err(|_| End::Gone),

@@ -18,6 +18,7 @@ pub mod merge;
 pub mod prepared;
 pub mod sequences;
 pub mod simple;
+mod snapshot;
 mod split;
 pub mod stage;
 pub mod start;
@@ -854,7 +855,7 @@ impl Session {
             }
         }
         if !self.transaction.is_open() {
-            return Ok(());
+            return self.at_one_moment_only(shards, shards, access);
         }
         if effects.uses_now
             && let Some(shard) = clocks.first()
@@ -871,12 +872,7 @@ impl Session {
             }
         }
         let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
-        if used.len() > 1 && self.isolation() != Isolation::ReadCommitted {
-            return Err(ClientError::unsupported(
-                "REPEATABLE READ and SERIALIZABLE across shards are not supported",
-                "Use READ COMMITTED, or keep the transaction on one shard.",
-            ));
-        }
+        self.at_one_moment_only(&used, shards, access)?;
         self.transaction.used = used;
         Ok(())
     }

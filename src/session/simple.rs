@@ -359,6 +359,13 @@ impl Session {
                 return Err(Box::pin(self.verified(error, sql, &[], world)).await);
             }
         };
+        let mut place = place;
+        if self.moment_due(&plan, template) {
+            Box::pin(self.take_moment()).await?;
+            if self.transaction.kind == Kind::Implicit {
+                place = Place::Among;
+            }
+        }
         let shards = match &plan {
             // Without values a server refuses every parameter.
             Plan::Gather(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
@@ -385,7 +392,6 @@ impl Session {
             }
             plan => self.shards(plan)?,
         };
-        let mut place = place;
         if template.access == plan::Access::Write && shards.len() > 1 && self.transaction.kind == Kind::None {
             // What several shards write is one transaction.
             self.begin_implicit();
@@ -453,6 +459,9 @@ impl Session {
                 link.unpreparable |= *command == Command::Notify;
             }
             self.hold_for(effects, command, usize::from(*at));
+        }
+        if access == plan::Access::Write && !self.transaction.is_open() {
+            self.access.service.gate.pass().await;
         }
         // What set_config came to may have to be refused before the client may go on.
         let alone = place == Place::Alone && effects.set_config.is_empty();

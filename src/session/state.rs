@@ -136,11 +136,7 @@ pub fn check_own(name: &str, value: &str, database: &Database, user: &User) -> R
             None => bad("strong, session, bounded, bounded:500ms, eventual"),
         },
         "shardway.snapshot" => match value {
-            "shard" => Ok(()),
-            "atomic" | "strict" => Err(ClientError::unsupported(
-                format_args!("shardway.snapshot = '{value}' is not built yet"),
-                "Each shard is read at its own moment: use 'shard'.",
-            )),
+            "shard" | "atomic" | "strict" => Ok(()),
             _ => bad("shard, atomic, strict"),
         },
         "shardway.strategy" => match value {

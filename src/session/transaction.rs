@@ -50,6 +50,8 @@ pub struct Transaction {
     pub clock: Option<ShardId>,
     /// SET CONSTRAINTS statements, for shards that join later.
     pub constraints: Vec<String>,
+    /// All shards have joined it, and show one moment.
+    pub one_moment: bool,
     /// The shards that the client's statements have used. Others may have joined for what the proxy says itself.
     pub used: ShardSet,
 }
@@ -87,6 +89,7 @@ impl Default for Transaction {
             writers: ShardSet::none(),
             clock: None,
             constraints: Vec::new(),
+            one_moment: false,
             used: ShardSet::none(),
         }
     }

@@ -260,6 +260,8 @@ impl Session {
             undo(parts, Some(&text)).await;
             return Err(trouble);
         }
+        // What has been decided is not held back: it is seen in part until it is done everywhere.
+        self.access.service.gate.pass().await;
         match self.decide(parts, &gid, &secret).await {
             Ok(()) => {}
             Err((Decision::Abort, trouble)) => {

@@ -154,6 +154,13 @@ impl Session {
             return None;
         }
         let shard = self.shards(plan).ok()?.only()?;
+        let waits = match self.transaction.is_open() {
+            true => self.moment_due_in_transaction(false),
+            false => template.access == plan::Access::Write && self.access.service.gate.is_shut(),
+        };
+        if waits {
+            return None;
+        }
         self.admit(&ShardSet::one(shard), template.access, &template.effects).ok()?;
         let place = self.join_now(shard, template.access)?;
         let open = self.transaction.is_open();

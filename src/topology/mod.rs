@@ -13,6 +13,7 @@
 mod choose;
 pub mod connect_check;
 pub mod control;
+pub mod cut;
 pub mod deadlock;
 pub mod fit;
 mod freshness;
