@@ -163,7 +163,8 @@ impl Client {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the server reads");
+        // A server that is gone has no answer either, which is what is told.
+        let _ = self.stream.write_all(bytes);
     }
 
     fn until_ready(&mut self) -> Answer {
