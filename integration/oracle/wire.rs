@@ -162,6 +162,20 @@ impl Client {
         }
     }
 
+    /// Statements with their values, each by Parse, Bind, Describe and Execute, and one Sync behind all.
+    pub(crate) fn pipeline(&mut self, all: &[(String, Vec<Value>)], binary: bool) -> Answer {
+        let mut flight = Vec::new();
+        for (sql, values) in all {
+            flight.extend(parse("", sql, values));
+            flight.extend(bind("", values, binary));
+            flight.extend(describe(b'P', ""));
+            flight.extend(message(b'E', &[0; 5]));
+        }
+        flight.extend(message(b'S', &[]));
+        self.send(&flight);
+        self.until_ready()
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         // A server that is gone has no answer either, which is what is told.
         let _ = self.stream.write_all(bytes);

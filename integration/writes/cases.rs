@@ -415,6 +415,67 @@ async fn writes_of_rows_of_several_shards_do_what_they_do_on_one_server() -> Out
     house.nothing_is_prepared().await
 }
 
+/// What the last statement of a Query did is told when it is certain: a COMMIT may fail behind it. What an Execute did is
+/// told before the Sync.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_called_complete_before_it_is() -> Outcome {
+    let house = House::build().await?;
+    for width in WIDTHS {
+        let mut pair = house.pair(width)?;
+        for sql in [
+            "INSERT INTO later VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+            "INSERT INTO later VALUES (1, 1)",
+            "INSERT INTO later VALUES (1, 1), (2, 2), (3, 3); SELECT * FROM t",
+            "INSERT INTO later VALUES (1, 1), (2, 2), (3, 3); SELECT * FROM t WHERE id = 1",
+            "INSERT INTO later VALUES (1, 1); SELECT * FROM t",
+            "INSERT INTO later VALUES (1, 1); SELECT n FROM later ORDER BY n",
+            "INSERT INTO later VALUES (1, 1); SELECT count(*) FROM later",
+            "INSERT INTO later VALUES (1, 1), (2, 2); SELECT count(*) FROM later l JOIN items i ON i.no = l.n",
+            "INSERT INTO later VALUES (1, 1), (2, 2); SHOW DateStyle",
+            "INSERT INTO later VALUES (1, 1), (2, 2); SET DateStyle = 'ISO'",
+            "INSERT INTO later VALUES (1, 1), (2, 2); SELECT 1",
+            "INSERT INTO later VALUES (1, 1), (2, 2); UPDATE later SET n = 5",
+            "BEGIN; INSERT INTO later VALUES (1, 1), (2, 2); SELECT 1; COMMIT",
+        ] {
+            let (ours, plain) = (pair.ours.simple(sql), pair.plain.simple(sql));
+            assert_eq!((&ours.tags, ours.status), (&plain.tags, plain.status), "{sql} on {width} shards");
+            let state = |it: &crate::bytes::Answer| it.error.as_ref().map(|it| it.sqlstate.clone());
+            assert_eq!((state(&ours), state(&plain)), (Some("23503".into()), Some("23503".into())), "{sql}");
+        }
+        for all in [
+            &["INSERT INTO later VALUES (1, 1), (2, 2), (3, 3)"][..],
+            &["INSERT INTO later VALUES (1, 1)", "SELECT * FROM t"],
+            &["INSERT INTO later VALUES (1, 1), (2, 2), (3, 3)", "SELECT count(*) FROM later"],
+        ] {
+            let statements: Vec<_> = all.iter().map(|it| ((*it).to_owned(), Vec::new())).collect();
+            let (ours, plain) = (pair.ours.pipeline(&statements, false), pair.plain.pipeline(&statements, false));
+            assert_eq!((&ours.tags, ours.status), (&plain.tags, plain.status), "{all:?} on {width} shards");
+            assert_eq!(ours.error.map(|it| it.sqlstate), plain.error.map(|it| it.sqlstate), "{all:?}");
+        }
+        let copy = "COPY later FROM STDIN";
+        let (ours, plain) = (&mut pair.ours, &mut pair.plain);
+        let answers = [ours, plain].map(|it| it.copy_in_parts(copy, b"1\t1\n2\t2\n3\t3\n", 100, true));
+        assert_eq!(answers[0].tags, answers[1].tags, "{copy} on {width} shards");
+        assert!(answers.iter().all(|it| it.error.as_ref().is_some_and(|it| it.sqlstate == "23503")));
+    }
+    house.nothing_is_prepared().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_writes_several_shards_is_no_block() -> Outcome {
+    let house = House::build().await?;
+    for width in WIDTHS {
+        let mut pair = house.pair(width)?;
+        for last in ["SET CONSTRAINTS ALL DEFERRED", "SET TRANSACTION READ ONLY"] {
+            let insert = "INSERT INTO t (id) VALUES (1), (2), (3), (4), (5), (6)";
+            let ours = pair.ours.pipeline(&[insert, last].map(|it| (it.to_owned(), Vec::new())), false);
+            assert!(is_refused(&ours), "{ours:?}");
+            assert_eq!(pair.difference(), None, "{width} shards: {last}");
+        }
+    }
+    house.nothing_is_prepared().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_stay_alike_under_many_writers() -> Outcome {
     let house = House::build().await?;

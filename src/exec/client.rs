@@ -252,13 +252,17 @@ impl Client {
     /// Takes back what was gathered last if it is a CommandComplete: what it tells is not certain yet.
     #[must_use]
     pub fn take_complete(&mut self) -> Vec<u8> {
+        self.complete_at().map_or_else(Vec::new, |at| self.out.split_off(at))
+    }
+
+    /// Where the last of the gathered messages begins, if that is a CommandComplete.
+    pub(super) fn complete_at(&self) -> Option<usize> {
         let (mut last, mut next) = (0, 0);
         while let Some(&[_, a, b, c, d]) = self.out.get(next..).and_then(<[u8]>::first_chunk) {
             last = next;
             next += 1 + u32::from_be_bytes([a, b, c, d]) as usize;
         }
-        let complete = next == self.out.len() && self.out.get(last) == Some(&b'C');
-        if complete { self.out.split_off(last) } else { Vec::new() }
+        (next == self.out.len() && self.out.get(last) == Some(&b'C')).then_some(last)
     }
 
     /// How much has been gathered.

@@ -611,7 +611,7 @@ async fn listen(
         if let Need::Nothing = need {
             return Ok(());
         }
-        if run.is_waiting(crew) {
+        if run.is_waiting(crew) && !keeps_complete(answer, crew, run) {
             run.send(crew).await?;
         }
         match need {
@@ -621,6 +621,17 @@ async fn listen(
             Need::Lost(lost) => return Err(lost),
         }
     }
+}
+
+/// Whether a CommandComplete is what was gathered last, and the server only says that it is ready. It is not sent yet: where
+/// it belongs to the last statement of a Query, the session takes it back until the transaction has ended well.
+fn keeps_complete(answer: &Answer<'_>, crew: &mut Crew<'_>, run: &mut Run) -> bool {
+    let behind = [(Expect::Query, Show::ClientWithoutReady), (Expect::Sync, Show::Nobody)];
+    if !behind.contains(&(answer.expect, answer.show)) || crew.client.is_full() {
+        return false;
+    }
+    run.settle(crew);
+    crew.client.complete_at().is_some()
 }
 
 /// Lets a server copy from the client.

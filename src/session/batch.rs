@@ -165,7 +165,10 @@ impl Session {
         let command = &template.command;
         let open = self.transaction.is_open();
         match command {
-            Command::SetTransaction(_) | Command::SetConstraints if !open => {
+            // A pipeline that writes several shards is no block either.
+            Command::SetTransaction(_) | Command::SetConstraints
+                if !open || self.transaction.kind == Kind::Implicit =>
+            {
                 if self.batch.ran {
                     return Err(not_in_pipeline("SET TRANSACTION and SET CONSTRAINTS behind other statements"));
                 }

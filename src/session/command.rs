@@ -301,6 +301,11 @@ impl Session {
         Ok(())
     }
 
+    /// Ends the transaction around the statements of one pipeline: what each Execute did was told before the Sync.
+    pub(super) async fn end_pipeline(&mut self, commit: bool) -> Result<(), Trouble> {
+        self.finish(if commit { Ending::Commit } else { Ending::Rollback }).await.map(|_| ())
+    }
+
     /// Ends the open transaction on all servers that joined; tells how it ended.
     async fn finish(&mut self, ending: Ending) -> Result<Ending, Trouble> {
         let ending = if self.transaction.failed { Ending::Rollback } else { ending };

@@ -778,7 +778,7 @@ impl Session {
         };
         if spans {
             committed &= !self.transaction.failed;
-            if let Err(trouble) = Box::pin(self.end_implicit(committed)).await {
+            if let Err(trouble) = Box::pin(self.end_pipeline(committed)).await {
                 committed = false;
                 self.tell(trouble)?;
             }
