@@ -13,4 +13,5 @@ mod random;
 #[path = "oracle/rig.rs"]
 mod rig;
 #[path = "oracle/wire.rs"]
+#[allow(dead_code, reason = "writes use the rest of it")]
 mod wire;

@@ -3,11 +3,20 @@
 //! One cluster serves 1, 2, 3 and 5 shards, as databases of one map; beside each stands a plain database that hears
 //! the same statements.
 
+#[path = "writes/answers.rs"]
+mod answers;
+#[path = "writes/arena.rs"]
+mod arena;
 #[path = "oracle/wire.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest of it")]
 mod bytes;
 #[path = "writes/cases.rs"]
 mod cases;
+#[path = "spread/choices.rs"]
+#[allow(dead_code, reason = "reads use the rest of it")]
+mod choices;
+#[path = "writes/clauses.rs"]
+mod clauses;
 #[path = "writes/copies.rs"]
 mod copies;
 #[path = "writes/deadlocks.rs"]
@@ -19,3 +28,9 @@ mod proxy;
 mod random;
 #[path = "writes/schema.rs"]
 mod schema;
+#[path = "writes/scripts.rs"]
+mod scripts;
+#[path = "writes/statements.rs"]
+mod statements;
+#[path = "writes/tables.rs"]
+mod tables;

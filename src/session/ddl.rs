@@ -286,4 +286,3 @@ impl Session {
         self.world = None;
     }
 }
-
