@@ -16,6 +16,7 @@ use crate::exec::flight::Item;
 use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
 use crate::exec::say;
+use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan::Access;
 use crate::plan::Command;
@@ -49,6 +50,8 @@ pub(super) struct Batch {
     pub(super) before: Option<Arc<Settings>>,
     /// What has been executed and suffers nothing behind it in the same transaction.
     pub(super) last: Option<&'static str>,
+    /// The shard whose now() has been used.
+    pub(super) clock: Option<ShardId>,
     /// DDL on several shards, which is done when it is known that nothing comes behind it.
     pub(super) held: Option<(Rc<Prepared>, Rc<Planned>)>,
 }
@@ -355,6 +358,7 @@ impl Session {
         };
         self.skipping = false;
         self.batch_writer = None;
+        self.batch.clock = None;
         self.batch_flown = false;
         self.batch.failed = false;
         self.items.clear();

@@ -174,6 +174,7 @@ impl Session {
             settings_before: self.batch.before.take().unwrap_or_else(|| Arc::clone(&self.state.settings)),
             local: std::mem::take(&mut self.transaction.local),
             writers: self.batch_writer.take().into_iter().collect(),
+            clock: self.batch.clock.take(),
             used: unsynced.iter().map(|(_, shard)| *shard).collect(),
             ..Transaction::default()
         };
@@ -282,6 +283,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
+        self.batch.clock = None;
         self.batch_ended(committed);
         if std::mem::take(&mut self.schema_changed) && committed {
             self.schema_has_changed().await;

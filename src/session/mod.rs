@@ -854,22 +854,26 @@ impl Session {
                 }
             }
         }
-        if !self.transaction.is_open() {
-            return self.at_one_moment_only(shards, shards, access);
-        }
         if effects.uses_now
             && let Some(shard) = clocks.first()
         {
-            match self.transaction.clock {
-                Some(before) if before != shard || clocks.len() > 1 => {
+            // What is said before a Sync is one transaction, and may become one over several shards.
+            let open = self.transaction.is_open();
+            let clock = if open { &mut self.transaction.clock } else { &mut self.batch.clock };
+            match *clock {
+                Some(before) if (before != shard || clocks.len() > 1) && (open || access == plan::Access::Write) => {
                     return Err(ClientError::unsupported(
                         "now() on a second shard of one transaction is not supported",
                         "A transaction has one now(); read it once and pass it as a parameter, or use \
                          clock_timestamp().",
                     ));
                 }
-                _ => self.transaction.clock = Some(shard),
+                Some(_) if !open => {}
+                _ => *clock = Some(shard),
             }
+        }
+        if !self.transaction.is_open() {
+            return self.at_one_moment_only(shards, shards, access);
         }
         let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
         self.at_one_moment_only(&used, shards, access)?;

@@ -89,6 +89,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
+        self.batch.clock = None;
         // A server forgets both at every Query.
         self.unnamed = None;
         if !self.portals.is_empty() {
@@ -120,6 +121,7 @@ impl Session {
         }
         self.batch.quiet = false;
         self.batch_writer = None;
+        self.batch.clock = None;
         if self.batch.is_begun() {
             let unreported = self.batch.unreported;
             self.batch = Batch::default();

@@ -93,6 +93,7 @@ impl Session {
         }
         let plan = statement.plan(text, None, &world).ok()?;
         self.batch_writer = None;
+        self.batch.clock = None;
         let place = self.join_usual(&plan, template)?;
         // A server forgets both at every Query.
         self.unnamed = None;
@@ -227,6 +228,7 @@ impl Session {
     /// Takes stock after an answer that has gone through.
     pub(super) fn passed(&mut self, passing: &Passing) {
         self.batch_writer = None;
+        self.batch.clock = None;
         self.after(passing.failed);
     }
 
@@ -235,6 +237,7 @@ impl Session {
         let trouble = self.trouble(lost);
         self.tell(trouble)?;
         self.batch_writer = None;
+        self.batch.clock = None;
         self.ready().await
     }
 }
