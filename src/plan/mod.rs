@@ -397,8 +397,21 @@ fn effects_of(query: &Query, effects: &mut Effects) {
         effects.pins = Some(Pin::AdvisoryLock);
     }
     effects.unpins |= notes.unlocks;
+    let is_asked = |name: &String| matches!(name.as_str(), "currval" | "lastval");
+    effects.asks_drawn |= !notes.sequences.is_empty() && notes.sequences.iter().all(is_asked);
+    effects.draws |= notes.sequences.iter().any(|it| !is_asked(it)) || query.writes.iter().any(|it| draws(query, it));
     effects.set_config =
         notes.set_config.iter().map(|(name, local)| SetConfig { name: name.clone(), local: *local }).collect();
+}
+
+/// Whether an INSERT leaves a column to its sequence.
+fn draws(query: &Query, write: &sql::model::Write) -> bool {
+    let target = query.leaves.get(write.target).map(|it| &it.source);
+    let Some(sql::model::Source::Table(relation)) = target.filter(|_| write.kind == sql::model::WriteKind::Insert)
+    else {
+        return false;
+    };
+    relation.columns.iter().any(|it| it.uses_sequence && !write.columns.contains(&it.name))
 }
 
 impl Planned {

@@ -50,6 +50,8 @@ pub(super) struct Batch {
     pub(super) before: Option<Arc<Settings>>,
     /// What has been executed and suffers nothing behind it in the same transaction.
     pub(super) last: Option<&'static str>,
+    /// It has taken numbers from a server's sequences.
+    pub(super) drew: bool,
     /// The shard whose now() has been used.
     pub(super) clock: Option<ShardId>,
     /// DDL on several shards, which is done when it is known that nothing comes behind it.
@@ -358,7 +360,7 @@ impl Session {
         };
         self.skipping = false;
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         self.batch_flown = false;
         self.batch.failed = false;
         self.items.clear();

@@ -175,6 +175,7 @@ impl Session {
             local: std::mem::take(&mut self.transaction.local),
             writers: self.batch_writer.take().into_iter().collect(),
             clock: self.batch.clock.take(),
+            drew: std::mem::take(&mut self.batch.drew),
             used: unsynced.iter().map(|(_, shard)| *shard).collect(),
             ..Transaction::default()
         };
@@ -283,7 +284,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         self.batch_ended(committed);
         if std::mem::take(&mut self.schema_changed) && committed {
             self.schema_has_changed().await;

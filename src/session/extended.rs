@@ -785,7 +785,7 @@ impl Session {
         }
         self.skipping = std::mem::take(&mut self.sync_eaten);
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         self.batch_flown = false;
         self.items.clear();
         self.deferred = None;

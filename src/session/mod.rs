@@ -854,6 +854,15 @@ impl Session {
                 }
             }
         }
+        let drew = if self.transaction.is_open() { &mut self.transaction.drew } else { &mut self.batch.drew };
+        if effects.asks_drawn && !*drew {
+            return Err(ClientError::unsupported(
+                "currval and lastval of numbers that this transaction has not taken are not supported: the next statement \
+                 may run on another connection",
+                "Use RETURNING; or ask in the transaction that takes them, behind the statement that does.",
+            ));
+        }
+        *drew |= effects.draws;
         if effects.uses_now
             && let Some(shard) = clocks.first()
         {

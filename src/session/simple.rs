@@ -89,7 +89,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         // A server forgets both at every Query.
         self.unnamed = None;
         if !self.portals.is_empty() {
@@ -121,7 +121,7 @@ impl Session {
         }
         self.batch.quiet = false;
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         if self.batch.is_begun() {
             let unreported = self.batch.unreported;
             self.batch = Batch::default();
@@ -610,6 +610,8 @@ fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, pla
         }
         shard = Some(here);
         together.uses_now |= template.effects.uses_now;
+        together.asks_drawn |= template.effects.asks_drawn && !together.draws;
+        together.draws |= template.effects.draws;
         if template.access == plan::Access::Write {
             access = plan::Access::Write;
         }

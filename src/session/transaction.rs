@@ -32,6 +32,8 @@ pub struct Transaction {
     pub lost: bool,
     /// It has failed, and shards on which nothing did hold no locks of it any more either.
     pub let_go: bool,
+    /// It has taken numbers from a server's sequences.
+    pub drew: bool,
     /// It has changed the schema since that was last read.
     pub altered: bool,
     /// The schema as it sees it, where it has changed it.
@@ -80,6 +82,7 @@ impl Default for Transaction {
             failed: false,
             lost: false,
             let_go: false,
+            drew: false,
             altered: false,
             schema: None,
             modes: Modes::default(),

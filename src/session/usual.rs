@@ -93,7 +93,7 @@ impl Session {
         }
         let plan = statement.plan(text, None, &world).ok()?;
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         let place = self.join_usual(&plan, template)?;
         // A server forgets both at every Query.
         self.unnamed = None;
@@ -228,7 +228,7 @@ impl Session {
     /// Takes stock after an answer that has gone through.
     pub(super) fn passed(&mut self, passing: &Passing) {
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         self.after(passing.failed);
     }
 
@@ -237,7 +237,7 @@ impl Session {
         let trouble = self.trouble(lost);
         self.tell(trouble)?;
         self.batch_writer = None;
-        self.batch.clock = None;
+        (self.batch.clock, self.batch.drew) = (None, false);
         self.ready().await
     }
 }

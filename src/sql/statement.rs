@@ -19,6 +19,10 @@ pub enum Access {
 pub struct Effects {
     /// It refers to now() or its family (also through a column default), whose value is one per transaction.
     pub uses_now: bool,
+    /// It takes numbers from sequences by the server's own count.
+    pub draws: bool,
+    /// It asks what numbers the session has taken (currval, lastval).
+    pub asks_drawn: bool,
     /// It takes something that stays on its server connection.
     pub pins: Option<Pin>,
     /// It may end what pinned (`pg_advisory_unlock…`, DROP of a temporary table, CLOSE, UNLISTEN): look again.
