@@ -114,6 +114,8 @@ const CASES: &[(Is, &str)] = &[
     (Refused, "TRUNCATE t RESTART IDENTITY"),
     (Alike, "UPDATE t SET mood = 'calm' WHERE id < 15 RETURNING id, mood, ARRAY[mood]::text[]"),
     (Alike, "DELETE FROM t WHERE id IN (11, 13, 14) RETURNING *"),
+    (Refused, "UPDATE logs SET (made, what) = (DEFAULT, 'x')"),
+    (Refused, "UPDATE logs SET (what, made) = ROW ('x', DEFAULT) WHERE id > 0"),
     // W4
     (Alike, "INSERT INTO t (id) VALUES (221), (NULL), (222), (223)"),
     (Alike, "INSERT INTO t (a) VALUES (1), (2)"),

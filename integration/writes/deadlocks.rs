@@ -209,6 +209,39 @@ async fn writes_of_many_rows_and_others_beside_the_proxy() -> Outcome {
         ok(&mut client, "ROLLBACK");
     }
     assert_eq!(ended, 1);
+    // The same connection may be in a deadlock again, after it was struck before.
+    let [mut a, mut b] = [house.pair(3)?.ours, house.pair(3)?.ours];
+    ok(&mut b, &format!("BEGIN; UPDATE t SET a = 1 WHERE id = {}", keys[1]));
+    ok(&mut a, &format!("BEGIN; UPDATE t SET a = 1 WHERE id = {}; SAVEPOINT s", keys[0]));
+    for turn in 0..2 {
+        let (b_sql, a_sql) = (keys[0], keys[1]);
+        let b_runs = start(b, format!("UPDATE t SET a = 2 WHERE id = {b_sql}"), How::Simple);
+        waits(&house, 0, 3).await?;
+        let a_runs = start(a, format!("UPDATE t SET a = 2 WHERE id = {a_sql}"), How::Simple);
+        let answer;
+        (a, answer) = done(a_runs);
+        assert_eq!(answer.error.map(|it| it.sqlstate).as_deref(), Some("40P01"), "{turn}");
+        if turn == 0 {
+            // What it holds from before the savepoint stays, so that the other one goes on waiting.
+            ok(&mut a, "ROLLBACK TO s");
+            let a_runs = start(a, format!("UPDATE t SET a = 2 WHERE id = {a_sql}"), How::Simple);
+            let answer;
+            (a, answer) = done(a_runs);
+            assert_eq!(answer.error.map(|it| it.sqlstate).as_deref(), Some("40P01"), "again");
+            ok(&mut a, "ROLLBACK");
+            let answer;
+            (b, answer) = done(b_runs);
+            assert_eq!(answer.error, None);
+            ok(&mut b, "ROLLBACK");
+        } else {
+            ok(&mut a, "ROLLBACK");
+            (b, _) = done(b_runs);
+            ok(&mut b, "ROLLBACK");
+            break;
+        }
+        ok(&mut b, &format!("BEGIN; UPDATE t SET a = 1 WHERE id = {}", keys[1]));
+        ok(&mut a, &format!("BEGIN; UPDATE t SET a = 1 WHERE id = {}; SAVEPOINT s", keys[0]));
+    }
     // A wait that is no deadlock goes on for as long as it takes, and a cancel request is one.
     let [mut a, mut b] = [house.pair(3)?.ours, house.pair(3)?.ours];
     for client in [&mut a, &mut b] {

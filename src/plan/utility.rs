@@ -15,6 +15,7 @@ use crate::plan::route::Route;
 use crate::plan::split::Splitting;
 use crate::schema::RelationKind;
 use crate::shard_map::Placement;
+use crate::sql::Changes;
 use crate::sql::Constraints;
 use crate::sql::CopyFormat;
 use crate::sql::CopyKind;
@@ -89,7 +90,8 @@ pub(crate) fn compile(
             }
             about(std::slice::from_ref(table), world, names, false)
         }
-        Utility::AlterTable { table, adds, others } => {
+        Utility::AlterTable { table, adds, others, changes } => {
+            same_everywhere(table, changes, world, names)?;
             if let Some((name, key)) = sharded(table, world, names) {
                 constraints(adds, &name, Some(&key), world, names)?;
             } else if let Relation::Known(relation) = names.find(table) {
@@ -121,6 +123,21 @@ pub(crate) fn compile(
             }
             if *writes && let Some(copy) = copy_in(table, columns, format.as_ref(), world, names)? {
                 return Ok(Compiled { route: Route::Copy(Box::new(copy)), temporary: false });
+            }
+            if *writes
+                && let Relation::Known(relation) = names.find(table)
+                && let Some(Placement::Unsharded { home }) = database.placement(&relation.name)
+            {
+                let counts = |it: &&crate::schema::Column| {
+                    let known = it.sequence.as_ref().and_then(|it| database.sequences.get(it));
+                    !columns.is_empty() && !columns.contains(&it.name) && known.is_some_and(|it| it.shard != home)
+                };
+                if let Some(column) = relation.columns.iter().find(counts) {
+                    return Err(ClientError::unsupported(
+                        format!("COPY that leaves \"{}\" to a sequence of another shard is not supported", column.name),
+                        "Copy all columns, or use INSERT.",
+                    ));
+                }
             }
             let what = if *writes { "COPY into a sharded or reference table" } else { "COPY from a sharded table" };
             if !*writes
@@ -317,6 +334,32 @@ fn same_kind(a: Option<&Placement>, b: &Placement) -> bool {
         (Some(a), b) => a == b,
         (None, _) => false,
     }
+}
+
+/// Refuses what would give copies of a reference table different values, or move the key of rows from where they are.
+fn same_everywhere(table: &[Arc<str>], changes: &Changes, world: &World, names: &Names<'_>) -> Result<(), ClientError> {
+    let key = sharded(table, world, names).map(|(_, key)| key);
+    let copied = match names.find(table) {
+        Relation::Known(relation) => world.database.placement(&relation.name) == Some(Placement::Reference),
+        _ => false,
+    };
+    if let Some(key) = key.as_ref().filter(|key| changes.columns.contains(key)) {
+        return Err(ClientError::unsupported(
+            format!("adding, dropping, renaming or computing anew the shard key \"{key}\" is not supported"),
+            "Make another table, list it in the map, and copy the rows.",
+        ));
+    }
+    let what = match &changes.chance {
+        _ if key.is_none() && !copied => return Ok(()),
+        _ if changes.time => "a value that asks for the time".to_owned(),
+        _ if changes.numbers => "numbers".to_owned(),
+        Some(function) if copied => format!("a value of function {function}"),
+        _ => return Ok(()),
+    };
+    Err(ClientError::unsupported(
+        format!("ALTER TABLE that fills rows with {what} is not supported: it would be another on every shard"),
+        "Add the column without it, ALTER COLUMN … SET DEFAULT, and UPDATE the rows.",
+    ))
 }
 
 fn without_key(name: &TableName, key: &str) -> ClientError {

@@ -52,6 +52,8 @@ pub(super) struct Batch {
     pub(super) last: Option<&'static str>,
     /// It has taken numbers from a server's sequences.
     pub(super) drew: bool,
+    /// The shards that statements before a Sync have used.
+    pub(super) used: ShardSet,
     /// The shard whose now() has been used.
     pub(super) clock: Option<ShardId>,
     /// DDL on several shards, which is done when it is known that nothing comes behind it.
@@ -59,6 +61,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Forgets what its transaction, which is over, has used.
+    pub(super) fn is_over(&mut self) {
+        (self.clock, self.drew) = (None, false);
+        if !self.used.is_empty() {
+            self.used = ShardSet::none();
+        }
+    }
+
     /// Whether there is anything that its end has to look after.
     pub(super) fn is_begun(&self) -> bool {
         self.ran || self.unreported || self.before.is_some() || self.last.is_some() || self.held.is_some()
@@ -195,7 +205,8 @@ impl Session {
                     Ok(plan) => self.shards(&plan)?.len() > 1,
                     Err(_) => false,
                 };
-                if several && !template.effects.outside_transaction {
+                // Nobody but this transaction sees what it changes: what comes behind is planned within it.
+                if world.database.shards.len() > 1 && !template.effects.outside_transaction {
                     let shards = planned.plan(&prepared.text, None, &world).and_then(|plan| self.shards(&plan))?;
                     if self.may_write_all(&shards).is_ok() {
                         self.span_shards(&shards).await?;
@@ -360,7 +371,7 @@ impl Session {
         };
         self.skipping = false;
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         self.batch_flown = false;
         self.batch.failed = false;
         self.items.clear();

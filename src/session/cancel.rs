@@ -47,6 +47,8 @@ struct Running {
     hit: Vec<Arc<CancelTarget>>,
     /// When the newest of them was added.
     joined: Tick,
+    /// When it was last ended for a deadlock's sake.
+    doomed: Tick,
 }
 
 /// A session's own entry; taken out when it is dropped.
@@ -135,10 +137,12 @@ impl Sessions for Cancels {
             let is_it =
                 |it: &&Arc<CancelTarget>| it.pid == process.pid && it.port == process.port && it.host == process.host;
             let Some(target) = running.targets.iter().find(is_it).cloned() else { continue };
-            if running.hit.iter().any(|it| Arc::ptr_eq(it, &target)) {
+            // What has been asked is given time; a request may have got lost, or have struck what came before.
+            let now = clock::now();
+            if slot.doomed.swap(true, Ordering::Relaxed) && now.since(running.doomed) < CANCEL {
                 continue;
             }
-            slot.doomed.store(true, Ordering::Relaxed);
+            running.doomed = now;
             running.hit.push(Arc::clone(&target));
             tasks::shared("deadlock", async move { send(&target, CANCEL).await });
         }

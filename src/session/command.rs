@@ -34,7 +34,6 @@ use crate::session::Trouble;
 use crate::session::batch::Undo;
 use crate::session::gather::Said;
 use crate::session::prepared::Prepared;
-use crate::session::query_item;
 use crate::session::simple::Order;
 use crate::session::simple::Place;
 use crate::session::simple::messages;
@@ -284,7 +283,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         self.batch_ended(committed);
         if std::mem::take(&mut self.schema_changed) && committed {
             self.schema_has_changed().await;
@@ -544,7 +543,9 @@ impl Session {
             if let Some(link) = self.links.get_mut(usize::from(*at)) {
                 link.say_query(&sql);
             }
-            self.items.push(query_item(&SmallVec::from_slice(&[*at])));
+            let links = SmallVec::from_slice(&[*at]);
+            // The client has heard of its failure, and hears of nothing else.
+            self.items.push(Item::Owed { expect: Expect::Query, links, show: Show::Caller, prepares: 0 });
         }
         let ids: SmallVec<[u32; 8]> =
             places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|link| link.id).collect();
@@ -555,7 +556,7 @@ impl Session {
             Err(_) => self.items.clear(),
         }
         let savepoints = self.transaction.savepoints.len();
-        for link in self.links.iter_mut().filter(|link| ids.contains(&link.id)) {
+        for link in self.links.iter_mut().filter(|link| ids.contains(&link.id) && link.status != b'E') {
             match savepoints.checked_sub(1) {
                 Some(last) => link.back_to(last),
                 None => link.ended(false),

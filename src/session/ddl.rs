@@ -54,7 +54,11 @@ impl Session {
         if shards.len() > 1 && !effects.outside_transaction {
             match self.may_write_all(&shards) {
                 Ok(()) => {
-                    self.begin_implicit();
+                    if self.transaction.kind == Kind::None {
+                        self.begin_implicit();
+                        // It reads nothing whose moment would matter.
+                        self.transaction.modes.isolation = Some(plan::Isolation::ReadCommitted);
+                    }
                     self.ddl_on_all(sql, &statement.template, &shards).await?;
                     return Ok(false);
                 }
@@ -185,8 +189,13 @@ impl Session {
 
     /// Reads again what the open transaction has changed of the schema.
     pub(super) async fn learn_schema(&mut self) -> Result<(), Trouble> {
-        const BEFORE: [&str; 3] =
-            ["SAVEPOINT sw_schema", "SET LOCAL search_path TO pg_catalog", "SET LOCAL client_encoding TO 'UTF8'"];
+        // Definitions of views cannot be read while somebody holds a lock on what they show.
+        const BEFORE: [&str; 4] = [
+            "SAVEPOINT sw_schema",
+            "SET LOCAL search_path TO pg_catalog",
+            "SET LOCAL client_encoding TO 'UTF8'",
+            "SET LOCAL lock_timeout TO '5s'",
+        ];
         const BEHIND: [&str; 2] = ["ROLLBACK TO SAVEPOINT sw_schema", "RELEASE SAVEPOINT sw_schema"];
         let within = self.within_batch();
         if within && Box::pin(self.fly_batch()).await? == Reached::Failed {
@@ -219,6 +228,9 @@ impl Session {
             if outcome.failed.is_some() {
                 return Err(Trouble::Told(only_error(&outcome.collected)));
             }
+            if outcome.overflowed {
+                return Err(unread().into());
+            }
             let mut answers: Vec<Vec<String>> = vec![Vec::new()];
             for message in messages(&outcome.collected) {
                 match message.first() {
@@ -233,10 +245,7 @@ impl Session {
             let answers = answers.get(BEFORE.len()..).unwrap_or_default();
             let catalog = schema_reader::answered(answers).map_err(|error| {
                 tracing::error!(error, "the schema within a transaction cannot be read");
-                ClientError::unsupported(
-                    "a schema that cannot be read behind a change of it in the same transaction is not supported",
-                    "COMMIT first.",
-                )
+                unread()
             })?;
             read.push((shard, catalog));
         }
@@ -279,10 +288,24 @@ impl Session {
     /// The schema changed through this session: read it again before anybody plans by the old one.
     pub(super) async fn schema_has_changed(&mut self) {
         let service = Arc::clone(&self.access.service);
+        self.worker.blocks.forget(&service.database.name);
         if let Err(error) = service.schema.refresh_now().await {
             tracing::warn!(%error, "the schema could not be read again after DDL; it will be tried again");
         }
         self.worker.current.bump();
         self.world = None;
     }
+}
+
+/// Whether a text ends a transaction or goes back in it: what it changed of the schema does not matter to that.
+pub(super) fn is_about_transaction(text: &str) -> bool {
+    let first = text.trim_start().split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+    ["commit", "rollback", "end", "abort", "savepoint", "release"].iter().any(|it| first.eq_ignore_ascii_case(it))
+}
+
+fn unread() -> ClientError {
+    ClientError::unsupported(
+        "a schema that cannot be read behind a change of it in the same transaction is not supported",
+        "COMMIT first.",
+    )
 }

@@ -37,6 +37,7 @@ use crate::session::command::PLAN_COLUMN;
 use crate::session::command::leaves_something;
 use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
+use crate::session::ddl::is_about_transaction;
 use crate::session::gather::Binding;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
@@ -123,7 +124,7 @@ impl Session {
         if !self.readback.is_empty() && matches!(message.kind, b'P' | b'B' | b'D' | b'E') {
             Box::pin(self.learn_settings()).await?;
         }
-        if self.transaction.altered && matches!(message.kind, b'P' | b'B' | b'D' | b'E') {
+        if self.transaction.altered && self.needs_schema(message) {
             Box::pin(self.learn_schema()).await?;
         }
         match message.kind {
@@ -133,6 +134,21 @@ impl Session {
             b'E' => self.execute(message).await,
             b'C' => self.close(message).await,
             _ => Box::pin(self.flush_batch()).await,
+        }
+    }
+
+    /// Whether a message is planned: not what ends the transaction.
+    fn needs_schema(&self, message: &Message) -> bool {
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok_and(|it| !is_about_transaction(it));
+        match message.kind {
+            b'P' => frontend::Parse::read(self.client.bytes(message.body())).is_ok_and(|it| text(it.text)),
+            b'B' => {
+                let Ok(view) = frontend::Bind::read(self.client.bytes(message.body())) else { return false };
+                let name = std::str::from_utf8(view.statement).unwrap_or_default();
+                let named = if name.is_empty() { self.unnamed.as_ref() } else { self.prepared.get(name) };
+                named.is_none_or(|it| text(it.text.as_bytes()))
+            }
+            _ => false,
         }
     }
 
@@ -785,7 +801,7 @@ impl Session {
         }
         self.skipping = std::mem::take(&mut self.sync_eaten);
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         self.batch_flown = false;
         self.items.clear();
         self.deferred = None;
@@ -1134,6 +1150,14 @@ impl Session {
         }
         let mut statements = self.worker.planner.borrow_mut().compile(&prepared.text, world)?;
         let planned = statements.pop().map(Rc::new);
+        let spliced = |it: &Option<Rc<Planned>>| it.as_ref().and_then(|it| it.template.splice_columns.clone());
+        // Servers know it by the columns that the table had.
+        if spliced(&prepared.compiled.borrow().1) != spliced(&planned) {
+            return Err(ClientError::unsupported(
+                "a prepared INSERT without a column list is not supported when the table's columns have changed since",
+                "Prepare it again, or name the columns.",
+            ));
+        }
         *prepared.compiled.borrow_mut() = (world.id, planned.clone());
         Ok(planned)
     }

@@ -863,6 +863,9 @@ impl Session {
             ));
         }
         *drew |= effects.draws;
+        if effects.draws {
+            self.seen.counted_elsewhere();
+        }
         if effects.uses_now
             && let Some(shard) = clocks.first()
         {
@@ -882,7 +885,10 @@ impl Session {
             }
         }
         if !self.transaction.is_open() {
-            return self.at_one_moment_only(shards, shards, access);
+            let used: ShardSet = self.batch.used.iter().chain(shards.iter()).collect();
+            self.at_one_moment_only(&used, shards, access)?;
+            self.batch.used = used;
+            return Ok(());
         }
         let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
         self.at_one_moment_only(&used, shards, access)?;

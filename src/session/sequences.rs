@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::ClientError;
@@ -42,6 +44,8 @@ use crate::wire::postgres::frontend::Format;
 const TAKE_MAX: Duration = Duration::from_secs(10);
 /// Numbers that one server is asked for at once.
 const TAKEN_MAX: usize = 100_000;
+/// And at least: a server logs every 33rd number only, and a block must hold one, so that its commit waits for the log.
+const TAKEN_MIN: usize = 33;
 /// Parameters that a Bind can have.
 const PARAMETERS_MAX: usize = 65_535;
 /// bigint
@@ -56,6 +60,8 @@ struct Owner {
     user: Option<Arc<str>>,
     role: Option<Arc<str>>,
     sequence: TableName,
+    /// The schema under which they were taken: another of that name is another sequence.
+    schema: u64,
 }
 
 /// Numbers that have been taken and not handed out yet, of all sessions.
@@ -68,6 +74,8 @@ pub struct Blocks {
 #[derive(Debug, Default)]
 struct Block {
     runs: Mutex<VecDeque<Run>>,
+    /// How often what was left has been given up: what was asked for before is not taken in.
+    given_up: AtomicU64,
     /// One at a time takes more: others find what it has brought.
     turn: tokio::sync::Mutex<()>,
 }
@@ -85,6 +93,8 @@ struct Run {
 pub struct Seen {
     current: HashMap<TableName, i64>,
     last: Option<TableName>,
+    /// A server has numbered rows by itself since: it would have to be asked.
+    elsewhere: bool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,20 +107,38 @@ impl Blocks {
         if let Some(block) = known.get(owner) {
             return Arc::clone(block);
         }
+        // What was taken under another schema is given up.
+        known.retain(|it, _| it.schema == owner.schema || it.database != owner.database);
         Arc::clone(known.entry(owner.clone()).or_default())
+    }
+
+    /// Gives up what is left for a database, for its schema has changed through this proxy.
+    pub(super) fn forget(&self, database: &str) {
+        locked(&self.known).retain(|owner, block| {
+            if *owner.database == *database {
+                block.give_up();
+            }
+            *owner.database != *database
+        });
     }
 
     /// Gives up what is left, for the sequence has been set.
     fn drop_all(&self, of: &Owner) {
         for (owner, block) in &*locked(&self.known) {
             if (&owner.database, &owner.shard, &owner.sequence) == (&of.database, &of.shard, &of.sequence) {
-                locked(&block.runs).clear();
+                block.give_up();
             }
         }
     }
 }
 
 impl Block {
+    fn give_up(&self) {
+        let mut runs = locked(&self.runs);
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        runs.clear();
+    }
+
     /// Hands out numbers, in their order, until there are `count`.
     fn hand_out(&self, numbers: &mut Vec<i64>, count: usize) {
         let mut runs = locked(&self.runs);
@@ -134,7 +162,15 @@ impl Seen {
         *self = Self::default();
     }
 
+    /// A server numbers rows by itself.
+    pub fn counted_elsewhere(&mut self) {
+        *self = Self { elsewhere: true, ..Self::default() };
+    }
+
     fn current(&self, name: &TableName) -> Result<i64, ClientError> {
+        if self.elsewhere && !self.current.contains_key(name) {
+            return Err(elsewhere());
+        }
         self.current.get(name).copied().ok_or_else(|| {
             ClientError::new(
                 Code::NotYetDefined,
@@ -145,6 +181,9 @@ impl Seen {
     }
 
     fn last(&self) -> Result<i64, ClientError> {
+        if self.elsewhere && self.last.is_none() {
+            return Err(elsewhere());
+        }
         self.last.as_ref().and_then(|it| self.current.get(it)).copied().ok_or_else(|| {
             ClientError::new(Code::NotYetDefined, "lastval is not yet defined in this session", "Call nextval first.")
         })
@@ -274,6 +313,13 @@ impl Session {
             )
             .into());
         }
+        if self.transaction.schema.is_some() || self.transaction.altered {
+            return Err(ClientError::unsupported(
+                "numbers of a sequence behind a change of the schema in the same transaction are not supported",
+                "COMMIT first.",
+            )
+            .into());
+        }
         let sets = wanted.iter().any(|it| matches!(it, Number::Set { .. }));
         let mut stock: HashMap<(&TableName, Aside), VecDeque<i64>> = HashMap::new();
         let mut numbers = Vec::with_capacity(wanted.len());
@@ -315,6 +361,7 @@ impl Session {
             user: (who == Aside::User).then(|| Arc::clone(&world.view.user)),
             role: world.view.role.clone().filter(|_| who == Aside::User),
             sequence: name.clone(),
+            schema: world.schema.digest,
         };
         Ok((owner, sequence))
     }
@@ -342,14 +389,18 @@ impl Session {
                 if numbers.len() == count {
                     return Ok::<(), Trouble>(());
                 }
-                let wanted = sequence.block.max(count - numbers.len()).min(TAKEN_MAX);
+                let wanted = sequence.block.max(count - numbers.len()).clamp(TAKEN_MIN, TAKEN_MAX);
+                let before = block.given_up.load(Ordering::Relaxed);
                 let answer = self.ask_sequence(&owner, sequence.shard, &next_text(name, wanted)).await?;
                 let runs = answer.rows.iter().filter(|row| row.len() == 3).filter_map(|row| run(row));
                 let runs: VecDeque<Run> = runs.collect();
                 if runs.is_empty() {
                     return Err(unclear().into());
                 }
-                locked(&block.runs).extend(runs);
+                let mut kept = locked(&block.runs);
+                if block.given_up.load(Ordering::Relaxed) == before {
+                    kept.extend(runs);
+                }
             }
         };
         self.in_time(name, taking).await?;
@@ -361,9 +412,10 @@ impl Session {
         let (owner, sequence) = self.owner(name, Aside::User, world)?;
         let text = format!("SELECT pg_catalog.setval({}, {value}, {called})", regclass(name));
         let setting = self.ask_sequence(&owner, sequence.shard, &text);
-        self.in_time(name, setting).await?;
+        let set = self.in_time(name, setting).await;
+        // Whatever is known of how it went.
         self.worker.blocks.drop_all(&owner);
-        Ok(())
+        set.map(|_| ())
     }
 
     async fn in_time<T>(
@@ -453,6 +505,13 @@ fn quoted(name: &str) -> String {
 fn regclass(name: &TableName) -> String {
     let name = format!("{}.{}", quoted(&name.schema), quoted(&name.name));
     format!("E'{}'::pg_catalog.regclass", name.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+fn elsewhere() -> ClientError {
+    ClientError::unsupported(
+        "currval and lastval behind rows that their own server has numbered are not supported",
+        "Use RETURNING; or list the sequence in the map, on another shard than its table's.",
+    )
 }
 
 fn no_values() -> ClientError {

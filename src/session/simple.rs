@@ -27,6 +27,7 @@ use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Within;
 use crate::session::command::leaves_something;
+use crate::session::ddl::is_about_transaction;
 use crate::session::extended::Reached;
 use crate::session::gather::Said;
 use crate::session::split::needs_block;
@@ -89,7 +90,7 @@ impl Session {
             }
         }
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         // A server forgets both at every Query.
         self.unnamed = None;
         if !self.portals.is_empty() {
@@ -121,7 +122,7 @@ impl Session {
         }
         self.batch.quiet = false;
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         if self.batch.is_begun() {
             let unreported = self.batch.unreported;
             self.batch = Batch::default();
@@ -164,7 +165,7 @@ impl Session {
 
     /// Runs a text. True: the client has been told that it may go on.
     async fn query(&mut self, text: &str) -> Result<bool, Trouble> {
-        if self.transaction.altered {
+        if self.transaction.altered && !is_about_transaction(text) {
             Box::pin(self.learn_schema()).await?;
         }
         let world = self.world()?;
@@ -207,7 +208,8 @@ impl Session {
         let compiled_in = self.world()?.id;
         for statement in all {
             self.begin_implicit();
-            if self.transaction.altered {
+            let sql = text.get(statement.range.clone()).unwrap_or_default();
+            if self.transaction.altered && !is_about_transaction(sql) {
                 Box::pin(self.learn_schema()).await?;
             }
             let world = self.world()?;

@@ -55,6 +55,7 @@ impl Session {
             && self.items.is_empty()
             && self.client.mark() == 0
             && !self.pins_suspect
+            && !self.transaction.altered
             && !self.within_batch()
             && !self.batch.is_begun()
             && !self.batch_flown
@@ -93,7 +94,7 @@ impl Session {
         }
         let plan = statement.plan(text, None, &world).ok()?;
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         let place = self.join_usual(&plan, template)?;
         // A server forgets both at every Query.
         self.unnamed = None;
@@ -228,7 +229,7 @@ impl Session {
     /// Takes stock after an answer that has gone through.
     pub(super) fn passed(&mut self, passing: &Passing) {
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         self.after(passing.failed);
     }
 
@@ -237,7 +238,7 @@ impl Session {
         let trouble = self.trouble(lost);
         self.tell(trouble)?;
         self.batch_writer = None;
-        (self.batch.clock, self.batch.drew) = (None, false);
+        self.batch.is_over();
         self.ready().await
     }
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use crate::error::ClientError;
 use crate::sql::cursor::Cursor;
 use crate::sql::cursor::Parts;
+use crate::sql::functions;
+use crate::sql::lex;
 use crate::sql::lex::Kind;
+use crate::sql::lex::Lexeme;
 use crate::sql::session::unreadable;
 use crate::sql::statement::CopyDirection;
 
@@ -41,6 +44,8 @@ pub enum Utility {
         adds: Constraints,
         /// ATTACH PARTITION, INHERIT: other relations that it names.
         others: Vec<Vec<Arc<str>>>,
+        /// What it does to columns and to rows that are there.
+        changes: Changes,
     },
     /// Something about these relations (DROP TABLE, COMMENT ON TABLE, VACUUM t, …).
     About(Vec<Vec<Arc<str>>>),
@@ -94,6 +99,19 @@ pub struct CreateTable {
     pub query: Option<Range<usize>>,
     /// PARTITION OF, INHERITS.
     pub parents: Vec<Vec<Arc<str>>>,
+}
+
+/// What ALTER TABLE does to columns and to the rows that are there.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Columns that it adds, drops, renames, or computes anew.
+    pub columns: Vec<Arc<str>>,
+    /// What it fills rows with is the time.
+    pub time: bool,
+    /// What it fills rows with may be another thing on each server: the function.
+    pub chance: Option<String>,
+    /// It numbers rows.
+    pub numbers: bool,
 }
 
 /// Keys of a table.
@@ -618,7 +636,9 @@ fn alter_table(cursor: &mut Cursor<'_>) -> Option<Utility> {
     let table = cursor.relation()?;
     let mut adds = Constraints::default();
     let mut others = Vec::new();
+    let mut changes = Changes::default();
     loop {
+        let start = cursor.place();
         if cursor.take("add") {
             let constraint =
                 ["constraint", "primary", "unique", "foreign", "exclude", "check"].iter().any(|it| cursor.is(it));
@@ -635,8 +655,67 @@ fn alter_table(cursor: &mut Cursor<'_>) -> Option<Utility> {
             others.push(cursor.qualified()?);
         }
         skip(cursor, |_| false);
+        let end = cursor.place();
+        cursor.rewind(start);
+        let action: Vec<Lexeme> = std::iter::from_fn(|| cursor.bump()).take(end - start).collect();
+        changes.note(cursor, &action);
         if cursor.take_kind(Kind::Comma).is_none() {
-            return Some(Utility::AlterTable { table, adds, others });
+            return Some(Utility::AlterTable { table, adds, others, changes });
+        }
+    }
+}
+
+impl Changes {
+    /// Takes in one action.
+    fn note(&mut self, cursor: &Cursor<'_>, action: &[Lexeme]) {
+        let is = |it: &Lexeme, word: &str| it.kind == Kind::Word && cursor.raw(*it).eq_ignore_ascii_case(word);
+        let name = |it: &Lexeme| match it.kind {
+            Kind::Word => Some(Arc::from(lex::fold(cursor.raw(*it)))),
+            Kind::Quoted => Some(Arc::from(cursor.raw(*it).trim_matches('"').replace("\"\"", "\""))),
+            _ => None,
+        };
+        let Some((first, rest)) = action.split_first() else { return };
+        let constraint = ["constraint", "primary", "unique", "foreign", "exclude", "check"];
+        if rest.first().is_some_and(|it| constraint.iter().any(|word| is(it, word))) {
+            return;
+        }
+        let filler = ["column", "if", "not", "exists", "to"];
+        let mut names = rest.iter().filter(|it| !filler.iter().any(|word| is(it, word)));
+        let fills = |word: &str| rest.iter().position(|it| is(it, word)).and_then(|at| rest.get(at + 1..));
+        if is(first, "rename") {
+            self.columns.extend(names.filter_map(name));
+        } else if is(first, "drop") {
+            self.columns.extend(names.next().and_then(name));
+        } else if is(first, "add") {
+            self.columns.extend(names.next().and_then(name));
+            let serial = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8", "identity"];
+            self.numbers |= rest.iter().any(|it| serial.iter().any(|word| is(it, word)));
+            self.fill(cursor, fills("default").unwrap_or_default());
+        } else if is(first, "alter")
+            && let Some(using) = fills("using")
+        {
+            self.columns.extend(names.next().and_then(name));
+            self.fill(cursor, using);
+        }
+    }
+
+    /// Takes in an expression that is computed for rows that are there.
+    fn fill(&mut self, cursor: &Cursor<'_>, expression: &[Lexeme]) {
+        for (at, lexeme) in expression.iter().enumerate() {
+            let raw = cursor.raw(*lexeme);
+            let kind = |at: Option<usize>| at.and_then(|it| expression.get(it)).map(|it| it.kind);
+            let calls = kind(Some(at + 1)) == Some(Kind::Open) && kind(at.checked_sub(1)) != Some(Kind::Cast);
+            match lexeme.kind {
+                Kind::Word => match functions::class(&lex::fold(raw)) {
+                    Some(functions::Class::Now) => self.time = true,
+                    Some(functions::Class::Pure | functions::Class::Aggregate) => {}
+                    _ if calls => self.chance = Some(raw.to_owned()),
+                    _ => {}
+                },
+                Kind::Quoted if calls => self.chance = Some(raw.to_owned()),
+                Kind::String | Kind::UnicodeString => self.time |= lex::names_a_time(raw),
+                _ => {}
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::error::Code;
 pub use analyze::ARRAY_OF;
 pub(crate) use analyze::is_reserved_word;
 pub use analyze::not_mapped;
+pub use ddl::Changes;
 pub use ddl::Constraints;
 pub use ddl::CopyFormat;
 pub use ddl::CopyKind;

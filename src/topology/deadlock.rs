@@ -133,7 +133,11 @@ impl<'a> Watch<'a> {
         if circles(&first, &own).is_empty() {
             return;
         }
-        // The servers were not asked at one moment. What is there in both looks was there between them, all at once.
+        // The servers were not asked at one moment. What is there in both looks was there between them, all at once; and
+        // so were the sessions.
+        let still = sessions.spread(AGE);
+        let own: Vec<(u32, Vec<At>)> =
+            own.into_iter().zip(&spread).filter(|(_, it)| still.contains(it)).map(|(it, _)| it).collect();
         let mut second = self.look(&own).await;
         second.waits.retain(|it| first.waits.contains(it));
         for circle in circles(&second, &own) {
@@ -393,6 +397,7 @@ const TELL: &str = "select count(pg_try_advisory_lock_shared(key)) from unnest($
 const PAIRS: &str = "
 select (l.classid::int8 << 32) | l.objid::int8
   from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+  join pg_catalog.pg_roles r on r.oid = a.usesysid and r.rolname = current_user
  where l.locktype = 'advisory' and l.objsubid = 1 and a.application_name = 'shardway deadlock'";
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The schema, kept true: every second each shard is asked whether its catalogs changed, and read again if so.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -49,6 +52,10 @@ pub struct SchemaHandle {
     topology: Arc<Topology>,
     state: ArcSwap<SchemaState>,
     changed: Notify,
+    /// Shards whose catalogs have changed and cannot be read.
+    unread: std::sync::Mutex<BTreeSet<ShardId>>,
+    /// Whether there are any.
+    stale: AtomicBool,
     requests: mpsc::Sender<Request>,
     /// Taken by the task that answers.
     queue: std::sync::Mutex<Option<mpsc::Receiver<Request>>>,
@@ -81,6 +88,8 @@ impl SchemaHandle {
             topology,
             state: ArcSwap::from_pointee(state),
             changed: Notify::new(),
+            unread: std::sync::Mutex::default(),
+            stale: AtomicBool::new(false),
             requests,
             queue: std::sync::Mutex::new(Some(queue)),
         })
@@ -97,6 +106,16 @@ impl SchemaHandle {
     /// # Errors
     /// [`Code::ShardUnavailable`]: the catalog shard has not been reached yet.
     pub fn required(&self) -> Result<Arc<Schema>, ClientError> {
+        let unread = if self.stale.load(Ordering::Relaxed) { self.unread().first().copied() } else { None };
+        if let Some(shard) = unread {
+            let name = &self.topology.database().shard(shard).name;
+            return Err(ClientError::new(
+                Code::ShardUnavailable,
+                format!("the schema of shard \"{name}\" has changed, and cannot be read now"),
+                "Try again. Somebody may hold a lock on a table that a view shows (ALTER TABLE, LOCK, TRUNCATE in an open \
+                 transaction): pg_locks on that shard tells.",
+            ));
+        }
         self.current().ok_or_else(|| {
             let database = self.topology.database();
             let name = &database.shard(database.catalog).name;
@@ -112,6 +131,21 @@ impl SchemaHandle {
     #[must_use]
     pub fn is_current(&self, schema: &Arc<Schema>) -> bool {
         self.state.load().schema.as_ref().is_none_or(|now| Arc::ptr_eq(now, schema))
+            && !self.stale.load(Ordering::Relaxed)
+    }
+
+    fn set_read(&self, shard: ShardId, read: bool) {
+        let mut unread = self.unread();
+        if read {
+            unread.remove(&shard);
+        } else {
+            unread.insert(shard);
+        }
+        self.stale.store(!unread.is_empty(), Ordering::Relaxed);
+    }
+
+    fn unread(&self) -> std::sync::MutexGuard<'_, BTreeSet<ShardId>> {
+        self.unread.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// How a shard numbers user-defined types; `None`: as the catalog shard does.
@@ -291,11 +325,19 @@ impl<'a> Reader<'a> {
             let now = schema_reader::watermark(&mut connection).await?;
             match known {
                 Some(known) if known.watermark == now => Ok(None),
-                _ => schema_reader::read(&mut connection).await.map(Some),
+                _ => {
+                    let read = schema_reader::read(&mut connection).await;
+                    // What is known to be old is planned with no longer.
+                    if read.is_err() && known.is_some() {
+                        self.of.set_read(shard, false);
+                    }
+                    read.map(Some)
+                }
             }
         };
         match result.await {
             Ok(catalog) => {
+                self.of.set_read(shard, true);
                 *slot = Some((node, connection));
                 Ok(catalog)
             }

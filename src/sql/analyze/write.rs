@@ -346,6 +346,12 @@ impl Analyzer<'_> {
                     assigned.push((name, value));
                 }
                 ast::AssignmentTarget::Tuple(names) => {
+                    if has_default(&assignment.value) {
+                        return Err(crate::error::ClientError::unsupported(
+                            "SET (…) = (…) with DEFAULT is not supported",
+                            "Set each column by itself.",
+                        ));
+                    }
                     for name in names {
                         let name = parts(name)?.first().cloned().ok_or_else(|| unreadable("UPDATE"))?;
                         assigned.push((name, None));
@@ -502,6 +508,22 @@ fn sequence_refused(column: &str) -> (String, String) {
 }
 
 /// DEFAULT, in whatever parentheses.
+/// Whether one of the values of a row is DEFAULT.
+fn has_default(value: &Expr) -> bool {
+    match value {
+        Expr::Tuple(all) => all.iter().any(has_default),
+        Expr::Nested(it) => has_default(it),
+        Expr::Function(it) => match &it.args {
+            ast::FunctionArguments::List(list) => list.args.iter().any(|arg| match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(it)) => has_default(it),
+                _ => false,
+            }),
+            _ => false,
+        },
+        other => is_default(other),
+    }
+}
+
 fn is_default(expression: &Expr) -> bool {
     match expression {
         Expr::Nested(inner) => is_default(inner),
