@@ -682,7 +682,9 @@ impl Changes {
         let filler = ["column", "if", "not", "exists", "to"];
         let mut names = rest.iter().filter(|it| !filler.iter().any(|word| is(it, word)));
         let fills = |word: &str| rest.iter().position(|it| is(it, word)).and_then(|at| rest.get(at + 1..));
-        if is(first, "rename") {
+        if is(first, "rename") && rest.first().is_some_and(|it| is(it, "to")) {
+            // The table.
+        } else if is(first, "rename") {
             self.columns.extend(names.filter_map(name));
         } else if is(first, "drop") {
             self.columns.extend(names.next().and_then(name));
