@@ -745,6 +745,9 @@ impl Session {
         let outcome = self.fly_own().await;
         let at = self.unkeep(id);
         let outcome = outcome?;
+        if local && outcome.failed.is_none() && self.is_spanning_pipeline() {
+            self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+        }
         for notice in messages(&outcome.collected).filter(|message| message.first() == Some(&b'N')) {
             self.client.push(notice);
         }
@@ -869,6 +872,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the open transaction is the proxy's own, around a pipeline: for its client there is no block.
+    fn is_spanning_pipeline(&self) -> bool {
+        self.batch.extended && self.transaction.kind == Kind::Implicit
+    }
+
     fn set_own(&mut self, name: &str, local: bool, value: Option<&str>) -> Result<(), Trouble> {
         let changed = |settings: &Settings| match value {
             Some(value) => settings.with(name, value),
@@ -877,7 +885,7 @@ impl Session {
         state::check_own(name, value.unwrap_or_else(|| default_of(name)), &self.access.service.database, &self.user)?;
         self.remember_settings();
         if local {
-            if !self.transaction.is_open() {
+            if !self.transaction.is_open() || self.is_spanning_pipeline() {
                 self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
             }
             if self.transaction.is_open() || self.batch.extended {
@@ -1210,14 +1218,6 @@ impl Session {
     // ── SQL's prepared statements ──
 
     async fn prepare_sql(&mut self, name: &str, types: Option<&str>, body: &str) -> Result<(), Trouble> {
-        if self.prepared.contains_key(name) {
-            return Err(ClientError::new(
-                Code::DuplicateStatement,
-                format_args!("prepared statement \"{name}\" already exists"),
-                "DEALLOCATE it first, or choose another name.",
-            )
-            .into());
-        }
         let world = self.world()?;
         let compiled = self.worker.planner.borrow_mut().compile(body, &world);
         let planned = match compiled {
@@ -1257,6 +1257,15 @@ impl Session {
             if self.fly_own().await?.failed.is_some() {
                 return Err(Trouble::Failed);
             }
+        }
+        // A server looks at the text first, and then at the name.
+        if self.prepared.contains_key(name) {
+            return Err(ClientError::new(
+                Code::DuplicateStatement,
+                format_args!("prepared statement \"{name}\" already exists"),
+                "DEALLOCATE it first, or choose another name.",
+            )
+            .into());
         }
         self.prepared.insert(name.into(), prepared);
         self.complete("PREPARE");
