@@ -26,6 +26,7 @@ use bytes::Value;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
+use proxy::prepare;
 use proxy::until;
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
@@ -161,15 +162,7 @@ impl House {
             node.value("shop", &format!("CREATE DATABASE {name} OWNER demo")).await?;
             assert_eq!(Client::connect(port, "demo", &name)?.simple(SCHEMA).error, None);
         }
-        let file = cluster.dir().join("to-prepare.yaml");
-        fs::write(&file, &map)?;
-        let checked = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("check")
-            .arg(&file)
-            .args(["--connect", "--prepare"])
-            .output()?;
-        let said = String::from_utf8_lossy(&checked.stderr) + String::from_utf8_lossy(&checked.stdout);
-        assert!(checked.status.success(), "{said}");
+        prepare(&cluster, &map)?;
         let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
         let house = Self { proxy: Some(proxy), cluster, port, map };
         for width in WIDTHS {

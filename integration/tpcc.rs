@@ -24,6 +24,7 @@ use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
 use proxy::map_of;
+use proxy::prepare;
 use proxy::quantile;
 use proxy::until;
 use shardway::clock;
@@ -89,12 +90,7 @@ async fn orders_and_payments_stay_whole_while_a_shard_is_restarted() -> Outcome 
     let text = map_of(&cluster, port, |_| true, REST);
     let map = cluster.dir().join("map.yaml");
     fs::write(&map, &text)?;
-    let prepared = Command::new(env!("CARGO_BIN_EXE_shardway"))
-        .arg("check")
-        .arg(&map)
-        .args(["--connect", "--prepare"])
-        .output()?;
-    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+    prepare(&cluster, &text)?;
     let proxy = Proxy::start(&cluster, port, &text, &[]).await?;
     let mut client = proxy.client().await?;
     tables::load(&mut client, &warehouses).await?;

@@ -9,8 +9,6 @@ mod proxy;
 #[path = "sessions/relay.rs"]
 mod relay;
 
-use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +19,7 @@ use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
 use proxy::map_of;
+use proxy::prepare;
 use proxy::until;
 use relay::Relay;
 use relay::Way;
@@ -88,14 +87,7 @@ impl House {
         client.simple("ROLLBACK");
         // As often as one likes.
         for _ in 0..2 {
-            let file = house.cluster.dir().join("to-prepare.yaml");
-            fs::write(&file, &house.map)?;
-            let set_up = Command::new(env!("CARGO_BIN_EXE_shardway"))
-                .arg("check")
-                .arg(&file)
-                .args(["--connect", "--prepare"])
-                .output()?;
-            assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
+            prepare(&house.cluster, &house.map)?;
         }
         until("the proxy to know", async || {
             client.simple("BEGIN");

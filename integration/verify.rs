@@ -15,6 +15,7 @@ use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
 use proxy::map_of;
+use proxy::prepare;
 use proxy::until;
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
@@ -42,12 +43,7 @@ impl House {
         let text = map_of(&cluster, port, |_| true, rest);
         let map = cluster.dir().join("map.yaml");
         fs::write(&map, &text)?;
-        let prepared = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("check")
-            .arg(&map)
-            .args(["--connect", "--prepare"])
-            .output()?;
-        assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+        prepare(&cluster, &text)?;
         let proxy = Proxy::start(&cluster, port, &text, &[]).await?;
         Ok(Self { cluster, proxy, map })
     }

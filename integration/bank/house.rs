@@ -1,8 +1,5 @@
 //! Three shards that can commit together, relays before them, and a proxy behind those.
 
-use std::fs;
-use std::process::Command;
-
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
 
@@ -12,6 +9,7 @@ use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
 use crate::proxy::map_of;
+use crate::proxy::prepare;
 use crate::proxy::until;
 use crate::relay::Relay;
 
@@ -51,14 +49,7 @@ impl House {
         for (node, relay) in cluster.nodes().iter().zip(&relays) {
             map = map.replace(&format!("port: {}}}", node.port()), &format!("port: {}}}", relay.port));
         }
-        let file = cluster.dir().join("to-prepare.yaml");
-        fs::write(&file, &map)?;
-        let set_up = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("check")
-            .arg(&file)
-            .args(["--connect", "--prepare"])
-            .output()?;
-        assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
+        prepare(&cluster, &map)?;
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut house = Self { proxy: None, cluster, relays, map, port, environment };
         house.serve().await?;

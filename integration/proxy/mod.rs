@@ -46,6 +46,16 @@ pub(crate) fn map_of(cluster: &Cluster, port: u16, wanted: impl Fn(&str) -> bool
 }
 
 /// A port of 127.0.0.1 that nobody has.
+/// Makes the shards of a map able to take part in transactions over several of them, as an operator does.
+pub(crate) fn prepare(cluster: &Cluster, map: &str) -> Outcome {
+    let file = cluster.dir().join("to-prepare.yaml");
+    fs::write(&file, map)?;
+    let mut check = Command::new(env!("CARGO_BIN_EXE_shardway"));
+    let done = check.arg("check").arg(&file).args(["--connect", "--prepare"]).output()?;
+    let said = String::from_utf8_lossy(&done.stderr) + String::from_utf8_lossy(&done.stdout);
+    if done.status.success() { Ok(()) } else { Err(said.into_owned().into()) }
+}
+
 pub(crate) fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -1,8 +1,6 @@
 //! What random writes are tried on: databases over one, two, three and five shards, each with a plain one beside it.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::process::Command;
 
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
@@ -14,6 +12,7 @@ use crate::house::shown;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::prepare;
 use crate::proxy::until;
 
 /// `mood` has another number in each database. Constraints of every kind that a shard can keep.
@@ -135,14 +134,7 @@ impl Arena {
             node.value("shop", &format!("CREATE DATABASE plain{width} OWNER demo")).await?;
             assert_eq!(Client::connect(node.port(), "demo", &format!("plain{width}"))?.simple(SCHEMA).error, None);
         }
-        let file = cluster.dir().join("to-prepare.yaml");
-        fs::write(&file, &map)?;
-        let set_up = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("check")
-            .arg(&file)
-            .args(["--connect", "--prepare"])
-            .output()?;
-        assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
+        prepare(&cluster, &map)?;
         let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
         let arena = Self { _proxy: proxy, cluster, port };
         for width in WIDTHS {

@@ -1,8 +1,5 @@
 //! The servers, the proxy, and what is compared.
 
-use std::fs;
-use std::process::Command;
-
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
 
@@ -12,6 +9,7 @@ use crate::bytes::Row;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::prepare;
 use crate::proxy::until;
 
 /// On how many shards everything is tried.
@@ -102,14 +100,7 @@ impl House {
             node.value("shop", &format!("CREATE DATABASE plain{width} OWNER demo")).await?;
             assert_eq!(Client::connect(node.port(), "demo", &format!("plain{width}"))?.simple(SCHEMA).error, None);
         }
-        let file = cluster.dir().join("to-prepare.yaml");
-        fs::write(&file, &map)?;
-        let set_up = Command::new(env!("CARGO_BIN_EXE_shardway"))
-            .arg("check")
-            .arg(&file)
-            .args(["--connect", "--prepare"])
-            .output()?;
-        assert!(set_up.status.success(), "{}", String::from_utf8_lossy(&set_up.stderr));
+        prepare(&cluster, &map)?;
         let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
         let house = Self { _proxy: proxy, cluster, port, map };
         for width in WIDTHS {

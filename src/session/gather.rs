@@ -662,7 +662,16 @@ impl Session {
 
     /// Ends on these links what was said without a Sync, and rolls it back where something failed.
     pub(super) async fn end_steps(&mut self, ids: &[(ShardId, u32)]) -> Result<(), Trouble> {
-        self.items.clear();
+        // What has been said is answered; the client hears of what went wrong first only.
+        if !self.items.is_empty() {
+            for item in &mut self.items {
+                if let Item::Owed { show, .. } = item {
+                    *show = Show::Caller;
+                }
+            }
+            self.say_flush();
+            self.fly(0, false).await?;
+        }
         let mut links: SmallVec<[u8; 8]> = SmallVec::new();
         for (at, link) in (0_u8..).zip(&mut self.links) {
             if link.unsynced && ids.iter().any(|(_, id)| *id == link.id) {
