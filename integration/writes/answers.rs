@@ -155,7 +155,10 @@ fn answers_that_differ_are_told_apart() {
     }
     let of_row = |a: &str, b: &str, width| compare(&step(false), &failed(a, true), &failed(b, true), width);
     assert!(matches!(of_row("23505", "23502", 3), Verdict::OtherRow(_)));
-    assert!(matches!(of_row("23505", "23502", 1), Verdict::Mismatch(_)));
+    assert!(matches!(of_row("23505", "23502", 1), Verdict::OtherRow(_)));
+    let values = Step::Query(vec![Statement::plain("INSERT … VALUES", "INSERT")]);
+    let one = compare(&values, &failed("23505", true), &failed("23502", true), 1);
+    assert!(matches!(one, Verdict::Mismatch(_)));
     assert!(matches!(of_row("42703", "23502", 3), Verdict::Mismatch(_)));
     assert!(is_refused(&failed("0A000", false)) && !is_refused(&failed("0A000", true)));
     assert!(!is_refused(&failed("25P02", false)));

@@ -44,8 +44,6 @@ use crate::wire::postgres::frontend::Format;
 const TAKE_MAX: Duration = Duration::from_secs(10);
 /// Numbers that one server is asked for at once.
 const TAKEN_MAX: usize = 100_000;
-/// And at least: a server logs every 33rd number only, and a block must hold one, so that its commit waits for the log.
-const TAKEN_MIN: usize = 33;
 /// Parameters that a Bind can have.
 const PARAMETERS_MAX: usize = 65_535;
 /// bigint
@@ -389,7 +387,7 @@ impl Session {
                 if numbers.len() == count {
                     return Ok::<(), Trouble>(());
                 }
-                let wanted = sequence.block.max(count - numbers.len()).clamp(TAKEN_MIN, TAKEN_MAX);
+                let wanted = sequence.block.max(count - numbers.len()).min(TAKEN_MAX);
                 let before = block.given_up.load(Ordering::Relaxed);
                 let answer = self.ask_sequence(&owner, sequence.shard, &next_text(name, wanted)).await?;
                 let runs = answer.rows.iter().filter(|row| row.len() == 3).filter_map(|row| run(row));
@@ -413,8 +411,10 @@ impl Session {
         let text = format!("SELECT pg_catalog.setval({}, {value}, {called})", regclass(name));
         let setting = self.ask_sequence(&owner, sequence.shard, &text);
         let set = self.in_time(name, setting).await;
-        // Whatever is known of how it went.
-        self.worker.blocks.drop_all(&owner);
+        // Unless its server said that it has not.
+        if !matches!(set, Err(Trouble::Told(_))) {
+            self.worker.blocks.drop_all(&owner);
+        }
         set.map(|_| ())
     }
 
@@ -470,12 +470,14 @@ impl Session {
 /// How often a server that breaks off is asked.
 const ATTEMPTS: usize = 3;
 
-/// Whatever the role or the server say by default: nothing that was told may be lost, and nobody waits for ever.
+/// Whatever the role or the server say by default: nothing that was told may be lost, and nobody waits for ever. A server
+/// logs every 33rd number only: the message makes the commit wait for the log as far as it has come.
 const SAFELY: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true), \
      pg_catalog.set_config('statement_timeout', '10s', true), pg_catalog.set_config('lock_timeout', '10s', true), \
      pg_catalog.set_config('synchronous_commit', CASE WHEN pg_catalog.current_setting('synchronous_commit') \
      OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'local', 'remote_write']) THEN 'on' \
-     ELSE pg_catalog.current_setting('synchronous_commit') END, true)";
+     ELSE pg_catalog.current_setting('synchronous_commit') END, true), \
+     pg_catalog.pg_logical_emit_message(true, 'shardway', '')";
 
 /// Takes numbers: as many as are left at the end of a sequence, else `count`, for what a failing nextval has taken is lost.
 /// Each row is a run at equal distances: its first number, how many there are, and the distance.
