@@ -400,6 +400,10 @@ fn effects_of(query: &Query, effects: &mut Effects) {
     let is_asked = |name: &String| matches!(name.as_str(), "currval" | "lastval");
     effects.asks_drawn |= !notes.sequences.is_empty() && notes.sequences.iter().all(is_asked);
     effects.draws |= notes.sequences.iter().any(|it| !is_asked(it)) || query.writes.iter().any(|it| draws(query, it));
+    // A SELECT may give no row, and then takes no number.
+    let selects = |it: &sql::model::Write| matches!(it.rows, sql::model::Rows::Query { .. });
+    let inserts = query.only_writes && !query.writes.iter().any(selects);
+    effects.draws_surely |= effects.draws && (inserts || query.leaves.is_empty());
     effects.set_config =
         notes.set_config.iter().map(|(name, local)| SetConfig { name: name.clone(), local: *local }).collect();
 }

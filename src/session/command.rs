@@ -519,6 +519,8 @@ impl Session {
         }
         self.transaction.failed = false;
         self.transaction.let_go = false;
+        // What failed behind the savepoint may have taken no number.
+        self.transaction.drew = false;
         // What was changed behind the savepoint is as it was.
         self.transaction.altered |= self.transaction.schema.is_some();
         self.settings_changed();

@@ -862,7 +862,7 @@ impl Session {
                 "Use RETURNING; or ask in the transaction that takes them, behind the statement that does.",
             ));
         }
-        *drew |= effects.draws;
+        *drew |= effects.draws_surely;
         if effects.draws {
             self.seen.counted_elsewhere();
         }

@@ -612,8 +612,9 @@ fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, pla
         }
         shard = Some(here);
         together.uses_now |= template.effects.uses_now;
-        together.asks_drawn |= template.effects.asks_drawn && !together.draws;
+        together.asks_drawn |= template.effects.asks_drawn && !together.draws_surely;
         together.draws |= template.effects.draws;
+        together.draws_surely |= template.effects.draws_surely;
         if template.access == plan::Access::Write {
             access = plan::Access::Write;
         }

@@ -21,6 +21,8 @@ pub struct Effects {
     pub uses_now: bool,
     /// It takes numbers from sequences by the server's own count.
     pub draws: bool,
+    /// And does so whatever rows there are.
+    pub draws_surely: bool,
     /// It asks what numbers the session has taken (currval, lastval).
     pub asks_drawn: bool,
     /// It takes something that stays on its server connection.

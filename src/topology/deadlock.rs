@@ -279,8 +279,8 @@ struct Circle {
 fn circles(seen: &Seen, own: &[(u32, Vec<At>)]) -> Vec<Circle> {
     let mut one = Groups::default();
     for (_, all) in own {
-        for it in all.iter().skip(1) {
-            all.first().inspect(|first| one.join(**first, *it));
+        if let Some((first, rest)) = all.split_first() {
+            rest.iter().for_each(|it| one.join(*first, *it));
         }
     }
     seen.pairs.iter().for_each(|(a, b)| one.join(*a, *b));
@@ -330,8 +330,9 @@ fn circle<'a>(edges: &BTreeMap<At, Vec<&'a Wait>>, one: &Groups) -> Option<Vec<(
             if let Some(from) = way.iter().position(|(it, _)| *it == to) {
                 taken.push(wait);
                 let waits = taken.split_off(from);
-                let nexts = waits.iter().cycle().skip(1).map(|it| it.who);
-                return Some(waits.iter().copied().zip(nexts).collect());
+                let mut nexts: Vec<At> = waits.iter().map(|it| it.who).collect();
+                nexts.rotate_left(1);
+                return Some(waits.into_iter().zip(nexts).collect());
             }
             if !done.contains(&to) && edges.contains_key(&to) {
                 taken.push(wait);
