@@ -389,6 +389,12 @@ impl Session {
         if matches!(message.kind, b'Q' | b'B') {
             self.ticket.begin();
         }
+        if self.access.service.schema.is_stale() && !self.transaction.is_open() {
+            // Mostly for a moment, where somebody changes tables quickly.
+            let deadline = clock::now().plus(self.access.service.database.failover.wait);
+            let schema = Arc::clone(&self.access.service.schema);
+            Box::pin(async move { schema.fresh(deadline).await }).await;
+        }
         match message.kind {
             b'Q' => self.simple(&message).await,
             b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.extended(&message).await,

@@ -106,7 +106,7 @@ impl SchemaHandle {
     /// # Errors
     /// [`Code::ShardUnavailable`]: the catalog shard has not been reached yet.
     pub fn required(&self) -> Result<Arc<Schema>, ClientError> {
-        let unread = if self.stale.load(Ordering::Relaxed) { self.unread().first().copied() } else { None };
+        let unread = if self.is_stale() { self.unread().first().copied() } else { None };
         if let Some(shard) = unread {
             let name = &self.topology.database().shard(shard).name;
             return Err(ClientError::new(
@@ -130,8 +130,13 @@ impl SchemaHandle {
     /// Whether `schema` is still the catalog shard's.
     #[must_use]
     pub fn is_current(&self, schema: &Arc<Schema>) -> bool {
-        self.state.load().schema.as_ref().is_none_or(|now| Arc::ptr_eq(now, schema))
-            && !self.stale.load(Ordering::Relaxed)
+        self.state.load().schema.as_ref().is_none_or(|now| Arc::ptr_eq(now, schema)) && !self.is_stale()
+    }
+
+    /// Whether the catalogs of some shard have changed and could not be read.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     fn set_read(&self, shard: ShardId, read: bool) {
@@ -142,6 +147,8 @@ impl SchemaHandle {
             unread.insert(shard);
         }
         self.stale.store(!unread.is_empty(), Ordering::Relaxed);
+        drop(unread);
+        self.changed.notify_waiters();
     }
 
     fn unread(&self) -> std::sync::MutexGuard<'_, BTreeSet<ShardId>> {
@@ -176,16 +183,25 @@ impl SchemaHandle {
 
     /// Waits until the schema was read, at most until `deadline`. Cancel-safe.
     pub async fn ready(&self, deadline: Tick) -> bool {
+        self.until(deadline, || self.state.load().schema.is_some()).await
+    }
+
+    /// Waits until nothing is [stale](Self::is_stale), at most until `deadline`. Cancel-safe.
+    pub async fn fresh(&self, deadline: Tick) -> bool {
+        self.until(deadline, || !self.is_stale()).await
+    }
+
+    async fn until(&self, deadline: Tick, is_so: impl Fn() -> bool) -> bool {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.state.load().schema.is_some() {
+            if is_so() {
                 return true;
             }
             let left = deadline.since(clock::now());
             if left.is_zero() || timeout(left, changed).await.is_err() {
-                return self.state.load().schema.is_some();
+                return is_so();
             }
         }
     }
@@ -232,7 +248,8 @@ impl SchemaHandle {
             }
             // A large catalog is asked about less often: a twentieth of the time at most.
             let pause = PACE.max(clock::now().since(began) * 19);
-            let pause = if result.is_err() && self.current().is_none() { IMPATIENT } else { pause };
+            let needed = self.is_stale() || self.current().is_none();
+            let pause = if result.is_err() && needed { IMPATIENT.max(clock::now().since(began)) } else { pause };
             let asked = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 asked = timeout(pause, queue.recv()) => asked,
@@ -328,7 +345,12 @@ impl<'a> Reader<'a> {
                 _ => {
                     let read = schema_reader::read(&mut connection).await;
                     // What is known to be old is planned with no longer.
-                    if read.is_err() && known.is_some() {
+                    if let Err(error) = &read
+                        && known.is_some()
+                    {
+                        if !self.of.is_stale() {
+                            tracing::warn!(shard = shard.0, error = error.text, "a changed schema cannot be read");
+                        }
                         self.of.set_read(shard, false);
                     }
                     read.map(Some)
@@ -351,7 +373,7 @@ impl<'a> Reader<'a> {
 
 /// How often the catalogs are asked whether they changed.
 const PACE: Duration = Duration::from_secs(1);
-/// The same before they were read for the first time.
+/// The same before they were read for the first time, or when they are known to have changed.
 const IMPATIENT: Duration = Duration::from_millis(50);
 /// How long a refresh may be waited for.
 const REFRESH_MAX: Duration = Duration::from_secs(10);
