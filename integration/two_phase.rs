@@ -9,6 +9,8 @@ mod proxy;
 #[path = "sessions/relay.rs"]
 mod relay;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +25,17 @@ use proxy::prepare;
 use proxy::until;
 use relay::Relay;
 use relay::Way;
+use shardway::clock;
+use shardway::ident::ShardId;
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
+use shardway::shard_map::Environment;
+use shardway::shard_map::ShardMap;
+use shardway::tasks;
+use shardway::topology::Topology;
+use shardway::topology::control;
+use shardway::topology::txlog;
+use tokio::sync::watch;
 
 const TABLES: &str = "    groups: {key: {key: bigint, tables: {t: id, child: id}}}
     failover: {wait: 20s}
@@ -261,6 +272,19 @@ async fn what_fails_anywhere_is_nowhere() -> Outcome {
     }
     assert_eq!(state(&client.simple("COMMIT")), "COMMIT");
     assert_eq!(house.found(&keys).await?, 3);
+    client.simple("DROP TABLE scratch");
+    let [a, b, c] = house.next();
+    client.simple("BEGIN");
+    for key in [a, b] {
+        let held = format!("DECLARE held{key} CURSOR WITH HOLD FOR SELECT id FROM t WHERE id = {key}");
+        assert_eq!(state(&client.simple(&held)), "DECLARE CURSOR");
+    }
+    assert_eq!(state(&client.simple(&format!("INSERT INTO t VALUES ({a}, '')"))), "INSERT 0 1");
+    assert_eq!(state(&client.simple(&format!("INSERT INTO t VALUES ({c}, '')"))), "INSERT 0 1");
+    let refused = client.simple(&format!("INSERT INTO t VALUES ({b}, '')"));
+    assert_eq!((state(&refused), refused.status), ("0A000".to_owned(), b'E'));
+    assert_eq!(state(&client.simple("COMMIT")), "ROLLBACK");
+    assert_eq!(house.found(&[a, b, c]).await?, 0);
     Ok(())
 }
 
@@ -541,4 +565,97 @@ async fn a_proxy_that_is_killed_leaves_all_or_nothing() -> Outcome {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_silent_leaves_all_or_nothing() -> Outcome {
     struck_everywhere(Blow::Silence).await
+}
+
+/// Nothing but the map itself.
+struct Nowhere;
+
+impl Environment for Nowhere {
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn file(&self, _path: &Path) -> Result<String, String> {
+        Err("there are no files here".to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_stay_until_nobody_can_ask() -> Outcome {
+    let mut house = House::build().await?;
+    let mut client = house.client()?;
+    let mut write = |house: &mut House| {
+        let said = house.next().map(|key| format!("INSERT INTO t VALUES ({key}, 'log')")).join("; ");
+        assert_eq!(client.simple(&said).error, None);
+    };
+    // Two that are done, and one whose part is held by a shard, with nobody there to end it.
+    (0..3).for_each(|_| write(&mut house));
+    house.found(&[]).await?;
+    house.proxy = None;
+    let (mut homes, mut all) = (Vec::new(), Vec::new());
+    for (at, node) in house.cluster.nodes().iter().enumerate() {
+        let gids = "SELECT string_agg(gid, ' ' ORDER BY at) FROM shardway.txlog WHERE decision = 'commit'";
+        let gids = node.value("shop", gids).await?.unwrap_or_default();
+        all.extend(gids.split_whitespace().map(|gid| (at, gid.to_owned())));
+        homes.push(node);
+    }
+    assert!(all.len() >= 3, "{all:?}");
+    let (held, young) = (all[0].clone(), all[1].clone());
+    let other = homes[(held.0 + 1) % 3];
+    let part = format!("BEGIN; CREATE TABLE held (); PREPARE TRANSACTION '{}'", held.1);
+    other.value("shop", &part).await?;
+    for node in &homes {
+        let aged = format!("UPDATE shardway.txlog SET at = at - interval '8 days' WHERE gid <> '{}'", young.1);
+        node.value("shop", &aged).await?;
+    }
+    // A fence before a transaction that is still open, one of a transaction that is over, and what nobody understands.
+    let mut open = homes[0].connect("shop").await?;
+    open.query("BEGIN").await?;
+    let xid = open.value("SELECT pg_current_xact_id()").await?.ok_or("a number")?;
+    let timeline = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int";
+    let timeline = open.value(timeline).await?.ok_or("a timeline")?;
+    let over = homes[0].value("shop", "SELECT pg_current_xact_id()").await?.ok_or("a number")?;
+    let name = |xid: &str| format!("shardway:1:c:s1:{xid}:{timeline}:d:1");
+    for (gid, decision) in [(name(&xid), "abort"), (name(&over), "abort"), ("odd".to_owned(), "commit")] {
+        let row = format!("INSERT INTO shardway.txlog VALUES ('{gid}', '{decision}', NULL, now() - interval '8 days')");
+        homes[0].value("shop", &row).await?;
+    }
+
+    let map = ShardMap::parse("map", &house.map, &Nowhere);
+    let (map, _) = map.map_err(|it| it.iter().map(ToString::to_string).collect::<String>())?;
+    let database = Arc::clone(&map.databases["shop"]);
+    let login = control::login(&map, &database).ok_or("a login")?;
+    let topology = Topology::new(database, login, &map.timeouts);
+    let (_stop, stopped) = watch::channel(false);
+    tasks::shared("topology", Arc::clone(&topology).run(stopped));
+    assert!(topology.heard(clock::now().plus(Duration::from_secs(10))).await, "the shards are heard");
+    let tidy = async || -> Outcome<u64> {
+        let mut count = 0;
+        for shard in 0..3 {
+            count += txlog::tidy(&topology, ShardId(shard), txlog::KEPT).await?;
+        }
+        Ok(count)
+    };
+    let left = async || -> Outcome<Vec<String>> {
+        let mut left = Vec::new();
+        for node in &homes {
+            let gids = node.value("shop", "SELECT string_agg(gid, ' ') FROM shardway.txlog").await?;
+            left.extend(gids.unwrap_or_default().split_whitespace().map(str::to_owned));
+        }
+        left.sort();
+        Ok(left)
+    };
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let aborts = 1;
+    assert_eq!(tidy().await?, u64::try_from(all.len())? - 2 + aborts);
+    assert_eq!(left().await?, sorted(vec![held.1.clone(), young.1.clone(), name(&xid), "odd".to_owned()]));
+    // Once they are over, those may go, too.
+    open.query("ROLLBACK").await?;
+    other.value("shop", &format!("ROLLBACK PREPARED '{}'", held.1)).await?;
+    assert_eq!(tidy().await?, 2);
+    assert_eq!(left().await?, sorted(vec![young.1, "odd".to_owned()]));
+    Ok(())
 }

@@ -212,6 +212,12 @@ impl Link {
         }
     }
 
+    /// Whether its transaction may have something about it that a server does not prepare.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.unpreparable || self.pinned
+    }
+
     /// The transaction on it has ended; settings made in it stay or go.
     pub fn ended(&mut self, committed: bool) {
         if committed {

@@ -23,6 +23,7 @@ use crate::topology::deadlock;
 use crate::topology::placement;
 use crate::topology::placement::PlacementError;
 use crate::topology::two_phase;
+use crate::topology::txlog;
 
 /// The databases of a deployment by name.
 pub(super) type Services = BTreeMap<Arc<str>, Arc<Service>>;
@@ -80,6 +81,7 @@ pub(super) async fn start(
                 tracing::warn!(database = %name, "not every shard has told whether it can prepare transactions");
             }
             tasks::shared("two-phase", two_phase::run(Arc::clone(&topology), ended.subscribe()));
+            tasks::shared("txlog", txlog::run(Arc::clone(&topology), ended.subscribe()));
             let sessions: Arc<dyn deadlock::Sessions> = Arc::<Cancels>::clone(cancels);
             tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
         }

@@ -165,6 +165,13 @@ impl Session {
                 }
             }
         }
+        let bound = |it: &ShardId| self.links.iter().any(|link| link.shard == *it && link.is_bound());
+        if before.iter().chain([shard]).filter(bound).nth(1).is_some() {
+            return refuse(
+                ", and used temporary tables, NOTIFY or a cursor WITH HOLD on both".to_owned(),
+                "What they leave behind cannot be prepared: do it in a transaction of its own.",
+            );
+        }
         // Where nothing has been written, the server says that nothing may be.
         if self.is_read_only() && !self.transaction.writers.is_empty() {
             return refuse(
@@ -192,7 +199,7 @@ impl Session {
             // Others may have written too, by functions that the map calls safe: their servers know.
             if self.links.get(place).is_some_and(|link| link.begun && !link.replica) {
                 let mut link = self.links.remove(place);
-                link.unpreparable |= link.pinned;
+                link.unpreparable = link.is_bound();
                 parts.push(Part::new(link));
             }
         }

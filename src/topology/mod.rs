@@ -29,6 +29,7 @@ mod schema_watch;
 mod sequence_check;
 mod shard;
 pub mod two_phase;
+pub mod txlog;
 pub mod verify;
 
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use super::control::Purpose;
 use super::gid::Gid;
 use super::gid::PREFIX;
 use super::health::Heard;
+use super::txlog;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 
@@ -103,6 +104,16 @@ pub enum Decision {
     Commit,
     /// Nothing of it is.
     Abort,
+}
+
+impl Decision {
+    fn read(word: &str) -> Result<Self, ControlError> {
+        match word {
+            "commit" => Ok(Self::Commit),
+            "abort" => Ok(Self::Abort),
+            other => Err(failure(format!("the home says \"{other}\""))),
+        }
+    }
 }
 
 /// What became of a part.
@@ -250,10 +261,16 @@ impl<'a> Sweeper<'a> {
         if silent.contains(&gid.home) {
             return Err(format!("its home \"{}\" does not answer", gid.home));
         }
-        let decision = resolve(self.topology, &gid).await.map_err(|error| {
+        // What is so old may have been decided so long ago that the log does not know of it any more.
+        let is_old = part.age > (txlog::KEPT / 2).as_secs_f64();
+        let asked =
+            if is_old { known(self.topology, &gid).await } else { resolve(self.topology, &gid).await.map(Some) };
+        let decision = asked.map_err(|error| {
             silent.push(gid.home.clone());
             error.text
         })?;
+        let decision =
+            decision.ok_or("it is very old, and no log tells how it ended: compare the shards, and end it by hand")?;
         let ended = end(self.topology, shard, &part.gid, Some(&part.owner), decision);
         let ended = ended.await.map_err(|error| error.text)?;
         tracing::info!(gid = part.gid, ?decision, ?ended, "a transaction over several shards was left behind");
@@ -284,6 +301,20 @@ async fn ask(connection: &mut PgConnection) -> Result<(Fitness, Vec<Part>), Cont
 /// # Errors
 /// The home cannot be asked, or has not made the answer durable: ask again.
 pub async fn resolve(topology: &Topology, gid: &Gid) -> Result<Decision, ControlError> {
+    let mut connection = home_of(topology, gid).await?;
+    let asked = sqlx::query_scalar::<_, String>(RESOLVE).bind(gid.to_string()).fetch_one(&mut connection);
+    Decision::read(&control::bounded(asked).await?)
+}
+
+/// How a transaction ended, as far as its home's log knows.
+async fn known(topology: &Topology, gid: &Gid) -> Result<Option<Decision>, ControlError> {
+    let mut connection = home_of(topology, gid).await?;
+    let asked = sqlx::query_scalar::<_, String>(KNOWN).bind(gid.to_string()).fetch_optional(&mut connection);
+    control::bounded(asked).await?.map(|it| Decision::read(&it)).transpose()
+}
+
+/// A connection to the server that has the decision.
+async fn home_of(topology: &Topology, gid: &Gid) -> Result<PgConnection, ControlError> {
     let shards = &topology.database().shards;
     let home = (0_u16..).zip(shards).find(|(_, shard)| *shard.name == *gid.home).map(|(place, _)| ShardId(place));
     let home = home.ok_or_else(|| failure(format!("its home \"{}\" is no shard of the map", gid.home)))?;
@@ -293,12 +324,7 @@ pub async fn resolve(topology: &Topology, gid: &Gid) -> Result<Decision, Control
     if system.cast_unsigned() != gid.system {
         return Err(failure(format!("shard \"{}\" is not the server that was its home", gid.home)));
     }
-    let asked = sqlx::query_scalar::<_, String>(RESOLVE).bind(gid.to_string()).fetch_one(&mut connection);
-    match control::bounded(asked).await?.as_str() {
-        "commit" => Ok(Decision::Commit),
-        "abort" => Ok(Decision::Abort),
-        other => Err(failure(format!("the home says \"{other}\""))),
-    }
+    Ok(connection)
 }
 
 /// Ends a part as it was decided. `owner`: the role that prepared it, where that is known.
@@ -462,6 +488,8 @@ select gid, coalesce(owner::text, ''), extract(epoch from clock_timestamp() - pr
 
 const OWNER: &str = "
 select coalesce(owner::text, '') from pg_catalog.pg_prepared_xacts where gid = $1 and database = current_database()";
+
+const KNOWN: &str = "select decision from shardway.txlog where gid = $1";
 
 // DO UPDATE rather than DO NOTHING: it writes, and so waits for what durability asks for.
 const RESOLVE: &str = "
