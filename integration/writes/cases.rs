@@ -97,6 +97,9 @@ const CASES: &[(Is, &str)] = &[
     (Alike, "BEGIN; SELECT id FROM t WHERE a IS NOT NULL FOR UPDATE; UPDATE t SET a = a + 1 WHERE id < 15; COMMIT"),
     (Refused, "SELECT id FROM t ORDER BY id FOR UPDATE"),
     (Refused, "SELECT id FROM t LIMIT 3 FOR UPDATE SKIP LOCKED"),
+    // What would ask a server about it beside the transaction does not wait for the transaction's own locks.
+    (Refused, "BEGIN; TRUNCATE t; SELECT id FROM t ORDER BY id FOR UPDATE; COMMIT"),
+    (Refused, "LOCK TABLE t; SELECT id FROM t ORDER BY id FOR UPDATE"),
     (Refused, "SELECT t.id FROM t, refs FOR UPDATE"),
     (Refused, "WITH x AS (SELECT id FROM t LIMIT 2 FOR UPDATE) UPDATE t SET a = 1 FROM x WHERE x.id = t.id"),
     (Alike, "LOCK TABLE t"),

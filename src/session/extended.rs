@@ -340,6 +340,10 @@ impl Session {
             return Box::pin(self.bind_drawn(message, &prepared, &on_servers, &world)).await;
         }
         let template = &on_servers.template;
+        // What the proxy has begun for a pipeline over shards is no block to a client.
+        if self.transaction.kind == Kind::Implicit {
+            needs_block(template)?;
+        }
         let (shards, access) = match &template.command {
             Command::Fetch(cursor) | Command::Close(Some(cursor)) => {
                 let shard = self.cursors.get(cursor).copied().ok_or_else(|| no_cursor(cursor))?;

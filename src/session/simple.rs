@@ -1,6 +1,7 @@
 //! Query messages: one statement, or several in one text.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -26,6 +27,7 @@ use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::batch::Batch;
 use crate::session::batch::Within;
+use crate::session::cancel::Ticket;
 use crate::session::command::leaves_something;
 use crate::session::ddl::is_about_transaction;
 use crate::session::extended::Reached;
@@ -35,6 +37,9 @@ use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
+
+/// How long a server may take to say whether it would refuse a text, too.
+const ASK_MAX: Duration = Duration::from_secs(3);
 
 /// What is sent to servers as a Query.
 #[derive(Clone, Copy, Debug)]
@@ -534,8 +539,11 @@ impl Session {
             [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
         let mut crew = crate::exec::flight::Crew { links: &mut links, client: &mut self.client, offset: 0 };
         let running = crate::exec::flight::run(&items, &mut crew, false);
-        let Some(outcome) = exec::within(self.map.timeouts.statement, running).await else {
-            // Dropped, the link closes its connection.
+        // It may wait for a lock, even for one that this very transaction holds.
+        let limit = exec::limit(self.map.timeouts.statement).map_or(ASK_MAX, |it| it.min(ASK_MAX));
+        let Ok(outcome) = tokio::time::timeout(limit, running).await else {
+            // Dropped, the links close their connections.
+            links.iter().for_each(|link| Ticket::cancel_now(&link.connection));
             return Trouble::Refused(error);
         };
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());

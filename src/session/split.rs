@@ -19,6 +19,7 @@ use crate::exec::say;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::plan;
+use crate::plan::Command;
 use crate::plan::Planned;
 use crate::plan::Split;
 use crate::plan::Template;
@@ -424,10 +425,13 @@ fn put_together(split: &Split, answers: &[Vec<u8>], comparable: bool) -> Result<
 /// What only makes sense within a transaction block is told so, as a server would: it does not see that the proxy has begun
 /// one.
 pub(super) fn needs_block(template: &Template) -> Result<(), ClientError> {
-    if template.tag != "LOCK TABLE" {
-        return Ok(());
-    }
-    Err(ClientError::new(Code::NoTransaction, "LOCK TABLE can only be used in transaction blocks", "BEGIN first."))
+    let what = match &template.command {
+        Command::Declare { hold: false, .. } => "DECLARE CURSOR",
+        _ if template.tag == "LOCK TABLE" => "LOCK TABLE",
+        _ => return Ok(()),
+    };
+    let message = format!("{what} can only be used in transaction blocks");
+    Err(ClientError::new(Code::NoTransaction, message, "BEGIN first."))
 }
 
 fn copies_differ() -> ClientError {
