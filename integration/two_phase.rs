@@ -567,6 +567,32 @@ async fn a_server_that_is_silent_leaves_all_or_nothing() -> Outcome {
     struck_everywhere(Blow::Silence).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_wait_for_a_server_that_restarts() -> Outcome {
+    let mut house = House::build().await?;
+    for _ in 0..3 {
+        let [a, b, c] = house.next();
+        let node = &house.cluster.nodes()[1];
+        node.kill9().await?;
+        let said = [
+            format!("INSERT INTO t VALUES ({b}, 'alone')"),
+            format!("BEGIN; INSERT INTO t VALUES ({a}, ''); INSERT INTO t VALUES ({c}, '')"),
+            "SELECT count(*) >= 0 FROM t".to_owned(),
+        ];
+        let clients: Vec<_> = said
+            .into_iter()
+            .map(|sql| {
+                let mut client = house.client()?;
+                Ok(thread::spawn(move || state(&client.simple(&sql))))
+            })
+            .collect::<Outcome<_>>()?;
+        node.start().await?;
+        let said: Vec<String> = clients.into_iter().filter_map(|it| it.join().ok()).collect();
+        assert_eq!(said, ["INSERT 0 1", "BEGIN INSERT 0 1 INSERT 0 1", "SELECT 1"]);
+    }
+    Ok(())
+}
+
 /// Nothing but the map itself.
 struct Nowhere;
 

@@ -248,7 +248,27 @@ impl Access {
             Some(node) => node,
             None => self.wait_primary(shard).await?,
         };
-        self.link(node, false).await
+        match self.link(node, false).await {
+            Err(Unlinked { error, passes: true }) => Box::pin(self.primary_again(shard, error)).await,
+            result => result.map_err(|it| it.error),
+        }
+    }
+
+    /// The same for a primary that cannot be reached: it restarts perhaps, or is about to be found dead. Nothing has been
+    /// said to it yet.
+    async fn primary_again(&self, shard: ShardId, mut error: ClientError) -> Result<Link, ClientError> {
+        let deadline = clock::now().plus(self.service.database.failover.wait);
+        let mut pause = AGAIN;
+        while clock::now() < deadline {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
+            let Some(node) = self.service.topology.wait_primary(shard, deadline).await else { break };
+            match self.link(node, false).await {
+                Err(again) if again.passes => error = again.error,
+                result => return result.map_err(|it| it.error),
+            }
+        }
+        Err(error)
     }
 
     /// What [`Self::primary`] comes to when nothing has to be waited for.
@@ -292,8 +312,8 @@ impl Access {
         let replica = topology.primary(shard) != Some(chosen.node);
         match self.link(chosen.node, replica).await {
             // A replica that just died must not fail a read that the primary can serve.
-            Err(error) if replica && error.code == Code::ShardUnavailable => self.primary(shard).await,
-            Err(error) => Err(error),
+            Err(it) if it.passes || (replica && it.error.code == Code::ShardUnavailable) => self.primary(shard).await,
+            Err(it) => Err(it.error),
             Ok(link) => match self.vouched(link, chosen, fresh) {
                 Some(link) => Ok(link),
                 None => self.primary(shard).await,
@@ -328,13 +348,21 @@ impl Access {
         Some(link)
     }
 
-    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, ClientError> {
+    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Unlinked> {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
         let chosen = self.life(node);
         let pool = self.pool(node);
-        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        let connection = self.workers.checkout(&pool).await.map_err(|error| {
+            let passes = match &error {
+                CheckoutError::Exhausted(_) => false,
+                CheckoutError::Unreachable { .. } => true,
+                // It stops, or starts.
+                CheckoutError::Refused(said) => said.code().is_some_and(|it| it.starts_with("57P")),
+            };
+            Unlinked { error: self.explain(node, error), passes }
+        })?;
         #[cfg(debug_assertions)]
-        let connection = checked(connection).await?;
+        let connection = checked(connection).await.map_err(|error| Unlinked { error, passes: false })?;
         Ok(self.linked(node, connection, replica, chosen))
     }
 
@@ -403,6 +431,17 @@ impl Access {
         &self.service.database.node(node).name
     }
 }
+
+/// Why there is no link.
+struct Unlinked {
+    error: ClientError,
+    /// Whether it may be otherwise in a moment.
+    passes: bool,
+}
+
+/// How long it is until a primary that could not be reached is tried again, at first and at most.
+const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 /// In tests, a connection is what the proxy believes, or its hand-out is an error.
 #[cfg(debug_assertions)]
