@@ -106,6 +106,28 @@ const TOGETHER: &[&str] = &[
     "DROP TABLE made",
 ];
 
+/// What was prepared before goes by the columns of now; and levels at which transactions begin do not matter.
+const LATER: &[&str] = &[
+    "CREATE TABLE made (id bigint PRIMARY KEY, a integer NOT NULL DEFAULT 7, note text DEFAULT 'x')",
+    "PREPARE put AS INSERT INTO made VALUES ($1, $2)",
+    "EXECUTE put(301, 1)",
+    "ALTER TABLE made ADD COLUMN z integer DEFAULT 9",
+    "EXECUTE put(302, 2)",
+    "SELECT * FROM made WHERE id > 300 ORDER BY id",
+    "SET default_transaction_isolation = 'repeatable read'",
+    "ALTER TABLE made ADD COLUMN y integer DEFAULT 3",
+    "SELECT sum(y) FROM made",
+    "BEGIN",
+    "SELECT count(*) FROM made",
+    "ALTER TABLE made DROP COLUMN y",
+    "INSERT INTO made (id) VALUES (501), (502), (503)",
+    "SELECT * FROM made WHERE id > 400 ORDER BY id",
+    "COMMIT",
+    "SHOW transaction_isolation",
+    "RESET default_transaction_isolation",
+    "ALTER TABLE made DROP COLUMN a",
+];
+
 /// What would be another thing on each shard, or leave rows where nobody looks for them; refused on several.
 const REFUSED: &[&str] = &[
     "ALTER TABLE refs ADD COLUMN u uuid DEFAULT gen_random_uuid()",
@@ -147,6 +169,18 @@ async fn the_schema_changes_on_all_shards_or_on_none() -> Outcome {
             }
             for sql in TOGETHER {
                 run(&mut pair, How::Simple, sql, &what, &mut wrong);
+            }
+            for sql in LATER.iter().filter(|_| how == How::Simple) {
+                run(&mut pair, how, sql, &what, &mut wrong);
+            }
+            // Its columns are others now than those that it was read with.
+            let late = pair.ours.simple("EXECUTE put(305, 5)");
+            if how == How::Simple && width > 1 && !is_refused(&late) {
+                wrong.push(format!("{what}: {late:?}"));
+            }
+            for sql in ["DEALLOCATE ALL", "DROP TABLE IF EXISTS made"] {
+                pair.ours.simple(sql);
+                pair.plain.simple(sql);
             }
             for sql in REFUSED.iter().filter(|_| width > 1 && how == How::Simple) {
                 let answer = pair.ours.simple(sql);
