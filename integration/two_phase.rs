@@ -37,7 +37,7 @@ use shardway::topology::control;
 use shardway::topology::txlog;
 use tokio::sync::watch;
 
-const TABLES: &str = "    groups: {key: {key: bigint, tables: {t: id, child: id}}}
+const TABLES: &str = "    groups: {key: {key: bigint, tables: {t: id, child: id, lone: id}}}
     failover: {wait: 20s}
 users: {demo: {auth: trust}, other: {auth: trust}}
 ";
@@ -63,7 +63,9 @@ impl House {
                 "GRANT ALL ON SCHEMA public TO other",
                 "CREATE TABLE t (id bigint PRIMARY KEY, note text CHECK (note <> 'bad'))",
                 "CREATE TABLE child (id bigint, no bigint REFERENCES t DEFERRABLE INITIALLY DEFERRED, PRIMARY KEY (id, no))",
-                "GRANT ALL ON t, child TO other",
+                "CREATE TABLE lone (id bigint PRIMARY KEY, note text)",
+                "GRANT ALL ON t, child, lone TO other",
+                "ALTER TABLE lone OWNER TO demo",
                 "ALTER TABLE t OWNER TO demo",
                 "ALTER TABLE child OWNER TO demo",
             ] {
@@ -483,11 +485,67 @@ async fn struck(house: &mut House, blow: Blow, at: usize, way: Way, count: usize
         let done = client.simple(&format!("INSERT INTO t VALUES ({key}, '{mark}')"));
         assert_eq!(done.error, None);
     }
+    let (has_struck, said) = strike(house, blow, at, way, count, (client, "COMMIT".to_owned())).await?;
+    let found = house.found(&keys).await?;
+    let fits = match said.as_str() {
+        "COMMIT" => found == 3,
+        // It says itself that it is not known: it is whole or absent.
+        "08007" | "gone" | "-----" => found == 0 || found == 3,
+        _ => found == 0,
+    };
+    assert!(
+        fits,
+        "{blow:?} at shard {at}, {way:?} {count}: the client heard {said:?}, and {found} of 3 rows are there"
+    );
+    if has_struck {
+        println!("{blow:?} at shard {at}, {way:?} {count}: {said}, {found} rows");
+    }
+    Ok(has_struck.then_some(said))
+}
+
+/// A row moves from the first shard to the last, and one of them is struck meanwhile. `None`: it was over before.
+async fn struck_moving(house: &mut House, blow: Blow, at: usize, way: Way, count: usize) -> Outcome<Option<String>> {
+    let [from, _, to] = house.next();
+    let mut client = house.client()?;
+    assert_eq!(state(&client.simple(&format!("INSERT INTO lone VALUES ({from}, '')"))), "INSERT 0 1");
+    let key = if at == 0 { from } else { to };
+    assert_eq!(client.simple(&format!("BEGIN; SELECT 'MARK' FROM lone WHERE id = {key}")).error, None);
+    let update = format!("UPDATE lone SET id = {to}, note = note || '!' WHERE id = {from}; COMMIT");
+    let (has_struck, said) = strike(house, blow, at, way, count, (client, update)).await?;
+    // Nothing is in doubt any more.
+    house.found(&[]).await?;
+    let mut places = Vec::new();
+    for (node, key) in [(0, from), (2, to)] {
+        let sql = format!("SELECT count(*) FROM lone WHERE id = {key}");
+        places.push(house.cluster.nodes()[node].value("shop", &sql).await?.ok_or("a count")?);
+    }
+    let (before, after) = (places == ["1", "0"], places == ["0", "1"]);
+    let fits = match said.as_str() {
+        "UPDATE 1 COMMIT" => after,
+        "08007" | "gone" | "-----" => before || after,
+        _ => before,
+    };
+    assert!(fits, "{blow:?} at shard {at}, {way:?} {count}: the client heard {said:?}, and rows are {places:?}");
+    if has_struck {
+        println!("{blow:?} at shard {at}, {way:?} {count}: {said}, rows {places:?}");
+    }
+    Ok(has_struck.then_some(said))
+}
+
+/// Has a client say something, and strikes meanwhile. Whether that came to it, and what the client heard.
+async fn strike(
+    house: &mut House,
+    blow: Blow,
+    at: usize,
+    way: Way,
+    count: usize,
+    (mut client, sql): (Client, String),
+) -> Outcome<(bool, String)> {
     match blow {
         Blow::Cut => house.relays[at].arm(way, count),
         _ => house.relays[at].arm_to_hold(way, count),
     }
-    let committing = thread::spawn(move || client.simple("COMMIT"));
+    let committing = thread::spawn(move || client.simple(&sql));
     until("the blow, or the end", async || Ok(committing.is_finished() || house.relays[at].has_struck())).await?;
     let has_struck = house.relays[at].has_struck();
     if has_struck {
@@ -506,21 +564,7 @@ async fn struck(house: &mut House, blow: Blow, at: usize, way: Way, count: usize
         _ => {}
     }
     let said = committing.join().map_or_else(|_| "gone".to_owned(), |answer| state(&answer));
-    let found = house.found(&keys).await?;
-    let fits = match said.as_str() {
-        "COMMIT" => found == 3,
-        // It says itself that it is not known: it is whole or absent.
-        "08007" | "gone" | "-----" => found == 0 || found == 3,
-        _ => found == 0,
-    };
-    assert!(
-        fits,
-        "{blow:?} at shard {at}, {way:?} {count}: the client heard {said:?}, and {found} of 3 rows are there"
-    );
-    if has_struck {
-        println!("{blow:?} at shard {at}, {way:?} {count}: {said}, {found} rows");
-    }
-    Ok(has_struck.then_some(said))
+    Ok((has_struck, said))
 }
 
 /// Strikes at each message between one server and the proxy, or at every third.
@@ -544,6 +588,27 @@ async fn struck_everywhere(blow: Blow) -> Outcome {
     heard.dedup();
     println!("{blow:?}: {cases} cases, clients heard {heard:?}");
     assert!(cases >= 8, "only {cases} cases");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_moves_is_there_once_whoever_dies() -> Outcome {
+    let mut house = House::build().await?;
+    let mut cases = 0;
+    for (blow, step) in [(Blow::Cut, 2), (Blow::Server, 4), (Blow::Proxy, 5)] {
+        for at in [0, 2] {
+            for way in [Way::ToServer, Way::ToProxy] {
+                for count in (0..).map(|it| it * step + usize::from(at == 0)) {
+                    if struck_moving(&mut house, blow, at, way, count).await?.is_none() {
+                        break;
+                    }
+                    cases += 1;
+                }
+            }
+        }
+    }
+    println!("{cases} cases");
+    assert!(cases >= 20, "only {cases} cases");
     Ok(())
 }
 

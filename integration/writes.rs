@@ -23,6 +23,8 @@ mod copies;
 mod deadlocks;
 #[path = "writes/house.rs"]
 mod house;
+#[path = "writes/moves.rs"]
+mod moves;
 mod proxy;
 #[path = "writes/random.rs"]
 mod random;

@@ -121,7 +121,8 @@ impl Maker<'_> {
     pub(crate) fn statement(&mut self) -> Statement {
         let begin = self.choices.begin();
         let mut s = Statement::default();
-        match self.choices.below(40) {
+        match self.choices.below(44) {
+            40.. => self.change_key(&mut s),
             0..=11 => self.insert(&mut s),
             12..=20 => self.update(&mut s),
             21..=25 => self.delete(&mut s),
@@ -393,6 +394,48 @@ impl Maker<'_> {
                     self.key_condition(s, table, q);
                 }
             }
+        }
+        self.choices.end(begin);
+    }
+
+    /// Rows that come to other shards.
+    fn change_key(&mut self, s: &mut Statement) {
+        let begin = self.choices.begin();
+        s.what = "UPDATE of a key";
+        let table = match self.choices.below(16) {
+            0 => self.table(),
+            1 => &TABLES[2],
+            2 => &TABLES[4],
+            3..=5 => &TABLES[5],
+            6 | 7 => &TABLES[6],
+            8 | 9 => &TABLES[7],
+            10 => &TABLES[8],
+            11 | 12 => &TABLES[9],
+            _ => &TABLES[10],
+        };
+        let (name, kind) = table.key();
+        s.say(&format!("UPDATE {}{} SET {name} = ", table.name, if self.choices.chance(20) { " AS t" } else { "" }));
+        let by = self.choices.below(4);
+        let moves_all = self.choices.chance(35);
+        match kind {
+            // Seldom one that another row has.
+            Kind::Int | Kind::Big if moves_all => s.say(&format!("{name} + {}", [500, 1000, -700, 60][by])),
+            Kind::Text if moves_all => s.say(&format!("{name} || '{}'", ["~", "x", "", "é"][by])),
+            _ => self.key_cell(s, table, kind, 30),
+        }
+        if self.choices.chance(50) {
+            let (name, kind) = self.plain_column(table);
+            s.say(", ");
+            self.assignment(s, table, name, kind, "");
+        }
+        if moves_all {
+            self.conditions(s, table, "");
+        } else {
+            s.say(" WHERE ");
+            self.key_condition(s, table, "");
+        }
+        if self.choices.chance(40) {
+            s.say(" RETURNING *");
         }
         self.choices.end(begin);
     }

@@ -64,6 +64,13 @@ impl Planned {
                 }
                 text
             }
+            Plan::Split(split) if split.leave.is_some() => {
+                let named = |shards: &mut dyn Iterator<Item = ShardId>| shards.map(shard).collect::<Vec<_>>().join(" ");
+                let from = split.leave.as_ref().map(|it| named(&mut it.iter())).unwrap_or_default();
+                let to = named(&mut split.shards.iter().copied());
+                let now = if split.now { ", with now() written out" } else { "" };
+                format!("move rows of {from} within {to}, {role}{now}")
+            }
             Plan::Split(split) if split.rows.is_empty() => {
                 let shards = split.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
                 let same = if split.everywhere { ", the same on each" } else { "" };

@@ -461,3 +461,17 @@ fn quoted(table: &TableName) -> String {
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+/// Appends an element to an array's text form: the row's text form, quoted.
+pub fn put_element(array: &mut Vec<u8>, row: &[u8]) {
+    if array.len() > 1 {
+        array.push(b',');
+    }
+    array.push(b'"');
+    for byte in row {
+        if matches!(byte, b'"' | b'\\') {
+            array.push(b'\\');
+        }
+        array.push(*byte);
+    }
+    array.push(b'"');
+}

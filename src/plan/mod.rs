@@ -11,6 +11,7 @@ mod explain;
 mod gather;
 mod key;
 mod merge;
+mod moves;
 mod route;
 mod split;
 mod utility;
@@ -55,11 +56,14 @@ pub use gather::Copy;
 pub use gather::Gather;
 pub use gather::as_parameter;
 pub use gather::as_table;
+pub use gather::put_element;
 pub use merge::Bound;
 pub use merge::Described;
 pub use merge::Pushed;
 pub use merge::Settings;
 pub use merge::Sorting;
+pub use moves::Arrivals;
+pub use moves::Moves;
 pub use split::Share;
 pub use split::Split;
 
@@ -432,7 +436,14 @@ impl Planned {
                 self.times(text, parameters)?;
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
                 let (now, everywhere) = (splitting.uses_now, splitting.copies);
-                Ok(Plan::Split(Box::new(Split { shards, rows: Vec::new(), now, in_order: false, everywhere })))
+                Ok(Plan::Split(Box::new(Split {
+                    shards,
+                    rows: Vec::new(),
+                    now,
+                    in_order: false,
+                    everywhere,
+                    leave: None,
+                })))
             }
             Route::Keys(keys) => {
                 let values = self.values(text, parameters, world);
@@ -442,8 +453,11 @@ impl Planned {
                 {
                     return keys.gathered(&values, world).ok_or(error);
                 }
-                if let Plan::Split(_) = plan {
+                if let Plan::Split(split) = &plan {
                     self.times(text, parameters)?;
+                    if split.leave.is_some() {
+                        self.moves(text, 0, None)?;
+                    }
                 }
                 if let Plan::Gather(gather) = &mut plan
                     && gather.merge.is_some()

@@ -23,6 +23,8 @@ use crate::plan::key::Stored;
 use crate::plan::key::Values;
 use crate::plan::merge::Merging;
 use crate::plan::merge::Named;
+use crate::plan::moves::Moving;
+use crate::plan::moves::Placing;
 use crate::plan::split::Split;
 use crate::plan::split::Splitting;
 use crate::plan::split::asks_time;
@@ -86,6 +88,8 @@ pub(crate) struct Keys {
     pub(crate) scattered: bool,
     /// A write: how each shard is told a part of it, or why it cannot be.
     pub(crate) split: Result<Splitting, ClientError>,
+    /// An UPDATE that sets the shard key.
+    pub(crate) moving: Option<Box<Moving>>,
     /// It writes.
     pub(crate) writes: bool,
 }
@@ -214,6 +218,7 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         scattered: false,
         reference: false,
         copies: false,
+        moving: None,
     };
     compiler.compile(around)
 }
@@ -273,6 +278,8 @@ struct Compiler<'a> {
     reference: bool,
     /// A reference table is written.
     copies: bool,
+    /// The shard key is set.
+    moving: Option<Box<Moving>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -282,7 +289,7 @@ impl<'a> Compiler<'a> {
         let mut splice = None;
         let mut inserts = Vec::new();
         for write in &query.writes {
-            if let Some(insert) = self.write(write, &mut splice)? {
+            if let Some(insert) = self.write(write, &mut splice, around)? {
                 inserts.push(insert);
             }
         }
@@ -384,9 +391,19 @@ impl<'a> Compiler<'a> {
             Ok(_) | Err(_) => None,
         };
         let split = self.splitting(&places, around);
-        let (fixed, scattered) = (self.fixed.take(), self.scattered);
-        let route =
-            Route::Keys(Box::new(Keys { fixed, parts, inserts, spread, gather, merge, scattered, split, writes }));
+        let (fixed, moving, scattered) = (self.fixed.take(), self.moving.take(), self.scattered);
+        let route = Route::Keys(Box::new(Keys {
+            fixed,
+            parts,
+            inserts,
+            spread,
+            gather,
+            merge,
+            scattered,
+            split,
+            moving,
+            writes,
+        }));
         Ok(Compiled { route, primary, writes, splice })
     }
 
@@ -772,7 +789,12 @@ impl<'a> Compiler<'a> {
     }
 
     /// Checks a write, and gives what an INSERT into a sharded table needs.
-    fn write(&mut self, write: &Write, splice: &mut Option<(usize, String)>) -> Result<Option<Insert>, ClientError> {
+    fn write(
+        &mut self,
+        write: &Write,
+        splice: &mut Option<(usize, String)>,
+        around: Around<'_>,
+    ) -> Result<Option<Insert>, ClientError> {
         let Some(leaf) = self.query.leaves.get(write.target) else { return Ok(None) };
         let relation = match &leaf.source {
             Source::Table(relation) => relation.clone(),
@@ -794,8 +816,18 @@ impl<'a> Compiler<'a> {
             Placement::Sharded { group, key } => (group, key),
         };
         let column = key_column(&relation, &key, self.group(group)?)?;
-        if let Some((_, value)) = write.assigned.iter().find(|(column, _)| *column == key) {
-            self.assigns_key(write, &key, value.as_ref(), name)?;
+        if let Some((_, value)) = write.assigned.iter().find(|(column, _)| *column == key)
+            && !self.keeps_key(write, &key, value.as_ref())
+        {
+            if write.kind != WriteKind::Update || self.query.writes.len() > 1 {
+                return Err(ClientError::unsupported(
+                    format!("changing the shard key \"{key}\" of \"{name}\" is not supported"),
+                    "Change it by an UPDATE of its own, or delete the row and insert it again.",
+                ));
+            }
+            let (placing, alone) = (Placing { key: &key, group, column }, around == Around::Nothing);
+            let moving = Moving::new(self.query, write, &relation, placing, self.world, alone);
+            self.moving = Some(Box::new(moving));
         }
         if write.kind != WriteKind::Insert {
             return Ok(None);
@@ -1064,30 +1096,15 @@ impl<'a> Compiler<'a> {
         ))
     }
 
-    fn assigns_key(
-        &self,
-        write: &Write,
-        key: &str,
-        value: Option<&Value>,
-        name: &TableName,
-    ) -> Result<(), ClientError> {
-        if write.kind == WriteKind::Update
-            && let Some(value) = value
-            && let Some(variable) = self.variable(write.target, key)
-        {
-            let facts = self.query.facts_of(write.target);
-            let conditions = self.conditions_of(&facts, variable, false);
-            if conditions
-                .iter()
-                .any(|it| matches!(it, KeyCondition::Is(values) if values.as_slice() == [value.clone()]))
-            {
-                return Ok(());
-            }
+    /// Whether an UPDATE sets the key to what it asks of it.
+    fn keeps_key(&self, write: &Write, key: &str, value: Option<&Value>) -> bool {
+        if write.kind != WriteKind::Update {
+            return false;
         }
-        Err(ClientError::unsupported(
-            format!("changing the shard key \"{key}\" of \"{name}\" is not supported"),
-            "Delete the row and insert it again.",
-        ))
+        let Some((value, variable)) = value.zip(self.variable(write.target, key)) else { return false };
+        let facts = self.query.facts_of(write.target);
+        let is_that = |it: &KeyCondition| matches!(it, KeyCondition::Is(values) if *values == [value.clone()]);
+        self.conditions_of(&facts, variable, false).iter().any(is_that)
     }
 }
 
@@ -1323,7 +1340,7 @@ impl Compiler<'_> {
 }
 
 /// Types whose values are numbers of catalog rows: regclass and its kind, and arrays of them.
-fn is_object(oid: u32) -> bool {
+pub(crate) fn is_object(oid: u32) -> bool {
     const OBJECTS: [u32; 22] = [
         24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191, 1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770,
         4090, 4097, 4192,
@@ -1543,6 +1560,15 @@ impl Keys {
 
     /// Where one execution goes.
     pub(crate) fn plan(&self, values: &Values<'_>, world: &World) -> Result<Plan, ClientError> {
+        let plan = self.plan_in_place(values, world)?;
+        match &self.moving {
+            Some(moving) => moving.plan(&plan, self, values, world).map(|moved| moved.unwrap_or(plan)),
+            None => Ok(plan),
+        }
+    }
+
+    /// The same, if no row moves.
+    fn plan_in_place(&self, values: &Values<'_>, world: &World) -> Result<Plan, ClientError> {
         let database = &*world.database;
         // One table, one key: the usual case.
         let mut place: Option<ShardId> = self.fixed.as_ref().map(|(shard, _)| *shard);
@@ -1625,6 +1651,7 @@ impl Keys {
                             now: splitting.uses_now,
                             in_order: false,
                             everywhere: false,
+                            leave: None,
                         })))
                     }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
@@ -1754,7 +1781,14 @@ fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, 
         };
         places.push(u8::try_from(place).map_err(|_| several_rows("so many shards"))?);
     }
-    Ok(Split { shards, rows: places, now: splitting.uses_now, in_order: splitting.returning, everywhere: false })
+    Ok(Split {
+        shards,
+        rows: places,
+        now: splitting.uses_now,
+        in_order: splitting.returning,
+        everywhere: false,
+        leave: None,
+    })
 }
 
 impl Insert {

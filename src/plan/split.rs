@@ -57,6 +57,8 @@ pub struct Split {
     pub in_order: bool,
     /// A write of a reference table: all shards do the same, and one of them answers.
     pub everywhere: bool,
+    /// UPDATE of a shard key: rows leave these shards, and come to any of `shards`.
+    pub leave: Option<ShardSet>,
 }
 
 impl Split {
@@ -130,14 +132,7 @@ impl Cut<'_> {
     }
 
     fn parameters<'r>(&self, ranges: impl Iterator<Item = &'r Range<usize>>, count: usize) -> Vec<bool> {
-        let mut used = vec![false; count];
-        for at in ranges.flat_map(Clone::clone).filter(|at| self.kind(*at) == Kind::Parameter) {
-            let number = self.raw(at).get(1..).and_then(|it| it.parse::<usize>().ok());
-            if let Some(slot) = number.and_then(|it| used.get_mut(it.checked_sub(1)?)) {
-                *slot = true;
-            }
-        }
-        used
+        used_parameters(&self.words, ranges, count)
     }
 
     /// That part of the text with the time written out.
@@ -257,6 +252,22 @@ impl Cut<'_> {
     }
 }
 
+/// Which of the client's parameters stand in parts of a text.
+pub(crate) fn used_parameters<'r>(
+    words: &Words<'_>,
+    ranges: impl Iterator<Item = &'r Range<usize>>,
+    count: usize,
+) -> Vec<bool> {
+    let mut used = vec![false; count];
+    for at in ranges.flat_map(Clone::clone).filter(|at| words.kind(*at) == Kind::Parameter) {
+        let number = words.raw(at).get(1..).and_then(|it| it.parse::<usize>().ok());
+        if let Some(slot) = number.and_then(|it| used.get_mut(it.checked_sub(1)?)) {
+            *slot = true;
+        }
+    }
+    used
+}
+
 /// A default's expression with the time written out.
 fn default_at(default: &str, now: &str) -> Result<String, ClientError> {
     let lexemes = lex::lexemes(default, 0..default.len(), None).map_err(|_| unreadable())?;
@@ -293,7 +304,7 @@ fn is_of_time(word: &str) -> bool {
 
 /// Lexemes of a text as they stand there, but for now() and its family, for which a literal stands; in a default, `'now'`
 /// cannot be written out.
-fn timed(text: &str, lexemes: &[Lexeme], now: &str, defaults: bool) -> Result<String, ClientError> {
+pub(crate) fn timed(text: &str, lexemes: &[Lexeme], now: &str, defaults: bool) -> Result<String, ClientError> {
     let Some((first, last)) = lexemes.first().zip(lexemes.last()) else { return Ok(String::new()) };
     let raw = |at: usize| lexemes.get(at).and_then(|it| text.get(it.start..it.end)).unwrap_or_default();
     let kind = |at: usize| lexemes.get(at).map_or(Kind::End, |it| it.kind);

@@ -39,6 +39,7 @@ use crate::session::command::no_statement;
 use crate::session::command::text_for_servers;
 use crate::session::ddl::is_about_transaction;
 use crate::session::gather::Binding;
+use crate::session::moves::Moved;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
 use crate::session::simple::messages;
@@ -80,6 +81,8 @@ pub(super) struct Parts {
     pub(super) split: Rc<Split>,
     /// The RowDescription, if it gives rows.
     pub(super) columns: Option<Rc<[u8]>>,
+    /// Rows move.
+    pub(super) moved: Option<Rc<Moved>>,
 }
 
 /// What became of a part of a batch.
@@ -581,7 +584,7 @@ impl Session {
             return self.execute_local(&prepared, &planned).await;
         }
         let ids = portal.links.clone();
-        let split = portal.parts.as_ref().map(|it| Rc::clone(&it.split));
+        let split = portal.parts.as_ref().map(|it| (Rc::clone(&it.split), it.moved.clone()));
         let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
         // A write that gives no rows is done whole, whatever the limit.
         let gives_rows = template.access != plan::Access::Write || template.returns();
@@ -592,14 +595,17 @@ impl Session {
             )
             .into());
         }
-        if let Some(split) = split {
+        if let Some((split, moved)) = split {
             for at in self.places_of(&ids)? {
                 self.prefix(usize::from(at));
             }
             if Box::pin(self.fly_batch()).await? == Reached::Failed {
                 return Ok(());
             }
-            let done = Box::pin(self.run_parts(&ids, &name, &split)).await?;
+            let done = match moved {
+                None => Box::pin(self.run_parts(&ids, &name, &split)).await?,
+                Some(moved) => Box::pin(self.run_moves(&ids, &name, &split, &moved)).await?,
+            };
             self.client.push(&done);
             self.batch.ran = true;
             return Ok(());

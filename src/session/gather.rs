@@ -583,7 +583,7 @@ impl Session {
                         return Ok(Attempt::TooMany(described.of_text()));
                     }
                     if let Some(array) = current.and_then(|at| arrays.get_mut(at)) {
-                        put_element(array, message.get(11..).unwrap_or_default());
+                        plan::put_element(array, message.get(11..).unwrap_or_default());
                     }
                 }
                 Some(b'C') => {
@@ -821,21 +821,6 @@ fn rewritten(task: &Task<'_>, copy: &dyn Fn(usize, &Copy, bool) -> String) -> Re
     let copies = &task.gather.copies;
     let stands = |place: usize, whole| copies.get(place).map(|it| copy(place, it, whole)).unwrap_or_default();
     task.planned.rewritten(task.text, &stands).ok_or_else(|| not_gathered(""))
-}
-
-/// Appends an element to an array's text form: the row's text form, quoted.
-pub(super) fn put_element(array: &mut Vec<u8>, row: &[u8]) {
-    if array.len() > 1 {
-        array.push(b',');
-    }
-    array.push(b'"');
-    for byte in row {
-        if matches!(byte, b'"' | b'\\') {
-            array.push(b'\\');
-        }
-        array.push(*byte);
-    }
-    array.push(b'"');
 }
 
 /// Bind with further values behind the client's: arrays in text format.

@@ -15,6 +15,7 @@ pub mod extended;
 pub mod gather;
 pub mod login;
 pub mod merge;
+mod moves;
 pub mod prepared;
 pub mod sequences;
 pub mod simple;

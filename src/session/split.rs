@@ -21,6 +21,7 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Command;
 use crate::plan::Planned;
+use crate::plan::Share;
 use crate::plan::Split;
 use crate::plan::Template;
 use crate::session::Session;
@@ -38,6 +39,7 @@ use crate::session::gather::say_bind;
 use crate::session::gather::trouble_of;
 use crate::session::merge::formats;
 use crate::session::merge::with_formats;
+use crate::session::moves::Moved;
 use crate::session::prepared::Prepared;
 use crate::session::simple::messages;
 use crate::topology::two_phase::TURN;
@@ -51,38 +53,48 @@ const NOW: &str =
 const TEXT: u32 = 25;
 
 /// What is to be split.
-struct Task<'a> {
-    split: &'a Split,
-    planned: &'a Planned,
+pub(super) struct Task<'a> {
+    pub(super) split: &'a Split,
+    pub(super) planned: &'a Planned,
     /// The text that the statement is a part of.
-    text: &'a str,
+    pub(super) text: &'a str,
     /// The types of the parameters, as the client gave them.
-    types: &'a [u32],
-    values: &'a [(Format, Option<&'a [u8]>)],
+    pub(super) types: &'a [u32],
+    pub(super) values: &'a [(Format, Option<&'a [u8]>)],
     /// The client has prepared it; else the text is read first.
     prepared: Option<&'a Prepared>,
-    portal: &'a str,
-    results: &'a [Format],
+    pub(super) portal: &'a str,
+    pub(super) results: &'a [Format],
     /// Where the statement stands in the client's text, in characters.
     offset: u32,
 }
 
+/// What is bound to a portal, and to which.
+pub(super) struct Bound<'a> {
+    pub(super) types: &'a [u32],
+    pub(super) values: &'a [(Format, Option<&'a [u8]>)],
+    pub(super) portal: &'a str,
+    pub(super) results: &'a [Format],
+}
+
 /// A part each on its shard, bound to a portal.
-struct Ready {
+pub(super) struct Ready {
     /// The links, in the order of their first row.
-    places: SmallVec<[u8; 8]>,
+    pub(super) places: SmallVec<[u8; 8]>,
     /// What is known of the client's text.
-    own: Own,
+    pub(super) own: Own,
+    /// Rows move: what is to be done with them.
+    pub(super) moved: Option<Rc<Moved>>,
 }
 
 /// What the server that read the client's text first says of it.
 #[derive(Default)]
-struct Own {
+pub(super) struct Own {
     /// The types of its parameters, as the client numbers them.
-    types: Vec<u32>,
+    pub(super) types: Vec<u32>,
     /// Its RowDescription, as the client numbers types.
-    columns: Option<Vec<u8>>,
-    now: Option<String>,
+    pub(super) columns: Option<Vec<u8>>,
+    pub(super) now: Option<String>,
 }
 
 impl Session {
@@ -102,7 +114,11 @@ impl Session {
         };
         let links = ready.places.clone();
         self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Nobody, prepares: 0 });
-        let done = self.run_parts(&ids_of(&ids, &split.shards), "", split).await;
+        let ids_in_order = ids_of(&ids, &split.shards);
+        let done = match &ready.moved {
+            None => self.run_parts(&ids_in_order, "", split).await,
+            Some(moved) => Box::pin(self.run_moves(&ids_in_order, "", split, moved)).await,
+        };
         self.end_steps(&ids).await?;
         let done = done?;
         if let Some(columns) = ready.own.columns {
@@ -160,10 +176,10 @@ impl Session {
         };
         let mut ids = SmallVec::new();
         let ready = Box::pin(self.get_parts_ready(&task, &mut ids)).await.and_then(|it| self.wanted(it))?;
-        let ids = ready.places.iter().filter_map(|at| self.links.get(usize::from(*at))).map(|it| it.id).collect();
+        let ids = ids_of(&ids, &split.shards).into_iter().collect();
         let columns = ready.own.columns.map(|columns| with_formats(&columns, &results).into());
         let depth = self.transaction.savepoints.len();
-        let parts = Some(Parts { split: Rc::new(split.clone()), columns });
+        let parts = Some(Parts { split: Rc::new(split.clone()), columns, moved: ready.moved });
         self.put_portal(portal, Portal { prepared, planned: Some(planned), links: ids, depth, order: None, parts });
         self.items.push(Item::Owed { expect: Expect::Bind, links: ready.places, show: Show::Client, prepares: 0 });
         Ok(())
@@ -183,29 +199,9 @@ impl Session {
             if split.everywhere {
                 self.say_step(id, TURN, Show::Nobody);
             }
-            let at = self.links.iter().position(|link| link.id == id).ok_or_else(gone)?;
-            let link = self.links.get_mut(at).ok_or_else(gone)?;
-            say::execute(&mut link.out, portal);
-            link.wrote = true;
-            link.unsynced = true;
-            let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-            self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
-            self.say_flush();
-            let outcome = self.fly(0, false).await?;
-            if outcome.failed.is_some() {
-                return Err(trouble_of(&outcome, About::Rows));
-            }
-            size += outcome.collected.len();
-            if outcome.overflowed || size > flight::COLLECTED_MAX {
-                return Err(ClientError::new(
-                    Code::TooLarge,
-                    "what this write of several shards returns is too much to be held",
-                    "Leave out RETURNING, or write fewer rows at once.",
-                )
-                .into());
-            }
-            if let Some(answer) = answers.get_mut(place) {
-                *answer = outcome.collected;
+            let answer = self.run_part(id, portal, &mut size).await?;
+            if let Some(slot) = answers.get_mut(place) {
+                *slot = answer;
             }
         }
         // Types may have other numbers on other shards, and stand in rows.
@@ -213,17 +209,41 @@ impl Session {
         Ok(put_together(split, &answers, comparable)?)
     }
 
-    /// Joins the shards, and tells each its part up to Bind; `ids` are the links that take part.
-    async fn get_parts_ready(
+    /// Executes a portal of one link. What comes is collected; `size` is what has been collected so far.
+    pub(super) async fn run_part(&mut self, id: u32, portal: &str, size: &mut usize) -> Result<Vec<u8>, Trouble> {
+        let at = self.links.iter().position(|link| link.id == id).ok_or_else(gone)?;
+        let link = self.links.get_mut(at).ok_or_else(gone)?;
+        say::execute(&mut link.out, portal);
+        link.wrote = true;
+        link.unsynced = true;
+        let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
+        self.say_flush();
+        let outcome = self.fly(0, false).await?;
+        if outcome.failed.is_some() {
+            return Err(trouble_of(&outcome, About::Rows));
+        }
+        *size += outcome.collected.len();
+        if outcome.overflowed || *size > flight::COLLECTED_MAX {
+            return Err(ClientError::new(
+                Code::TooLarge,
+                "what this write of several shards returns is too much to be held",
+                "Leave out RETURNING, or write fewer rows at once.",
+            )
+            .into());
+        }
+        Ok(outcome.collected)
+    }
+
+    /// Joins the shards of a split, and the one that reads it first; `ids` are the links that take part.
+    async fn join_parts(
         &mut self,
         task: &Task<'_>,
+        home: ShardId,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
-    ) -> Result<Ready, Trouble> {
-        let Task { split, planned, .. } = *task;
-        let template = Rc::clone(&planned.template);
-        let shards = split.shard_set();
-        let home = self.home_of(split)?;
-        self.admit_at(&shards, &ShardSet::one(home), plan::Access::Write, &template.effects)?;
+    ) -> Result<(), Trouble> {
+        let (shards, effects) = (task.split.shard_set(), &task.planned.template.effects);
+        self.admit_at(&shards, &ShardSet::one(home), plan::Access::Write, effects)?;
         let mut places = self.join_all(&shards, plan::Access::Write).await?;
         if !shards.contains(home) {
             let at = self.join(home, plan::Access::ReadPrimary).await?;
@@ -236,9 +256,27 @@ impl Session {
                 ids.push((link.shard, link.id));
             }
         }
+        Ok(())
+    }
+
+    /// Joins the shards, and tells each its part up to Bind; `ids` are the links that take part.
+    async fn get_parts_ready(
+        &mut self,
+        task: &Task<'_>,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Ready, Trouble> {
+        let Task { split, planned, .. } = *task;
+        let template = Rc::clone(&planned.template);
+        let home = self.home_of(split)?;
+        self.join_parts(task, home, ids).await?;
         let mut own = Own::default();
         let count = usize::from(template.parameters).max(task.types.len());
         let text = task.text.get(planned.range.clone()).filter(|_| task.prepared.is_none());
+        if split.leave.is_some() {
+            // Types of parameters are wanted, and no server reads the whole text later.
+            let own = self.read_first(task, home, text, ids).await?;
+            return Box::pin(self.get_moves_ready(task, ids, own, count)).await;
+        }
         if count > 0 || split.now || template.returns() {
             own = self.read_first(task, home, text, ids).await?;
         } else if let Some(text) = text {
@@ -256,31 +294,44 @@ impl Session {
         for (shard, share) in split.shards.iter().zip(&shares) {
             let at = self.place_of(ids, *shard)?;
             places.push(u8::try_from(at).unwrap_or(u8::MAX));
-            // A value that stands in other parts only is of no type that could be told here.
-            let used = |place: usize| share.parameters.get(place).copied().unwrap_or(false);
-            let types: Vec<u32> =
-                own.types.iter().enumerate().map(|(place, it)| if used(place) { *it } else { TEXT }).collect();
-            let values: Vec<(Format, Option<&[u8]>)> = task
-                .values
-                .iter()
-                .enumerate()
-                .map(|(place, it)| if used(place) { *it } else { (Format::Text, None) })
-                .collect();
-            let link = self.links.get_mut(at).ok_or_else(gone)?;
-            let types = match &link.type_oids {
-                Some(oids) => types_on(&oids.known, &types)?,
-                None => types,
-            };
-            say::parse(&mut link.out, "", &share.text, &types);
-            link.connection.unnamed = 0;
-            say_bind(&mut link.out, task.portal, &values, &[], task.results)?;
-            link.unsynced = true;
+            let said = Bound { types: &own.types, values: task.values, portal: task.portal, results: task.results };
+            self.say_share(at, share, &said, &[])?;
         }
         for at in &places {
             let links = SmallVec::from_slice(&[*at]);
             self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Nobody, prepares: 0 });
         }
-        Ok(Ready { places, own })
+        Ok(Ready { places, own, moved: None })
+    }
+
+    /// Says Parse and Bind of one part, with arrays behind the client's values.
+    pub(super) fn say_share(
+        &mut self,
+        at: usize,
+        share: &Share,
+        said: &Bound<'_>,
+        arrays: &[Vec<u8>],
+    ) -> Result<(), Trouble> {
+        // A value that stands in other parts only is of no type that could be told here.
+        let used = |place: usize| share.parameters.get(place).copied().unwrap_or(false);
+        let types: Vec<u32> =
+            said.types.iter().enumerate().map(|(place, it)| if used(place) { *it } else { TEXT }).collect();
+        let values: Vec<(Format, Option<&[u8]>)> = said
+            .values
+            .iter()
+            .enumerate()
+            .map(|(place, it)| if used(place) { *it } else { (Format::Text, None) })
+            .collect();
+        let link = self.links.get_mut(at).ok_or_else(gone)?;
+        let types = match &link.type_oids {
+            Some(oids) => types_on(&oids.known, &types)?,
+            None => types,
+        };
+        say::parse(&mut link.out, "", &share.text, &types);
+        link.connection.unnamed = 0;
+        say_bind(&mut link.out, said.portal, &values, arrays, said.results)?;
+        link.unsynced = true;
+        Ok(())
     }
 
     /// Has one server read the client's text, or the statement that the client prepared: what is wrong with it, the
@@ -363,7 +414,7 @@ impl Session {
         clock.or_else(|| split.shards.first().copied()).ok_or_else(gone)
     }
 
-    fn place_of(&self, ids: &[(ShardId, u32)], shard: ShardId) -> Result<usize, ClientError> {
+    pub(super) fn place_of(&self, ids: &[(ShardId, u32)], shard: ShardId) -> Result<usize, ClientError> {
         let id = ids.iter().find(|(it, _)| *it == shard).map(|(_, id)| *id);
         self.links.iter().position(|link| Some(link.id) == id).ok_or_else(gone)
     }
@@ -442,6 +493,6 @@ fn copies_differ() -> ClientError {
     )
 }
 
-fn gone() -> ClientError {
+pub(super) fn gone() -> ClientError {
     ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
 }
