@@ -559,7 +559,10 @@ async fn strike(
     }
     house.relays[at].disarm();
     match blow {
-        Blow::Server if has_struck => house.cluster.nodes()[at].start().await?,
+        // What the server that was killed has left running ends a moment later.
+        Blow::Server if has_struck => {
+            until("the server's start", async || Ok(house.cluster.nodes()[at].start().await.is_ok())).await?;
+        }
         Blow::Proxy if has_struck => house.serve().await?,
         _ => {}
     }
