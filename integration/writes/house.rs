@@ -39,6 +39,7 @@ CREATE TABLE goods (id bigint PRIMARY KEY, a integer, note varchar(8) CHECK (not
     twice bigint GENERATED ALWAYS AS (id * 2 + a) STORED, UNIQUE (id, a));
 CREATE TABLE kin (id bigint REFERENCES t, n integer, PRIMARY KEY (id, n));
 CREATE TABLE bare (id bigint, n integer);
+CREATE TABLE slots (id bigint, during int4range, EXCLUDE USING gist (during WITH &&));
 CREATE TABLE boxes (id bigint PRIMARY KEY, size size, sizes size[]);
 ";
 
@@ -100,7 +101,7 @@ impl House {
             "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n"
         );
         let groups = "    groups:
-      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, later: id, times: id, ident: id, goods: id, kin: id, bare: id, boxes: id, made: id, made2: id}}
+      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, later: id, times: id, ident: id, goods: id, kin: id, bare: id, boxes: id, slots: id, made: id, made2: id}}
       name: {key: text, tables: {fruits: name}}
     reference: [refs, refs2, refd, maderef]\n";
         for width in WIDTHS {

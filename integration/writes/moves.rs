@@ -122,6 +122,11 @@ const CASES: &[(Is, &str)] = &[
     ),
     (Alike, "UPDATE boxes SET id = id + 70 RETURNING id, size::text, sizes::text"),
     (Alike, "UPDATE boxes SET id = 9 WHERE id = 71 RETURNING id, (size).h"),
+    (Alike, "DELETE FROM slots"),
+    (Alike, "INSERT INTO slots VALUES (1, '[1,5)'), (2, '[5,9)'), (3, '[20,30)')"),
+    (Alike, "UPDATE slots SET id = 60, during = '[40,50)' WHERE id = 1 RETURNING *"),
+    (Alike, "UPDATE slots SET id = 1 WHERE id = 60"),
+    (Refused, "UPDATE slots SET id = id + 10, during = '[1,2)' WHERE id < 3"),
     // A key that may be NULL.
     (Alike, "INSERT INTO bare VALUES (1, 1), (2, 2), (3, 3)"),
     (Alike, "UPDATE bare SET id = n + 7"),
@@ -259,5 +264,44 @@ async fn rows_are_where_their_keys_say() -> Outcome {
             }
         }
     }
+    house.nothing_is_prepared().await
+}
+
+/// Who moves the same rows waits, and no row is lost or there twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_move_the_same_rows() -> Outcome {
+    let house = House::build().await?;
+    let rows: Vec<String> = (1..=40).map(|it| format!("({it}, {it})")).collect();
+    let made = house.pair(3)?.ours.simple(&format!("INSERT INTO bare VALUES {}", rows.join(", ")));
+    assert_eq!(made.error, None);
+    let writers: Vec<_> = (0..4_usize)
+        .map(|writer| {
+            let mut client = house.pair(3).map(|it| it.ours).map_err(|it| it.to_string())?;
+            Ok(std::thread::spawn(move || {
+                let mut moved = 0;
+                client.simple("SET statement_timeout = '30s'");
+                for turn in 0..25_usize {
+                    let sql = match (writer + turn) % 4 {
+                        0 => format!("UPDATE bare SET id = id + {} WHERE n % 3 = {}", turn + 1, turn % 3),
+                        1 => format!("UPDATE bare SET id = {turn} WHERE n BETWEEN {writer} AND {}", writer + 9),
+                        2 => "UPDATE bare SET id = n".to_owned(),
+                        _ => format!("BEGIN; UPDATE bare SET id = n * 7 WHERE id = {turn}; ROLLBACK"),
+                    };
+                    let answer = client.simple(&sql);
+                    // One server ends those that lock its rows in two orders.
+                    let error = answer.error.filter(|it| it.sqlstate != "40P01");
+                    assert_eq!(error.map(|it| it.to_string()), None, "{sql}");
+                    moved +=
+                        usize::from(answer.tags.first().is_some_and(|it| it.starts_with("UPDATE") && it != "UPDATE 0"));
+                }
+                moved
+            }))
+        })
+        .collect::<Result<_, String>>()?;
+    let moved: usize = writers.into_iter().map(|it| it.join().unwrap_or_default()).sum();
+    assert!(moved > 20, "only {moved} of 75 UPDATEs came to move rows");
+    let mut client = house.pair(3)?.ours;
+    let rows = client.simple("SELECT count(*), count(DISTINCT n), sum(n) FROM bare").rows;
+    assert_eq!(rows, [["40", "40", "820"].map(|it| Some(it.as_bytes().to_vec()))]);
     house.nothing_is_prepared().await
 }

@@ -247,6 +247,7 @@ impl Planned {
             old: HashMap::new(),
             new: Vec::new(),
             count: 0,
+            excludes: false,
         })
     }
 }
@@ -294,7 +295,14 @@ impl Cut<'_> {
         }
         let watched = self.moving.watched();
         given.extend(watched.old.iter().filter_map(|it| relation.columns.get(*it)).map(|it| quoted(&it.name)));
+        let name = format!("{}.{}", quoted(&relation.name.schema), quoted(&relation.name.name));
         given.push(if relation.columns.iter().all(|it| is_settled(it.type_oid)) { "true" } else { EXACT }.to_owned());
+        // Such a constraint looks at rows in the order in which they are changed, and no schema tells of it.
+        given.push(format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.regclass \
+             AND contype OPERATOR(pg_catalog.=) 'x')",
+            literal(&name),
+        ));
         let target = self.slice(&parts.target);
         let condition = match &parts.condition {
             Some(range) => format!(" WHERE {}", self.said(range)?),
@@ -308,7 +316,6 @@ impl Cut<'_> {
             Some(range) => format!(" RETURNING {}", self.said(range)?),
             None => String::new(),
         };
-        let name = format!("{}.{}", quoted(&relation.name.schema), quoted(&relation.name.name));
         let bring = format!(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_catalog.unnest(${}::pg_catalog.text::{name}[]) AS r{returning}",
             self.target(&parts.target)?,
@@ -545,6 +552,8 @@ pub struct Arrivals<'a> {
     old: HashMap<Entry, usize>,
     new: Vec<(Entry, usize)>,
     count: usize,
+    /// An exclusion constraint looks at them.
+    excludes: bool,
 }
 
 impl Arrivals<'_> {
@@ -555,9 +564,10 @@ impl Arrivals<'_> {
     pub fn take(&mut self, from: ShardId, cells: &[Option<&[u8]>]) -> Result<(), ClientError> {
         let width = self.moving.relation.columns.len();
         let (Some(row), Some(rest)) = (cells.get(..width), cells.get(width..)) else { return Err(unreadable("")) };
-        let (Some(exact), Some(before)) = (rest.last(), rest.get(..self.watched.old.len())) else {
+        let Some((before, [exact, excludes])) = rest.split_at_checked(self.watched.old.len()) else {
             return Err(unreadable(""));
         };
+        self.excludes |= *excludes != Some(b"f");
         if *exact != Some(b"t") {
             return Err(self.moving.unsupported(
                 "under these settings of DateStyle, IntervalStyle or extra_float_digits, which do not tell values exactly,",
@@ -637,6 +647,9 @@ impl Arrivals<'_> {
         if self.new.iter().any(|(entry, row)| self.old.get(entry).is_some_and(|it| it != row)) {
             return Err(self.moving.unsupported("to one that another row of the same statement has"));
         }
+        if self.excludes && self.count > 1 {
+            return Err(self.moving.unsupported("of several rows in a table with an exclusion constraint"));
+        }
         let closed = |(shard, mut array): (ShardId, Vec<u8>)| {
             array.push(b'}');
             (shard, array)
@@ -702,6 +715,11 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A string literal, whatever the session's settings.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 fn unreadable(what: &str) -> ClientError {
     let error = ClientError::unsupported(
         "this UPDATE of a shard key is not supported: its parts could not be told apart",
@@ -713,6 +731,11 @@ fn unreadable(what: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn literals_are_quoted() {
+        assert_eq!(literal(r#""it's"."a\b""#), r#"E'"it''s"."a\\b"'"#);
+    }
 
     #[test]
     fn a_row_is_spelled_as_servers_read_it() {
