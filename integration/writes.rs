@@ -3,6 +3,8 @@
 //! One cluster serves 1, 2, 3 and 5 shards, as databases of one map; beside each stands a plain database that hears
 //! the same statements.
 
+#[path = "writes/afar.rs"]
+mod afar;
 #[path = "writes/answers.rs"]
 mod answers;
 #[path = "writes/arena.rs"]
@@ -21,6 +23,8 @@ mod clauses;
 mod copies;
 #[path = "writes/deadlocks.rs"]
 mod deadlocks;
+#[path = "writes/elsewhere.rs"]
+mod elsewhere;
 #[path = "writes/house.rs"]
 mod house;
 #[path = "writes/moves.rs"]

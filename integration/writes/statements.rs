@@ -121,15 +121,17 @@ impl Maker<'_> {
     pub(crate) fn statement(&mut self) -> Statement {
         let begin = self.choices.begin();
         let mut s = Statement::default();
-        match self.choices.below(44) {
-            40.. => self.change_key(&mut s),
+        match self.choices.below(50) {
+            46.. => self.change_key(&mut s),
             0..=11 => self.insert(&mut s),
             12..=20 => self.update(&mut s),
             21..=25 => self.delete(&mut s),
-            26..=28 => self.insert_select(&mut s),
-            29..=31 => self.with(&mut s),
-            32..=37 => self.select(&mut s),
-            38 => self.merge(&mut s),
+            26 | 27 => self.insert_select(&mut s),
+            28..=31 => self.insert_from_elsewhere(&mut s),
+            32..=34 => self.with(&mut s),
+            35..=40 => self.select(&mut s),
+            41 => self.merge(&mut s),
+            42..=44 => self.merge_inserting(&mut s),
             _ => self.odd(&mut s),
         }
         self.choices.end(begin);
@@ -348,7 +350,7 @@ impl Maker<'_> {
     fn update_of(&mut self, s: &mut Statement, table: &'static Table) {
         let begin = self.choices.begin();
         s.what = "UPDATE";
-        match self.choices.below(10) {
+        match self.choices.below(12) {
             0..=6 => {
                 s.say(&format!("UPDATE {}", table.name));
                 self.set_list(s, table, "");
@@ -366,6 +368,13 @@ impl Maker<'_> {
                 if self.choices.chance(20) {
                     s.say(&format!(" RETURNING t.{}", table.key().0));
                 }
+            }
+            9 | 10 => {
+                s.what = "UPDATE … FROM elsewhere";
+                s.say(&format!("UPDATE {} AS t", table.name));
+                self.set_list(s, table, "t.");
+                s.say(" FROM ");
+                self.joined_elsewhere(s, table);
             }
             _ => {
                 // One row of the other for each of these.
@@ -448,7 +457,12 @@ impl Maker<'_> {
     fn delete_of(&mut self, s: &mut Statement, table: &'static Table) {
         let begin = self.choices.begin();
         s.what = "DELETE";
-        if self.choices.chance(80) {
+        let roll = self.choices.below(100);
+        if roll >= 85 {
+            s.what = "DELETE … USING elsewhere";
+            s.say(&format!("DELETE FROM {} t USING ", table.name));
+            self.joined_elsewhere(s, table);
+        } else if roll < 70 {
             s.say(&format!("DELETE FROM {}", table.name));
             self.conditions(s, table, "");
             self.returning(s, table, table.name, 25);

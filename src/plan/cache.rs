@@ -184,7 +184,7 @@ impl Planner {
                     template
                 }
             };
-            planned.push(Planned { range: piece.range.clone(), template, literals: literals.into() });
+            planned.push(Planned { range: piece.range.clone(), template, literals: literals.into(), read: false });
         }
         if short && self.lexed.literals.is_empty() {
             self.texts.insert(Entry { world: world.id, bytes: text.as_bytes().into() }, Rc::new(planned.clone()));

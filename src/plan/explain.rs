@@ -75,7 +75,16 @@ impl Planned {
                 let shards = split.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
                 let same = if split.everywhere { ", the same on each" } else { "" };
                 let now = if split.now { ", with now() written out" } else { "" };
-                format!("split {shards}, {role}{same}{now}")
+                let mut text = format!("split {shards}, {role}{same}{now}");
+                for copy in split.beside.iter().flat_map(|it| &it.copies) {
+                    let columns = copy.columns.as_ref().map_or_else(|| "all columns".to_owned(), |it| it.join(", "));
+                    let from = copy.shards.iter().map(shard).collect::<Vec<_>>().join(" ");
+                    let _ = write!(text, "\ncopy {} ({columns}) from {from}", copy.table);
+                    if !copy.condition.is_empty() {
+                        let _ = write!(text, " where {}", copy.condition);
+                    }
+                }
+                text
             }
             Plan::Split(split) => {
                 let shards = (0_u8..).zip(&split.shards).map(|(place, it)| {
@@ -102,6 +111,13 @@ impl Planned {
                 }
                 Err(error) => format!("refused {}: {}", error.code.sqlstate(), error.message),
             },
+            Plan::Carry => match self.carried(text) {
+                Ok(carried) => format!(
+                    "carry: the rows are read first, then each is written where it belongs\nread {}",
+                    carried.source
+                ),
+                Err(error) => format!("refused {}: {}", error.code.sqlstate(), error.message),
+            },
             Plan::Everywhere => "everywhere".to_owned(),
             Plan::Session => format!("session: {}", session(&template.command)),
         };
@@ -120,7 +136,7 @@ impl Planned {
                 Spread::Refuse(error) => Some(error),
                 Spread::Concat(_) => None,
             },
-            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) | Route::Carry(_) => None,
         }
     }
 
@@ -131,6 +147,7 @@ impl Planned {
             Route::Copies(it) if it.copies => return "every shard has a copy of the reference table".to_owned(),
             Route::Copies(_) => return "every shard has a part".to_owned(),
             Route::Draw(_) => return "sequences count on one shard for all".to_owned(),
+            Route::Carry(_) => return String::new(),
             Route::Keys(keys) => keys,
         };
         let mut reasons = Vec::new();

@@ -436,7 +436,7 @@ fn type_name(oid: u32) -> Option<&'static str> {
 }
 
 /// Whether a value of that type reads the same whatever the settings.
-fn is_settled(oid: u32, iso: bool) -> bool {
+pub(crate) fn is_settled(oid: u32, iso: bool) -> bool {
     match oid {
         // bool bytea "char" name int8 int2 int4 text oid json jsonb uuid numeric bpchar varchar bit varbit inet cidr
         16 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 26 | 114 | 3802 | 2950 | 1700 | 1042 | 1043 | 1560 | 1562 | 869

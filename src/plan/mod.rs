@@ -4,7 +4,9 @@
 //! statement; a template and the values of one execution give a [`Plan`]. [`Planner`] caches templates by normalized
 //! text.
 
+mod bring;
 mod cache;
+mod carry;
 mod copy;
 mod draw;
 mod explain;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::error::ClientError;
+use crate::error::Code;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
 use crate::ident::TableName;
@@ -48,6 +51,7 @@ pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use cache::Planner;
+pub use carry::Carried;
 pub use copy::CopyIn;
 pub use copy::Splitter;
 pub use draw::Number;
@@ -138,6 +142,8 @@ pub struct Planned {
     pub template: Rc<Template>,
     /// The literals of this very text, in the template's order: byte ranges in the text.
     pub literals: SmallVec<[Range<u32>; 6]>,
+    /// Its literals are values that a server gave: what is spelled as a time such as 'now' is none.
+    pub read: bool,
 }
 
 /// One statement, compiled: what it is, what it does, and how to find its shards.
@@ -207,6 +213,8 @@ pub enum Plan {
     Copy(Box<CopyIn>),
     /// Numbers of sequences have to be taken first (`Planned::told`); with them, the statement is planned anew.
     Draw,
+    /// The rows of its SELECT have to be read first (`Planned::carried`); with them, the statement is planned anew.
+    Carry,
     /// All shards, in order (DDL).
     Everywhere,
     /// The session answers by itself or knows where (cursors, transactions, settings).
@@ -259,7 +267,7 @@ impl Template {
         let statement = match sql::statement(source, world.names()) {
             Ok(statement) => statement,
             // With all the data in one place nothing can go wrong: the server judges.
-            Err(error) if one_shard && error.code != crate::error::Code::TooLarge => {
+            Err(error) if one_shard && error.code != Code::TooLarge => {
                 return Ok((Self::blind(source, world), false));
             }
             Err(error) => return Err(error),
@@ -364,7 +372,7 @@ impl Template {
         let effects = &self.effects;
         self.command == Command::Data
             && self.splice_columns.is_none()
-            && !matches!(self.route, Route::Draw(_))
+            && !matches!(self.route, Route::Draw(_) | Route::Carry(_))
             && !effects.outside_transaction
             && !effects.changes_schema
             && !effects.unpins
@@ -432,6 +440,7 @@ impl Planned {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
             Route::Draw(_) => self.told(text, world, true).map(|_| Plan::Draw),
+            Route::Carry(_) => self.carry(text, parameters),
             Route::Copies(splitting) => {
                 self.times(text, parameters)?;
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
@@ -443,11 +452,17 @@ impl Planned {
                     in_order: false,
                     everywhere,
                     leave: None,
+                    beside: None,
                 })))
             }
             Route::Keys(keys) => {
                 let values = self.values(text, parameters, world);
-                let mut plan = keys.plan(&values, world)?;
+                let mut plan = match keys.plan(&values, world) {
+                    Err(error) if error.code == Code::Unsupported && keys.carry.is_some() => {
+                        return self.carry(text, parameters);
+                    }
+                    plan => plan?,
+                };
                 if let Plan::Concat(_) = plan
                     && let Err(error) = self.times(text, parameters)
                 {
@@ -470,13 +485,43 @@ impl Planned {
         }
     }
 
+    /// An INSERT … SELECT whose rows come from elsewhere.
+    fn carry(&self, text: &str, parameters: Option<&Parameters<'_>>) -> Result<Plan, ClientError> {
+        self.times(text, parameters)?;
+        self.carried(text).map(|_| Plan::Carry)
+    }
+
+    /// A statement that goes to one shard as it stands, in the place of another one.
+    #[must_use]
+    pub fn on_shard(&self, text: &str, shard: ShardId) -> Self {
+        let template = Template {
+            command: Command::Data,
+            access: self.template.access,
+            effects: Effects::default(),
+            tag: self.template.tag,
+            parameters: self.template.parameters,
+            splice_columns: None,
+            explained_at: None,
+            route: Route::Fixed(Plan::One(shard), String::new()),
+            returns: self.template.returns,
+            literals: 0,
+            rows: None,
+            uses: Vec::new(),
+            prefix: None,
+        };
+        Self { range: 0..text.len(), template: Rc::new(template), literals: SmallVec::new(), read: false }
+    }
+
     /// The statement with copies in the place of tables: `copy` gives what stands for the one of that number, where its
     /// rows are values (true) or not. `None`: it has no such form.
     #[must_use]
     pub fn rewritten(&self, text: &str, copy: &dyn Fn(usize, bool) -> String) -> Option<String> {
         match &self.template.route {
-            Route::Keys(keys) => keys.gather.as_ref()?.rewritten(text.get(self.range.clone())?, copy),
-            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
+            Route::Keys(keys) => {
+                let brought = keys.bring.as_ref().map(|it| &*it.gathering);
+                keys.gather.as_deref().or(brought)?.rewritten(text.get(self.range.clone())?, copy)
+            }
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) | Route::Carry(_) => None,
         }
     }
 
@@ -498,6 +543,9 @@ impl Planned {
 
     /// `'now'`, `'today'` and their kind are read by each shard's own clock.
     fn times(&self, text: &str, parameters: Option<&Parameters<'_>>) -> Result<(), ClientError> {
+        if self.read {
+            return Ok(());
+        }
         let literals = self
             .literals
             .iter()
@@ -521,7 +569,12 @@ impl Planned {
     pub fn described_on(&self) -> Option<ShardId> {
         match &self.template.route {
             Route::Fixed(Plan::One(shard), _) => Some(*shard),
-            Route::Fixed(..) | Route::Keys(_) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
+            Route::Fixed(..)
+            | Route::Keys(_)
+            | Route::Copies(_)
+            | Route::Copy(_)
+            | Route::Draw(_)
+            | Route::Carry(_) => None,
         }
     }
 }

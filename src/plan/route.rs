@@ -12,6 +12,9 @@ use crate::ident::TableName;
 use crate::mistakes::makes;
 use crate::plan::Plan;
 use crate::plan::World;
+use crate::plan::bring::Bringing;
+use crate::plan::carry;
+use crate::plan::carry::Carrying;
 use crate::plan::copy::CopyIn;
 use crate::plan::draw;
 use crate::plan::draw::Drawing;
@@ -67,6 +70,8 @@ pub(crate) enum Route {
     Copy(Box<CopyIn>),
     /// By what its text comes to with numbers of sequences.
     Draw(Box<Drawing>),
+    /// By what its text comes to with the rows that its SELECT gives.
+    Carry(Box<Carrying>),
 }
 
 /// Everything that must lie on one shard, and what to do when it does not.
@@ -92,6 +97,10 @@ pub(crate) struct Keys {
     pub(crate) moving: Option<Box<Moving>>,
     /// It writes.
     pub(crate) writes: bool,
+    /// INSERT … SELECT: how it is carried out where its rows come from elsewhere.
+    pub(crate) carry: Option<Box<Carrying>>,
+    /// UPDATE, DELETE or MERGE: how it runs beside copies of tables that are elsewhere.
+    pub(crate) bring: Option<Bringing>,
 }
 
 /// A sharded table with what is known about its key.
@@ -205,10 +214,16 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
             splice: None,
         });
     }
-    if let Some(drawing) = draw::compile(query, world, around)? {
-        return Ok(Compiled { route: Route::Draw(Box::new(drawing)), primary: true, writes: true, splice: None });
+    let carrying = carry::compile(query, world, around).map(Box::new);
+    match (draw::compile(query, world, around), &carrying) {
+        (Ok(Some(drawing)), _) => {
+            return Ok(Compiled { route: Route::Draw(Box::new(drawing)), primary: true, writes: true, splice: None });
+        }
+        (Ok(None), _) => judge(query)?,
+        // It takes its numbers when it is told with its rows.
+        (Err(_), Some(_)) if query.notes.sequences.is_empty() => judge(query)?,
+        (Err(error), _) => return Err(error),
     }
-    judge(query)?;
     let mut compiler = Compiler {
         query,
         world,
@@ -220,7 +235,18 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         copies: false,
         moving: None,
     };
-    compiler.compile(around)
+    match (compiler.compile(around), carrying) {
+        (Ok(mut compiled), Some(carrying)) => {
+            if let Route::Keys(keys) = &mut compiled.route {
+                keys.carry = Some(carrying);
+            }
+            Ok(compiled)
+        }
+        (Err(error), Some(carrying)) if error.code == Code::Unsupported => {
+            Ok(Compiled { route: Route::Carry(carrying), primary: true, writes: true, splice: None })
+        }
+        (outcome, _) => outcome,
+    }
 }
 
 pub(crate) fn needs_primary(query: &Query) -> bool {
@@ -267,14 +293,14 @@ fn judge(query: &Query) -> Result<(), ClientError> {
     Ok(())
 }
 
-struct Compiler<'a> {
-    query: &'a Query,
+pub(super) struct Compiler<'a> {
+    pub(super) query: &'a Query,
     world: &'a World,
-    database: &'a Database,
+    pub(super) database: &'a Database,
     fixed: Option<(ShardId, String)>,
     /// Unsharded tables, with where they live.
     homes: Vec<(LeafId, ShardId)>,
-    scattered: bool,
+    pub(super) scattered: bool,
     reference: bool,
     /// A reference table is written.
     copies: bool,
@@ -378,7 +404,7 @@ impl<'a> Compiler<'a> {
                 Some(merging) => merge = Some(merging),
             }
         }
-        let gathering = self.gathering(&places).and_then(|mut it| {
+        let gathering = self.gathering(&places, None).and_then(|mut it| {
             it.staged |= matches!(around, Around::Stages(_));
             if it.staged && it.arrays_only { Err(neither_way()) } else { Ok(it) }
         });
@@ -391,6 +417,11 @@ impl<'a> Compiler<'a> {
             Ok(_) | Err(_) => None,
         };
         let split = self.splitting(&places, around);
+        let mut bring = None;
+        if let (Spread::Refuse(_), Ok(_)) = (&spread, &split) {
+            // Where neither way will do, it is the first that is told of.
+            bring = self.bringing(&places, around).and_then(Result::ok);
+        }
         let (fixed, moving, scattered) = (self.fixed.take(), self.moving.take(), self.scattered);
         let route = Route::Keys(Box::new(Keys {
             fixed,
@@ -403,6 +434,8 @@ impl<'a> Compiler<'a> {
             split,
             moving,
             writes,
+            carry: None,
+            bring,
         }));
         Ok(Compiled { route, primary, writes, splice })
     }
@@ -472,7 +505,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn variable(&self, leaf: LeafId, column: &str) -> Option<VariableId> {
+    pub(super) fn variable(&self, leaf: LeafId, column: &str) -> Option<VariableId> {
         self.query.variables.iter().position(|it| it.leaf == leaf && &*it.column == column)
     }
 
@@ -514,7 +547,7 @@ impl<'a> Compiler<'a> {
         found
     }
 
-    fn is_sharded(&self, leaf: LeafId) -> Option<(usize, Arc<str>)> {
+    pub(super) fn is_sharded(&self, leaf: LeafId) -> Option<(usize, Arc<str>)> {
         let name = self.query.leaves.get(leaf)?.table()?;
         match self.database.placement(name)? {
             Placement::Sharded { group, key } => Some((group, key)),
@@ -552,6 +585,8 @@ impl<'a> Compiler<'a> {
         }
         // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
         let target = match query.writes.as_slice() {
+            // What MERGE inserts belongs where the source's row is.
+            [write] if write.kind == WriteKind::Merge && along.is_some() => None,
             [write] if query.only_writes && write.kind != WriteKind::Insert && self.fixed.is_none() => {
                 Some(write.target)
             }
@@ -829,12 +864,16 @@ impl<'a> Compiler<'a> {
             let moving = Moving::new(self.query, write, &relation, placing, self.world, alone);
             self.moving = Some(Box::new(moving));
         }
+        let known = relation.column(&key).and_then(|place| relation.columns.get(place));
+        let not_null = known.is_some_and(|it| it.not_null);
+        if write.kind == WriteKind::Merge && !write.merged.is_empty() {
+            let keys = self.merged_keys(write, &relation, &key, group, column)?;
+            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys }));
+        }
         if write.kind != WriteKind::Insert {
             return Ok(None);
         }
         self.conflict(write, &relation, &key)?;
-        let known = relation.column(&key).and_then(|place| relation.columns.get(place));
-        let not_null = known.is_some_and(|it| it.not_null);
         splice_columns(write, &relation, splice);
         self.sequences(write, &relation, "sharded")?;
         let place = write.columns.iter().position(|it| *it == key);
@@ -913,6 +952,69 @@ impl<'a> Compiler<'a> {
         Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys }))
     }
 
+    /// Where the keys come from that a MERGE inserts.
+    fn merged_keys(
+        &self,
+        write: &Write,
+        relation: &Relation,
+        key: &str,
+        group: usize,
+        column: Column,
+    ) -> Result<InsertKeys, ClientError> {
+        let refuse = |why: &str| {
+            Err(ClientError::unsupported(
+                format!("MERGE that inserts into \"{}\" {why} is not supported", relation.name),
+                format!("Insert the source's own shard key as \"{key}\", which ON equals with it; name the columns."),
+            ))
+        };
+        let mut found: Option<(Option<VariableId>, Option<Value>)> = None;
+        for merged in &write.merged {
+            for drawn in relation.columns.iter().filter(|it| it.uses_sequence || it.identity.is_some()) {
+                let cell = merged.columns.iter().position(|it| *it == drawn.name).and_then(|it| merged.cells.get(it));
+                if !matches!(cell, Some(Cell::Value(_) | Cell::Other)) {
+                    return refuse(&format!("and leaves \"{}\" to a sequence", drawn.name));
+                }
+            }
+            let Some(place) = merged.columns.iter().position(|it| **it == *key) else {
+                return refuse("without its shard key");
+            };
+            let value = match merged.cells.get(place) {
+                Some(Cell::Value(value)) => Some(value.clone()),
+                Some(Cell::Other) => None,
+                Some(Cell::Default) | None => return refuse("without its shard key"),
+            };
+            let this = (merged.variables.get(place).copied().flatten(), value);
+            if found.as_ref().is_some_and(|it| *it != this) {
+                return refuse("by different keys");
+            }
+            found = Some(this);
+        }
+        match found {
+            Some((_, Some(value))) => Ok(InsertKeys::Rows(vec![value])),
+            Some((Some(variable), None)) => {
+                let same_type =
+                    self.query.variables.get(variable).is_some_and(|it| column.oid == 0 || it.oid == column.oid);
+                let facts = self.query.facts_in(write.block);
+                let along = self.query.leaves.iter().enumerate().any(|(leaf, it)| {
+                    let key = self.is_sharded(leaf).filter(|(of, _)| *of == group && leaf != write.target);
+                    let key = key.filter(|_| facts.is_real(leaf) && self.reached_plainly(leaf, write.block));
+                    let key = key.and_then(|(_, key)| self.variable(leaf, &key));
+                    let _ = it;
+                    key.is_some_and(|it| it == variable || facts.same(it, variable))
+                });
+                if same_type && along {
+                    return Ok(InsertKeys::Along(write.block, variable));
+                }
+                let conditions = self.conditions_of(&facts, variable, false);
+                match same_type && !conditions.is_empty() {
+                    true => Ok(InsertKeys::Selected(conditions)),
+                    false => refuse("rows whose shard is not proven"),
+                }
+            }
+            _ => refuse("a key that is computed by the server"),
+        }
+    }
+
     /// How a write of a reference table is said on every shard, so that all copies stay the same.
     fn copied(&self, around: Around<'_>) -> Result<Splitting, ClientError> {
         let query = self.query;
@@ -928,7 +1030,10 @@ impl<'a> Compiler<'a> {
         }
         let [write] = query.writes.as_slice() else { return refuse("several writes in one statement") };
         if !query.only_writes {
-            return refuse(if write.kind == WriteKind::Merge { "MERGE" } else { "WITH" });
+            return refuse("WITH");
+        }
+        if write.kind == WriteKind::Merge {
+            return refuse("MERGE");
         }
         let foreign = query.leaves.iter().find_map(|leaf| match &leaf.source {
             Source::Derived(_) | Source::Rows => None,
@@ -998,6 +1103,17 @@ impl<'a> Compiler<'a> {
         }
         let returning = inserts && query.returns;
         let splitting = splitting_of(query, write, relation);
+        let left_out = |column: &crate::schema::Column| {
+            write
+                .merged
+                .iter()
+                .any(|it| !it.columns.contains(&column.name) || it.cells.iter().any(|it| matches!(it, Cell::Default)))
+        };
+        if write.merged.iter().len() > 0
+            && relation.columns.iter().any(|it| it.default.as_ref().is_some_and(|it| asks_time(it)) && left_out(it))
+        {
+            return refuse("MERGE that leaves a column to a default that asks for the time");
+        }
         if splitting.selects {
             // Each shard selects its own.
             return Ok(splitting);
@@ -1111,7 +1227,11 @@ impl<'a> Compiler<'a> {
 /// Copies of tables on one server.
 impl Compiler<'_> {
     /// How the statement is answered by copies of its tables; else the construct that does not allow it.
-    fn gathering(&self, places: &[(LeafId, usize)]) -> Result<Gathering, ClientError> {
+    pub(super) fn gathering(
+        &self,
+        places: &[(LeafId, usize)],
+        wanted: Option<Vec<(LeafId, gather::From)>>,
+    ) -> Result<Gathering, ClientError> {
         let query = self.query;
         let notes = &query.notes;
         let refuse = |what: String, hint: &str| {
@@ -1153,6 +1273,7 @@ impl Compiler<'_> {
         }
         let catalog = self.database.catalog;
         let at = match (&self.fixed, &notes.user_type) {
+            _ if wanted.is_some() => None,
             (Some((shard, _)), Some(what)) if *shard != catalog => {
                 return refuse(
                     format!("a user-defined type in the answer (\"{what}\") beside what lives on another shard"),
@@ -1167,7 +1288,8 @@ impl Compiler<'_> {
         let mut copied: Vec<(LeafId, usize)> = Vec::new();
         let sharded = places.iter().map(|(leaf, part)| (*leaf, gather::From::Parts(vec![*part])));
         let away = self.homes.iter().filter(|(_, home)| self.scattered && Some(*home) != at);
-        for (leaf, from) in sharded.chain(away.map(|(leaf, home)| (*leaf, gather::From::Home(*home)))) {
+        let all = || sharded.chain(away.map(|(leaf, home)| (*leaf, gather::From::Home(*home)))).collect();
+        for (leaf, from) in wanted.unwrap_or_else(all) {
             let Some(Source::Table(relation)) = query.leaves.get(leaf).map(|it| &it.source) else { continue };
             // Offline only the way is of interest.
             if relation.columns.is_empty() && !self.world.schema.assumed {
@@ -1621,6 +1743,11 @@ impl Keys {
         }
         match &self.spread {
             Spread::Refuse(error) => {
+                if let Some(bring) = &self.bring {
+                    let splitting = self.split.as_ref().map_err(Clone::clone)?;
+                    let split = bring.with(&self.parts, splitting, values, world).ok_or_else(|| error.clone())?;
+                    return Ok(Plan::Split(Box::new(split)));
+                }
                 let merging = self.merge.as_ref().filter(|_| !world.view.gather && world.utf8);
                 let shards = merging.and_then(|it| self.parts.get(it.anchor)).map(|it| it.shards(values, database));
                 if let Some(shard) = shards.as_ref().and_then(ShardSet::only) {
@@ -1652,6 +1779,7 @@ impl Keys {
                             in_order: false,
                             everywhere: false,
                             leave: None,
+                            beside: None,
                         })))
                     }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
@@ -1788,6 +1916,7 @@ fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, 
         in_order: splitting.returning,
         everywhere: false,
         leave: None,
+        beside: None,
     })
 }
 

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::error::ClientError;
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
+use crate::plan::Gather;
 use crate::plan::Planned;
 use crate::plan::route::Route;
 use crate::plan::words::Words;
@@ -59,6 +60,8 @@ pub struct Split {
     pub everywhere: bool,
     /// UPDATE of a shard key: rows leave these shards, and come to any of `shards`.
     pub leave: Option<ShardSet>,
+    /// Every shard is told the whole statement, with these copies in the place of tables that are elsewhere.
+    pub beside: Option<Box<Gather>>,
 }
 
 impl Split {
@@ -87,7 +90,7 @@ impl Planned {
         let splitting = match &self.template.route {
             Route::Keys(keys) => keys.split.as_ref().map_err(|_| unreadable())?,
             Route::Copies(splitting) => splitting,
-            Route::Fixed(..) | Route::Copy(_) | Route::Draw(_) => return Err(unreadable()),
+            Route::Fixed(..) | Route::Copy(_) | Route::Draw(_) | Route::Carry(_) => return Err(unreadable()),
         };
         let lexemes = lex::lexemes(text, self.range.clone(), None).map_err(|_| unreadable())?;
         let cut = Cut { words: Words { text, lexemes }, now, splitting };
@@ -109,6 +112,25 @@ impl Planned {
             return Ok(split.shards.iter().map(|_| share.clone()).collect());
         }
         cut.insert(&split.rows, split.shards.len(), self, count)
+    }
+}
+
+impl Planned {
+    /// What each shard is told of a write beside copies: `text` with these in the place of tables, as
+    /// [`Planned::rewritten`] gives it.
+    ///
+    /// # Errors
+    /// A function of the time that is not written out.
+    pub fn beside(&self, text: &str, now: Option<&str>) -> Result<String, ClientError> {
+        let Route::Keys(keys) = &self.template.route else { return Err(unreadable()) };
+        let splitting = keys.split.as_ref().map_err(Clone::clone)?;
+        let lexemes = lex::lexemes(text, 0..text.len(), None).map_err(|_| unreadable())?;
+        let cut = Cut { words: Words { text, lexemes }, now, splitting };
+        let all = 0..cut.lexemes.len();
+        if cut.has_default(&all) && !splitting.defaults.is_empty() {
+            return Err(default_beside());
+        }
+        cut.said(&all)
     }
 }
 

@@ -1246,6 +1246,7 @@ impl Session {
             number,
             compiled: (world.id, Some(planned)).into(),
             drawn: None.into(),
+            passing: false,
         };
         // The server says now what is wrong with it.
         let at = self.describing_link(&prepared, &world).await?;
@@ -1349,6 +1350,13 @@ impl Session {
             return Err(ClientError::unsupported(
                 "EXECUTE of a command of the session is not supported",
                 "Say it directly.",
+            )
+            .into());
+        }
+        if plan == Plan::Carry {
+            return Err(ClientError::unsupported(
+                "EXECUTE of an INSERT … SELECT whose rows come from other shards is not supported",
+                "Use Bind and Execute messages, or say the statement itself.",
             )
             .into());
         }

@@ -246,6 +246,7 @@ impl Session {
             number,
             compiled: (world.id, planned).into(),
             drawn: None.into(),
+            passing: false,
         });
         let undo = match named {
             Some(name) => {
@@ -379,6 +380,9 @@ impl Session {
                         self.put_portal(portal_name, portal);
                         self.items.push(Item::Local(BIND_COMPLETE.into()));
                         return Ok(());
+                    }
+                    Ok(Plan::Carry) => {
+                        return Box::pin(self.bind_carried(message, &prepared, &on_servers, &world)).await;
                     }
                     Ok(Plan::Split(split)) => {
                         if self.transaction.kind != Kind::Explicit {
@@ -1105,6 +1109,9 @@ impl Session {
     }
 
     fn is_named(&self, prepared: &Prepared) -> bool {
+        if prepared.passing {
+            return false;
+        }
         let number = prepared.number.number;
         self.unnamed.as_ref().is_none_or(|unnamed| {
             let drawn = unnamed.drawn.borrow();

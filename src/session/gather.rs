@@ -114,7 +114,7 @@ pub(super) struct Ready {
 
 impl Session {
     /// The shard that gathers.
-    fn gathers_at(&self, gather: &Gather, effects: &Effects) -> ShardId {
+    pub(super) fn gathers_at(&self, gather: &Gather, effects: &Effects) -> ShardId {
         let database = &self.access.service.database;
         let clock = self.transaction.clock.filter(|_| self.transaction.is_open() && effects.uses_now);
         gather.at.or(clock).or(database.gather.on).unwrap_or(database.catalog)
@@ -379,25 +379,33 @@ impl Session {
         Ok(())
     }
 
-    /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
-    /// not ended; `ids` are the links that took part.
-    async fn get_ready(&mut self, task: &Task<'_>, ids: &mut SmallVec<[(ShardId, u32); 8]>) -> Result<Ready, Trouble> {
+    /// Whether copies hold what their tables hold, under the settings of the session.
+    pub(super) fn copies_keep_values(&self, gather: &Gather) -> Result<(), ClientError> {
         if self.state.value("xmloption", &self.transaction.local).is_some_and(|it| &**it != "content")
-            && task.gather.copies.iter().any(|it| it.xml)
+            && gather.copies.iter().any(|it| it.xml)
         {
             return Err(ClientError::unsupported(
                 "a read across shards with xmloption document is not supported",
                 "Set it back to content: what columns of xml hold need not be a document.",
-            )
-            .into());
+            ));
         }
         if self.state.value("array_nulls", &self.transaction.local).is_some_and(|it| &**it != "on") {
             return Err(ClientError::unsupported(
                 "a read across shards with array_nulls off is not supported",
                 "Set it back on: a NULL in an array would be copied as the word.",
-            )
-            .into());
+            ));
         }
+        Ok(())
+    }
+
+    /// Gets the statement ready where it runs: by arrays if they are small enough, else by tables. What has been said is
+    /// not ended; `ids` are the links that took part.
+    pub(super) async fn get_ready(
+        &mut self,
+        task: &Task<'_>,
+        ids: &mut SmallVec<[(ShardId, u32); 8]>,
+    ) -> Result<Ready, Trouble> {
+        self.copies_keep_values(task.gather)?;
         if let Some(shards) = &task.gather.merge {
             if let Some(pushed) = task.planned.pushed(task.text)
                 && let Some(ready) = Box::pin(self.ready_by_merge(task, shards, &pushed, ids)).await?

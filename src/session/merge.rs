@@ -33,7 +33,7 @@ use crate::wire::postgres::frontend::Format;
 const FIRST_USER_TYPE: u32 = 16_384;
 
 /// Tells [`plan::Settings`]. (A server's `statement_timeout` runs from Parse on until something has been executed.)
-const SETTINGS: &str = "SELECT pg_catalog.concat_ws(' ', \
+pub(super) const SETTINGS: &str = "SELECT pg_catalog.concat_ws(' ', \
      CASE WHEN pg_catalog.starts_with(pg_catalog.current_setting('datestyle'), 'ISO') THEN 'iso' END, \
      CASE pg_catalog.current_setting('intervalstyle') WHEN 'postgres' THEN 'plain' END, \
      CASE WHEN pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 OPERATOR(pg_catalog.>) 0 THEN 'exact' END)";

@@ -5,7 +5,9 @@
 //! cursors); `transaction` and `state` hold what was said before.
 
 pub mod batch;
+mod beside;
 pub mod cancel;
+mod carry;
 pub mod command;
 mod copy;
 mod ddl;
@@ -941,7 +943,7 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw => {
+            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw | Plan::Carry => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",

@@ -36,6 +36,8 @@ pub struct Prepared {
     pub compiled: RefCell<(u32, Option<Rc<Planned>>)>,
     /// Where it takes numbers of sequences: what servers get instead, and the world that this was compiled in.
     pub drawn: RefCell<Option<(u32, Rc<Drawn>)>>,
+    /// It is said once, and has no name on servers.
+    pub passing: bool,
 }
 
 /// What servers get for a statement that takes numbers of sequences.

@@ -288,12 +288,20 @@ impl Session {
         let mut statements = self.worker.planner.borrow_mut().compile(&text, world)?;
         let compiled = statements.pop().filter(|it| !it.draws()).ok_or_else(unclear)?;
         let unnamed = self.unnamed.as_ref().is_some_and(|it| it.number.number == prepared.number.number);
-        let number = match unnamed {
+        let number = match unnamed || prepared.passing {
             true => self.worker.registry.fresh(),
             false => self.worker.registry.number(&text, &types, None, world),
         };
         let compiled = (world.id, Some(Rc::new(compiled))).into();
-        let statement = Prepared { text, types, written_types: None, number, compiled, drawn: None.into() };
+        let statement = Prepared {
+            text,
+            types,
+            written_types: None,
+            number,
+            compiled,
+            drawn: None.into(),
+            passing: prepared.passing,
+        };
         let drawn = Rc::new(Drawn { prepared: Rc::new(statement), numbers: told.numbers, given });
         *prepared.drawn.borrow_mut() = Some((world.id, Rc::clone(&drawn)));
         Ok(drawn)

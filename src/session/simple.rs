@@ -382,7 +382,8 @@ impl Session {
                 return Box::pin(self.gathered(text, statement, gather, place)).await;
             }
             // Without values a server refuses every parameter.
-            Plan::Split(_) if template.parameters > 0 => ShardSet::one(world.database.catalog),
+            Plan::Split(_) | Plan::Carry if template.parameters > 0 => ShardSet::one(world.database.catalog),
+            Plan::Carry => return Box::pin(self.carry(text, statement, world)).await,
             Plan::Copy(copy) => {
                 self.begin_implicit();
                 let sql = text.get(statement.range.clone()).unwrap_or_default();

@@ -79,9 +79,9 @@ impl Session {
         let several = match plan {
             Plan::One(_) | Plan::Any | Plan::Session | Plan::Draw => false,
             Plan::Concat(shards) => shards.len() > 1,
-            Plan::Split(split) => split.shards.len() > 1,
+            Plan::Split(split) => split.shards.len() > 1 || split.beside.is_some(),
             Plan::Copy(copy) => copy.shards.len() > 1,
-            Plan::Gather(_) | Plan::Everywhere => true,
+            Plan::Gather(_) | Plan::Carry | Plan::Everywhere => true,
         };
         if self.transaction.is_open() {
             self.moment_due_in_transaction(several)

@@ -277,7 +277,7 @@ impl Session {
             let own = self.read_first(task, home, text, ids).await?;
             return Box::pin(self.get_moves_ready(task, ids, own, count)).await;
         }
-        if count > 0 || split.now || template.returns() {
+        if count > 0 || split.now || template.returns() || split.beside.is_some() {
             own = self.read_first(task, home, text, ids).await?;
         } else if let Some(text) = text {
             // What is wrong with the text as a whole comes before what is wrong with a part.
@@ -288,8 +288,11 @@ impl Session {
             let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
             self.items.push(Item::Owed { expect: Expect::Parse, links, show: Show::Remarks, prepares: 0 });
         }
-        let shares = planned.shares(task.text, split, own.now.as_deref())?;
         own.types.resize(count, 0);
+        if let Some(copies) = &split.beside {
+            return Box::pin(self.get_beside_ready(task, copies, own, ids)).await;
+        }
+        let shares = planned.shares(task.text, split, own.now.as_deref())?;
         let mut places: SmallVec<[u8; 8]> = SmallVec::new();
         for (shard, share) in split.shards.iter().zip(&shares) {
             let at = self.place_of(ids, *shard)?;
@@ -411,7 +414,8 @@ impl Session {
     /// The shard that reads the text first: the one whose now() is the transaction's, if it has one.
     fn home_of(&self, split: &Split) -> Result<ShardId, ClientError> {
         let clock = self.transaction.clock.filter(|_| split.now && self.transaction.is_open());
-        clock.or_else(|| split.shards.first().copied()).ok_or_else(gone)
+        let known = split.beside.as_ref().and_then(|it| it.at);
+        known.or(clock).or_else(|| split.shards.first().copied()).ok_or_else(gone)
     }
 
     pub(super) fn place_of(&self, ids: &[(ShardId, u32)], shard: ShardId) -> Result<usize, ClientError> {

@@ -40,7 +40,7 @@ pub struct Query {
     pub notes: Notes,
     /// The block that makes the answer, if it is one plain SELECT.
     pub top: Option<BlockId>,
-    /// The statement is an INSERT, UPDATE or DELETE and nothing around it: no WITH, no query over what it returns.
+    /// The statement is an INSERT, UPDATE, DELETE or MERGE and nothing around it: no WITH, no query over what it returns.
     pub only_writes: bool,
     /// The write that is the whole statement has RETURNING.
     pub returns: bool,
@@ -389,6 +389,19 @@ pub struct Write {
     pub conflict: Option<Conflict>,
     /// OVERRIDING USER VALUE was written: identity columns count all the same.
     pub overriding: bool,
+    /// MERGE: what it inserts.
+    pub merged: Vec<Merged>,
+}
+
+/// A row that MERGE inserts for a row of the source that matches none.
+#[derive(Debug)]
+pub struct Merged {
+    /// The columns that get a value; none: it names none.
+    pub columns: Vec<Arc<str>>,
+    /// The values.
+    pub cells: Vec<Cell>,
+    /// The source's column that each value is, where it is one.
+    pub variables: Vec<Option<VariableId>>,
 }
 
 /// Which write.

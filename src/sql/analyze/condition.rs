@@ -281,7 +281,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn is_string(&self, value: &Value) -> bool {
+    pub(super) fn is_string(&self, value: &Value) -> bool {
         match value {
             Value::Literal(number) => {
                 self.raw_literal(*number).is_some_and(|raw| !raw.starts_with(|c: char| c.is_ascii_digit() || c == '.'))

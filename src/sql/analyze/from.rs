@@ -575,6 +575,13 @@ impl Analyzer<'_> {
         if let Some(leaf) = self.query.leaves.get_mut(host) {
             leaf.source = Source::Derived(answer.blocks.clone());
         }
+        if answer.blocks.len() == 1 {
+            for output in &answer.outputs {
+                if let (Some(name), Some(value)) = (&output.name, &output.value) {
+                    self.constants.insert((host, Arc::clone(name)), value.clone());
+                }
+            }
+        }
         let columns = answer.outputs.iter().filter_map(|output| self.derived_column(host, output)).collect();
         let unnamed = answer.outputs.iter().any(|it| it.name.is_none());
         Item {

@@ -42,6 +42,7 @@ use crate::sql::model::Query;
 use crate::sql::model::Reference;
 use crate::sql::model::Source;
 use crate::sql::model::Stands;
+use crate::sql::model::Value;
 use crate::sql::model::Variable;
 use crate::sql::model::VariableId;
 use crate::sql::names::Found;
@@ -99,6 +100,8 @@ pub(crate) struct Analyzer<'a> {
     stands: Stands,
     /// Subqueries of expressions that let conditions in: their arms and the first output's column in each.
     subqueries: HashMap<*const ast::Query, Vec<(BlockId, VariableId)>>,
+    /// Columns of derived tables that are the same constant in every row.
+    constants: HashMap<(LeafId, Arc<str>), Value>,
 }
 
 /// A FROM's names, those around it, and the CTEs in sight.
@@ -204,6 +207,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         before: input.before,
         stands: Stands::Within,
         subqueries: HashMap::new(),
+        constants: HashMap::new(),
     };
     analyzer.count_parameters(input);
     match statement {
@@ -218,8 +222,7 @@ pub(crate) fn analyze<'a>(statement: &ast::Statement, names: Names<'a>, input: &
         | ast::Statement::Update(_)
         | ast::Statement::Delete(_)
         | ast::Statement::Merge(_) => {
-            analyzer.query.only_writes =
-                matches!(statement, ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_));
+            analyzer.query.only_writes = true;
             analyzer.query.returns = match statement {
                 ast::Statement::Insert(it) => it.returning.is_some(),
                 ast::Statement::Update(it) => it.returning.is_some(),
@@ -585,10 +588,15 @@ impl<'a> Analyzer<'a> {
                     }
                 }
                 self.obstacle(block, "VALUES");
+                let only = match values.rows.as_slice() {
+                    [row] => row.content.as_slice(),
+                    _ => &[],
+                };
                 let outputs = (1..=width)
                     .map(|place| Output {
                         name: Some(format!("column{place}").into()),
                         variables: vec![None],
+                        value: only.get(place - 1).and_then(|it| self.value(it)),
                         ..Output::default()
                     })
                     .collect();

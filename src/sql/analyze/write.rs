@@ -15,13 +15,17 @@ use crate::sql::analyze::parts;
 use crate::sql::lex;
 use crate::sql::model::BlockId;
 use crate::sql::model::Cell;
+use crate::sql::model::Condition;
+use crate::sql::model::ConditionId;
 use crate::sql::model::Conflict;
 use crate::sql::model::ConflictTarget;
 use crate::sql::model::LeafId;
+use crate::sql::model::Merged;
 use crate::sql::model::Node;
 use crate::sql::model::Output;
 use crate::sql::model::Rows;
 use crate::sql::model::Source;
+use crate::sql::model::Type;
 use crate::sql::model::Value;
 use crate::sql::model::Write;
 use crate::sql::model::WriteKind;
@@ -233,6 +237,7 @@ impl Analyzer<'_> {
             assigned,
             conflict,
             overriding: self.overriding,
+            merged: Vec::new(),
         });
         Ok(outputs)
     }
@@ -400,7 +405,7 @@ impl Analyzer<'_> {
         let mut assigned = Vec::new();
         self.assignments(&update.assignments, scope, &mut assigned)?;
         let outputs = self.returning(update.returning.as_deref(), scope)?;
-        self.push_write(WriteKind::Update, target, scope.block, assigned);
+        self.push_write(WriteKind::Update, target, scope.block, assigned, Vec::new());
         Ok(outputs)
     }
 
@@ -430,7 +435,7 @@ impl Analyzer<'_> {
         }
         self.set_root(scope.block, children, on);
         let outputs = self.returning(delete.returning.as_deref(), scope)?;
-        self.push_write(WriteKind::Delete, target, scope.block, Vec::new());
+        self.push_write(WriteKind::Delete, target, scope.block, Vec::new(), Vec::new());
         Ok(outputs)
     }
 
@@ -448,11 +453,24 @@ impl Analyzer<'_> {
         let mut on = Vec::new();
         self.expression(&merge.on, scope)?;
         self.conjuncts(&merge.on, scope, &mut on)?;
-        // Source rows without a match matter as well: the source is the preserved side.
-        let node = self.node(Node::Outer { kept: source_node, optional: target_node, on });
-        self.set_root(scope.block, vec![node], Vec::new());
+        self.constants_in(&merge.on, scope, &mut on);
+        let by_source = |it: &ast::MergeClause| it.clause_kind == ast::MergeClauseKind::NotMatchedBySource;
+        if merge.clauses.iter().any(by_source) {
+            return Err(unreadable("MERGE"));
+        }
+        // Source rows without a match matter where anything is done or asked for them: then the source is preserved.
+        let asks = |it: &ast::MergeClause| {
+            it.clause_kind != ast::MergeClauseKind::Matched
+                && (it.predicate.is_some() || matches!(it.action, ast::MergeAction::Insert(_)))
+        };
+        if merge.clauses.iter().any(asks) {
+            let node = self.node(Node::Outer { kept: source_node, optional: target_node, on });
+            self.set_root(scope.block, vec![node], Vec::new());
+        } else {
+            self.set_root(scope.block, vec![target_node, source_node], on);
+        }
         let mut assigned = Vec::new();
-        let mut inserts = false;
+        let mut merged = Vec::new();
         for clause in &merge.clauses {
             if let Some(predicate) = &clause.predicate {
                 self.expression(predicate, scope)?;
@@ -460,22 +478,106 @@ impl Analyzer<'_> {
             match &clause.action {
                 ast::MergeAction::Update(update) => {
                     let ast::MergeUpdateKind::Set(assignments) = &update.kind else { return Err(unreadable("MERGE")) };
+                    if update.update_predicate.is_some() || update.delete_predicate.is_some() {
+                        return Err(unreadable("MERGE"));
+                    }
                     self.assignments(assignments, scope, &mut assigned)?;
                 }
-                ast::MergeAction::Insert(_) => inserts = true,
+                ast::MergeAction::Insert(insert) => merged.push(self.merged(insert, target, scope)?),
                 ast::MergeAction::Delete { .. } | ast::MergeAction::DoNothing { .. } => {}
             }
         }
-        if inserts {
-            self.query.notes.refused.get_or_insert_with(|| {
-                (
-                    "MERGE that inserts is not supported".to_owned(),
-                    "Use INSERT … ON CONFLICT with the shard key in the column list.".to_owned(),
-                )
-            });
-        }
-        self.push_write(WriteKind::Merge, target, scope.block, assigned);
+        self.push_write(WriteKind::Merge, target, scope.block, assigned, merged);
         Ok(Vec::new())
+    }
+
+    /// Columns of the target that ON equals with a column of the source that is one constant.
+    fn constants_in(&mut self, on: &Expr, scope: &Scope<'_, '_>, found: &mut Vec<ConditionId>) {
+        match on {
+            Expr::Nested(inner) => self.constants_in(inner, scope, found),
+            Expr::BinaryOp { left, op: ast::BinaryOperator::And, right } => {
+                self.constants_in(left, scope, found);
+                self.constants_in(right, scope, found);
+            }
+            Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, right } if self.names.user_operator("=").is_none() => {
+                for (column, other) in [(left, right), (right, left)] {
+                    let Some(value) = self.constant(other, scope) else { continue };
+                    let Some(variable) = self.column(column, scope) else { continue };
+                    let oid = self.query.variables.get(variable).map_or(0, |it| it.oid);
+                    // A string there is text.
+                    let (whole, text) = (matches!(oid, 20 | 21 | 23), matches!(oid, 25 | 1043));
+                    let kind = if self.is_text(&value) { text } else { whole || matches!(value, Value::Cast(..)) };
+                    if kind {
+                        found.push(self.condition(Condition::Is(variable, vec![value])));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The constant that a qualified column of a derived table is in every row.
+    fn constant(&self, expression: &Expr, scope: &Scope<'_, '_>) -> Option<Value> {
+        let names = match expression {
+            Expr::Nested(inner) => return self.constant(inner, scope),
+            Expr::CompoundIdentifier(names) => names,
+            _ => return None,
+        };
+        let [item, column] = names.as_slice() else { return None };
+        let mut items = scope.items.iter().filter(|it| *it.name == *item.value);
+        let (item, None) = (items.next()?, items.next()) else { return None };
+        self.constants.get(&(item.leaf, column.value.as_str().into())).cloned()
+    }
+
+    /// A row that MERGE inserts.
+    fn merged(&mut self, insert: &ast::MergeInsertExpr, target: LeafId, scope: &Scope<'_, '_>) -> Outcome<Merged> {
+        let ast::MergeInsertKind::Values(values) = &insert.kind else { return Err(unreadable("MERGE")) };
+        let [row] = values.rows.as_slice() else { return Err(unreadable("MERGE")) };
+        if insert.insert_predicate.is_some() {
+            return Err(unreadable("MERGE"));
+        }
+        let mut columns: Vec<Arc<str>> = Vec::with_capacity(insert.columns.len());
+        for column in &insert.columns {
+            columns.push(parts(column)?.last().cloned().ok_or_else(|| unreadable("MERGE"))?);
+        }
+        let relation = match self.query.leaves.get(target).map(|it| &it.source) {
+            Some(Source::Table(relation)) => Some(relation.clone()),
+            _ => None,
+        };
+        let (mut cells, mut variables) = (Vec::new(), Vec::new());
+        for (place, cell) in row.content.iter().enumerate() {
+            if is_default(cell) {
+                cells.push(Cell::Default);
+                variables.push(None);
+                continue;
+            }
+            self.expression(cell, scope)?;
+            variables.push(self.column(cell, scope));
+            let value = self.value(cell);
+            let known =
+                columns.get(place).and_then(|name| relation.as_ref()?.columns.iter().find(|it| it.name == *name));
+            if let (Some(value), Some(column)) = (&value, known) {
+                self.beside_type(value, column.type_oid);
+            }
+            cells.push(value.or_else(|| self.constant(cell, scope)).map_or(Cell::Other, Cell::Value));
+        }
+        for column in relation.iter().flat_map(|it| &it.columns) {
+            let cell = columns.iter().position(|it| *it == column.name).and_then(|place| cells.get(place));
+            let given = cell.is_some_and(|it| !matches!(it, Cell::Default));
+            if let Some(default) = column.default.as_ref().filter(|_| !given || column.generated) {
+                self.default_of(default, column.uses_sequence)?;
+            }
+        }
+        Ok(Merged { columns, cells, variables })
+    }
+
+    /// Whether a constant is a string, whose type in a derived table is text.
+    fn is_text(&self, value: &Value) -> bool {
+        match value {
+            Value::Cast(_, Type::Text | Type::Varchar) | Value::Parameter(_) => true,
+            Value::Literal(_) | Value::Fixed(_) => self.is_string(value),
+            _ => false,
+        }
     }
 
     fn push_write(
@@ -484,6 +586,7 @@ impl Analyzer<'_> {
         target: LeafId,
         block: BlockId,
         assigned: Vec<(Arc<str>, Option<Value>)>,
+        merged: Vec<Merged>,
     ) {
         self.query.writes.push(Write {
             kind,
@@ -495,6 +598,7 @@ impl Analyzer<'_> {
             assigned,
             conflict: None,
             overriding: false,
+            merged,
         });
     }
 }
