@@ -87,6 +87,14 @@ const ALIKE: &[&str] = &[
     "SELECT nextval('tiny'); SELECT nextval('round'); SELECT nextval('round')",
     "INSERT INTO kinds (name) VALUES ('a'), ('b') RETURNING id",
     "INSERT INTO kinds (id, name) VALUES (nextval('kinds_id_seq'), 'c') RETURNING id",
+    // As many as there are rows, in their order.
+    "INSERT INTO accounts (name) SELECT 'x' RETURNING id",
+    "INSERT INTO accounts (name) SELECT 'n' || g FROM generate_series(1, 12) g ORDER BY g DESC RETURNING id, name",
+    "INSERT INTO orders (account_id, note) SELECT id, name FROM accounts WHERE id < 5 ORDER BY id RETURNING account_id, id, note",
+    "INSERT INTO lines (account_id, what) SELECT id + 1, name FROM accounts ORDER BY id LIMIT 3 RETURNING no, small, what",
+    "INSERT INTO accounts (name) SELECT name FROM accounts WHERE id < 0; SELECT lastval()",
+    "INSERT INTO kinds (name) SELECT name FROM accounts ORDER BY id LIMIT 2 RETURNING id, name",
+    "DELETE FROM lines WHERE account_id > 0",
     // Never taken back.
     "BEGIN; INSERT INTO accounts (name) VALUES ('lost'), ('too') RETURNING id; ROLLBACK; INSERT INTO accounts (name) VALUES ('kept') RETURNING id",
     "INSERT INTO accounts (name) VALUES ('ok'), ('ok'), ('bad'); SELECT lastval()",
@@ -109,7 +117,8 @@ const ALIKE: &[&str] = &[
 
 /// What the proxy declines where there is more than one shard.
 const REFUSED: &[&str] = &[
-    "INSERT INTO accounts (name) SELECT 'x'",
+    "INSERT INTO unserved (account_id) SELECT 5",
+    "INSERT INTO accounts (name) SELECT nextval('invoice_no')::text",
     "INSERT INTO unserved (account_id) VALUES (5)",
     "SELECT nextval('unserved_n_seq')",
     "SELECT nextval('accounts')",

@@ -55,6 +55,7 @@ impl Bringing {
             now: splitting.uses_now,
             in_order: false,
             everywhere: false,
+            leave: None,
             beside: Some(Box::new(copies)),
         })
     }

@@ -34,7 +34,7 @@ const CARRIED_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Carrying {
     /// Where all tables are known that it names, if not everywhere.
-    home: Option<ShardId>,
+    pub(crate) home: Option<ShardId>,
     /// Unsharded tables of several shards are in it: no server knows all of them for certain.
     scattered: bool,
     /// The columns that rows are for, and their types (0: not known).

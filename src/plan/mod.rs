@@ -569,12 +569,14 @@ impl Planned {
     pub fn described_on(&self) -> Option<ShardId> {
         match &self.template.route {
             Route::Fixed(Plan::One(shard), _) => Some(*shard),
-            Route::Fixed(..)
-            | Route::Keys(_)
-            | Route::Copies(_)
-            | Route::Copy(_)
-            | Route::Draw(_)
-            | Route::Carry(_) => None,
+            Route::Carry(carrying) => carrying.home,
+            // An unsharded table among others.
+            Route::Keys(keys) => match (&keys.carry, &keys.bring) {
+                (Some(carrying), _) => carrying.home,
+                (None, Some(bring)) => bring.gathering.at,
+                (None, None) => None,
+            },
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
         }
     }
 }

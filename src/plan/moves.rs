@@ -127,6 +127,7 @@ impl Moving {
             in_order: false,
             everywhere: false,
             leave: Some(sources),
+            beside: None,
         }))))
     }
 
@@ -216,7 +217,7 @@ impl Planned {
     fn moving(&self) -> Result<&Moving, ClientError> {
         let moving = match &self.template.route {
             Route::Keys(keys) => keys.moving.as_deref(),
-            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
+            Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) | Route::Carry(_) => None,
         };
         moving.ok_or_else(|| unreadable(""))
     }

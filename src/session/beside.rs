@@ -11,12 +11,12 @@ use crate::ident::ShardSet;
 use crate::plan;
 use crate::plan::Effects;
 use crate::plan::Gather;
+use crate::plan::put_element;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::gather::About;
 use crate::session::gather::SETTLE;
 use crate::session::gather::UNSETTLE;
-use crate::session::gather::put_element;
 use crate::session::gather::say_bind;
 use crate::session::gather::trouble_of;
 use crate::session::merge::columns_of;
@@ -81,7 +81,7 @@ impl Session {
             say_bind(&mut link.out, task.portal, task.values, &arrays, task.results)?;
             link.unsynced = true;
         }
-        Ok(Ready { places, own })
+        Ok(Ready { places, own, moved: None })
     }
 
     /// The rows of the copies, as arrays.

@@ -450,6 +450,10 @@ impl Analyzer<'_> {
         let target = self.target(name, alias.as_ref(), scope)?;
         let target_node = self.node(Node::Leaf(target));
         let source_node = self.factor(&merge.source, scope)?;
+        // In a join a row of them may be filled with NULLs.
+        if !matches!(merge.source, ast::TableFactor::Derived { .. }) {
+            self.constants.clear();
+        }
         let mut on = Vec::new();
         self.expression(&merge.on, scope)?;
         self.conjuncts(&merge.on, scope, &mut on)?;
