@@ -204,6 +204,7 @@ pub(crate) fn database(shards: Vec<Vec<Node>>) -> Database {
         tables: std::collections::HashMap::new(),
         trusted_triggers: Vec::new(),
         unlisted: None,
+        schemas: shardway::shard_map::Schemas::default(),
         sequences: std::collections::BTreeMap::new(),
         reads: Reads {
             from_replicas: true,

@@ -59,7 +59,7 @@ codes! {
     ShardKeyNull => "22004", No;
     /// A write that gives its shard key no value.
     ShardKeyMissing => "22004", No;
-    /// A write whose key belongs to no shard (list and range schemes).
+    /// A write whose key belongs to no shard (list and range schemes, directories).
     NoShardForKey => "23514", No;
     /// A setting under `shardway.` that does not exist.
     UnknownSetting => "42704", No;

@@ -145,6 +145,9 @@ pub struct Freshness {
     pub floor: Floor,
 }
 
+/// Connections on which directories are asked, of each server that has one.
+const DIRECTORY_CONNECTIONS: usize = 4;
+
 /// Who asks a server beside the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aside {
@@ -152,6 +155,8 @@ pub enum Aside {
     User,
     /// The control user.
     Control,
+    /// The control user, for directories.
+    Directory,
 }
 
 impl Access {
@@ -199,15 +204,20 @@ impl Access {
     /// A pool beside the sessions' own: who waits for it holds none of its connections.
     fn pool_aside(&self, node: NodeId, who: Aside) -> Rc<Pool> {
         let control = match who {
-            Aside::Control => control::login(&self.map, &self.service.database),
+            Aside::Control | Aside::Directory => control::login(&self.map, &self.service.database),
             Aside::User => None,
         };
         let login = control.as_ref().unwrap_or(&self.login);
-        let limits = PoolLimits { size: 1, idle_min: 0, ..self.map.pool.clone() };
-        self.pool_of(node, &format!("{} (sequences)", login.user).into(), login, &limits)
+        let (what, size) = match who {
+            Aside::Control | Aside::User => ("sequences", 1),
+            // Writes ask each time.
+            Aside::Directory => ("directories", DIRECTORY_CONNECTIONS.min(self.map.pool.size)),
+        };
+        let limits = PoolLimits { size, idle_min: 0, ..self.map.pool.clone() };
+        self.pool_of(node, &format!("{} ({what})", login.user).into(), login, &limits)
     }
 
-    /// A link to the shard's primary that is no session's, for the numbers of sequences.
+    /// A link to the shard's primary that is no session's, for numbers of sequences and for directories.
     ///
     /// # Errors
     /// No primary, or no connection in time.

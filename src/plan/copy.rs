@@ -16,6 +16,9 @@ use crate::plan::World;
 use crate::plan::key::Column;
 use crate::plan::key::Stored;
 use crate::plan::key::Values;
+use crate::plan::lookup::Known;
+use crate::plan::lookup::Lies;
+use crate::plan::route::no_shard_hint;
 use crate::sql::CopyFormat;
 use crate::sql::CopyKind;
 use crate::sql::lex;
@@ -33,7 +36,8 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 pub struct CopyIn {
     pub(crate) table: TableName,
     pub(crate) key: Arc<str>,
-    pub(crate) group: usize,
+    /// The place of the table's group in the map.
+    pub group: usize,
     pub(crate) column: Column,
     /// The key column is NOT NULL: the server refuses a NULL by itself.
     pub(crate) not_null: bool,
@@ -95,6 +99,8 @@ impl Eq for CopyIn {}
 pub struct Splitter {
     copy: CopyIn,
     world: Rc<World>,
+    /// All that the group's directory holds.
+    known: Known,
     /// The last row, as far as it has come.
     pending: Vec<u8>,
     /// How far `pending` has been looked at.
@@ -147,9 +153,10 @@ struct Lines {
 }
 
 impl Splitter {
-    /// A splitter for one execution; `values` are those that [`CopyIn::asks`] asks for.
+    /// A splitter for one execution; `values` are those that [`CopyIn::asks`] asks for, `known` is all that the directory
+    /// holds whose keys these are.
     #[must_use]
-    pub fn new(copy: &CopyIn, world: &Rc<World>, values: &[Option<String>]) -> Self {
+    pub fn new(copy: &CopyIn, world: &Rc<World>, values: &[Option<String>], known: Known) -> Self {
         let shards = copy.shards.len();
         let (mut behind, mut behind_header) = (Vec::new(), Vec::new());
         for ((name, _), value) in copy.timed.iter().zip(values) {
@@ -159,6 +166,7 @@ impl Splitter {
         Self {
             copy: copy.clone(),
             world: Rc::clone(world),
+            known,
             pending: Vec::new(),
             seen: 0,
             state: Cutting::default(),
@@ -649,6 +657,7 @@ impl Splitter {
             utc: self.world.utc,
             utf8: self.world.utf8,
             server_version: self.world.schema.server_version,
+            known: Some(&self.known),
         };
         let stored = match value {
             None => Stored::Null,
@@ -676,11 +685,15 @@ impl Splitter {
                 ));
             }
         };
-        let shard = group.function.shard(&known).ok_or_else(|| {
+        let shard = match values.lies(self.copy.group, group, &known) {
+            Lies::On(shard) => Some(shard),
+            Lies::Nowhere | Lies::Unknown => None,
+        };
+        let shard = shard.ok_or_else(|| {
             ClientError::new(
                 Code::NoShardForKey,
                 format!("no shard takes the \"{key}\" of \"{table}\" in line {}", self.line),
-                "Add the value or range to the map's group, or give it an `other` shard.",
+                no_shard_hint(group),
             )
         })?;
         self.copy.shards.iter().position(|it| *it == shard).ok_or_else(|| {

@@ -98,6 +98,17 @@ impl Planned {
                 let shards = copy.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
                 format!("split {shards}, {role}, row by row")
             }
+            Plan::LookUp(wanted) => {
+                let asked = wanted.keys.iter().filter_map(|(group, _)| world.database.groups.get(*group));
+                let mut tables: Vec<String> = asked
+                    .filter_map(|it| it.function.as_directory())
+                    .map(|it| format!("\"{}\" on {}", it.table, shard(it.shard)))
+                    .collect();
+                tables.sort();
+                tables.dedup();
+                let (keys, tables) = (wanted.keys.len(), tables.join(", "));
+                format!("look up {keys} {} in {tables}, then {role}", if keys == 1 { "key" } else { "keys" })
+            }
             Plan::Draw => match self.told(text, world, true) {
                 Ok(told) => {
                     let from = told.numbers.iter().map(|it| match it {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::plan::Parameters;
+use crate::plan::lookup::Known;
 use crate::shard_map::Key;
 use crate::shard_map::KeyType;
 use crate::sql::ARRAY_OF;
@@ -96,6 +97,8 @@ pub(crate) struct Values<'a> {
     /// Bytes of strings are those that the database stores (UTF-8), or ASCII alone counts.
     pub(crate) utf8: bool,
     pub(crate) server_version: u32,
+    /// What directories have said; `None`: nobody asks them.
+    pub(crate) known: Option<&'a Known>,
 }
 
 impl<'a> Values<'a> {
@@ -932,6 +935,7 @@ mod tests {
             utc,
             utf8: true,
             server_version: 150_000,
+            known: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod draw;
 mod explain;
 mod gather;
 mod key;
+mod lookup;
 mod merge;
 mod moves;
 mod route;
@@ -61,6 +62,8 @@ pub use gather::Gather;
 pub use gather::as_parameter;
 pub use gather::as_table;
 pub use gather::put_element;
+pub use lookup::Known;
+pub use lookup::LookUp;
 pub use merge::Bound;
 pub use merge::Described;
 pub use merge::Pushed;
@@ -211,6 +214,8 @@ pub enum Plan {
     Split(Box<Split>),
     /// COPY FROM STDIN: each row goes to its shard.
     Copy(Box<CopyIn>),
+    /// Directories have to be asked first where keys are (`Planned::plan_knowing`).
+    LookUp(Box<LookUp>),
     /// Numbers of sequences have to be taken first (`Planned::told`); with them, the statement is planned anew.
     Draw,
     /// The rows of its SELECT have to be read first (`Planned::carried`); with them, the statement is planned anew.
@@ -231,6 +236,22 @@ impl World {
     #[must_use]
     pub fn has_utf8(&self) -> bool {
         self.utf8
+    }
+
+    /// The shard other than `than` on which alone there is a relation or schema that servers call so.
+    #[must_use]
+    pub fn lives_elsewhere(&self, name: &str, than: ShardId) -> Option<ShardId> {
+        let elsewhere = |home: Option<ShardId>| home.filter(|it| *it != than);
+        let parts: Vec<Arc<str>> = name.split('.').map(Arc::from).collect();
+        let found = match self.names().find(&parts) {
+            sql::Relation::Known(relation) => match self.database.placement(&relation.name) {
+                Some(crate::shard_map::Placement::Unsharded { home }) => Some(home),
+                _ => None,
+            },
+            sql::Relation::Temporary(_) | sql::Relation::System(_) | sql::Relation::Missing(_) => None,
+        };
+        let schema = || self.database.schema_home(name).filter(|_| parts.len() == 1);
+        elsewhere(found).or_else(|| elsewhere(schema()))
     }
 
     /// What names mean to this session.
@@ -301,7 +322,7 @@ impl Template {
                 };
                 exact_only |= query.notes.exact_only;
                 explained_at = query.notes.explained.map(|_| query.notes.explained_at);
-                self::effects_of(query, &mut effects);
+                self::effects_of(query, &world.database, &mut effects);
                 if let Command::Declare { .. } = command {
                     exact_only = true;
                 }
@@ -311,8 +332,9 @@ impl Template {
             }
             Body::Utility(utility, query) => {
                 let compiled = utility::compile(utility, query.as_deref(), world, &world.names())?;
+                effects.changes_directory |= utility::changes_directory(utility, world, &world.names());
                 if let Some(query) = query {
-                    self::effects_of(query, &mut effects);
+                    self::effects_of(query, &world.database, &mut effects);
                     uses.clone_from(&query.parameters);
                     exact_only |= query.notes.exact_only;
                     if access == Access::Read && (query.notes.locks || !query.writes.is_empty()) {
@@ -402,9 +424,13 @@ impl Template {
     }
 }
 
-fn effects_of(query: &Query, effects: &mut Effects) {
+fn effects_of(query: &Query, database: &Database, effects: &mut Effects) {
     let notes = &query.notes;
     effects.uses_now |= notes.now;
+    effects.changes_directory |= query.writes.iter().any(|write| {
+        let target = query.leaves.get(write.target).and_then(sql::model::Leaf::table);
+        target.is_some_and(|it| database.directory_of(it).is_some())
+    });
     if notes.advisory {
         effects.pins = Some(Pin::AdvisoryLock);
     }
@@ -436,6 +462,20 @@ impl Planned {
     /// # Errors
     /// A refusal that depends on the values: rows for several shards, a NULL key, a value that is not of the key's type.
     pub fn plan(&self, text: &str, parameters: Option<&Parameters<'_>>, world: &World) -> Result<Plan, ClientError> {
+        self.plan_knowing(text, parameters, world, &Known::default())
+    }
+
+    /// The same with what directories have said.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_knowing(
+        &self,
+        text: &str,
+        parameters: Option<&Parameters<'_>>,
+        world: &World,
+        known: &Known,
+    ) -> Result<Plan, ClientError> {
         match &self.template.route {
             Route::Fixed(plan, _) => Ok(plan.clone()),
             Route::Copy(copy) => Ok(Plan::Copy(copy.clone())),
@@ -456,8 +496,12 @@ impl Planned {
                 })))
             }
             Route::Keys(keys) => {
-                let values = self.values(text, parameters, world);
-                let mut plan = match keys.plan(&values, world) {
+                let values = Values { known: Some(known), ..self.values(text, parameters, world) };
+                let plan = keys.plan(&values, world);
+                if let Some(wanted) = known.wanted() {
+                    return Ok(Plan::LookUp(Box::new(wanted)));
+                }
+                let mut plan = match plan {
                     Err(error) if error.code == Code::Unsupported && keys.carry.is_some() => {
                         return self.carry(text, parameters);
                     }
@@ -538,6 +582,7 @@ impl Planned {
             utc: world.utc,
             utf8: world.utf8,
             server_version: world.schema.server_version,
+            known: None,
         }
     }
 
@@ -574,7 +619,7 @@ impl Planned {
             Route::Keys(keys) => match (&keys.carry, &keys.bring) {
                 (Some(carrying), _) => carrying.home,
                 (None, Some(bring)) => bring.gathering.at,
-                (None, None) => None,
+                (None, None) => keys.fixed.as_ref().map(|(shard, _)| *shard),
             },
             Route::Fixed(..) | Route::Copies(_) | Route::Copy(_) | Route::Draw(_) => None,
         }
@@ -585,10 +630,12 @@ impl Planned {
 #[must_use]
 pub fn assumed_schema(database: &Database) -> Schema {
     let relation = |name: &TableName| Relation::bare(name.clone(), RelationKind::Table);
+    let listed = database.tables.keys().map(|name| Arc::clone(&name.schema));
     Schema {
         assumed: true,
         relations: database.tables.keys().map(|name| (name.clone(), Arc::new(relation(name)))).collect(),
-        namespaces: database.tables.keys().map(|name| Arc::clone(&name.schema)).collect(),
+        namespaces: listed.chain(database.schemas.homes.keys().cloned()).collect(),
+        assumed_whole: database.schemas.homes.keys().cloned().collect(),
         ..Schema::default()
     }
 }

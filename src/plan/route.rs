@@ -24,6 +24,7 @@ use crate::plan::key::Column;
 use crate::plan::key::Found;
 use crate::plan::key::Stored;
 use crate::plan::key::Values;
+use crate::plan::lookup::Lies;
 use crate::plan::merge::Merging;
 use crate::plan::merge::Named;
 use crate::plan::moves::Moving;
@@ -459,6 +460,27 @@ impl<'a> Compiler<'a> {
         let homes = std::mem::take(&mut self.homes);
         let first = self.fixed.as_ref().map(|(shard, _)| *shard).or_else(|| homes.first().map(|(_, home)| *home));
         self.scattered = !together && homes.iter().any(|(_, home)| Some(*home) != first);
+        // A copy is of the table's type, which is where the schema is.
+        let named = |leaf: LeafId| self.query.leaves.get(leaf).and_then(|it| it.table());
+        let apart = |(leaf, home): &&(LeafId, ShardId)| {
+            Some(*home) != first && named(*leaf).is_some_and(|it| self.database.schema_home(&it.schema).is_some())
+        };
+        let of_schema = homes.iter().find(apart).or_else(|| {
+            let first = homes.first().filter(|_| self.scattered)?;
+            named(first.0).is_some_and(|it| self.database.schema_home(&it.schema).is_some()).then_some(first)
+        });
+        if let Some((leaf, home)) = of_schema {
+            let name = named(*leaf).map(ToString::to_string).unwrap_or_default();
+            let shard = &self.database.shard(*home).name;
+            let other =
+                self.fixed.as_ref().map_or_else(|| "what is on another shard".to_owned(), |(_, why)| why.clone());
+            return Err(ClientError::unsupported(
+                format!(
+                    "\"{name}\", whose schema is whole on shard \"{shard}\", together with {other} is not supported"
+                ),
+                "Ask for what is in each schema in a statement of its own.",
+            ));
+        }
         for (leaf, home) in &homes {
             if self.scattered && Some(*home) != first {
                 continue;
@@ -823,6 +845,29 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Rows of a directory come, and stay as they are: what would change where the rows of a key are looked for, is refused.
+    fn directory(&self, write: &Write, name: &TableName) -> Result<(), ClientError> {
+        let group = self.database.directory_of(name).and_then(|it| self.database.groups.get(it));
+        let Some((group, directory)) = group.and_then(|it| Some((it, it.function.as_directory()?))) else {
+            return Ok(());
+        };
+        let what = match write.kind {
+            WriteKind::Delete => Some("DELETE from"),
+            WriteKind::Merge => Some("MERGE into"),
+            WriteKind::Insert if directory.missing.is_some() => Some("INSERT into"),
+            // What it sets may not be told apart from what it may set.
+            WriteKind::Insert if write.conflict.as_ref().is_some_and(|it| it.updates) => {
+                Some("ON CONFLICT DO UPDATE of rows in")
+            }
+            WriteKind::Insert | WriteKind::Update => {
+                let moves = |it: &Arc<str>| *it == directory.key || *it == directory.target;
+                let moving = write.assigned.iter().any(|(column, _)| moves(column));
+                moving.then_some("a change of the key or the shard in")
+            }
+        };
+        what.map_or(Ok(()), |what| Err(directory_moves(what, name, &group.name)))
+    }
+
     /// Checks a write, and gives what an INSERT into a sharded table needs.
     fn write(
         &mut self,
@@ -838,6 +883,7 @@ impl<'a> Compiler<'a> {
         let name = &relation.name;
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
         is_writable(&relation, self.database)?;
+        self.directory(write, name)?;
         let (group, key) = match placement {
             Placement::Unsharded { .. } => return Ok(None),
             Placement::Reference => {
@@ -1640,6 +1686,14 @@ fn two_shards(what: &str, why: &str) -> ClientError {
     )
 }
 
+/// Rows stay where they are when the directory says otherwise.
+pub(crate) fn directory_moves(what: &str, name: &TableName, group: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("{what} \"{name}\", which says where the rows of group \"{group}\" are, is not supported"),
+        "Rows would be looked for where they are not. When none of the keys has rows, change it on its server itself.",
+    )
+}
+
 fn refused_kind(kind: &str, name: &TableName) -> ClientError {
     ClientError::unsupported(format!("{kind} \"{name}\" is not supported"), "Use a plain or partitioned table.")
 }
@@ -1702,10 +1756,11 @@ impl Keys {
                 && let [value] = wanted.as_slice()
                 && let Found::Key(key) = values.compared(value, part.column)
             {
-                match (group.function.shard(&key), place) {
-                    (None, _) => {}
-                    (Some(shard), None) => place = Some(shard),
-                    (Some(shard), Some(other)) => conflict |= shard != other,
+                match (values.lies(part.group, group, &key), place) {
+                    (Lies::Nowhere, _) => {}
+                    (Lies::Unknown, _) => spread = true,
+                    (Lies::On(shard), None) => place = Some(shard),
+                    (Lies::On(shard), Some(other)) => conflict |= shard != other,
                 }
                 continue;
             }
@@ -1812,7 +1867,8 @@ fn narrowed(
     values: &Values<'_>,
     database: &Database,
 ) -> ShardSet {
-    let Some(group) = database.groups.get(group) else { return ShardSet::all(database.shards.len()) };
+    let at = group;
+    let Some(group) = database.groups.get(at) else { return ShardSet::all(database.shards.len()) };
     let function = &group.function;
     let mut shards = function.shards();
     let mut exact: Option<Vec<Key>> = None;
@@ -1844,7 +1900,16 @@ fn narrowed(
         }
     }
     if let Some(keys) = exact {
-        let hit: ShardSet = keys.iter().filter_map(|key| function.shard(key)).collect();
+        let mut hit = ShardSet::none();
+        for key in &keys {
+            match values.lies(at, group, key) {
+                Lies::On(shard) => {
+                    hit.insert(shard);
+                }
+                Lies::Nowhere => {}
+                Lies::Unknown => hit.union(&function.shards()),
+            }
+        }
         shards.intersect(&hit);
     }
     if low != Bound::Open || high != Bound::Open {
@@ -1894,6 +1959,17 @@ enum Placed {
     One(ShardId),
     /// Each to its own; `None`: the server refuses that one anyhow.
     Several(Vec<Option<ShardId>>),
+}
+
+/// What to do about a key that no shard takes.
+pub(crate) fn no_shard_hint(group: &crate::shard_map::Group) -> String {
+    match group.function.as_directory() {
+        None => "Add the value or range to the map's group, or give it an `other` shard.".to_owned(),
+        Some(it) => format!(
+            "Insert it into \"{}\" first, with a shard's name in \"{}\"; or give the map's directory a `missing` shard.",
+            it.table, it.target
+        ),
+    }
 }
 
 fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, ClientError> {
@@ -1954,13 +2030,18 @@ impl Insert {
                     ));
                 }
             };
-            let shard = group.function.shard(&key).ok_or_else(|| {
-                ClientError::new(
-                    Code::NoShardForKey,
-                    format!("no shard takes this \"{}\" of \"{}\"", self.key, self.table),
-                    "Add the value or range to the map's group, or give it an `other` shard.",
-                )
-            })?;
+            let shard = match values.lies(self.group, group, &key) {
+                Lies::On(shard) => shard,
+                // With what comes of it, it is planned anew.
+                Lies::Unknown => return Ok(()),
+                Lies::Nowhere => {
+                    return Err(ClientError::new(
+                        Code::NoShardForKey,
+                        format!("no shard takes this \"{}\" of \"{}\"", self.key, self.table),
+                        no_shard_hint(group),
+                    ));
+                }
+            };
             match place {
                 None => place = Some(shard),
                 Some(other) if other != shard && several.is_empty() => {

@@ -66,10 +66,27 @@ pub(crate) fn compile(
             "Send its statements one by one, or connect to the server itself.",
         )),
         Utility::Everywhere => fixed(Plan::Everywhere, "the same on every shard"),
+        Utility::Schemas { names: schemas, renamed } => of_schemas(schemas, renamed.as_ref(), world),
+        Utility::Objects { names: objects, creates } => of_objects(objects, *creates, world, names),
+        Utility::Moves(inner) => {
+            let schemas = &database.schemas;
+            if schemas.homes.is_empty() && schemas.other.is_none() {
+                return compile(inner, query, world, names);
+            }
+            Err(ClientError::unsupported(
+                "ALTER … SET SCHEMA in a database with schemas that are whole on a shard is not supported",
+                "Make it anew in the other schema, and copy what is in it.",
+            ))
+        }
         Utility::CreateTable(table) => create_table(table, query, world, names),
-        Utility::CreateView { stored, temporary, .. } => {
+        Utility::CreateView { name, stored, temporary, .. } => {
             if temporary.is_some() {
                 return one_of_query(query, world, Around::One("a temporary view"));
+            }
+            if let Some(home) = database.schema_home(&created(name, names).schema) {
+                return match query.map(|query| shown_by(query, home, world)).transpose()? {
+                    Some(()) | None => fixed(Plan::One(home), "its schema is there"),
+                };
             }
             let compiled = query.map(|query| homes(query, world)).transpose()?.flatten();
             match (compiled, stored) {
@@ -104,6 +121,11 @@ pub(crate) fn compile(
         Utility::About(tables) => about(tables, world, names, false),
         Utility::Drop(tables) => about(tables, world, names, true),
         Utility::Truncate { tables, restarts } => {
+            for name in tables {
+                if let Some((table, group)) = directory(name, world, names) {
+                    return Err(route::directory_moves("TRUNCATE of", &table, &group.name));
+                }
+            }
             let compiled = each(tables, world, names)?;
             if *restarts && matches!(compiled.route, Route::Copies(_)) {
                 return Err(ClientError::unsupported(
@@ -120,6 +142,12 @@ pub(crate) fn compile(
                     "COPY with a file or program on the server is not supported",
                     "Use COPY … FROM STDIN or TO STDOUT.",
                 ));
+            }
+            if *writes
+                && let Some((name, group)) = directory(table, world, names)
+                && group.function.as_directory().is_some_and(|it| it.missing.is_some())
+            {
+                return Err(route::directory_moves("COPY into", &name, &group.name));
             }
             if *writes && let Some(copy) = copy_in(table, columns, format.as_ref(), world, names)? {
                 return Ok(Compiled { route: Route::Copy(Box::new(copy)), temporary: false });
@@ -162,6 +190,30 @@ pub(crate) fn compile(
             }
             one_of_query(query, world, Around::Stages("COPY of a query"))
         }
+    }
+}
+
+/// The table of that name and the group whose directory it is, if it is one.
+fn directory<'w>(
+    parts: &[Arc<str>],
+    world: &'w World,
+    names: &Names<'_>,
+) -> Option<(TableName, &'w crate::shard_map::Group)> {
+    let Relation::Known(relation) = names.find(parts) else { return None };
+    let group = world.database.directory_of(&relation.name)?;
+    Some((relation.name.clone(), world.database.groups.get(group)?))
+}
+
+/// Whether it writes or locks a table that says where keys are.
+pub(crate) fn changes_directory(utility: &Utility, world: &World, names: &Names<'_>) -> bool {
+    let is_one = |parts: &Vec<Arc<str>>| directory(parts, world, names).is_some();
+    match utility {
+        Utility::Moves(inner) => changes_directory(inner, world, names),
+        Utility::Copy { table, writes: true, .. } | Utility::AlterTable { table, .. } => is_one(table),
+        Utility::Truncate { tables, .. } | Utility::Lock(tables) | Utility::About(tables) | Utility::Drop(tables) => {
+            tables.iter().any(is_one)
+        }
+        _ => false,
     }
 }
 
@@ -266,6 +318,93 @@ fn homes(query: &Query, world: &World) -> Result<Option<ShardId>, ClientError> {
     Ok(home)
 }
 
+/// What CREATE calls it by that name.
+fn created(name: &[Arc<str>], names: &Names<'_>) -> TableName {
+    match name {
+        [.., schema, name] => TableName { schema: schema.clone(), name: name.clone() },
+        _ => {
+            let schema = names.creation_schema_name().unwrap_or_else(|| "public".into());
+            TableName { schema, name: name.first().cloned().unwrap_or_else(|| "".into()) }
+        }
+    }
+}
+
+/// A view in a schema that is whole on a shard: all that it shows is there.
+fn shown_by(query: &Query, home: ShardId, world: &World) -> Result<(), ClientError> {
+    for name in query.leaves.iter().filter_map(crate::sql::model::Leaf::table) {
+        match world.database.placement(name).ok_or_else(|| not_mapped(name))? {
+            Placement::Reference => {}
+            Placement::Unsharded { home: shard } if shard == home => {}
+            Placement::Unsharded { .. } | Placement::Sharded { .. } => {
+                return Err(ClientError::unsupported(
+                    format!("a view over \"{name}\" in a schema that is whole on another shard is not supported"),
+                    "Show tables of the same shard, and reference tables.",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is about schemas: where they are.
+fn of_schemas(schemas: &[Arc<str>], renamed: Option<&Arc<str>>, world: &World) -> Result<Compiled, ClientError> {
+    let database = &*world.database;
+    let home = |name: &Arc<str>| database.schema_home(name);
+    if let Some(renamed) = renamed
+        && schemas.iter().chain([renamed]).any(|it| home(it).is_some())
+    {
+        return Err(ClientError::unsupported(
+            "ALTER SCHEMA … RENAME of a schema that is whole on a shard is not supported",
+            "The map places it by its name: make another one, and copy what is in it.",
+        ));
+    }
+    one_place(schemas.iter().map(home))
+}
+
+/// What is about things in schemas: where these are.
+fn of_objects(
+    objects: &[Vec<Arc<str>>],
+    creates: bool,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<Compiled, ClientError> {
+    let database = &*world.database;
+    let mut homes = Vec::new();
+    for name in objects {
+        match name.as_slice() {
+            [.., schema, _] => homes.push(database.schema_home(schema)),
+            _ if creates => homes.push(database.schema_home(&created(name, names).schema)),
+            _ if names.schemas().any(|it| database.schema_home(it).is_some()) => {
+                return Err(ClientError::unsupported(
+                    "a name without its schema is not supported here while search_path names a schema that is whole on a \
+                     shard",
+                    "Write schema.name.",
+                ));
+            }
+            _ => homes.push(None),
+        }
+    }
+    one_place(homes.into_iter())
+}
+
+/// All on one shard, or all everywhere.
+fn one_place(homes: impl Iterator<Item = Option<ShardId>>) -> Result<Compiled, ClientError> {
+    let mut place: Option<Option<ShardId>> = None;
+    for home in homes {
+        if place.is_some_and(|it| it != home) {
+            return Err(ClientError::unsupported(
+                "one statement about schemas that are placed differently is not supported",
+                "Name them in one statement each.",
+            ));
+        }
+        place = Some(home);
+    }
+    match place.flatten() {
+        Some(home) => fixed(Plan::One(home), "its schema is there"),
+        None => fixed(Plan::Everywhere, "the same on every shard"),
+    }
+}
+
 fn create_table(
     table: &CreateTable,
     query: Option<&Query>,
@@ -281,14 +420,7 @@ fn create_table(
             }
         };
     }
-    let name = match table.name.as_slice() {
-        [name] => {
-            let schema = names.creation_schema_name().unwrap_or_else(|| "public".into());
-            TableName { schema, name: name.clone() }
-        }
-        [.., schema, name] => TableName { schema: schema.clone(), name: name.clone() },
-        [] => return Err(not_mapped(&TableName::new("public", ""))),
-    };
+    let name = created(&table.name, names);
     let placement = world.database.placement(&name).ok_or_else(|| {
         ClientError::new(
             Code::TableNotMapped,
@@ -453,6 +585,9 @@ fn place(parts: &[Arc<str>], world: &World, names: &Names<'_>, missing_ok: bool)
         Relation::System(_) => return Ok(Place::Everywhere),
         Relation::Missing(name) => name,
         Relation::Known(relation) => {
+            if let Some(home) = world.database.schema_home(&relation.name.schema) {
+                return Ok(Place::Home(home));
+            }
             if world.database.tables.contains_key(&relation.name) {
                 relation.name.clone()
             } else if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {

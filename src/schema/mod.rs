@@ -30,6 +30,8 @@ pub struct Schema {
     /// True when built from the map alone (offline explain): relations are those of the map, and their columns other
     /// than the key are not known.
     pub assumed: bool,
+    /// When `assumed`: schemas of whose tables the map knows no names, so that any is taken to be there.
+    pub assumed_whole: BTreeSet<Arc<str>>,
 }
 
 /// A table, view, or other thing that FROM may name.

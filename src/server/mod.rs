@@ -94,6 +94,8 @@ pub struct Process {
     pub registry: Arc<Registry>,
     /// Numbers of sequences that were taken and not handed out yet.
     pub blocks: Arc<Blocks>,
+    /// What directories have said.
+    pub directories: Arc<crate::session::directory::Directories>,
     /// What passwords are recognized by.
     pub verifiers: Arc<Verifiers>,
     /// TLS toward clients.
@@ -186,6 +188,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         cancels,
         registry: Arc::default(),
         blocks: Arc::default(),
+        directories: Arc::default(),
         verifiers: Arc::new(Verifiers::new(rand::random())),
         tls: ArcSwap::from_pointee(tls),
         clients: AtomicUsize::new(0),

@@ -119,6 +119,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         engines: Engines::default(),
         registry: Arc::clone(&process.registry),
         blocks: Arc::clone(&process.blocks),
+        directories: Arc::clone(&process.directories),
         cancels: Arc::clone(&process.cancels),
         facts: RefCell::new(HashMap::new()),
         stopping: Notify::new(),

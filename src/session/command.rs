@@ -116,6 +116,10 @@ impl Session {
         };
         for statement in &statements {
             let plan = match statement.plan(sql, None, &world) {
+                Ok(Plan::LookUp(wanted)) => {
+                    let again = |known: &plan::Known| statement.plan_knowing(sql, None, &world, known);
+                    Box::pin(self.plan_by_directory(*wanted, true, &world, &again)).await?
+                }
                 Ok(plan) => plan,
                 Err(error) => return Err(self.verified(error, sql, &[], &world).await),
             };
@@ -1343,7 +1347,12 @@ impl Session {
             .map(|it| Parameter { binary: false, bytes: it.text.as_deref().map(str::as_bytes) })
             .collect();
         let parameters = Parameters { types: &types, values: &values };
-        let plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
+        let mut plan = planned.plan(&prepared.text, Some(&parameters), &world)?;
+        if let Plan::LookUp(wanted) = plan {
+            let again = |known: &plan::Known| planned.plan_knowing(&prepared.text, Some(&parameters), &world, known);
+            let fresh = planned.template.access == plan::Access::Write;
+            plan = Box::pin(self.plan_by_directory(*wanted, fresh, &world, &again)).await?;
+        }
         let template = &planned.template;
         self.fit_for(&template.command)?;
         if template.command != Command::Data {

@@ -68,6 +68,7 @@ impl Session {
             )
             .into());
         }
+        let known = self.whole_directory(copy.group, world).await?;
         self.admit(&shards, plan::Access::Write, effects)?;
         let mut ids: SmallVec<[(ShardId, u32); 8]> = SmallVec::new();
         for at in self.join_all(&shards, plan::Access::Write).await? {
@@ -112,7 +113,7 @@ impl Session {
             link.wrote = true;
             places.push(at);
         }
-        let mut splitter = Splitter::new(copy, world, &values);
+        let mut splitter = Splitter::new(copy, world, &values, known);
         let mut left = 0;
         let running = scatter::scatter(&mut self.links, &places, &mut self.client, &mut splitter, &mut left);
         let done = Box::pin(exec::within(self.map.timeouts.statement, running)).await;

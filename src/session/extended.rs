@@ -360,6 +360,22 @@ impl Session {
                     let view = frontend::Bind::read(self.client.bytes(body.clone())).map_err(fatal)?;
                     prepared.plan(&on_servers, &view, &world)
                 };
+                let plan = match plan {
+                    Ok(Plan::LookUp(wanted)) => {
+                        let bytes = self.client.bytes(body.clone()).to_vec();
+                        let again = |known: &plan::Known| {
+                            let view = frontend::Bind::read(&bytes).map_err(ClientError::from)?;
+                            prepared.plan_knowing(&on_servers, &view, &world, known)
+                        };
+                        let fresh = template.access == plan::Access::Write;
+                        match Box::pin(self.plan_by_directory(*wanted, fresh, &world, &again)).await {
+                            Err(Trouble::Refused(error)) => Err(error),
+                            Err(trouble) => return Err(trouble),
+                            Ok(plan) => Ok(plan),
+                        }
+                    }
+                    plan => plan,
+                };
                 if let Ok(plan) = &plan
                     && self.moment_due(plan, template)
                     && Box::pin(self.take_moment_in_batch()).await? == Reached::Failed

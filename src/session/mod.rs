@@ -11,6 +11,7 @@ mod carry;
 pub mod command;
 mod copy;
 mod ddl;
+pub mod directory;
 pub mod engine;
 pub mod explain;
 pub mod extended;
@@ -109,6 +110,8 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     /// Numbers of sequences, of all threads.
     pub blocks: Arc<sequences::Blocks>,
+    /// What directories have said, of all threads.
+    pub directories: Arc<directory::Directories>,
     /// Cancel keys of all threads.
     pub cancels: Arc<Cancels>,
     /// What login found out, by database, user and settings.
@@ -206,6 +209,8 @@ pub struct Session {
     schema_changed: bool,
     /// What currval and lastval say.
     seen: sequences::Seen,
+    /// The open transaction, or what comes before the next Sync, has written a directory.
+    directory_changed: bool,
 }
 
 impl Session {
@@ -875,6 +880,7 @@ impl Session {
         if effects.draws {
             self.seen.counted_elsewhere();
         }
+        self.directory_changed |= effects.changes_directory;
         if effects.uses_now
             && let Some(shard) = clocks.first()
         {
@@ -943,7 +949,7 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw | Plan::Carry => {
+            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw | Plan::Carry | Plan::LookUp(_) => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",
@@ -1120,6 +1126,10 @@ impl Session {
         }
         if failed && self.transaction.is_open() {
             self.transaction.failed = true;
+        }
+        if self.directory_changed && !self.links.iter().any(|link| link.begun || link.unsynced) {
+            let database = Arc::clone(&self.access.service.database);
+            self.directory_has_changed(&database);
         }
         self.release_idle();
     }

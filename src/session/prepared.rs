@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use crate::error::ClientError;
+use crate::plan::Known;
 use crate::plan::Number;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
@@ -54,12 +55,23 @@ pub struct Drawn {
 impl Prepared {
     /// Where it goes with the values of a Bind.
     pub(super) fn plan(&self, planned: &Planned, bind: &Bind<'_>, world: &World) -> Result<Plan, ClientError> {
+        self.plan_knowing(planned, bind, world, &Known::default())
+    }
+
+    /// The same with what directories have said.
+    pub(super) fn plan_knowing(
+        &self,
+        planned: &Planned,
+        bind: &Bind<'_>,
+        world: &World,
+        known: &Known,
+    ) -> Result<Plan, ClientError> {
         let values: SmallVec<[Parameter<'_>; 8]> = bind
             .values()
             .enumerate()
             .map(|(at, bytes)| Parameter { binary: bind.formats.at(at) == Format::Binary, bytes })
             .collect();
-        planned.plan(&self.text, Some(&Parameters { types: &self.types, values: &values }), world)
+        planned.plan_knowing(&self.text, Some(&Parameters { types: &self.types, values: &values }), world, known)
     }
 }
 

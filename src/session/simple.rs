@@ -356,6 +356,18 @@ impl Session {
             return Box::pin(self.draw(text, statement, place, world)).await;
         }
         let plan = match statement.plan(text, None, world) {
+            Ok(Plan::LookUp(wanted)) => {
+                let fresh = template.access == plan::Access::Write;
+                let again = |known: &plan::Known| statement.plan_knowing(text, None, world, known);
+                match Box::pin(self.plan_by_directory(*wanted, fresh, world, &again)).await {
+                    Err(Trouble::Refused(error)) => Err(error),
+                    Err(trouble) => return Err(trouble),
+                    Ok(plan) => Ok(plan),
+                }
+            }
+            plan => plan,
+        };
+        let plan = match plan {
             Ok(plan) => plan,
             Err(error) => {
                 let sql = text.get(statement.range.clone()).unwrap_or_default();
@@ -511,7 +523,7 @@ impl Session {
         if !self.state.pins.is_empty() {
             return Trouble::Refused(error);
         }
-        let shard = world.database.catalog;
+        let mut shard = world.database.catalog;
         // Nobody else knows what the transaction has changed. It fails in any case.
         if self.transaction.schema.is_some()
             && let Some(at) = self.links.iter().position(|link| link.begun && link.shard == shard)
@@ -522,8 +534,38 @@ impl Session {
                 Err(trouble) => trouble,
             };
         }
+        // What is not on the catalog shard may be on another, which is asked then.
+        for _ in 0..2 {
+            match self.asked_at(shard, sql, types, ask).await {
+                Some((sqlstate, said)) => {
+                    let is_missing = matches!(&sqlstate, b"42P01" | b"3F000");
+                    let homes = if is_missing { names_in(&said) } else { Vec::new() };
+                    match homes.iter().find_map(|name| world.lives_elsewhere(name, shard)) {
+                        Some(home) => shard = home,
+                        None if ask == Ask::Text
+                            || sqlstate == *(if ask == Ask::Syntax { b"42601" } else { b"08P01" }) =>
+                        {
+                            return Trouble::Told(said);
+                        }
+                        None => break,
+                    }
+                }
+                None => break,
+            }
+        }
+        Trouble::Refused(error)
+    }
+
+    /// What one shard's server has against a text: its SQLSTATE and all of it.
+    async fn asked_at(
+        &mut self,
+        shard: crate::ident::ShardId,
+        sql: &str,
+        types: &[u32],
+        ask: Ask<'_>,
+    ) -> Option<([u8; 5], Vec<u8>)> {
         let access = Rc::clone(&self.access);
-        let Ok(mut link) = access.primary(shard).await else { return Trouble::Refused(error) };
+        let mut link = access.primary(shard).await.ok()?;
         let wanted = std::sync::Arc::clone(&self.state.settings);
         let difference = link.connection.settings.difference(&wanted);
         link.say_close_setter();
@@ -545,7 +587,7 @@ impl Session {
         let Ok(outcome) = tokio::time::timeout(limit, running).await else {
             // Dropped, the links close their connections.
             links.iter().for_each(|link| Ticket::cancel_now(&link.connection));
-            return Trouble::Refused(error);
+            return None;
         };
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
         for mut link in links {
@@ -556,12 +598,8 @@ impl Session {
             access.release(link);
         }
         match outcome {
-            Ok(Outcome { failed: Some(failure), collected, .. })
-                if ask == Ask::Text || failure.sqlstate == *(if ask == Ask::Syntax { b"42601" } else { b"08P01" }) =>
-            {
-                Trouble::Told(only_error(&collected))
-            }
-            _ => Trouble::Refused(error),
+            Ok(Outcome { failed: Some(failure), collected, .. }) => Some((failure.sqlstate, only_error(&collected))),
+            Ok(_) | Err(_) => None,
         }
     }
 }
@@ -597,6 +635,14 @@ pub(super) fn only_error(collected: &[u8]) -> Vec<u8> {
     messages(collected).find(|message| message.first() == Some(&b'E')).unwrap_or_default().to_vec()
 }
 
+/// What stands in double quotes in the message of the first ErrorResponse.
+fn names_in(collected: &[u8]) -> Vec<String> {
+    let error = only_error(collected);
+    let message = crate::exec::flight::fields(&error).find(|(kind, _)| *kind == b'M').map(|(_, it)| it);
+    let message = String::from_utf8_lossy(message.unwrap_or_default()).into_owned();
+    message.split('"').enumerate().filter(|(at, _)| at % 2 == 1).map(|(_, it)| it.to_owned()).collect()
+}
+
 /// Cuts collected bytes into whole messages.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
@@ -624,6 +670,7 @@ fn together(all: &[Planned], text: &str, world: &World) -> Option<(ShardSet, pla
         together.asks_drawn |= template.effects.asks_drawn && !together.draws_surely;
         together.draws |= template.effects.draws;
         together.draws_surely |= template.effects.draws_surely;
+        together.changes_directory |= template.effects.changes_directory;
         if template.access == plan::Access::Write {
             access = plan::Access::Write;
         }

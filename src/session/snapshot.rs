@@ -77,7 +77,7 @@ impl Session {
     /// The same by what it does to data.
     pub(super) fn moment_due_for(&self, plan: &Plan, access: plan::Access) -> bool {
         let several = match plan {
-            Plan::One(_) | Plan::Any | Plan::Session | Plan::Draw => false,
+            Plan::One(_) | Plan::Any | Plan::Session | Plan::Draw | Plan::LookUp(_) => false,
             Plan::Concat(shards) => shards.len() > 1,
             Plan::Split(split) => split.shards.len() > 1 || split.beside.is_some(),
             Plan::Copy(copy) => copy.shards.len() > 1,

@@ -176,6 +176,7 @@ impl Session {
             batch: Batch::default(),
             schema_changed: false,
             seen: super::sequences::Seen::default(),
+            directory_changed: false,
         })
     }
 

@@ -152,7 +152,7 @@ impl Session {
         if !self.map.timeouts.statement.is_zero() {
             return None;
         }
-        if let Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Carry = plan {
+        if let Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Carry | Plan::LookUp(_) = plan {
             return None;
         }
         let shard = self.shards(plan).ok()?.only()?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Database;
 use super::Group;
@@ -257,6 +258,8 @@ fn recorded_function(
     let what = match known.scheme_name() {
         "range" => "`ranges` differ for keys that have a shard",
         "list" => "`values` differ for keys that have a shard",
+        "schema" => "`schemas` differ for schemas that have a shard",
+        "directory" => "`directory` is another, or keys that it does not hold go elsewhere",
         _ if known.buckets() == function.buckets() => "`pinned` differs",
         _ => "`placement` differs",
     };
@@ -474,9 +477,11 @@ fn settings(old: &ShardMap, new: &ShardMap, change: &mut Change) {
 
 /// Whether groups differ in what moves no rows.
 fn groups_differ(old: &Database, new: &Database) -> bool {
-    let facts = |database: &Database| -> Vec<(Arc<str>, bool, String)> {
+    let facts = |database: &Database| -> Vec<(Arc<str>, bool, String, Option<Duration>)> {
         let name = |shard: ShardId| named(database, shard).to_string();
-        database.groups.iter().map(|it| (Arc::clone(&it.name), it.require_key, it.function.describe(name))).collect()
+        let cache = |it: &Group| it.function.as_directory().map(|it| it.cache);
+        let of = |it: &Group| (Arc::clone(&it.name), it.require_key, it.function.describe(name), cache(it));
+        database.groups.iter().map(of).collect()
     };
     facts(old) != facts(new)
 }

@@ -165,7 +165,7 @@ record! {
     Group = "a group" {
         /// The type of the key.
         key: At<KeyName>;
-        /// How keys find their shard. Default hash. hash, range or list; directory and schema are not built.
+        /// How keys find their shard. Default hash.
         scheme: At<Scheme>;
         /// Where the buckets of a hash lie. Default: equal shares, fixed at first use.
         placement: At<Placement>;
@@ -177,13 +177,14 @@ record! {
         tables: Named<Table>;
         /// For scheme list: the values of each shard.
         values: Named<List<Literal>>;
-        /// For schemes list and schema: a shard for the rest, or reject (default).
+        /// For schemes list and schema: a shard for the rest, or reject (default). The rest of the schemas is without public
+        /// and those of which the map lists tables.
         other: At<Text>;
         /// For scheme range: pieces of the order, each from ≤ key < to.
         ranges: List<Range>;
-        /// For scheme directory: the table that knows. Not built.
+        /// For scheme directory: the table that knows.
         directory: Directory;
-        /// For scheme schema: the shard of each schema. Not built.
+        /// For scheme schema: the shard of each schema. Everything in it is there; such a group lists no tables.
         schemas: Named<At<Text>>;
     }
 
@@ -209,15 +210,15 @@ record! {
     Directory = "`directory`" {
         /// The shard that holds the table.
         shard: At<Text>, required;
-        /// The table.
+        /// The table. It need not be listed under unsharded as well. Its key needs a primary key or unique constraint.
         table: At<Text>, required;
         /// Its column with the key.
         key: At<Text>, required;
-        /// Its column with the shard's name.
+        /// Its column with the shard's name as the map has it: text.
         target: At<Text>, required;
-        /// How long an answer is kept. Default 30s.
+        /// How long an answer is kept for reads. Default 30s. 0s: not at all.
         cache: At<Span>;
-        /// A shard for keys that it does not hold, or reject (default).
+        /// A shard for keys that it does not hold, or reject (default): reads find nothing, and rows are refused.
         missing: At<Text>;
     }
 

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ident::ShardId;
 use crate::ident::ShardSet;
+use crate::ident::TableName;
 use crate::shard_map::hash;
 
 /// How many buckets a hash-sharded group has.
@@ -192,6 +194,27 @@ enum Scheme {
     Range(Ranges),
     /// Values and their shards, ascending by value, and where the rest goes.
     List { values: Vec<(Key, ShardId)>, other: Option<ShardId> },
+    /// The same for names of schemas, all of whose tables are on one shard.
+    Schema { values: Vec<(Key, ShardId)>, other: Option<ShardId> },
+    /// As a table says.
+    Directory(Arc<Directory>),
+}
+
+/// The table of a database that says where keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// The shard that holds it.
+    pub shard: ShardId,
+    /// Its name.
+    pub table: TableName,
+    /// Its column with the key.
+    pub key: Arc<str>,
+    /// Its column with the shard's name.
+    pub target: Arc<str>,
+    /// How long an answer may be believed.
+    pub cache: Duration,
+    /// Where keys are that it does not hold; `None`: nowhere.
+    pub missing: Option<ShardId>,
 }
 
 /// Neighbouring pieces, each from its start up to the next one's, without it.
@@ -234,6 +257,20 @@ impl ShardFunction {
         Self::new(key_type, Scheme::List { values, other }, shards, Vec::new())
     }
 
+    /// Schemas by name, whole on one shard each, and where the rest goes (`None`: nowhere).
+    #[must_use]
+    pub fn schemas(mut values: Vec<(Key, ShardId)>, other: Option<ShardId>) -> Self {
+        values.sort();
+        let shards = values.iter().map(|(_, shard)| *shard).chain(other).collect();
+        Self::new(KeyType::Text, Scheme::Schema { values, other }, shards, Vec::new())
+    }
+
+    /// What a table says, of these shards.
+    #[must_use]
+    pub fn directory(key_type: KeyType, directory: Directory, shards: ShardSet) -> Self {
+        Self::new(key_type, Scheme::Directory(Arc::new(directory)), shards, Vec::new())
+    }
+
     fn new(key_type: KeyType, scheme: Scheme, mut shards: ShardSet, mut pinned: Vec<(Key, ShardId)>) -> Self {
         pinned.sort();
         shards.union(&pinned.iter().map(|(_, shard)| *shard).collect());
@@ -253,11 +290,22 @@ impl ShardFunction {
             Scheme::Hash(_) => "hash",
             Scheme::Range(_) => "range",
             Scheme::List { .. } => "list",
+            Scheme::Schema { .. } => "schema",
+            Scheme::Directory(_) => "directory",
         }
     }
 
-    /// The shard that a row of this key lives on; `None`: no shard takes it (list and range schemes), or the key is
-    /// not of the group's type.
+    /// The table that says where keys are, if it is one that does.
+    #[must_use]
+    pub fn as_directory(&self) -> Option<&Arc<Directory>> {
+        match &self.scheme {
+            Scheme::Directory(directory) => Some(directory),
+            Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. } | Scheme::Schema { .. } => None,
+        }
+    }
+
+    /// The shard that a row of this key lives on; `None`: no shard takes it (list and range schemes), the key is not of
+    /// the group's type, or a directory has to be asked ([`Self::as_directory`]).
     #[must_use]
     pub fn shard(&self, key: &Key) -> Option<ShardId> {
         if !key.is_of(self.key_type) {
@@ -269,7 +317,8 @@ impl ShardFunction {
         match &self.scheme {
             Scheme::Hash(buckets) => buckets.get(usize::from(key.bucket())).copied(),
             Scheme::Range(ranges) => ranges.shard(key),
-            Scheme::List { values, other } => find(values, key).or(*other),
+            Scheme::List { values, other } | Scheme::Schema { values, other } => find(values, key).or(*other),
+            Scheme::Directory(_) => None,
         }
     }
 
@@ -279,7 +328,9 @@ impl ShardFunction {
     pub fn bucket(&self, key: &Key) -> Option<u16> {
         match &self.scheme {
             Scheme::Hash(_) if key.is_of(self.key_type) => Some(key.bucket()),
-            Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. } => None,
+            Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. } | Scheme::Schema { .. } | Scheme::Directory(_) => {
+                None
+            }
         }
     }
 
@@ -294,13 +345,16 @@ impl ShardFunction {
     pub fn buckets(&self) -> Option<&[ShardId]> {
         match &self.scheme {
             Scheme::Hash(buckets) => Some(buckets),
-            Scheme::Range(_) | Scheme::List { .. } => None,
+            Scheme::Range(_) | Scheme::List { .. } | Scheme::Schema { .. } | Scheme::Directory(_) => None,
         }
     }
 
     /// The shards that may hold keys between the bounds; all of them where the scheme keeps no order.
     #[must_use]
     pub fn shards_between(&self, from: &Bound, to: &Bound) -> ShardSet {
+        if self.as_directory().is_some() {
+            return self.shards();
+        }
         if let Some(keys) = self.enumerate(from, to) {
             return keys.filter_map(|value| self.shard(&Key::Int(value))).collect();
         }
@@ -309,11 +363,11 @@ impl ShardFunction {
         }
         let mut shards = match &self.scheme {
             Scheme::Range(ranges) => ranges.between(from, to),
-            Scheme::List { values, other } => {
+            Scheme::List { values, other } | Scheme::Schema { values, other } => {
                 let listed = values.iter().filter(|(key, _)| is_between(key, from, to)).map(|(_, shard)| *shard);
                 listed.chain(*other).collect()
             }
-            Scheme::Hash(_) => return self.shards(),
+            Scheme::Hash(_) | Scheme::Directory(_) => return self.shards(),
         };
         shards
             .union(&self.pinned.iter().filter(|(key, _)| is_between(key, from, to)).map(|(_, shard)| *shard).collect());
@@ -346,9 +400,14 @@ impl ShardFunction {
                 }));
                 lines.extend(end.iter().map(|end| format!("end {end}")));
             }
-            Scheme::List { values, other } => {
+            Scheme::List { values, other } | Scheme::Schema { values, other } => {
                 lines.extend(values.iter().map(|(key, shard)| format!("value {key} {}", name(*shard))));
                 lines.extend(other.iter().map(|shard| format!("other {}", name(*shard))));
+            }
+            Scheme::Directory(it) => {
+                let words = [&it.table.schema, &it.table.name, &it.key, &it.target].map(|word| one_word(word));
+                lines.push(format!("directory {} {}", name(it.shard), words.join(" ")));
+                lines.extend(it.missing.iter().map(|shard| format!("missing {}", name(*shard))));
             }
         }
         lines.extend(self.pinned.iter().map(|(key, shard)| format!("pinned {key} {}", name(*shard))));
@@ -367,6 +426,7 @@ impl ShardFunction {
         let (mut pieces, mut end) = (Vec::new(), None);
         let (mut values, mut other) = (Vec::new(), None);
         let mut pinned = Vec::new();
+        let (mut directory, mut missing) = (None, None);
         for line in text.lines() {
             let unreadable = || Unreadable::Line(line.to_owned());
             let key = |word: &str| {
@@ -395,6 +455,19 @@ impl ShardFunction {
                 ["value", value, name] => values.push((key(value)?, shard(name)?)),
                 ["other", name] => other = Some(shard(name)?),
                 ["pinned", value, name] => pinned.push((key(value)?, shard(name)?)),
+                ["directory", name, words @ ..] => {
+                    let words: Option<Vec<String>> = words.iter().map(|word| of_one_word(word)).collect();
+                    let Some([schema, table, key, target]) = words.as_deref() else { return Err(unreadable()) };
+                    directory = Some(Directory {
+                        shard: shard(name)?,
+                        table: TableName::new(schema, table),
+                        key: key.as_str().into(),
+                        target: target.as_str().into(),
+                        cache: Duration::ZERO,
+                        missing: None,
+                    });
+                }
+                ["missing", name] => missing = Some(shard(name)?),
                 ["table", ..] => {}
                 _ => return Err(unreadable()),
             }
@@ -408,6 +481,11 @@ impl ShardFunction {
             }
             "range" => Ok(Self::range(key_type, pieces, end, pinned)),
             "list" => Ok(Self::list(key_type, values, other)),
+            "schema" => Ok(Self::schemas(values, other)),
+            "directory" => {
+                let directory = Directory { missing, ..directory.ok_or_else(whole)? };
+                Ok(Self::directory(key_type, directory, ShardSet::none()))
+            }
             _ => Err(whole()),
         }
     }
@@ -422,7 +500,8 @@ impl ShardFunction {
         let pinned = self.pinned.iter().chain(&newer.pinned).all(|(key, _)| keeps(key));
         let rest = match (&self.scheme, &newer.scheme) {
             (Scheme::Hash(buckets), Scheme::Hash(newer)) => buckets == newer,
-            (Scheme::List { values, other }, Scheme::List { values: newer_values, other: newer_other }) => {
+            (Scheme::List { values, other }, Scheme::List { values: newer_values, other: newer_other })
+            | (Scheme::Schema { values, other }, Scheme::Schema { values: newer_values, other: newer_other }) => {
                 values.iter().chain(newer_values).all(|(key, _)| keeps(key))
                     && (other.is_none() || other == newer_other)
             }
@@ -437,7 +516,14 @@ impl ShardFunction {
                 let keeps = |key: &Key| ranges.shard(key).is_none_or(|shard| newer_ranges.shard(key) == Some(shard));
                 below && bounds.into_iter().all(keeps)
             }
-            (Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. }, _) => false,
+            (Scheme::Directory(it), Scheme::Directory(newer)) => {
+                let table = |it: &Directory| (it.shard, it.table.clone(), it.key.clone(), it.target.clone());
+                table(it) == table(newer) && (it.missing.is_none() || it.missing == newer.missing)
+            }
+            (
+                Scheme::Hash(_) | Scheme::Range(_) | Scheme::List { .. } | Scheme::Schema { .. } | Scheme::Directory(_),
+                _,
+            ) => false,
         };
         pinned && rest
     }
@@ -529,6 +615,18 @@ impl fmt::Display for Key {
 
 fn hexadecimal(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+/// A name as one word, whatever stands in it.
+fn one_word(name: &str) -> String {
+    Key::Text(name.into()).to_string()
+}
+
+fn of_one_word(word: &str) -> Option<String> {
+    match Key::parse(word, KeyType::Text)? {
+        Key::Text(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    }
 }
 
 fn find(sorted: &[(Key, ShardId)], key: &Key) -> Option<ShardId> {
@@ -789,6 +887,8 @@ mod tests {
             ),
             ShardFunction::list(KeyType::Text, vec![(text("DE"), S1), (text("a b"), S2), (text(""), S2)], Some(S3)),
             ShardFunction::list(KeyType::Bytea, vec![(Key::Bytea(vec![0, 255]), S1)], None),
+            ShardFunction::schemas(vec![(text("acme"), S1), (text("Odd name"), S2)], Some(S3)),
+            ShardFunction::directory(KeyType::Uuid, a_directory(Some(S2)), ShardSet::none()),
         ];
         for function in functions {
             let written = function.describe(|shard| format!("s{}", shard.0 + 1));
@@ -800,6 +900,29 @@ mod tests {
         );
         assert!(ShardFunction::parse("scheme hash\nkey int\nbuckets s1 0-9", number).is_err());
         assert!(ShardFunction::parse("scheme list\nkey int\nfuture 1", number).is_err());
+    }
+
+    fn a_directory(missing: Option<ShardId>) -> Directory {
+        Directory {
+            shard: S1,
+            table: TableName::new("public", "account map"),
+            key: "id".into(),
+            target: "shard".into(),
+            cache: Duration::ZERO,
+            missing,
+        }
+    }
+
+    #[test]
+    fn another_directory_says_otherwise() {
+        let of = |directory| ShardFunction::directory(KeyType::Int, directory, ShardSet::all(3));
+        let old = of(a_directory(None));
+        assert!(old.is_kept_by(&of(Directory { cache: Duration::from_secs(5), ..a_directory(Some(S2)) })));
+        assert!(!of(a_directory(Some(S2))).is_kept_by(&old));
+        assert!(!old.is_kept_by(&of(Directory { key: "other".into(), ..a_directory(None) })));
+        assert!(!old.is_kept_by(&of(Directory { shard: S2, ..a_directory(None) })));
+        assert_eq!((old.shard(&Key::Int(1)), old.shards().len()), (None, 3));
+        assert_eq!(old.shards_between(&from(1), &below(3)), ShardSet::all(3));
     }
 
     #[test]

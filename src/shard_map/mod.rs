@@ -28,6 +28,7 @@ use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::ident::TableName;
 
+pub use function::Directory;
 pub use function::Key;
 pub use function::KeyType;
 pub use function::ShardFunction;
@@ -112,6 +113,8 @@ pub struct Database {
     pub trusted_triggers: Vec<TableName>,
     /// Where tables that are not listed live, if the map says so.
     pub unlisted: Option<ShardId>,
+    /// Schemas that are whole on one shard.
+    pub schemas: Schemas,
     /// Sequences that count for all shards.
     pub sequences: BTreeMap<TableName, Sequence>,
     /// Defaults for reads.
@@ -122,6 +125,15 @@ pub struct Database {
     pub across_shards: AcrossShards,
     /// How long a failover may be waited for.
     pub failover: Failover,
+}
+
+/// Schemas that are whole on one shard: groups of scheme `schema`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schemas {
+    /// By name.
+    pub homes: BTreeMap<Arc<str>, ShardId>,
+    /// All others, but for `public`, the servers' own, and those of which the map lists tables.
+    pub other: Option<ShardId>,
 }
 
 /// A sequence that counts for all shards: numbers are taken from it in blocks.
@@ -411,8 +423,25 @@ impl Database {
     pub fn placement(&self, table: &TableName) -> Option<Placement> {
         match self.tables.get(table) {
             Some(placement) => Some(placement.clone()),
-            None => self.unlisted.map(|home| Placement::Unsharded { home }),
+            None => self.schema_home(&table.schema).or(self.unlisted).map(|home| Placement::Unsharded { home }),
         }
+    }
+
+    /// The shard on which everything in a schema is; `None`: the map does not say so of it as a whole.
+    #[must_use]
+    pub fn schema_home(&self, schema: &str) -> Option<ShardId> {
+        if let Some(home) = self.schemas.homes.get(schema) {
+            return Some(*home);
+        }
+        let other = self.schemas.other?;
+        let is_own = matches!(schema, "public" | "shardway" | "information_schema") || schema.starts_with("pg_");
+        (!is_own && self.tables.keys().all(|it| *it.schema != *schema)).then_some(other)
+    }
+
+    /// The group whose directory this table is.
+    #[must_use]
+    pub fn directory_of(&self, table: &TableName) -> Option<usize> {
+        self.groups.iter().position(|it| it.function.as_directory().is_some_and(|it| it.table == *table))
     }
 
     /// A shard by its number.

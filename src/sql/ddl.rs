@@ -29,6 +29,8 @@ pub enum Utility {
     },
     /// CREATE VIEW, CREATE MATERIALIZED VIEW: where its query begins.
     CreateView {
+        /// Its name.
+        name: Vec<Arc<str>>,
         /// Its rows are stored.
         stored: bool,
         /// Its query.
@@ -51,8 +53,24 @@ pub enum Utility {
     About(Vec<Vec<Arc<str>>>),
     /// The same, for relations that may be missing (DROP … IF EXISTS).
     Drop(Vec<Vec<Arc<str>>>),
-    /// Something on every shard alike (types, functions, schemas, …).
+    /// Something on every shard alike (roles, casts, languages, …).
     Everywhere,
+    /// Something about schemas, or all that is in them.
+    Schemas {
+        /// Which.
+        names: Vec<Arc<str>>,
+        /// ALTER SCHEMA … RENAME TO.
+        renamed: Option<Arc<str>>,
+    },
+    /// Something about what stands in a schema and is no relation: types, functions, sequences, …
+    Objects {
+        /// Their names, qualified or not.
+        names: Vec<Vec<Arc<str>>>,
+        /// It makes them: a name that is not qualified is one of the schema in which CREATE makes things.
+        creates: bool,
+    },
+    /// ALTER … SET SCHEMA: what else it is.
+    Moves(Box<Self>),
     /// TRUNCATE
     Truncate {
         /// Which tables.
@@ -261,15 +279,16 @@ fn create(cursor: &mut Cursor<'_>) -> Outcome {
         }
         cursor.bump();
         let query = cursor.rest();
-        let temporary = name.filter(|_| temporary).and_then(|it| it.last().cloned());
+        let Some(name) = name else { return Some(Err(unreadable("CREATE VIEW"))) };
+        let temporary = name.last().filter(|_| temporary).cloned();
         let tag = if stored { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
-        return ddl(Utility::CreateView { stored, query, temporary }, tag);
+        return ddl(Utility::CreateView { name, stored, query, temporary }, tag);
     }
     if cursor.take("sequence") {
         if temporary {
             return refuse("CREATE TEMPORARY SEQUENCE", "Number rows in the application.");
         }
-        return ddl(Utility::Everywhere, "CREATE SEQUENCE");
+        return ddl(objects(cursor, true), "CREATE SEQUENCE");
     }
     if cursor.is("trigger") || cursor.is_at(1, "trigger") {
         cursor.take("constraint");
@@ -393,13 +412,91 @@ const DROPPED: Kinds = &[
     (&["user"], "DROP ROLE"),
 ];
 
+/// Kinds of things that stand in schemas, by a word of theirs.
+const IN_SCHEMAS: &[&str] = &[
+    "aggregate",
+    "collation",
+    "conversion",
+    "domain",
+    "extension",
+    "function",
+    "operator",
+    "procedure",
+    "routine",
+    "search",
+    "sequence",
+    "statistics",
+    "type",
+];
+
+/// A list of schemas behind the word.
+fn schemas(cursor: &mut Cursor<'_>) -> Utility {
+    if !cursor.take_all(&["if", "not", "exists"]) {
+        cursor.take_all(&["if", "exists"]);
+    }
+    let mut names = Vec::new();
+    if cursor.take("authorization") {
+        // The schema is called as the role is.
+        names.extend(cursor.name());
+    } else {
+        names.extend(cursor.name());
+        while cursor.take_kind(Kind::Comma).is_some() {
+            names.extend(cursor.name());
+        }
+    }
+    let renamed = if cursor.take_all(&["rename", "to"]) { cursor.name() } else { None };
+    Utility::Schemas { names, renamed }
+}
+
+/// A list of things behind their kind's word.
+fn objects(cursor: &mut Cursor<'_>, creates: bool) -> Utility {
+    if !cursor.take_all(&["if", "not", "exists"]) {
+        cursor.take_all(&["if", "exists"]);
+    }
+    // TEXT SEARCH CONFIGURATION, OPERATOR CLASS
+    for kind in ["configuration", "dictionary", "parser", "template", "class", "family"] {
+        if cursor.is(kind) && cursor.peek_at(1).is_some_and(|it| matches!(it.kind, Kind::Word | Kind::Quoted)) {
+            cursor.bump();
+        }
+    }
+    let mut names = Vec::new();
+    loop {
+        let mut name: Parts = Vec::new();
+        while let Some(part) = cursor.name() {
+            name.push(part);
+            if cursor.take_kind(Kind::Dot).is_none() {
+                break;
+            }
+        }
+        if name.is_empty() || cursor.peek().is_some_and(|it| it.kind == Kind::Operator) {
+            // An operator's symbol.
+            cursor.bump();
+            name.push("".into());
+        }
+        names.push(name);
+        if cursor.is_kind(Kind::Open) && !creates {
+            cursor.parenthesized();
+        }
+        if creates || cursor.take_kind(Kind::Comma).is_none() {
+            return Utility::Objects { names, creates };
+        }
+    }
+}
+
 fn everywhere(cursor: &mut Cursor<'_>, kinds: Kinds, verb: &str) -> Outcome {
     for (words, tag) in kinds {
         if cursor.take_all(words) {
+            let start = cursor.place();
             if *tag == "CREATE SCHEMA" && (cursor.seek(&["create", "grant"])) {
                 return refuse("CREATE SCHEMA with elements", "Create the schema first, then what is in it.");
             }
-            return ddl(Utility::Everywhere, tag);
+            cursor.rewind(start);
+            let utility = match *words {
+                ["schema"] => schemas(cursor),
+                words if words.iter().any(|it| IN_SCHEMAS.contains(it)) => objects(cursor, verb == "CREATE"),
+                _ => Utility::Everywhere,
+            };
+            return ddl(utility, tag);
         }
     }
     let what = cursor.peek().map(|it| cursor.raw(it).to_ascii_uppercase()).unwrap_or_default();
@@ -597,6 +694,21 @@ fn create_index(cursor: &mut Cursor<'_>, unique: bool) -> Option<Utility> {
 }
 
 fn alter(cursor: &mut Cursor<'_>) -> Outcome {
+    let start = cursor.place();
+    let mut moves = false;
+    while cursor.seek(&["set"]) {
+        cursor.bump();
+        moves |= cursor.take("schema");
+    }
+    cursor.rewind(start);
+    let read = alter_what(cursor)?;
+    Some(read.map(|it| match moves {
+        true => Read { utility: Utility::Moves(Box::new(it.utility)), ..it },
+        false => it,
+    }))
+}
+
+fn alter_what(cursor: &mut Cursor<'_>) -> Outcome {
     if cursor.take("table") || cursor.take_all(&["foreign", "table"]) {
         if cursor.take_all(&["all", "in", "tablespace"]) {
             return refuse("ALTER TABLE ALL IN TABLESPACE", DIRECT);
@@ -790,6 +902,14 @@ fn comment(cursor: &mut Cursor<'_>) -> Outcome {
     if cursor.is("database") || cursor.is("tablespace") {
         return refuse("COMMENT ON DATABASE", DIRECT);
     }
+    if cursor.take("schema") {
+        return ddl(schemas(cursor), "COMMENT");
+    }
+    for word in ["aggregate", "collation", "domain", "function", "procedure", "routine", "sequence", "type"] {
+        if cursor.take(word) {
+            return ddl(objects(cursor, false), "COMMENT");
+        }
+    }
     ddl(Utility::Everywhere, "COMMENT")
 }
 
@@ -798,6 +918,12 @@ fn grant(cursor: &mut Cursor<'_>, tag: &'static str) -> Outcome {
         return ddl(Utility::Everywhere, tag); // membership in roles
     }
     cursor.bump();
+    let start = cursor.place();
+    if cursor.is("all") && cursor.seek(&["schema"]) {
+        cursor.bump();
+        return ddl(schemas(cursor), tag);
+    }
+    cursor.rewind(start);
     if cursor.is("all")
         || cursor.is("database")
         || cursor.is("tablespace")
@@ -813,7 +939,13 @@ fn grant(cursor: &mut Cursor<'_>, tag: &'static str) -> Outcome {
     }
     for word in ["schema", "function", "procedure", "routine", "sequence", "type", "domain", "language"] {
         if cursor.is(word) && !cursor.is_at(1, "to") && !cursor.is_at(1, "from") {
-            return ddl(Utility::Everywhere, tag);
+            cursor.bump();
+            let utility = match word {
+                "schema" => schemas(cursor),
+                "language" => Utility::Everywhere,
+                _ => objects(cursor, false),
+            };
+            return ddl(utility, tag);
         }
     }
     cursor.take("table");

@@ -294,6 +294,9 @@ fn utility(
         | Utility::AlterTable { .. }
         | Utility::About(_)
         | Utility::Drop(_)
+        | Utility::Schemas { .. }
+        | Utility::Objects { .. }
+        | Utility::Moves(_)
         | Utility::Everywhere => {}
     }
     let inner = match inner {

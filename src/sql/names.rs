@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ident::TableName;
 use crate::schema::Relation;
+use crate::schema::RelationKind;
 use crate::schema::Schema;
 
 /// Everything that decides what a name means.
@@ -86,6 +87,14 @@ impl<'a> Names<'a> {
         })
     }
 
+    /// The schemas in which names are looked for.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.path.iter().filter_map(|place| match place {
+            Place::Schema(name) => Some(name),
+            Place::Temporary | Place::System => None,
+        })
+    }
+
     pub(crate) fn relation(&self, parts: &[Arc<str>]) -> Found {
         match parts {
             [name] => self.unqualified_relation(name),
@@ -98,6 +107,7 @@ impl<'a> Names<'a> {
                     let name = TableName::new(schema, name);
                     match self.schema.relation(&name) {
                         Some(relation) => Found::Table(relation.clone()),
+                        None if self.schema.assumed_whole.contains(&name.schema) => Found::Table(taken_to_be(name)),
                         None => Found::Missing(name),
                     }
                 }
@@ -131,6 +141,9 @@ impl<'a> Names<'a> {
                     }
                 }
             }
+        }
+        if let Some(schema) = self.schemas().find(|it| self.schema.assumed_whole.contains(*it)) {
+            return Found::Table(taken_to_be(TableName { schema: schema.clone(), name: name.clone() }));
         }
         let schema = self.creation_schema().cloned().unwrap_or_else(|| "public".into());
         Found::Missing(TableName { schema, name: name.clone() })
@@ -186,6 +199,10 @@ impl<'a> Names<'a> {
             [] => None,
         }
     }
+}
+
+fn taken_to_be(name: TableName) -> Arc<Relation> {
+    Arc::new(Relation::bare(name, RelationKind::Table))
 }
 
 /// The names of a search_path: quoted or folded, by commas.

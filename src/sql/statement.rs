@@ -35,6 +35,8 @@ pub struct Effects {
     pub outside_transaction: bool,
     /// The schema must be read again after it.
     pub changes_schema: bool,
+    /// It writes (or locks) a table that says where keys are.
+    pub changes_directory: bool,
     /// It is COPY … FROM STDIN or COPY … TO STDOUT.
     pub copy: Option<CopyDirection>,
 }

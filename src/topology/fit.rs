@@ -161,7 +161,103 @@ pub fn compare(database: &Database, schemas: &[Option<&Schema>]) -> Vec<Finding>
         Check { database, schemas, name, placement, findings: &mut findings }.table();
     }
     missing_sequences(database, schemas, &mut findings);
+    of_whole_schemas(database, schemas, &mut findings);
+    directories(database, schemas, &mut findings);
     findings
+}
+
+/// Directories say of each key one thing, and can be asked.
+fn directories(database: &Database, schemas: &[Option<&Schema>], findings: &mut Vec<Finding>) {
+    for group in &database.groups {
+        let Some(directory) = group.function.as_directory() else { continue };
+        let Some(schema) = schemas.get(directory.shard.index()).copied().flatten() else { continue };
+        // That it is missing has been found.
+        let Some(relation) = schema.relation(&directory.table) else { continue };
+        let mut find = |severity, code, message, hint: &str| {
+            let table = Some(directory.table.clone());
+            findings.push(Finding { severity, code, message, hint: hint.to_owned(), table, refuses: Refuses::Nothing });
+        };
+        let name = &directory.table;
+        let column = |name: &str| relation.column(name).and_then(|it| Some((it, relation.columns.get(it)?)));
+        match column(&directory.key) {
+            None => find(
+                Severity::Error,
+                "directory-column",
+                format!("the directory \"{name}\" has no column \"{}\"", directory.key),
+                "Name the column that holds the keys.",
+            ),
+            Some((_, key)) if !is_of(key, group.key_type) => find(
+                Severity::Error,
+                "directory-column",
+                format!(
+                    "the key \"{}\" of directory \"{name}\" is {}, but group \"{}\" is keyed by {}",
+                    key.name, key.type_name, group.name, group.key_type
+                ),
+                "Make both the same type.",
+            ),
+            Some((place, key)) => {
+                if !relation.unique.iter().any(|it| it.columns == [Some(place)]) {
+                    find(
+                        Severity::Warning,
+                        "directory-not-unique",
+                        format!("the key \"{}\" of directory \"{name}\" is not unique", key.name),
+                        "Make it the primary key: a key with two shards is refused, and looked for row by row.",
+                    );
+                }
+            }
+        }
+        match column(&directory.target) {
+            Some((_, target)) if matches!(target.type_oid, 25 | 1043) => {}
+            Some((_, target)) => find(
+                Severity::Error,
+                "directory-column",
+                format!("column \"{}\" of directory \"{name}\" is {}", target.name, target.type_name),
+                "It holds the shards' names: make it text.",
+            ),
+            None => find(
+                Severity::Error,
+                "directory-column",
+                format!("the directory \"{name}\" has no column \"{}\"", directory.target),
+                "Name the column that holds the shards' names.",
+            ),
+        }
+    }
+}
+
+/// Tables of schemas that are whole on one shard: what is wrong with them there, and what of them is elsewhere.
+fn of_whole_schemas(database: &Database, schemas: &[Option<&Schema>], findings: &mut Vec<Finding>) {
+    if database.schemas.homes.is_empty() && database.schemas.other.is_none() {
+        return;
+    }
+    for (place, schema) in (0_u16..).zip(schemas) {
+        let (shard, Some(schema)) = (ShardId(place), schema) else { continue };
+        let mut names: Vec<&TableName> = schema.relations.keys().collect();
+        names.sort();
+        for name in names {
+            let Some(home) = database.schema_home(&name.schema).filter(|_| !database.tables.contains_key(name)) else {
+                continue;
+            };
+            if home == shard {
+                let is_table = |it: &Relation| matches!(it.kind, RelationKind::Table | RelationKind::Partitioned);
+                if schema.relation(name).is_some_and(|it| is_table(it)) {
+                    let placement = Placement::Unsharded { home };
+                    Check { database, schemas, name, placement: &placement, findings }.table();
+                }
+                continue;
+            }
+            let there = schemas.get(home.index()).copied().flatten();
+            let hides = there.is_none_or(|it| !it.relations.contains_key(name));
+            let (name_here, name_home) = (&database.shard(shard).name, &database.shard(home).name);
+            findings.push(Finding {
+                severity: if hides { Severity::Error } else { Severity::Warning },
+                code: "schema-elsewhere",
+                message: format!("\"{name}\" is on shard \"{name_here}\", and its schema is whole on \"{name_home}\""),
+                hint: "Nothing reads it there: move it, or drop it there.".to_owned(),
+                table: Some(name.clone()),
+                refuses: if hides { Refuses::Everything } else { Refuses::Nothing },
+            });
+        }
+    }
 }
 
 /// Sequences of the map are on every shard: one counts, and any may be asked what a statement means that names them.
@@ -195,11 +291,44 @@ fn missing_sequences(database: &Database, schemas: &[Option<&Schema>], findings:
 pub(super) fn planning_schema(database: &Database, schemas: &[Option<&Schema>]) -> Option<Schema> {
     let canonical = (*schemas.get(database.catalog.index())?)?;
     let mut merged = canonical.clone();
+    // What is in a schema that is whole on another shard is that shard's.
+    merged.namespaces.retain(|it| database.schema_home(it).is_none_or(|home| home == database.catalog));
     for (place, schema) in (0_u16..).zip(schemas) {
         let shard = ShardId(place);
         let Some(schema) = schema.filter(|_| shard != database.catalog) else { continue };
+        let whole = |it: &str| database.schema_home(it) == Some(shard);
+        let mut found = false;
+        for name in schema.namespaces.iter().filter(|it| whole(it)) {
+            found |= merged.namespaces.insert(Arc::clone(name));
+        }
+        for (all, own) in
+            [(&mut merged.user_functions, &schema.user_functions), (&mut merged.user_operators, &schema.user_operators)]
+        {
+            for (name, schemas) in own {
+                for it in schemas.iter().filter(|it| whole(it)) {
+                    let known = all.entry(Arc::clone(name)).or_default();
+                    if !known.contains(it) {
+                        known.push(Arc::clone(it));
+                        found = true;
+                    }
+                }
+            }
+        }
+        for (name, kind) in schema.user_types.iter().filter(|(name, _)| whole(&name.schema)) {
+            merged.user_types.insert(name.clone(), kind.clone());
+            found = true;
+        }
+        if found {
+            merged.digest = merged.digest.rotate_left(7) ^ schema.digest ^ u64::from(place);
+        }
+        // Elsewhere they are told of, so that no name finds them there without the proxy knowing.
+        let astray = |name: &TableName| {
+            let home = database.schema_home(&name.schema).filter(|_| !database.tables.contains_key(name));
+            let there = home.and_then(|it| *schemas.get(it.index())?);
+            home.is_some() && there.is_none_or(|it| !it.relations.contains_key(name))
+        };
         let here = |name: &TableName| match database.placement(name) {
-            Some(Placement::Unsharded { home }) => home == shard,
+            Some(Placement::Unsharded { home }) => home == shard || astray(name),
             Some(Placement::Sharded { .. } | Placement::Reference) => !canonical.relations.contains_key(name),
             None => false,
         };

@@ -252,6 +252,7 @@ impl Rows {
             user_operators: by_name(self.operators),
             user_types: self.types.into_iter().map(user_type).collect(),
             assumed: false,
+            assumed_whole: std::collections::BTreeSet::new(),
         };
         (schema, self.oids.into_iter().map(|(name, oid)| (name, oid_of(oid))).collect())
     }

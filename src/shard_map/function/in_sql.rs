@@ -2,6 +2,7 @@
 //!
 //! It hashes by the server's own functions, and compares numbers and bytes as the proxy does, whatever the collation.
 
+use super::Directory;
 use super::Key;
 use super::KeyType;
 use super::Scheme;
@@ -53,12 +54,102 @@ impl ShardFunction {
                     format!("({shards})[1 + width_bucket({plain}, {})]", array(self.key_type, starts.into_iter()))
                 }
             }
-            Scheme::List { values, other } => {
+            Scheme::List { values, other } | Scheme::Schema { values, other } => {
                 among(values, &other.map_or_else(|| "-1".to_owned(), |it| it.0.to_string()))
             }
+            // What it says has to be read first, and is then a list.
+            Scheme::Directory(_) => "-1".to_owned(),
         };
         format!("CASE WHEN {key} IS NULL THEN NULL ELSE {} END", among(&self.pinned, &rest))
     }
+}
+
+impl Directory {
+    /// A query for what it says of `keys`, or of all that it holds if there are none: each key in a form that
+    /// [`Self::key`] reads, and the shard's name. Names are qualified: it may run under anybody's settings.
+    #[must_use]
+    pub fn question(&self, key_type: KeyType, keys: &[Key], rows_max: usize) -> String {
+        let key = format!("d.{}", identifier(&self.key));
+        let bytes = match key_type {
+            KeyType::BigInt | KeyType::Int | KeyType::SmallInt => {
+                format!("pg_catalog.int8send({key}::pg_catalog.int8)")
+            }
+            KeyType::Text => format!("pg_catalog.convert_to({key}::pg_catalog.text, pg_catalog.getdatabaseencoding())"),
+            KeyType::Uuid => format!("pg_catalog.uuid_send({key})"),
+            KeyType::Bytea => key.clone(),
+            KeyType::Date => format!("pg_catalog.date_send({key})"),
+            KeyType::TimestampTz => format!("pg_catalog.timestamptz_send({key})"),
+        };
+        let spelled = format!("pg_catalog.encode({bytes}, 'hex')");
+        let words = || keys.iter().map(|it| hexadecimal(&bytes_of(it)));
+        let list = |all: Vec<String>| all.join(",");
+        // By the column itself, so that an index serves, where values can be written that compare with it.
+        let condition = match key_type {
+            KeyType::BigInt | KeyType::Int | KeyType::SmallInt => {
+                let numbers = keys.iter().filter_map(|it| match it {
+                    Key::Int(value) => Some(value.to_string()),
+                    _ => None,
+                });
+                format!("{key} OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.int8[])", list(numbers.collect()))
+            }
+            KeyType::Text => {
+                let texts = words().map(|it| {
+                    format!("pg_catalog.convert_from('\\x{it}'::pg_catalog.bytea, pg_catalog.getdatabaseencoding())")
+                });
+                format!("{key} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[])", list(texts.collect()))
+            }
+            KeyType::Uuid => {
+                format!("{key} OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.uuid[])", list(words().collect()))
+            }
+            KeyType::Bytea => {
+                let all = words().map(|it| format!("\"\\\\x{it}\"")).collect();
+                format!("{key} OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.bytea[])", list(all))
+            }
+            KeyType::Date | KeyType::TimestampTz => {
+                format!("{spelled} OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.text[])", list(words().collect()))
+            }
+        };
+        let condition = if keys.is_empty() { format!("{key} IS NOT NULL") } else { condition };
+        format!(
+            "SELECT {spelled}, d.{}::pg_catalog.text FROM {}.{} d WHERE {condition} LIMIT {rows_max}",
+            identifier(&self.target),
+            identifier(&self.table.schema),
+            identifier(&self.table.name)
+        )
+    }
+
+    /// Reads a key of an answer.
+    #[must_use]
+    pub fn key(key_type: KeyType, word: &str) -> Option<Key> {
+        let digit = |it: u8| char::from(it).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        let pair = |pair: &[u8]| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        };
+        let bytes: Vec<u8> = word.as_bytes().chunks(2).map(pair).collect::<Option<_>>()?;
+        Some(match key_type {
+            KeyType::BigInt | KeyType::Int | KeyType::SmallInt => Key::Int(i64::from_be_bytes(bytes.try_into().ok()?)),
+            KeyType::Text => Key::Text(bytes),
+            KeyType::Uuid => Key::Uuid(bytes.try_into().ok()?),
+            KeyType::Bytea => Key::Bytea(bytes),
+            KeyType::Date => Key::Date(i32::from_be_bytes(bytes.try_into().ok()?)),
+            KeyType::TimestampTz => Key::TimestampTz(i64::from_be_bytes(bytes.try_into().ok()?)),
+        })
+    }
+}
+
+/// A key as the server's own send functions write it.
+fn bytes_of(key: &Key) -> Vec<u8> {
+    match key {
+        Key::Int(value) | Key::TimestampTz(value) => value.to_be_bytes().to_vec(),
+        Key::Date(days) => days.to_be_bytes().to_vec(),
+        Key::Text(bytes) | Key::Bytea(bytes) => bytes.clone(),
+        Key::Uuid(bytes) => bytes.to_vec(),
+    }
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The bucket of a value. `hash_array_extended` is the only function of Postgres that hashes a value of any type by the

@@ -153,7 +153,8 @@ impl Validator<'_, '_> {
             self.group_tables(index, group_name, group, &mut tables, &mut trusted_triggers);
         }
         self.other_tables(file, &ids, &mut tables);
-        self.directories(file, &tables);
+        self.directories(file, &mut tables, &ids);
+        let schemas = self.all_schemas(file, &tables, &ids);
         let sequences = self.sequences(file, &ids);
         let gather = self.gather(file, &ids);
         let find = |field: &Field<At<Text>>, mistakes: &mut Mistakes<'_>| {
@@ -175,6 +176,7 @@ impl Validator<'_, '_> {
             tables: tables.placed,
             trusted_triggers,
             unlisted,
+            schemas,
             sequences,
             reads: self.reads(file.reads.given()),
             gather,
@@ -393,18 +395,47 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// A directory that is itself spread would have to be asked where it is.
-    fn directories(&mut self, file: &file::Database, tables: &Tables) {
+    /// A directory that is itself spread would have to be asked where it is. One that is not listed is on its shard.
+    fn directories(&mut self, file: &file::Database, tables: &mut Tables, ids: &Shards) {
+        let mut known: HashMap<TableName, Place> = HashMap::new();
         for (_, group) in file.groups.given().into_iter().flat_map(Named::iter) {
-            let Some(table) = group.directory.given().and_then(|directory| directory.table.given()) else { continue };
+            let Some(directory) = group.directory.given() else { continue };
+            let Some(table) = directory.table.given() else { continue };
             let name = TableName::parse(&table.value.0);
-            if let Some(Placement::Sharded { .. }) = tables.placed.get(&name) {
+            let shard = directory.shard.given().and_then(|at| ids.numbers.get(&at.value.0).copied());
+            if let Some(first) = known.insert(name.clone(), table.place) {
+                let line = self.mistakes.line(first);
                 self.mistakes.error(
+                    "map-directory-twice",
+                    table.place,
+                    format!("table `{name}` is the directory of a second group"),
+                    format!("The first is on line {line}: put the tables of both into one group."),
+                );
+            }
+            match (tables.placed.get(&name), shard) {
+                (Some(Placement::Sharded { .. }), _) => self.mistakes.error(
                     "map-directory-sharded",
                     table.place,
                     format!("the directory `{name}` is itself a sharded table"),
                     "A directory is whole on one shard: list it under `unsharded`.",
-                );
+                ),
+                (Some(Placement::Reference), _) => self.mistakes.error(
+                    "map-directory-elsewhere",
+                    table.place,
+                    format!("the directory `{name}` is a reference table"),
+                    "A directory is whole on one shard: list it under `unsharded`.",
+                ),
+                (Some(Placement::Unsharded { home }), Some(shard)) if *home != shard => self.mistakes.error(
+                    "map-directory-elsewhere",
+                    table.place,
+                    format!("the directory `{name}` is listed as whole on another shard"),
+                    "Name the same shard in both places.",
+                ),
+                (Some(Placement::Unsharded { .. }), _) | (None, None) => {}
+                (None, Some(home)) => {
+                    let at = At { place: table.place, value: table.value.0.clone() };
+                    tables.place(&at, "`directory`".to_owned(), Placement::Unsharded { home }, self.mistakes);
+                }
             }
         }
     }

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ident::ShardId;
+use crate::ident::ShardSet;
 use crate::ident::TableName;
 
 use super::super::Group;
 use super::super::Placement;
+use super::super::Schemas;
 use super::super::file;
 use super::super::file::Literal;
 use super::super::file::Scheme;
 use super::super::function::BUCKETS;
+use super::super::function::Directory;
 use super::super::function::Key;
 use super::super::function::KeyType;
 use super::super::function::ShardFunction;
@@ -28,10 +31,11 @@ use super::super::read::missing_key;
 use super::Shards;
 use super::Validator;
 use super::database::Tables;
-use super::not_built;
 
 /// The heaviest weight on a ring.
 const WEIGHT_MAX: u64 = 64;
+/// The schemes that place rows by a key.
+const KEYED: &[Scheme] = &[Scheme::Hash, Scheme::Range, Scheme::List, Scheme::Directory];
 
 impl Validator<'_, '_> {
     pub(super) fn group(&mut self, name: &At<String>, group: &file::Group, ids: &Shards) -> Group {
@@ -47,9 +51,10 @@ impl Validator<'_, '_> {
             Scheme::Hash => self.hash(group, key_type, typed, ids),
             Scheme::Range => self.range(group, key_type, typed, ids),
             Scheme::List => self.list(group, key_type, typed, ids),
-            Scheme::Directory => self.directory(group, ids),
+            Scheme::Directory => self.directory(group, key_type, ids),
             Scheme::Schema => self.schemas(group, ids),
         };
+        let key_type = if scheme == Scheme::Schema { KeyType::Text } else { key_type };
         Group {
             name: name.value.as_str().into(),
             key_type,
@@ -69,11 +74,7 @@ impl Validator<'_, '_> {
         let title = format!("group `{}`", name.value);
         let schemes = |schemes: &'static [Scheme]| schemes;
         let given = [
-            (
-                "key",
-                written(&group.key, |at| at.place),
-                schemes(&[Scheme::Hash, Scheme::Range, Scheme::List, Scheme::Directory]),
-            ),
+            ("key", written(&group.key, |at| at.place), schemes(KEYED)),
             ("placement", written(&group.placement, |at| at.place), schemes(&[Scheme::Hash])),
             ("pinned", written(&group.pinned, |named| named.place), schemes(&[Scheme::Hash, Scheme::Range])),
             ("values", written(&group.values, |named| named.place), schemes(&[Scheme::List])),
@@ -81,6 +82,8 @@ impl Validator<'_, '_> {
             ("ranges", written(&group.ranges, |list| list.place), schemes(&[Scheme::Range])),
             ("directory", written(&group.directory, |record| record.place), schemes(&[Scheme::Directory])),
             ("schemas", written(&group.schemas, |named| named.place), schemes(&[Scheme::Schema])),
+            ("tables", written(&group.tables, |named| named.place), schemes(KEYED)),
+            ("require_key", written(&group.require_key, |at| at.place), schemes(KEYED)),
         ];
         for (key, place, belongs) in given {
             let Some(place) = place.filter(|_| !belongs.contains(&scheme)) else { continue };
@@ -386,31 +389,91 @@ impl Validator<'_, '_> {
         );
     }
 
-    fn directory(&mut self, group: &file::Group, ids: &Shards) -> Option<ShardFunction> {
-        let directory = group.directory.given();
-        if let Some(shard) = directory.and_then(|it| it.shard.given()) {
-            ids.find(&shard.value.0, shard.place, self.mistakes);
-        }
-        if let Some(directory) = directory {
-            self.shard_or_reject(&directory.missing, ids);
-            self.span("cache", Some(&directory.cache), 30 * super::SECOND, super::Zero::Allowed, super::DAY);
-        }
-        self.scheme_not_built(group)
+    fn directory(&mut self, group: &file::Group, key_type: KeyType, ids: &Shards) -> Option<ShardFunction> {
+        let it = group.directory.given()?;
+        let shard = it.shard.given().and_then(|at| ids.find(&at.value.0, at.place, self.mistakes));
+        let missing = self.shard_or_reject(&it.missing, ids);
+        let cache = self.span("cache", Some(&it.cache), 30 * super::SECOND, super::Zero::Allowed, super::DAY);
+        let word = |field: &Field<At<Text>>| field.given().map(|at| at.value.0.clone());
+        let (table, key, target) = (word(&it.table)?, word(&it.key)?, word(&it.target)?);
+        let directory = Directory {
+            shard: shard?,
+            table: TableName::parse(&table),
+            key: key.as_str().into(),
+            target: target.as_str().into(),
+            cache,
+            missing,
+        };
+        Some(ShardFunction::directory(key_type, directory, ShardSet::all(ids.names.len())))
     }
 
     fn schemas(&mut self, group: &file::Group, ids: &Shards) -> Option<ShardFunction> {
-        for (_, shard) in group.schemas.given().into_iter().flat_map(Named::iter) {
-            ids.find(&shard.value.0, shard.place, self.mistakes);
+        let mut homes = Vec::new();
+        for (name, shard) in group.schemas.given().into_iter().flat_map(Named::iter) {
+            let home = ids.find(&shard.value.0, shard.place, self.mistakes).unwrap_or(ShardId(0));
+            let is_own = matches!(name.value.as_str(), "public" | "shardway" | "information_schema");
+            if is_own || name.value.starts_with("pg_") {
+                self.mistakes.error(
+                    "map-reserved-name",
+                    name.place,
+                    format!("schema `{}` is not one that a shard can have to itself", name.value),
+                    "Tables of `public` are listed one by one; `unlisted` is where all others of them go.",
+                );
+            }
+            homes.push((Key::Text(name.value.clone().into_bytes()), home));
         }
-        self.shard_or_reject(&group.other, ids);
-        self.scheme_not_built(group)
+        let other = self.shard_or_reject(&group.other, ids);
+        Some(ShardFunction::schemas(homes, other))
     }
 
-    fn scheme_not_built(&mut self, group: &file::Group) -> Option<ShardFunction> {
-        let at = group.scheme.given()?;
-        let what = format!("scheme {}", scheme_word(at.value));
-        not_built(self.mistakes, at.place, &what, "Use hash, range or list; `pinned` places single keys of a hash.");
-        None
+    /// The schemas of all groups of that scheme together.
+    pub(super) fn all_schemas(&mut self, file: &file::Database, tables: &Tables, ids: &Shards) -> Schemas {
+        let mut all = Schemas::default();
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
+        let mut rest: Option<Place> = None;
+        for (_, group) in file.groups.given().into_iter().flat_map(Named::iter) {
+            if group.scheme.given().is_none_or(|at| at.value != Scheme::Schema) {
+                continue;
+            }
+            for (name, shard) in group.schemas.given().into_iter().flat_map(Named::iter) {
+                let home = ids.numbers.get(&shard.value.0).copied().unwrap_or(ShardId(0));
+                if let Some(first) = places.insert(name.value.clone(), name.place) {
+                    let line = self.mistakes.line(first);
+                    self.mistakes.error(
+                        "map-schema-twice",
+                        name.place,
+                        format!("schema `{}` is placed a second time", name.value),
+                        format!("The first is on line {line}: keep one."),
+                    );
+                }
+                let mut listed: Vec<&TableName> = tables.placed.keys().filter(|it| *it.schema == *name.value).collect();
+                listed.sort();
+                if let Some(table) = listed.first() {
+                    self.mistakes.error(
+                        "map-schema-table",
+                        name.place,
+                        format!(
+                            "schema `{}` is whole on one shard, and table `{table}` is listed elsewhere",
+                            name.value
+                        ),
+                        "Remove the table from the map: it is where its schema is.",
+                    );
+                }
+                all.homes.insert(name.value.as_str().into(), home);
+            }
+            let Some(at) = group.other.given().filter(|at| at.value.0 != "reject") else { continue };
+            if let Some(first) = rest.replace(at.place) {
+                let line = self.mistakes.line(first);
+                self.mistakes.error(
+                    "map-schema-twice",
+                    at.place,
+                    "the rest of the schemas is placed a second time",
+                    format!("The first `other` is on line {line}: keep one."),
+                );
+            }
+            all.other = ids.numbers.get(&at.value.0).copied();
+        }
+        all
     }
 }
 

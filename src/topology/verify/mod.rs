@@ -127,7 +127,10 @@ async fn of_database(
         let outcome = match placement {
             Placement::Reference => copies::compare(&mut shards, &table, &mut all.findings).await,
             Placement::Sharded { group, key } => match database.groups.get(*group) {
-                Some(group) => placed::look(&mut shards, &table, group, key, &mut all.findings).await,
+                Some(group) => match placed::by_directory(&mut shards, group, &mut all.findings).await {
+                    Ok(group) => placed::look(&mut shards, &table, &group, key, &mut all.findings).await,
+                    Err(unseen) => Err(unseen),
+                },
                 None => Ok("in no group".to_owned()),
             },
             Placement::Unsharded { home } => placed::strays(&mut shards, &table, *home, &mut all.findings).await,

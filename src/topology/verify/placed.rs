@@ -1,5 +1,8 @@
 //! Whether every row of a sharded table is on the shard of its key, and no row of an unsharded one beside its home.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,14 +18,62 @@ use super::rows_in_words;
 use super::shown;
 use super::together;
 use crate::ident::ShardId;
+use crate::shard_map::Directory;
 use crate::shard_map::Group;
+use crate::shard_map::Key;
+use crate::shard_map::ShardFunction;
 
 /// How many misplaced rows are looked through for keys to name.
 const SAMPLE: usize = 1000;
 /// Keys whose text is longer are named by its beginning, and not looked for elsewhere.
 const KEY_MAX: usize = 1000;
+/// Keys of a directory that are compared with: what is beyond them is told to be nowhere.
+const DIRECTORY_MAX: usize = 1_000_000;
 /// How much of a key is shown.
 const SHOWN: usize = 100;
+
+/// The group with what its directory says in its place, if it has one.
+pub(super) async fn by_directory<'g>(
+    shards: &mut [Asked],
+    group: &'g Group,
+    findings: &mut Vec<Finding>,
+) -> Result<Cow<'g, Group>, Unseen> {
+    let Some(directory) = group.function.as_directory() else { return Ok(Cow::Borrowed(group)) };
+    let names: Vec<Arc<str>> = shards.iter().map(|it| Arc::clone(&it.name)).collect();
+    let question = directory.question(group.key_type, &[], DIRECTORY_MAX);
+    let rows: Vec<(String, Option<String>)> = match shards.iter_mut().find(|it| it.id == directory.shard) {
+        Some(shard) => shard.rows(&question).await?,
+        None => Vec::new(),
+    };
+    let mut values: BTreeMap<Key, ShardId> = BTreeMap::new();
+    let mut strange: BTreeSet<String> = BTreeSet::new();
+    for (key, target) in rows {
+        let shard = names.iter().position(|it| target.as_deref() == Some(&**it));
+        let shard = shard.and_then(|it| u16::try_from(it).ok()).map(ShardId);
+        match (Directory::key(group.key_type, &key), shard) {
+            (Some(key), Some(shard)) => {
+                values.insert(key, shard);
+            }
+            (_, _) => {
+                strange.insert(target.unwrap_or_else(|| "NULL".to_owned()));
+            }
+        }
+    }
+    for target in strange {
+        findings.push(Finding::new(
+            Severity::Error,
+            "directory-shard",
+            format!(
+                "the directory \"{}\" sends keys to \"{}\", which is no shard of the map",
+                directory.table,
+                shown(&target, SHOWN)
+            ),
+            "Write the name of a shard there, as the map has it.",
+        ));
+    }
+    let function = ShardFunction::list(group.key_type, values.into_iter().collect(), directory.missing);
+    Ok(Cow::Owned(Group { function, ..group.clone() }))
+}
 
 /// Computes on every shard that has the table where its rows belong, and names those that belong elsewhere.
 pub(super) async fn look(
