@@ -289,10 +289,19 @@ fn tables_stay(database: &Database, index: usize, recorded: &str, place: Place<'
     Ok(())
 }
 
-/// A group may leave the map if its tables do.
+/// A group may leave the map if its tables do, and its schemas are not looked for elsewhere.
 fn group_gone(database: &Database, group: &str, recorded: &str) -> Option<Refusal> {
     let table = recorded_tables(recorded).into_iter().find(|(table, _)| database.placement(table).is_some());
     let place = Place { database: &database.name, group };
+    let known = ShardFunction::parse(recorded, |name| shard_named(database, name)).ok();
+    let schemas = known.as_ref().map(ShardFunction::named_schemas).unwrap_or_default();
+    let moved = schemas.into_iter().find(|(schema, shard)| match database.placement(&TableName::new(schema, "")) {
+        Some(Placement::Unsharded { home }) => home != *shard,
+        Some(Placement::Sharded { .. } | Placement::Reference) | None => false,
+    });
+    if let Some((schema, _)) = moved {
+        return Some(place.moves(format!("schema `{schema}` is in this group, and the map says otherwise")));
+    }
     table.map(|(table, _)| place.moves(format!("table `{table}` is in this group, and the map says otherwise")))
 }
 
@@ -592,6 +601,34 @@ users:
                 "sequence `bill` of database `shop` counts on shard `s1`, and the map says otherwise"
             );
         }
+    }
+
+    #[test]
+    fn schemas_and_directories_stay_where_they_are() {
+        let with = |more: &str| map(&BASE.replacen("    reference", &format!("{more}    reference"), 1));
+        let schemas = |homes: &str| format!("      work: {{scheme: schema, schemas: {{{homes}}}}}\n");
+        let old = with(&schemas("acme: s1"));
+        assert_eq!(diff(&old, &with(&schemas("acme: s1, globex: s2"))).unwrap().lines, ["groups of shop changes"]);
+        for moved in [schemas("acme: s2"), schemas("globex: s2")] {
+            let refusal = diff(&old, &with(&moved)).unwrap_err().remove(0);
+            assert_eq!(
+                refusal.message,
+                "group `work` of database `shop` has its rows elsewhere: `schemas` differ for schemas that have a shard"
+            );
+        }
+        assert!(diff(&old, &map(BASE)).is_ok());
+        let unlisted = map(&BASE.replacen("    reference", "    unlisted: s2\n    reference", 1));
+        let refusal = diff(&old, &unlisted).unwrap_err().remove(0);
+        assert!(refusal.message.ends_with("schema `acme` is in this group, and the map says otherwise"), "{refusal}");
+        let directory = |rest: &str| {
+            let told = format!("directory: {{shard: s1, table: told, key: id, target: shard{rest}}}");
+            format!("      told: {{key: uuid, scheme: directory, {told}, tables: {{wallets: id}}}}\n")
+        };
+        let old = with(&directory(""));
+        assert_eq!(diff(&old, &with(&directory(", cache: 1s"))).unwrap().lines, ["groups of shop changes"]);
+        assert!(diff(&old, &with(&directory(", missing: s2"))).is_ok());
+        assert!(diff(&with(&directory(", missing: s2")), &old).is_err());
+        assert!(diff(&old, &with(&directory("").replace("key: id", "key: other"))).is_err());
     }
 
     #[test]

@@ -295,6 +295,17 @@ impl ShardFunction {
         }
     }
 
+    /// The schemas that it places by name; none unless the scheme is `schema`.
+    #[must_use]
+    pub fn named_schemas(&self) -> Vec<(String, ShardId)> {
+        let Scheme::Schema { values, .. } = &self.scheme else { return Vec::new() };
+        let named = |(key, shard): &(Key, ShardId)| match key {
+            Key::Text(name) => Some((String::from_utf8(name.clone()).ok()?, *shard)),
+            _ => None,
+        };
+        values.iter().filter_map(named).collect()
+    }
+
     /// The table that says where keys are, if it is one that does.
     #[must_use]
     pub fn as_directory(&self) -> Option<&Arc<Directory>> {
