@@ -340,7 +340,6 @@ fn cell(text: &str) -> String {
 
 /// What the cases say, as the tables of `docs/sql-support.md`, by their names.
 fn tables(cases: &[Case]) -> Vec<(String, String)> {
-    const WAYS: [&str; 10] =
     const WAYS: [&str; 11] =
         ["single", "any", "concat", "split", "move", "merge", "gather", "look", "draw", "everywhere", "session:"];
     let mut ways = "| way | for example |\n|---|---|\n".to_owned();

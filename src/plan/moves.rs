@@ -24,6 +24,7 @@ use crate::plan::gather;
 use crate::plan::key::Column;
 use crate::plan::key::Stored;
 use crate::plan::key::Values;
+use crate::plan::lookup::Lies;
 use crate::plan::route::Keys;
 use crate::plan::route::Route;
 use crate::plan::route::Spread;
@@ -105,7 +106,11 @@ impl Moving {
             Some(Stored::Invalid) => return Ok(None),
             Some(Stored::Null) if self.is_not_null() => return Ok(None),
             Some(Stored::Null) => return Err(self.null()),
-            Some(Stored::Key(key)) => ShardSet::one(group.function.shard(&key).ok_or_else(|| self.nowhere())?),
+            Some(Stored::Key(key)) => match values.lies(self.group, group, &key) {
+                Lies::On(shard) => ShardSet::one(shard),
+                Lies::Nowhere => return Err(self.nowhere()),
+                Lies::Unknown => group.function.shards(),
+            },
             Some(Stored::Unknown) | None => group.function.shards(),
         };
         let mut shards = sources.clone();
@@ -115,6 +120,9 @@ impl Moving {
         }
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
+        }
+        if group.function.as_directory().is_some() {
+            return Err(self.unsupported("in a table whose keys a directory places"));
         }
         if let Spread::Refuse(error) = &keys.spread {
             return Err(error.clone());
@@ -630,6 +638,7 @@ impl Arrivals<'_> {
             utc: self.world.utc,
             utf8: self.world.utf8,
             server_version: self.world.schema.server_version,
+            known: None,
         };
         values.copied(bytes, false, self.moving.column)
     }

@@ -294,7 +294,14 @@ impl Session {
             .iter()
             .map(|(format, bytes)| Parameter { binary: *format == Format::Binary, bytes: *bytes })
             .collect();
-        let plan = planned.plan(source, Some(&Parameters { types, values: &parameters }), world)?;
+        let given = Parameters { types, values: &parameters };
+        let plan = match planned.plan(source, Some(&given), world)? {
+            Plan::LookUp(wanted) => {
+                let again = |known: &plan::Known| planned.plan_knowing(source, Some(&given), world, known);
+                Box::pin(self.plan_by_directory(*wanted, true, world, &again)).await?
+            }
+            plan => plan,
+        };
         let mut asked: SmallVec<[u32; 8]> = SmallVec::new();
         match &plan {
             Plan::Gather(gather) => {
@@ -343,7 +350,13 @@ impl Session {
                     }
                 }
             }
-            Plan::Split(_) | Plan::Copy(_) | Plan::Draw | Plan::Carry | Plan::Everywhere | Plan::Session => {
+            Plan::Split(_)
+            | Plan::Copy(_)
+            | Plan::Draw
+            | Plan::Carry
+            | Plan::LookUp(_)
+            | Plan::Everywhere
+            | Plan::Session => {
                 return Err(unclear().into());
             }
         }
