@@ -340,8 +340,9 @@ fn cell(text: &str) -> String {
 
 /// What the cases say, as the tables of `docs/sql-support.md`, by their names.
 fn tables(cases: &[Case]) -> Vec<(String, String)> {
-    const WAYS: [&str; 11] =
-        ["single", "any", "concat", "split", "move", "merge", "gather", "look", "draw", "everywhere", "session:"];
+    const WAYS: [&str; 12] = [
+        "single", "any", "concat", "split", "move", "merge", "gather", "carry:", "look", "draw", "everywhere", "session:",
+    ];
     let mut ways = "| way | for example |\n|---|---|\n".to_owned();
     for way in WAYS {
         let short = cases.iter().filter(|it| it.outcome.split(' ').next() == Some(way) && it.sql.len() < 90);
