@@ -118,6 +118,8 @@ async fn a_server_that_dies_in_the_middle_is_an_error() -> Outcome {
         let victim = cluster.node("s2-a")?;
         for (strategy, statement, how) in [
             ("auto", "SELECT u.id, repeat('x', 1000) FROM users u", bytes::How::Simple),
+            ("auto", "COPY (SELECT u.id, repeat('x', 1000) FROM users u) TO STDOUT (HEADER)", bytes::How::Simple),
+            ("auto", "COPY users TO STDOUT BINARY", bytes::How::Unnamed),
             ("auto", "SELECT count(*) FROM users", bytes::How::Simple),
             ("auto", "SELECT id, pad FROM users ORDER BY id", bytes::How::Simple),
             ("auto", "SELECT id, pad FROM users ORDER BY id", bytes::How::Named),
@@ -331,7 +333,8 @@ async fn a_client_that_reads_slowly_costs_no_memory() -> Outcome {
     let alone = slowest_but_one(&mut other, || Ok(())).await?;
     // Ten million rows, all of them of the shards' own making; then the same in order.
     let statement = "SELECT u.id, u.pad FROM users u, generate_series(1, 5000)";
-    for statement in [statement.to_owned(), format!("{statement} ORDER BY u.id")] {
+    let copy = format!("COPY ({statement}) TO STDOUT (FORMAT csv, HEADER)");
+    for statement in [statement.to_owned(), format!("{statement} ORDER BY u.id"), copy] {
         let before = proxy.resident()?;
         let mut most = before;
         let mut slow = asking(&proxy, &statement)?;

@@ -128,8 +128,35 @@ const REFUSED: &[&str] = &[
     "UPDATE lines SET no = DEFAULT WHERE account_id = 1",
     "UPDATE lines SET no = nextval('lines_no_seq') WHERE account_id = 1",
     "INSERT INTO orders OVERRIDING USER VALUE VALUES (5, 5)",
-    "COPY accounts (name) FROM STDIN",
+    "COPY unserved (account_id) FROM STDIN",
+    "COPY bills (account_id) FROM STDIN",
     "INSERT INTO accounts (name) VALUES ('x') RETURNING nextval('invoice_no')",
+];
+
+/// COPY, whose rows take numbers one after the other.
+const COPIES: &[(&str, &str)] = &[
+    ("COPY accounts (name) FROM STDIN", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n"),
+    ("COPY accounts (name) FROM STDIN (FORMAT csv, HEADER)", "name\n\"a\nb\"\nc\n\"\"\n,\n"),
+    ("COPY accounts (name) FROM STDIN (FORMAT csv, HEADER)", "name\n\"a\nb\"\nc\n\"\"\n"),
+    ("COPY accounts (name) FROM STDIN CSV", "\"a\r\nb\"\r\nc\r\nd"),
+    ("COPY accounts (name) FROM STDIN", "a\rb\rc\r"),
+    ("COPY accounts (name) FROM STDIN", "a\\\nb\n\\.\n"),
+    ("COPY accounts (name) FROM STDIN", ""),
+    ("COPY accounts FROM STDIN", "500001\tgiven\n"),
+    ("COPY orders (account_id, note) FROM STDIN", "1\tx\n2\ty\n3\t\\N\n4\tz"),
+    ("COPY orders (note, account_id, made) FROM STDIN CSV", "a,1,2020-01-01\n\"b,\",2,2020-01-01\n"),
+    ("COPY lines (what, account_id) FROM STDIN", "a\t1\nb\t2\nc\t3\n"),
+    ("COPY lines (small, account_id) FROM STDIN DELIMITER ','", "-1,1\n-2,2\n-3,3\n"),
+    ("COPY kinds (name) FROM STDIN", "x\ny\nz\n"),
+    ("COPY kinds FROM STDIN", "7001\tx\n7002\ty\n"),
+    // What is wrong, and where.
+    ("COPY accounts (name) FROM STDIN", "ok\nok\nbad\nok\n"),
+    ("COPY accounts (name) FROM STDIN", "ok\nok\tmore\nok\n"),
+    ("COPY accounts (name) FROM STDIN CSV", "ok\n\"ok\nok\n"),
+    ("COPY orders (account_id, note) FROM STDIN", "1\tx\n2\n3\tz\n"),
+    ("COPY orders (account_id, note) FROM STDIN", "1\tx\ny\tx\n3\tz\n"),
+    ("COPY lines (account_id, no) FROM STDIN", "1\t5000\n1\t5000\n"),
+    ("COPY kinds (name, nope) FROM STDIN", "x\n"),
 ];
 
 struct House {
@@ -285,6 +312,83 @@ async fn a_client_sees_what_one_server_does() -> Outcome {
         for _ in 0..45 {
             let sql = "SELECT nextval('tiny')";
             assert_eq!(told(&ours.simple(sql)), told(&plain.simple(sql)));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_copied_take_numbers() -> Outcome {
+    let house = House::build().await?;
+    let looks = [
+        "SELECT id, name FROM accounts ORDER BY id",
+        "SELECT account_id, id, note FROM orders ORDER BY 1, 2",
+        "SELECT account_id, no, small, what FROM lines ORDER BY 1, 2",
+        "SELECT id, name FROM kinds ORDER BY id",
+    ];
+    let sequences = ["accounts_id_seq", "orders_id_seq", "lines_no_seq", "lines_small_seq", "kinds_id_seq"];
+    for width in WIDTHS.into_iter().filter(|it| *it > 1) {
+        let (mut ours, mut plain) = (house.client(width)?, house.plain(width)?);
+        let mut number = 0;
+        for (extended, part) in [(false, 1), (true, 7), (false, 10_000)] {
+            for (sql, data) in COPIES {
+                let here = ours.copy_in_parts(sql, data.as_bytes(), part, extended);
+                let there = plain.copy_in_parts(sql, data.as_bytes(), part, extended);
+                let error = |it: &Answer| it.error.as_ref().map(|it| it.context.clone());
+                assert_eq!((told(&here), error(&here)), (told(&there), error(&there)), "{sql} {data:?} {width}");
+                // What a failure has taken is lost, and may be more than one server takes.
+                if here.error.is_some() {
+                    number += 1000;
+                    for name in sequences {
+                        let to = if name == "lines_small_seq" { number / 10 } else { number };
+                        let set = format!("SELECT setval('{name}', {to}, false)");
+                        assert_eq!(told(&ours.simple(&set)), told(&plain.simple(&set)));
+                    }
+                } else if sql.contains("(name)") && !data.is_empty() {
+                    let last = "SELECT lastval()";
+                    assert_eq!(told(&ours.simple(last)), told(&plain.simple(last)), "{sql} {width}");
+                }
+            }
+            let made = "COPY (SELECT 'name ' || n FROM generate_series(1, 500) n) TO STDOUT BINARY";
+            let data: Vec<u8> = plain.simple(made).rows.into_iter().flatten().flatten().flatten().collect();
+            for sql in ["COPY accounts (name) FROM STDIN BINARY", "COPY kinds (name) FROM STDIN (FORMAT binary)"] {
+                let here = ours.copy_in_parts(sql, &data, part, extended);
+                assert_eq!(told(&here), told(&plain.copy_in_parts(sql, &data, part, extended)), "{sql} {width}");
+                assert_eq!(here.tags, ["COPY 500"]);
+            }
+            // A sequence that is at its end.
+            for (name, last) in [("lines_small_seq", 32_765), ("lines_no_seq", 2_147_483_645)] {
+                let set = format!("SELECT setval('{name}', {last})");
+                assert_eq!(told(&ours.simple(&set)), told(&plain.simple(&set)));
+                let sql = "COPY lines (account_id) FROM STDIN";
+                let here = ours.copy_in_parts(sql, b"1\n2\n3\n4\n", part, extended);
+                let there = plain.copy_in_parts(sql, b"1\n2\n3\n4\n", part, extended);
+                assert_eq!(told(&here), told(&there), "{name} {width}");
+                assert!(here.error.is_some());
+                number += 1000;
+                let to = if name == "lines_small_seq" { number / 10 } else { number };
+                let set = format!("SELECT setval('{name}', {to})");
+                assert_eq!(told(&ours.simple(&set)), told(&plain.simple(&set)));
+            }
+            for sql in looks {
+                assert_eq!(told(&ours.simple(sql)), told(&plain.simple(sql)), "{sql} {width}");
+            }
+        }
+        let (many, data) = (60_000, (0..60_000).map(|it| format!("row {it}\n")).collect::<String>());
+        let before = "SELECT coalesce(max(id), 0) FROM accounts";
+        assert_eq!(told(&ours.simple(before)), told(&plain.simple(before)));
+        for client in [&mut ours, &mut plain] {
+            let done = client.copy_in_parts("COPY accounts (name) FROM STDIN", data.as_bytes(), 8192, false);
+            assert_eq!(done.tags, [format!("COPY {many}")], "{:?}", done.error);
+        }
+        let look =
+            "SELECT count(*), count(DISTINCT id), min(id), max(id), sum(id) FROM accounts WHERE name LIKE 'row %'";
+        assert_eq!(told(&ours.simple(look)), told(&plain.simple(look)), "{width}");
+        for place in 0..width {
+            let copies = house.cluster.primaries().nth(place).ok_or("a node")?;
+            let mut client = Client::connect(copies.port(), "demo", &format!("d{width}"))?;
+            let kinds = "SELECT id, name FROM kinds ORDER BY id";
+            assert_eq!(told(&client.simple(kinds)), told(&plain.simple(kinds)), "shard {place} of {width}");
         }
     }
     Ok(())

@@ -23,12 +23,16 @@ mod clauses;
 mod copies;
 #[path = "writes/deadlocks.rs"]
 mod deadlocks;
+#[path = "writes/dump.rs"]
+mod dump;
 #[path = "writes/elsewhere.rs"]
 mod elsewhere;
 #[path = "writes/house.rs"]
 mod house;
 #[path = "writes/moves.rs"]
 mod moves;
+#[path = "writes/outs.rs"]
+mod outs;
 mod proxy;
 #[path = "writes/random.rs"]
 mod random;

@@ -341,7 +341,18 @@ fn cell(text: &str) -> String {
 /// What the cases say, as the tables of `docs/sql-support.md`, by their names.
 fn tables(cases: &[Case]) -> Vec<(String, String)> {
     const WAYS: [&str; 12] = [
-        "single", "any", "concat", "split", "move", "merge", "gather", "carry:", "look", "draw", "everywhere", "session:",
+        "single",
+        "any",
+        "concat",
+        "split",
+        "move",
+        "merge",
+        "gather",
+        "carry:",
+        "look",
+        "draw",
+        "everywhere",
+        "session:",
     ];
     let mut ways = "| way | for example |\n|---|---|\n".to_owned();
     for way in WAYS {

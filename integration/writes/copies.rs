@@ -83,6 +83,25 @@ const CASES: &[(&str, &str)] = &[
     ("COPY t (id, a) FROM STDIN", "99999999999999999999\t1\n"),
     ("COPY t (id, nope) FROM STDIN", "1\t2\n"),
     ("COPY items (id, no, price) FROM STDIN", "401\t1\t1\n402\t1\t99999\n403\t1\t1\n"),
+    // Reference tables: the same rows on every shard.
+    ("COPY refs FROM STDIN", "a\t1\t2020-01-01 00:00:00+00\tsad\nb\t2\t\\N\tglad\n"),
+    ("COPY refs (code, n, made) FROM STDIN CSV HEADER", "code,n,made\nc,3,\n\"d\"\"\n\",4,2020-01-01\n"),
+    ("COPY refs (n, code) FROM STDIN", "5\te\n6\tf\n"),
+    ("COPY refs (code) FROM STDIN CSV", "g\n\"h\"\n\\.\ni\n"),
+    ("COPY refs2 FROM STDIN", "a\t1\nb\t2\na\t3\r\n"),
+    ("COPY refs2 FROM STDIN", "a\t1\nb\t2\na\t3\n"),
+    ("COPY refs2 FROM STDIN", ""),
+    ("COPY refs2 FROM STDIN", "a\t4\nnobody\t5\n"),
+    ("COPY refs2 FROM STDIN", "a\t4\na\tx\n"),
+    ("COPY refs (code, n) FROM STDIN", "j\t1\nk\t100\nl\t2\n"),
+    ("COPY refs (code, n) FROM STDIN", "j\t1\na\t2\nl\t2\n"),
+    ("COPY refs (code, n) FROM STDIN", "j\t1\nk\nl\t2\n"),
+    ("COPY refs (code, n) FROM STDIN", "j\t1\nk\t1\t1\nl\t2\n"),
+    (
+        "COPY refs (code, n) FROM STDIN",
+        "j\t1\na line that is so long that with what stands behind it an error would show a part of it\nl\t2\n",
+    ),
+    ("COPY refs (code, nope) FROM STDIN", "j\t1\n"),
 ];
 
 /// Refused on five shards.
@@ -91,7 +110,9 @@ const REFUSED: &[&str] = &[
     "COPY logs (id, what) FROM STDIN BINARY",
     "COPY t (id) FROM STDIN WHERE id > 5",
     "COPY t (id) FROM STDIN (ENCODING 'LATIN1')",
-    "COPY refs FROM STDIN",
+    "COPY refd (code) FROM STDIN",
+    "COPY refs (code) FROM STDIN BINARY",
+    "COPY refs (code) FROM STDIN WHERE n > 5",
     "COPY fruits FROM STDIN (FORMAT csv, FORCE_NULL (name))",
 ];
 
@@ -127,10 +148,19 @@ async fn copied_rows_go_each_to_its_shard() -> Outcome {
                     both(&mut pair, sql, data.as_bytes(), part, extended, &mut wrong, &what);
                 }
                 // Binary, as one server writes it.
-                for (name, columns) in [("t", "id, a, note"), ("fruits", "name, n"), ("items", "no, id, price")] {
+                let tables = [
+                    ("t", "id, a, note"),
+                    ("fruits", "name, n"),
+                    ("items", "no, id, price"),
+                    ("refs", "code, n, made, mood"),
+                ];
+                for (name, columns) in tables {
                     let data: Vec<u8> = {
                         let made = match name {
                             "t" => "SELECT n::bigint, n, 'note ' || n FROM generate_series(-20, 20) n",
+                            "refs" => {
+                                "SELECT 'c' || n, n, timestamptz '2020-01-01', 'sad'::mood FROM generate_series(1, 30) n"
+                            }
                             "fruits" => "SELECT 'f' || n, n FROM generate_series(1, 30) n",
                             _ => "SELECT n, (n % 7)::bigint, 1.25::numeric(6,2) FROM generate_series(1, 30) n",
                         };
@@ -178,6 +208,17 @@ async fn copied_rows_go_each_to_its_shard() -> Outcome {
         }
     }
     assert_eq!(pair.difference(), None);
+    // Copies are the same, times too.
+    for width in WIDTHS {
+        let mut pair = house.pair(width)?;
+        pair.empty();
+        for client in [&mut pair.ours, &mut pair.plain] {
+            let done = client.copy("COPY refs (code, n) FROM STDIN", b"a\t1\nb\t2\nc\t3\n");
+            assert_eq!((done.error, done.tags), (None, vec!["COPY 3".to_owned()]));
+        }
+        assert_eq!(pair.difference(), None);
+    }
+    house.copies_are_alike().await?;
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     house.nothing_is_prepared().await
 }

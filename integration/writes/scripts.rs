@@ -73,7 +73,7 @@ pub(crate) fn script(choices: &mut Choices, say: &mut dyn FnMut(Step) -> Option<
 fn prepared(choices: &mut Choices) -> Step {
     let statement = Maker { choices }.statement();
     // What cannot be prepared at all is found when its turn comes, and by one server before.
-    if statement.what == "odd" {
+    if ["odd", "COPY TO"].contains(&statement.what) {
         return Step::Query(vec![statement]);
     }
     let mut all = vec![Statement::plain("PREPARE", format!("PREPARE p AS {}", statement.text()))];

@@ -121,8 +121,7 @@ impl Maker<'_> {
     pub(crate) fn statement(&mut self) -> Statement {
         let begin = self.choices.begin();
         let mut s = Statement::default();
-        match self.choices.below(50) {
-            46.. => self.change_key(&mut s),
+        match self.choices.below(52) {
             0..=11 => self.insert(&mut s),
             12..=20 => self.update(&mut s),
             21..=25 => self.delete(&mut s),
@@ -132,6 +131,8 @@ impl Maker<'_> {
             35..=40 => self.select(&mut s),
             41 => self.merge(&mut s),
             42..=44 => self.merge_inserting(&mut s),
+            45..=48 => self.change_key(&mut s),
+            49 | 50 => self.copy_out(&mut s),
             _ => self.odd(&mut s),
         }
         self.choices.end(begin);
@@ -677,6 +678,25 @@ impl Maker<'_> {
                 self.assignment(s, table, name, kind, "t.");
             }
         }
+    }
+
+    /// COPY out of a table, or of what a query finds in one; without times and chance, which are each server's own.
+    fn copy_out(&mut self, s: &mut Statement) {
+        let table = self.table();
+        s.what = "COPY TO";
+        let own = |kind: &Kind| matches!(kind, Kind::Time | Kind::Token | Kind::Made);
+        let all: Vec<&str> = table.columns.iter().filter(|it| !own(&it.1)).map(|it| it.0).collect();
+        let is_whole = all.len() == table.columns.len() && self.choices.chance(50);
+        let some: Vec<&str> = all.iter().copied().filter(|_| self.choices.chance(60)).collect();
+        let list = if some.is_empty() { all.join(", ") } else { some.join(", ") };
+        let from = match self.choices.below(4) {
+            0 => format!("(SELECT {list} FROM {})", table.name),
+            1 => format!("(SELECT {list} FROM {} WHERE {} IS NOT NULL)", table.name, table.columns[1].0),
+            _ if is_whole => table.name.to_owned(),
+            _ => format!("{} ({list})", table.name),
+        };
+        let options = ["", " (HEADER)", " CSV HEADER", " (FORMAT csv, FORCE_QUOTE *)", " (DELIMITER '|', NULL 'nil')"];
+        s.say(&format!("COPY {from} TO STDOUT{}", options[self.choices.below(options.len())]));
     }
 
     /// What is seldom, or wrong.

@@ -4,6 +4,7 @@
 //! the client sees one answer), or bytes of the proxy's own that take their place between. Rows are forwarded as they
 //! stand in the read buffer; nothing but the end of each answer is looked for.
 
+mod copied;
 mod sorted;
 
 use std::borrow::Cow;
@@ -21,6 +22,8 @@ use crate::backend::Piece;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::client::Client;
+use crate::exec::flight::copied::Cutter;
+use crate::exec::flight::copied::Part;
 use crate::exec::link::Link;
 use crate::exec::say;
 use crate::topology::TypeNumbers;
@@ -73,6 +76,8 @@ pub enum Show {
 pub enum Item {
     /// Bytes of the proxy's own.
     Local(Cow<'static, [u8]>),
+    /// The rows of what is owed next are copied out, and before them each server says what the columns are called.
+    Headed,
     /// What servers owe.
     Owed {
         /// Which answer.
@@ -212,8 +217,10 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
     let mut outcome = Outcome::default();
     let mut run = Run::default();
     let mut place = 0;
+    let mut headed = false;
     while let Some(item) = items.get(place) {
         match item {
+            Item::Headed => headed = true,
             Item::Local(bytes) => {
                 run.settle(crew);
                 crew.client.push(bytes);
@@ -241,6 +248,8 @@ pub async fn run(items: &[Item], crew: &mut Crew<'_>, last: bool) -> Result<Outc
                     turn: 0,
                     skipping: before,
                     described: None,
+                    headed: std::mem::take(&mut headed),
+                    cutter: None,
                     summed: None,
                 };
                 listen(&mut answer, crew, &mut run, &mut outcome).await?;
@@ -338,8 +347,12 @@ struct Answer<'a> {
     turn: usize,
     /// After an error everything is skipped up to here.
     skipping: bool,
-    /// What the first link said of the columns, when there are several.
+    /// What the first link said of the columns, or of the data that it copies out, when there are several.
     described: Option<Vec<u8>>,
+    /// See [`Item::Headed`].
+    headed: bool,
+    /// What of the link's copied data belongs into the whole, where that is not all.
+    cutter: Option<Cutter>,
     /// The row counts of the links so far.
     summed: Option<Tag>,
 }
@@ -385,6 +398,13 @@ impl Answer<'_> {
                         let discard = outcome.failed.is_some();
                         if shown && !discard {
                             outcome.rows += u64::from(rows);
+                            if let Some(cutter) = &mut self.cutter {
+                                add_cut(cutter, crew, run, link, &range);
+                                if crew.client.within_row || crew.client.is_full() {
+                                    return Need::Sent;
+                                }
+                                continue;
+                            }
                             run.add(crew, link, range);
                             crew.client.within_row =
                                 crew.links.get(link).is_some_and(|link| link.connection.is_within_row());
@@ -505,7 +525,8 @@ impl Answer<'_> {
                                     .take()
                                     .map_or_else(|| tag.clone(), |sum| Tag::from_vec(add_tags(&sum, &tag)));
                                 self.summed = Some(total.clone());
-                                if last {
+                                // Behind an error it is no answer.
+                                if last && outcome.failed.is_none() {
                                     run.settle(crew);
                                     say::message(crew.client.out(), b'C', |out| {
                                         out.extend_from_slice(&total);
@@ -581,8 +602,37 @@ impl Answer<'_> {
                         run.add(crew, link, range);
                         return Need::CopyData(link);
                     }
-                    b'H' | b'c' => {
+                    b'H' if shown && owing.len() > 1 => {
+                        let response = crew
+                            .links
+                            .get(link)
+                            .map(|l| l.connection.bytes(range.clone()).to_vec())
+                            .unwrap_or_default();
+                        self.cutter = Cutter::new(&response, self.headed, first, last);
+                        match &self.described {
+                            None => {
+                                self.described = Some(response);
+                                if outcome.failed.is_none() {
+                                    run.add(crew, link, range);
+                                }
+                            }
+                            Some(ours) if *ours == response => {}
+                            Some(_) => {
+                                return Need::Lost(Lost::Violation(ClientError::unsupported(
+                                    "shards describe the columns of this COPY differently",
+                                    "Bring the schemas of the shards together; SHOW MAP names the difference.",
+                                )));
+                            }
+                        }
+                    }
+                    b'H' => {
                         if shown {
+                            run.add(crew, link, range);
+                        }
+                    }
+                    b'c' => {
+                        self.cutter = None;
+                        if shown && last && outcome.failed.is_none() {
                             run.add(crew, link, range);
                         }
                     }
@@ -596,6 +646,28 @@ impl Answer<'_> {
         }
         Need::Nothing
     }
+}
+
+/// Hands on what of copied data belongs into the whole.
+fn add_cut(cutter: &mut Cutter, crew: &mut Crew<'_>, run: &mut Run, link: usize, range: &Range<usize>) {
+    let mut parts: SmallVec<[Part; 4]> = SmallVec::new();
+    if let Some(link) = crew.links.get(link) {
+        cutter.cut(link.connection.bytes(range.clone()), range, |part| match (parts.last_mut(), part) {
+            // What stands together goes together.
+            (Some(Part::Same(before)), Part::Same(next)) if before.end == next.start => before.end = next.end,
+            (_, part) => parts.push(part),
+        });
+    }
+    for part in parts {
+        match part {
+            Part::Same(range) => run.add(crew, link, range),
+            Part::Other(bytes) => {
+                run.settle(crew);
+                crew.client.push(&bytes);
+            }
+        }
+    }
+    crew.client.within_row = cutter.is_within();
 }
 
 /// Takes in one answer from every link that owes it.

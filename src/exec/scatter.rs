@@ -22,6 +22,9 @@ const TURN: usize = 64 << 10;
 
 /// What cuts the data into rows, and says whose each is.
 pub trait Dealer {
+    /// Why data cannot be dealt out.
+    type Error: From<ClientError>;
+
     /// How many fields servers are to want of a row, and how many of them are the client's, the first.
     fn fields(&self) -> (usize, usize);
 
@@ -29,13 +32,22 @@ pub trait Dealer {
     ///
     /// # Errors
     /// Why it cannot be dealt out.
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), ClientError>;
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// Whether it lacks something that [`Self::supply`] brings, before it goes on with what it has been fed.
+    fn is_hungry(&self) -> bool;
+
+    /// Brings that.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn supply(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Takes in that no more comes.
     ///
     /// # Errors
     /// Why it cannot be dealt out.
-    fn finish(&mut self) -> Result<(), ClientError>;
+    fn finish(&mut self) -> Result<(), Self::Error>;
 
     /// What the target of that place is to be sent, and has not been given yet.
     fn share(&mut self, place: usize) -> Option<&mut Vec<u8>>;
@@ -43,13 +55,13 @@ pub trait Dealer {
 
 /// How the data came to its end.
 #[derive(Debug)]
-pub enum Scattered {
-    /// All servers have all rows: how many.
-    Done(u64),
+pub enum Scattered<E> {
+    /// All servers have all rows: how many each.
+    Done(Vec<u64>),
     /// A server raised an error: the place of its link among the targets, and the whole message.
     Failed(usize, Vec<u8>),
     /// The data cannot be scattered.
-    Refused(ClientError),
+    Refused(E),
 }
 
 /// Why nothing more can be said to somebody.
@@ -85,13 +97,13 @@ struct Target {
 ///
 /// # Errors
 /// See [`Gone`]. The links are then in the middle of what they did.
-pub async fn scatter(
+pub async fn scatter<D: Dealer>(
     links: &mut [Link],
     targets: &[usize],
     client: &mut Client,
-    dealer: &mut impl Dealer,
+    dealer: &mut D,
     left: &mut usize,
-) -> Result<Scattered, Gone> {
+) -> Result<Scattered<D::Error>, Gone> {
     let mut targets: SmallVec<[Target; 8]> =
         targets.iter().map(|link| Target { link: *link, wants: None, said: None, heard: 0, told: false }).collect();
     // Everybody wants rows, or somebody does not.
@@ -113,7 +125,7 @@ pub async fn scatter(
             "COPY into a table that has just changed its columns is not supported",
             "Run it again.",
         );
-        return end(links, &mut targets, client, Some(error)).await;
+        return end(links, &mut targets, client, Some(error.into())).await;
     }
     // A byte for the format, the number of columns, and the format of each.
     let formats = wants.get(8..8 + clients * 2).unwrap_or_default();
@@ -138,6 +150,12 @@ pub async fn scatter(
                 client.consume(part);
                 *left -= part;
                 turn += part;
+                while refused.is_none() && dealer.is_hungry() {
+                    refused = sated(dealer).await.err();
+                    if refused.is_none() {
+                        refused = dealer.feed(&[]).err();
+                    }
+                }
                 continue;
             }
             let Some(&[kind, a, b, c, d]) = unread.first_chunk::<5>() else { break };
@@ -162,7 +180,15 @@ pub async fn scatter(
                     client.consume(length + 1);
                     over = true;
                     match kind {
-                        b'c' => refused = dealer.finish().err(),
+                        b'c' => {
+                            refused = dealer.finish().err();
+                            while refused.is_none() && dealer.is_hungry() {
+                                refused = sated(dealer).await.err();
+                                if refused.is_none() {
+                                    refused = dealer.finish().err();
+                                }
+                            }
+                        }
                         _ => {
                             pass_on(links, &targets, dealer);
                             for target in targets.iter_mut().filter(|it| it.said.is_none()) {
@@ -212,6 +238,11 @@ pub async fn scatter(
             wait(links, &mut targets, client, !waits).await?;
         }
     }
+}
+
+/// Brings what the dealer lacks. Boxed, for it is seldom awaited.
+async fn sated<D: Dealer>(dealer: &mut D) -> Result<(), D::Error> {
+    Box::pin(dealer.supply()).await
 }
 
 /// Wraps what each server is dealt.
@@ -305,12 +336,12 @@ async fn wait(links: &mut [Link], targets: &mut [Target], client: &mut Client, l
 }
 
 /// Hears everybody to the end. Where anything failed, whoever still waits for rows is told that none come.
-async fn end(
+async fn end<E>(
     links: &mut [Link],
     targets: &mut [Target],
     client: &mut Client,
-    refused: Option<ClientError>,
-) -> Result<Scattered, Gone> {
+    refused: Option<E>,
+) -> Result<Scattered<E>, Gone> {
     loop {
         let failed = refused.is_some() || targets.iter().any(|it| matches!(it.said, Some(Err(_))));
         for target in targets.iter_mut().filter(|it| failed && it.said.is_none() && !it.told && it.wants.is_some()) {
@@ -336,7 +367,7 @@ async fn end(
     });
     Ok(match errors.min_by_key(|(heard, ..)| *heard) {
         Some((_, place, error)) => Scattered::Failed(place, error.clone()),
-        None => Scattered::Done(targets.iter().filter_map(|it| it.said.as_ref()?.as_ref().ok()).sum()),
+        None => Scattered::Done(targets.iter().filter_map(|it| it.said.as_ref()?.as_ref().ok().copied()).collect()),
     })
 }
 

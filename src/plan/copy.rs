@@ -1,8 +1,9 @@
-//! COPY … FROM STDIN into a sharded table: which shard each row of the data belongs to.
+//! COPY … FROM STDIN into tables of several shards: which shard each row of the data belongs to, or that all get it.
 //!
 //! The data is cut into rows as the server's own reader cuts it (`CopyReadLineText`, `CopyReadAttributesText`,
-//! `CopyReadAttributesCSV` and the binary format of the COPY page); nothing of a row is changed on its way. Only the shard
-//! key's field is read. What is wrong with a row is for the server to say that gets it.
+//! `CopyReadAttributesCSV` and the binary format of the COPY page); nothing of a row is changed on its way, but behind it may
+//! come what the client leaves to one time for all rows, or to a sequence of the map. Only the shard key's field is read.
+//! What is wrong with a row is for the server to say that gets it.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::ident::ShardId;
 use crate::ident::TableName;
+use crate::plan::Number;
 use crate::plan::World;
 use crate::plan::key::Column;
 use crate::plan::key::Stored;
@@ -28,6 +30,8 @@ use crate::sql::lex::Kind;
 const ROW_MAX: usize = 64 << 20;
 /// Of so many rows of each shard it is known where they stood in the client's data.
 const LINES_MAX: usize = 1 << 17;
+/// Errors show a line that is no longer, in bytes.
+const SHOWN_MAX: usize = 100;
 /// What a binary COPY begins with.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
@@ -35,14 +39,7 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 #[derive(Clone, Debug)]
 pub struct CopyIn {
     pub(crate) table: TableName,
-    pub(crate) key: Arc<str>,
-    /// The place of the table's group in the map.
-    pub group: usize,
-    pub(crate) column: Column,
-    /// The key column is NOT NULL: the server refuses a NULL by itself.
-    pub(crate) not_null: bool,
-    /// Which field the key is, from 0.
-    pub(crate) place: usize,
+    pub(crate) whose: Whose,
     /// How many fields a row has.
     pub(crate) fields: usize,
     pub(crate) format: CopyFormat,
@@ -50,8 +47,49 @@ pub struct CopyIn {
     pub(crate) meant: Vec<Arc<str>>,
     /// Columns that the client leaves to defaults that ask for the time, with what to ask for their values.
     pub(crate) timed: Vec<(Arc<str>, String)>,
+    /// Columns that the client leaves to sequences of the map.
+    pub(crate) drawn: Vec<Drawn>,
     /// All shards that rows may belong to.
     pub shards: Vec<ShardId>,
+}
+
+/// Whose a row is.
+#[derive(Clone, Debug)]
+pub(crate) enum Whose {
+    /// That shard's to which its key belongs.
+    Key(KeyField),
+    /// Every shard's that takes part.
+    Everybody,
+}
+
+/// The shard key of a row.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyField {
+    pub(crate) key: Arc<str>,
+    pub(crate) group: usize,
+    pub(crate) column: Column,
+    /// The key column is NOT NULL: the server refuses a NULL by itself.
+    pub(crate) not_null: bool,
+    /// Which field the key is, from 0.
+    pub(crate) at: At,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// In the client's row: which field.
+    Field(usize),
+    /// Among the numbers that the row is given.
+    Number(usize),
+}
+
+/// A column that is left to a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    pub(crate) name: Arc<str>,
+    pub(crate) number: Number,
+    /// How long a value is in binary format.
+    pub(crate) width: usize,
 }
 
 impl CopyIn {
@@ -63,11 +101,46 @@ impl CopyIn {
         (!values.is_empty()).then(|| format!("SELECT {}", values.join(", ")))
     }
 
+    /// All shards get the same rows: their copies of a reference table.
+    #[must_use]
+    pub fn everywhere(&self) -> bool {
+        matches!(self.whose, Whose::Everybody) && self.shards.len() > 1
+    }
+
+    /// The place in the map of the group that the table belongs to.
+    #[must_use]
+    pub fn group(&self) -> Option<usize> {
+        match &self.whose {
+            Whose::Key(field) => Some(field.group),
+            Whose::Everybody => None,
+        }
+    }
+
+    /// The column that says whose a row is.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match &self.whose {
+            Whose::Key(field) => Some(&field.key),
+            Whose::Everybody => None,
+        }
+    }
+
+    /// The numbers that each row is given, in their order.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<Number> {
+        self.drawn.iter().map(|it| it.number.clone()).collect()
+    }
+
+    /// What is put behind each row.
+    fn more(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.timed.iter().map(|(name, _)| name).chain(self.drawn.iter().map(|it| &it.name))
+    }
+
     /// The statement with the columns that it means, so that a table changed meanwhile is the server's error, and with
     /// these behind those that the client names.
     #[must_use]
     pub fn said(&self, sql: &str) -> Option<String> {
-        if self.timed.is_empty() && self.meant.is_empty() {
+        if self.more().next().is_none() && self.meant.is_empty() {
             return Some(sql.to_owned());
         }
         if !self.meant.is_empty() {
@@ -80,7 +153,7 @@ impl CopyIn {
         }
         let lexemes = lex::lexemes(sql, 0..sql.len(), None).ok()?;
         let close = lexemes.iter().find(|it| it.kind == Kind::Close)?;
-        let more: String = self.timed.iter().map(|(name, _)| format!(", \"{}\"", name.replace('"', "\"\""))).collect();
+        let more: String = self.more().map(|name| format!(", \"{}\"", name.replace('"', "\"\""))).collect();
         let (before, behind) = sql.split_at_checked(close.start)?;
         Some(format!("{before}{more}{behind}"))
     }
@@ -88,7 +161,7 @@ impl CopyIn {
 
 impl PartialEq for CopyIn {
     fn eq(&self, other: &Self) -> bool {
-        (&self.table, self.place, &self.shards) == (&other.table, other.place, &other.shards)
+        (&self.table, self.key(), &self.shards) == (&other.table, other.key(), &other.shards)
     }
 }
 
@@ -122,9 +195,18 @@ pub struct Splitter {
     /// The first line says what the columns are called.
     header: bool,
     begun: bool,
-    /// What stands behind every row, and behind the columns' names: the values of `copy.timed`.
+    /// What stands behind every row: the values of `copy.timed`.
     behind: Vec<u8>,
+    /// What stands behind the columns' names.
     behind_header: Vec<u8>,
+    /// Numbers for the rows to come.
+    stock: VecDeque<i64>,
+    /// Those of the latest row that has got any.
+    latest: Vec<i64>,
+    /// The next row lacks numbers.
+    hungry: bool,
+    /// A row as shards get it.
+    told: Vec<u8>,
 }
 
 /// Where in a row the reader is.
@@ -148,8 +230,21 @@ enum Ends {
 struct Lines {
     /// The shard's line that the next row begins with.
     next: u64,
-    /// (the shard's line, the client's) of the latest rows.
-    known: VecDeque<(u64, u64)>,
+    /// The latest rows.
+    known: VecDeque<Start>,
+}
+
+/// Where a row stands.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// The shard's line.
+    theirs: u64,
+    /// The client's.
+    ours: u64,
+    /// How many more lines it has there.
+    more: u32,
+    /// How long it is in the client's data, as far as an error would tell.
+    length: u8,
 }
 
 impl Splitter {
@@ -161,6 +256,9 @@ impl Splitter {
         let (mut behind, mut behind_header) = (Vec::new(), Vec::new());
         for ((name, _), value) in copy.timed.iter().zip(values) {
             copy.format.put(&mut behind, value.as_deref());
+            copy.format.put(&mut behind_header, Some(name));
+        }
+        for Drawn { name, .. } in &copy.drawn {
             copy.format.put(&mut behind_header, Some(name));
         }
         Self {
@@ -181,7 +279,59 @@ impl Splitter {
             begun: false,
             behind,
             behind_header,
+            stock: VecDeque::new(),
+            latest: Vec::new(),
+            hungry: false,
+            told: Vec::new(),
         }
+    }
+
+    /// Whether rows go on as they come, uncut: all shards get all of them.
+    fn passes(&self) -> bool {
+        matches!(self.copy.whose, Whose::Everybody) && self.copy.more().next().is_none()
+    }
+
+    /// How many rows wait for numbers, at least; 0: none. With [`Self::stock`] filled, [`Self::feed`] goes on.
+    #[must_use]
+    pub fn wants(&self) -> usize {
+        if !self.hungry {
+            return 0;
+        }
+        let rows = match self.copy.format.kind {
+            CopyKind::Binary => self.tuples(),
+            CopyKind::Text | CopyKind::Csv => self.ended(),
+        };
+        let each = self.copy.drawn.len();
+        rows.max(1).saturating_mul(each).saturating_sub(self.stock.len()).div_ceil(each.max(1)).max(1)
+    }
+
+    /// Takes in numbers: for row after row those of [`CopyIn::numbers`].
+    pub fn stock(&mut self, numbers: impl IntoIterator<Item = i64>) {
+        self.stock.extend(numbers);
+        self.hungry = false;
+    }
+
+    /// The numbers of the latest row, if any has got some.
+    #[must_use]
+    pub fn latest(&self) -> &[i64] {
+        &self.latest
+    }
+
+    /// Whether the next row has to wait for numbers.
+    fn lacks(&mut self) -> bool {
+        self.hungry = self.stock.len() < self.copy.drawn.len();
+        self.hungry
+    }
+
+    /// The next row's numbers.
+    fn take_numbers(&mut self) -> Result<(), ClientError> {
+        let count = self.copy.drawn.len().min(self.stock.len());
+        self.latest.clear();
+        self.latest.extend(self.stock.drain(..count));
+        for (drawn, number) in self.copy.drawn.iter().zip(&self.latest) {
+            drawn.check(*number)?;
+        }
+        Ok(())
     }
 
     /// Takes in more of the client's data.
@@ -189,10 +339,16 @@ impl Splitter {
     /// # Errors
     /// A key that is NULL, that no shard takes, or that cannot be computed here; a row that is too long.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if self.passes() {
+            for share in &mut self.shares {
+                share.extend_from_slice(bytes);
+            }
+            return Ok(());
+        }
         if self.over {
             // Behind the end of binary data nothing may come: the server says so.
             if self.copy.format.kind == CopyKind::Binary {
-                self.give(0, bytes);
+                self.blame(bytes);
             }
             return Ok(());
         }
@@ -231,13 +387,19 @@ impl Splitter {
     /// # Errors
     /// As those of [`Self::feed`].
     pub fn finish(&mut self) -> Result<(), ClientError> {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
         if !self.over && !pending.is_empty() {
             match self.copy.format.kind {
                 // The server says that this is no end.
-                CopyKind::Binary => self.give(0, &pending),
+                CopyKind::Binary => self.blame(&pending),
                 CopyKind::Text | CopyKind::Csv => {
                     let used = self.cut_lines(&pending, true)?;
+                    self.seen = self.seen.saturating_sub(used);
+                    if self.hungry || (used < pending.len() && !self.over && !self.header && self.lacks()) {
+                        pending.drain(..used);
+                        self.pending = pending;
+                        return Ok(());
+                    }
                     if let Some(rest) = pending.get(used..).filter(|it| !it.is_empty() && !self.over) {
                         self.row(rest, rest)?;
                     }
@@ -252,12 +414,21 @@ impl Splitter {
         self.shares.get_mut(place)
     }
 
-    /// The line of the client's data that a shard's line is; `None`: it is not known any more.
+    /// The line of the client's data that a shard's line is; `None`: it is not known any more. And how much of what an
+    /// error shows of it is the client's own; `None`: all of it.
     #[must_use]
-    pub fn line_of(&self, place: usize, line: u64) -> Option<u64> {
+    pub fn line_of(&self, place: usize, line: u64) -> Option<(u64, Option<usize>)> {
+        if self.passes() {
+            return Some((line, None));
+        }
         let known = &self.lines.get(place)?.known;
-        let at = known.partition_point(|(theirs, _)| *theirs <= line).checked_sub(1)?;
-        known.get(at).map(|(theirs, ours)| ours + (line - theirs))
+        let at = known.partition_point(|it| it.theirs <= line).checked_sub(1)?;
+        let own = |it: &Start| {
+            Some(usize::from(it.length)).filter(|it| *it <= SHOWN_MAX && self.copy.more().next().is_some())
+        };
+        // Of its first row a server does not know yet what lines end with.
+        let behind = |it: &Start| if it.theirs == 1 && it.ours > 1 { u64::from(it.more) } else { line - it.theirs };
+        known.get(at).map(|it| (it.ours + behind(it), own(it)))
     }
 
     /// How many lines the row has been, as a server counts them: within quotes, only what it knows lines to end with.
@@ -269,7 +440,13 @@ impl Splitter {
     }
 
     fn give(&mut self, place: usize, bytes: &[u8]) {
+        self.give_row(place, bytes, bytes.len());
+    }
+
+    /// The same for a row that is so long in the client's data.
+    fn give_row(&mut self, place: usize, bytes: &[u8], length: usize) {
         let lines = self.lines(self.lines.get(place).is_some_and(|it| it.next == 1));
+        let more = u32::try_from(self.lines(self.line == 1) - 1).unwrap_or(u32::MAX);
         if let Some(share) = self.shares.get_mut(place) {
             share.extend_from_slice(bytes);
         }
@@ -277,7 +454,8 @@ impl Splitter {
             if theirs.known.len() >= LINES_MAX {
                 theirs.known.pop_front();
             }
-            theirs.known.push_back((theirs.next, self.line));
+            let length = u8::try_from(length).unwrap_or(u8::MAX);
+            theirs.known.push_back(Start { theirs: theirs.next, ours: self.line, more, length });
             theirs.next += lines;
         }
     }
@@ -285,6 +463,14 @@ impl Splitter {
     fn give_all(&mut self, bytes: &[u8]) {
         for place in 0..self.shares.len() {
             self.give(place, bytes);
+        }
+    }
+
+    /// What is no row goes to a server that says so.
+    fn blame(&mut self, bytes: &[u8]) {
+        match self.copy.whose {
+            Whose::Key(_) => self.give(0, bytes),
+            Whose::Everybody => self.give_all(bytes),
         }
     }
 
@@ -398,6 +584,9 @@ impl Splitter {
                 self.over = true;
                 return Ok(bytes.len());
             }
+            if !self.header && self.lacks() {
+                break;
+            }
             let whole = bytes.get(begin..end).unwrap_or_default();
             self.row(whole, line)?;
             begin = end;
@@ -426,22 +615,47 @@ impl Splitter {
             self.next_line();
             return Ok(());
         }
-        let field = match self.copy.format.kind {
-            CopyKind::Csv => self.csv_field(line),
-            CopyKind::Text | CopyKind::Binary => self.text_field(line),
+        let more = self.copy.more().next().is_some();
+        // The server says which of the client's columns is missing, or that a quote is not closed.
+        let short = more && (self.state.in_quote || self.has_too_few(line));
+        if !short {
+            self.take_numbers()?;
+        }
+        let place = match &self.copy.whose {
+            Whose::Everybody => None,
+            Whose::Key(KeyField { at: At::Number(number), .. }) => match self.latest.get(*number).filter(|_| !short) {
+                Some(number) => Some(self.place(Some(number.to_string().as_bytes()), false)?),
+                None => Some(0),
+            },
+            Whose::Key(KeyField { at: At::Field(field), .. }) => {
+                let value = match self.copy.format.kind {
+                    CopyKind::Csv => self.csv_field(line, *field),
+                    CopyKind::Text | CopyKind::Binary => self.text_field(line, *field),
+                };
+                Some(match value {
+                    // The server says that there are too few.
+                    None => 0,
+                    Some(_) if self.strange => self.first.unwrap_or(0),
+                    Some(value) => self.place(value.as_deref(), false)?,
+                })
+            }
         };
-        let place = match field {
-            // The server says that there are too few.
-            None => 0,
-            Some(_) if self.strange => self.first.unwrap_or(0),
-            Some(value) => self.place(value.as_deref(), false)?,
-        };
-        self.first.get_or_insert(place);
-        // The server says which of the client's columns is missing.
-        if self.behind.is_empty() || self.has_too_few(line) {
-            self.give(place, whole);
+        let all = 0..self.shares.len();
+        let places = place.map_or(all, |it| it..it + 1);
+        self.first.get_or_insert(places.start);
+        if !more || short {
+            places.for_each(|place| self.give_row(place, whole, line.len()));
         } else {
-            self.give(place, &[line, &self.behind, end].concat());
+            let mut told = std::mem::take(&mut self.told);
+            told.clear();
+            told.extend_from_slice(line);
+            told.extend_from_slice(&self.behind);
+            for number in &self.latest {
+                self.copy.format.put(&mut told, Some(&number.to_string()));
+            }
+            told.extend_from_slice(end);
+            places.for_each(|place| self.give_row(place, &told, line.len()));
+            self.told = told;
         }
         self.next_line();
         Ok(())
@@ -474,17 +688,11 @@ impl Splitter {
         count < wanted
     }
 
-    /// What the proxy has put behind every row.
-    #[must_use]
-    pub fn behind(&self) -> &[u8] {
-        &self.behind
-    }
-
-    /// The key's field; inner `None`: NULL.
-    fn text_field(&self, line: &[u8]) -> Option<Option<Vec<u8>>> {
+    /// A field; inner `None`: NULL.
+    fn text_field(&self, line: &[u8], wanted: usize) -> Option<Option<Vec<u8>>> {
         let delimiter = self.copy.format.delimiter;
         let mut rest = line;
-        for _ in 0..self.copy.place {
+        for _ in 0..wanted {
             let mut at = 0;
             loop {
                 at += memchr::memchr2(delimiter, b'\\', rest.get(at..)?)?;
@@ -517,11 +725,11 @@ impl Splitter {
         Some(Some(if escaped { unescaped(raw) } else { raw.to_vec() }))
     }
 
-    fn csv_field(&self, line: &[u8]) -> Option<Option<Vec<u8>>> {
+    fn csv_field(&self, line: &[u8], field: usize) -> Option<Option<Vec<u8>>> {
         let CopyFormat { delimiter, quote, escape, .. } = self.copy.format;
         let mut bytes = line.iter().copied().peekable();
         for place in 0.. {
-            let wanted = place == self.copy.place;
+            let wanted = place == field;
             let mut value = Vec::new();
             let mut raw = 0_usize;
             let mut quoted = false;
@@ -604,13 +812,14 @@ impl Splitter {
                 self.give_all(end);
                 let more = bytes.get(begin + 2..).unwrap_or_default();
                 if !more.is_empty() {
-                    self.give(0, more);
+                    self.blame(more);
                 }
                 return Ok(bytes.len());
             }
             let mut at = begin + 2;
             let mut key: Option<Option<(usize, usize)>> = None;
-            for place in 0..usize::try_from(count).unwrap_or(0) {
+            let fields = usize::try_from(count).unwrap_or(0);
+            for place in 0..fields {
                 let Some(length) = number(at) else { return Ok(begin) };
                 at += 4;
                 let value = match i32::try_from(length) {
@@ -623,30 +832,106 @@ impl Splitter {
                     // The server says that this is no length.
                     Err(_) => {
                         self.over = true;
-                        self.give(0, bytes.get(begin..).unwrap_or_default());
+                        self.blame(bytes.get(begin..).unwrap_or_default());
                         return Ok(bytes.len());
                     }
                 };
-                if place == self.copy.place {
+                if let Whose::Key(field) = &self.copy.whose
+                    && field.at == At::Field(place)
+                {
                     key = Some(value);
                 }
             }
             let Some(row) = bytes.get(begin..at) else { return Ok(begin) };
-            let place = match key {
-                None => 0,
-                Some(None) => self.place(None, true)?,
-                Some(Some((start, end))) => self.place(bytes.get(start..end), true)?,
+            if self.lacks() {
+                return Ok(begin);
+            }
+            // The server says that this is another number of fields than it wants.
+            let more = !self.copy.drawn.is_empty() && fields == self.copy.fields;
+            if more {
+                self.take_numbers()?;
+            }
+            let place = match (&self.copy.whose, key) {
+                (Whose::Everybody, _) => None,
+                (Whose::Key(KeyField { at: At::Number(number), .. }), _) if more => {
+                    let number = self.latest.get(*number).map(i64::to_string).unwrap_or_default();
+                    Some(self.place(Some(number.as_bytes()), false)?)
+                }
+                (Whose::Key(_), None) => Some(0),
+                (Whose::Key(_), Some(None)) => Some(self.place(None, true)?),
+                (Whose::Key(_), Some(Some((start, end)))) => Some(self.place(bytes.get(start..end), true)?),
             };
-            self.give(place, row);
+            let all = 0..self.shares.len();
+            let places = place.map_or(all, |it| it..it + 1);
+            if more {
+                let mut told = std::mem::take(&mut self.told);
+                told.clear();
+                let fields = u16::try_from(fields + self.copy.drawn.len()).unwrap_or(u16::MAX);
+                told.extend_from_slice(&fields.to_be_bytes());
+                told.extend_from_slice(row.get(2..).unwrap_or_default());
+                for (drawn, number) in self.copy.drawn.iter().zip(&self.latest) {
+                    drawn.put(&mut told, *number);
+                }
+                places.for_each(|place| self.give(place, &told));
+                self.told = told;
+            } else {
+                places.for_each(|place| self.give(place, row));
+            }
             self.next_line();
             begin = at;
         }
     }
 
+    /// How many rows have come to their ends, and wait.
+    fn ended(&self) -> usize {
+        let CopyFormat { kind, quote, escape, .. } = self.copy.format;
+        let csv = kind == CopyKind::Csv;
+        let end = if self.state.ends == Some(Ends::Return) { b'\r' } else { b'\n' };
+        let (mut count, mut in_quote, mut begins) = (0, false, false);
+        let mut bytes = self.pending.get(self.seen..).unwrap_or_default().iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            if std::mem::take(&mut begins) && byte == b'\\' && bytes.peek() == Some(&b'.') {
+                break;
+            }
+            let escapes = if csv { in_quote && byte == escape && escape != quote } else { byte == b'\\' };
+            if escapes {
+                bytes.next();
+            } else if csv && byte == quote {
+                in_quote = !in_quote;
+            } else if byte == end && !in_quote {
+                count += 1;
+                begins = true;
+            }
+        }
+        count
+    }
+
+    /// How many whole tuples wait.
+    fn tuples(&self) -> usize {
+        let bytes = &self.pending;
+        let number = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk::<4>()?));
+        let (mut at, mut count) = (0, 0);
+        // The end is no tuple.
+        let begins = |at: usize| bytes.get(at..)?.first_chunk::<2>().filter(|it| **it != [0xff, 0xff]);
+        while let Some(fields) = begins(at) {
+            at += 2;
+            for _ in 0..i16::from_be_bytes(*fields).max(0) {
+                let Some(length) = number(at) else { return count };
+                at += 4 + i32::try_from(length).map_or(0, |it| usize::try_from(it).unwrap_or(0));
+            }
+            if at > bytes.len() {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+
     /// The place of the shard that a key belongs to.
     fn place(&self, value: Option<&[u8]>, binary: bool) -> Result<usize, ClientError> {
-        let CopyIn { table, key, column, .. } = &self.copy;
-        let Some(group) = self.world.database.groups.get(self.copy.group) else { return Ok(0) };
+        let Whose::Key(KeyField { key, group: at, column, not_null, .. }) = &self.copy.whose else { return Ok(0) };
+        let table = &self.copy.table;
+        let Some(group) = self.world.database.groups.get(*at) else { return Ok(0) };
         let values = Values {
             text: "",
             literals: &[],
@@ -667,7 +952,7 @@ impl Splitter {
             Stored::Key(known) => known,
             // The server says what is wrong with it.
             Stored::Invalid => return Ok(0),
-            Stored::Null if self.copy.not_null => return Ok(0),
+            Stored::Null if *not_null => return Ok(0),
             Stored::Null => {
                 return Err(ClientError::new(
                     Code::ShardKeyNull,
@@ -685,7 +970,7 @@ impl Splitter {
                 ));
             }
         };
-        let shard = match values.lies(self.copy.group, group, &known) {
+        let shard = match values.lies(*at, group, &known) {
             Lies::On(shard) => Some(shard),
             Lies::Nowhere | Lies::Unknown => None,
         };
@@ -704,7 +989,31 @@ impl Splitter {
     /// How many fields servers want of a row, and how many of them are the client's.
     #[must_use]
     pub fn fields(&self) -> (usize, usize) {
-        (self.copy.fields + self.copy.timed.len(), self.copy.fields)
+        (self.copy.fields + self.copy.more().count(), self.copy.fields)
+    }
+}
+
+impl Drawn {
+    /// Whether the number is one of the column's type.
+    fn check(&self, number: i64) -> Result<(), ClientError> {
+        let what = match self.width {
+            2 if i16::try_from(number).is_err() => "smallint out of range",
+            4 if i32::try_from(number).is_err() => "integer out of range",
+            _ => return Ok(()),
+        };
+        Err(ClientError::new(
+            Code::NumberOutOfRange,
+            what,
+            format!("The sequence of column \"{}\" has come beyond the column's type: make it a bigint.", self.name),
+        ))
+    }
+
+    /// A field in binary format.
+    fn put(&self, out: &mut Vec<u8>, number: i64) {
+        let bytes = number.to_be_bytes();
+        let value = bytes.get(bytes.len().saturating_sub(self.width)..).unwrap_or(&bytes);
+        out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(8).to_be_bytes());
+        out.extend_from_slice(value);
     }
 }
 

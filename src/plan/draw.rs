@@ -252,7 +252,7 @@ fn columns_of(write: &Write, relation: &Relation, database: &Database) -> Option
 }
 
 /// Whether a default is `nextval('…'::regclass)` and nothing else.
-fn is_plain(default: &str) -> bool {
+pub(crate) fn is_plain(default: &str) -> bool {
     let Ok(lexemes) = lex::lexemes(default, 0..default.len(), None) else { return false };
     let words = Words { text: default, lexemes };
     call(&words, 0).is_some_and(|it| it.function == Function::Next && it.end == words.lexemes.len())

@@ -96,7 +96,16 @@ impl Planned {
             }
             Plan::Copy(copy) => {
                 let shards = copy.shards.iter().map(|it| shard(*it)).collect::<Vec<_>>().join(" ");
-                format!("split {shards}, {role}, row by row")
+                let how = if copy.everywhere() { "the same on each" } else { "row by row" };
+                let numbers: Vec<String> = copy
+                    .numbers()
+                    .iter()
+                    .filter_map(|it| match it {
+                        Number::Next(name) | Number::Identity(name) => Some(format!(", with numbers of {name}")),
+                        Number::Current(_) | Number::Last | Number::Set { .. } => None,
+                    })
+                    .collect();
+                format!("split {shards}, {role}, {how}{}", numbers.concat())
             }
             Plan::LookUp(wanted) => {
                 let asked = wanted.keys.iter().filter_map(|(group, _)| world.database.groups.get(*group));
@@ -154,7 +163,13 @@ impl Planned {
     fn why(&self) -> String {
         let keys = match &self.template.route {
             Route::Fixed(_, why) => return why.clone(),
-            Route::Copy(copy) => return format!("{}.{} of every row", copy.table, copy.key),
+            Route::Copy(copy) => {
+                return match copy.key() {
+                    Some(key) => format!("{}.{key} of every row", copy.table),
+                    None if copy.everywhere() => "every shard has a copy of the reference table".to_owned(),
+                    None => format!("{} is unsharded", copy.table),
+                };
+            }
             Route::Copies(it) if it.copies => return "every shard has a copy of the reference table".to_owned(),
             Route::Copies(_) => return "every shard has a part".to_owned(),
             Route::Draw(_) => return "sequences count on one shard for all".to_owned(),

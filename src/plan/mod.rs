@@ -179,6 +179,8 @@ pub struct Template {
     uses: Vec<ParameterUse>,
     /// The text up to `splice_columns`: another text's offset may differ.
     prefix: Option<Box<str>>,
+    /// COPY … TO STDOUT in binary format of several shards: its columns and their types, by the catalog shard's numbers.
+    pub packed: Vec<(Arc<str>, u32)>,
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
@@ -300,6 +302,7 @@ impl Template {
         let mut splice_columns = None;
         let mut uses = Vec::new();
         let mut explained_at = None;
+        let mut packed = Vec::new();
         let route = match &statement.body {
             Body::Session => {
                 // SET, SHOW and savepoints carry what the text says.
@@ -350,7 +353,9 @@ impl Template {
                     effects.unpins = true;
                 }
                 // How the data is written stands in literals.
-                exact_only |= matches!(compiled.route, Route::Copy(_));
+                exact_only |= matches!(compiled.route, Route::Copy(_)) || effects.copy == Some(CopyDirection::Out);
+                splice_columns = compiled.splice.map(|(at, list)| (at.saturating_sub(piece.range.start), list));
+                packed = compiled.packed;
                 compiled.route
             }
         };
@@ -384,6 +389,7 @@ impl Template {
             rows: piece.repeat.map(|it| (it.first, it.width)),
             uses,
             prefix,
+            packed,
         };
         Ok((template, exact_only))
     }
@@ -420,6 +426,7 @@ impl Template {
             rows: None,
             uses: Vec::new(),
             prefix: None,
+            packed: Vec::new(),
         }
     }
 }
@@ -442,6 +449,9 @@ fn effects_of(query: &Query, database: &Database, effects: &mut Effects) {
     let selects = |it: &sql::model::Write| matches!(it.rows, sql::model::Rows::Query { .. });
     let inserts = query.only_writes && !query.writes.iter().any(selects);
     effects.draws_surely |= effects.draws && (inserts || query.leaves.is_empty());
+    let is_table =
+        |it: &sql::model::Leaf| matches!(it.source, sql::model::Source::Table(_) | sql::model::Source::Temporary(_));
+    effects.asks_catalogs = query.writes.is_empty() && !query.leaves.iter().any(is_table);
     effects.set_config =
         notes.set_config.iter().map(|(name, local)| SetConfig { name: name.clone(), local: *local }).collect();
 }
@@ -552,6 +562,7 @@ impl Planned {
             rows: None,
             uses: Vec::new(),
             prefix: None,
+            packed: Vec::new(),
         };
         Self { range: 0..text.len(), template: Rc::new(template), literals: SmallVec::new(), read: false }
     }

@@ -185,6 +185,8 @@ pub(crate) enum Around<'a> {
     Gathers(&'a str),
     /// The same, but it takes no parameters.
     Stages(&'a str),
+    /// COPY of its rows as text: a line is a line, wherever it comes from. It takes no parameters.
+    Copies,
     /// Something that one shard does with its own rows.
     One(&'a str),
 }
@@ -257,7 +259,7 @@ pub(crate) fn needs_primary(query: &Query) -> bool {
         || notes.acts.is_some()
         || query.leaves.iter().any(|leaf| match &leaf.source {
             Source::System(_) | Source::Temporary(_) => true,
-            Source::Table(relation) => relation.persistence == 'u',
+            Source::Table(relation) => relation.persistence == 'u' || relation.kind == RelationKind::Sequence,
             Source::Derived(_) | Source::Rows => false,
         })
 }
@@ -406,7 +408,7 @@ impl<'a> Compiler<'a> {
             }
         }
         let gathering = self.gathering(&places, None).and_then(|mut it| {
-            it.staged |= matches!(around, Around::Stages(_));
+            it.staged |= matches!(around, Around::Stages(_) | Around::Copies);
             if it.staged && it.arrays_only { Err(neither_way()) } else { Ok(it) }
         });
         let gather = match gathering {
@@ -501,6 +503,12 @@ impl<'a> Compiler<'a> {
     /// Where a table's rows may be; `None`: it is not sharded.
     fn table(&mut self, leaf: LeafId, relation: &Arc<Relation>, inserted: bool) -> Result<Option<Part>, ClientError> {
         let name = &relation.name;
+        if relation.kind == RelationKind::Sequence
+            && let Some(shard) = self.counts_at(name)
+        {
+            self.fix(shard, format!("sequence {name} counts there"))?;
+            return Ok(None);
+        }
         let placement = self.database.placement(name).ok_or_else(|| not_mapped(name))?;
         is_whole(relation)?;
         match placement {
@@ -524,6 +532,19 @@ impl<'a> Compiler<'a> {
                 let conditions = self.conditions(&facts, leaf, &key, there);
                 Ok(Some(Part { table: name.clone(), key, group, column, conditions }))
             }
+        }
+    }
+
+    /// The only shard on which a sequence counts.
+    fn counts_at(&self, name: &TableName) -> Option<ShardId> {
+        if let Some(sequence) = self.database.sequences.get(name) {
+            return Some(sequence.shard);
+        }
+        let numbers = |it: &&Arc<Relation>| it.columns.iter().any(|column| column.sequence.as_ref() == Some(name));
+        let table = self.world.schema.relations.values().find(numbers)?;
+        match self.database.placement(&table.name)? {
+            Placement::Unsharded { home } => Some(home),
+            Placement::Sharded { .. } | Placement::Reference => None,
         }
     }
 
@@ -604,6 +625,9 @@ impl<'a> Compiler<'a> {
         }
         if let Around::Gathers(what) | Around::Stages(what) | Around::One(what) = around {
             return Err(refuse(what.to_owned()));
+        }
+        if around == Around::Copies && (!query.writes.is_empty() || query.notes.locks) {
+            return Err(refuse("COPY of a query that writes or locks rows".to_owned()));
         }
         // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
         let target = match query.writes.as_slice() {
@@ -695,7 +719,8 @@ impl<'a> Compiler<'a> {
             return Err(refuse(block.obstacle.clone().unwrap_or_else(|| "a subquery".to_owned())));
         }
         // Of a write's columns one server tells, and what holds such a number is found (`session::split`).
-        if let Some(what) = notes.user_type.as_ref().filter(|_| !each) {
+        // In text it has no number.
+        if let Some(what) = notes.user_type.as_ref().filter(|_| !each && around != Around::Copies) {
             return Err(ClientError::unsupported(
                 format!("a user-defined type in the answer (\"{what}\") across shards is not supported"),
                 format!("Cast columns of such a type to text. {hint}"),
@@ -1583,6 +1608,8 @@ pub(crate) fn is_writable(relation: &Relation, database: &Database) -> Result<()
 pub(crate) enum Computed {
     /// For each row by itself, wherever that is.
     Anywhere,
+    /// The same, and each time it is another.
+    ByChance,
     /// Once for all rows: it asks for the time.
     Once,
 }
@@ -1592,7 +1619,8 @@ pub(crate) fn computed(default: &str, names: &Names<'_>) -> Option<Computed> {
     let lexemes = lex::lexemes(default, 0..default.len(), None).ok()?;
     let raw = |at: usize| lexemes.get(at).and_then(|it| default.get(it.start..it.end)).unwrap_or_default();
     let kind = |at: usize| lexemes.get(at).map_or(Kind::End, |it| it.kind);
-    let (mut time, mut chance) = (false, false);
+    let spells_time = |at: usize| matches!(kind(at), Kind::String | Kind::UnicodeString) && lex::names_a_time(raw(at));
+    let (mut time, mut chance) = ((0..lexemes.len()).any(spells_time), false);
     for at in (0..lexemes.len()).filter(|at| matches!(kind(*at), Kind::Word | Kind::Quoted)) {
         let name: Arc<str> = raw(at).trim_matches('"').to_ascii_lowercase().into();
         let called = kind(at + 1) == Kind::Open;
@@ -1610,7 +1638,8 @@ pub(crate) fn computed(default: &str, names: &Names<'_>) -> Option<Computed> {
     match (time, chance) {
         (true, true) => None,
         (true, false) => Some(Computed::Once),
-        (false, _) => Some(Computed::Anywhere),
+        (false, true) => Some(Computed::ByChance),
+        (false, false) => Some(Computed::Anywhere),
     }
 }
 

@@ -5,15 +5,24 @@ use std::sync::Arc;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::ident::ShardId;
+use crate::ident::ShardSet;
 use crate::ident::TableName;
 use crate::plan::CopyIn;
+use crate::plan::Number;
 use crate::plan::Plan;
 use crate::plan::World;
+use crate::plan::copy::At;
+use crate::plan::copy::Drawn;
+use crate::plan::copy::KeyField;
+use crate::plan::copy::Whose;
+use crate::plan::draw;
 use crate::plan::route;
 use crate::plan::route::Around;
 use crate::plan::route::Route;
 use crate::plan::split::Splitting;
+use crate::schema::Column;
 use crate::schema::RelationKind;
+use crate::shard_map::Database;
 use crate::shard_map::Placement;
 use crate::sql::Changes;
 use crate::sql::Constraints;
@@ -33,6 +42,16 @@ pub(crate) struct Compiled {
     pub(crate) route: Route,
     /// It is about a temporary relation: data to the session, not a change of the schema.
     pub(crate) temporary: bool,
+    /// Columns that the text leaves out: where they are said, in bytes of the text, and what.
+    pub(crate) splice: Option<(usize, String)>,
+    /// COPY … TO STDOUT in binary format of several shards: what the columns are called, and their types.
+    pub(crate) packed: Vec<(Arc<str>, u32)>,
+}
+
+impl Compiled {
+    fn of(route: Route) -> Self {
+        Self { route, temporary: false, splice: None, packed: Vec::new() }
+    }
 }
 
 /// Where a relation is.
@@ -43,7 +62,7 @@ enum Place {
 }
 
 fn fixed(plan: Plan, why: impl Into<String>) -> Result<Compiled, ClientError> {
-    Ok(Compiled { route: Route::Fixed(plan, why.into()), temporary: false })
+    Ok(Compiled::of(Route::Fixed(plan, why.into())))
 }
 
 /// Plans a utility statement; `query` is the one inside it, if there is one.
@@ -126,7 +145,7 @@ pub(crate) fn compile(
                     return Err(route::directory_moves("TRUNCATE of", &table, &group.name));
                 }
             }
-            let compiled = each(tables, world, names)?;
+            let compiled = each(tables, true, world, names)?;
             if *restarts && matches!(compiled.route, Route::Copies(_)) {
                 return Err(ClientError::unsupported(
                     "TRUNCATE … RESTART IDENTITY of tables that are on several shards is not supported",
@@ -135,8 +154,9 @@ pub(crate) fn compile(
             }
             Ok(compiled)
         }
-        Utility::Lock(tables) => each(tables, world, names),
-        Utility::Copy { table, direction, writes, columns, format } => {
+        // Who only wants the tables to stay takes no turn among those who write.
+        Utility::Lock { tables, shared } => each(tables, !shared, world, names),
+        Utility::Copy { table, behind, direction, writes, columns, format } => {
             if direction.is_none() {
                 return Err(ClientError::unsupported(
                     "COPY with a file or program on the server is not supported",
@@ -150,45 +170,27 @@ pub(crate) fn compile(
                 return Err(route::directory_moves("COPY into", &name, &group.name));
             }
             if *writes && let Some(copy) = copy_in(table, columns, format.as_ref(), world, names)? {
-                return Ok(Compiled { route: Route::Copy(Box::new(copy)), temporary: false });
+                return Ok(Compiled::of(Route::Copy(Box::new(copy))));
             }
-            if *writes
-                && let Relation::Known(relation) = names.find(table)
-                && let Some(Placement::Unsharded { home }) = database.placement(&relation.name)
-            {
-                let counts = |it: &&crate::schema::Column| {
-                    let known = it.sequence.as_ref().and_then(|it| database.sequences.get(it));
-                    !columns.is_empty() && !columns.contains(&it.name) && known.is_some_and(|it| it.shard != home)
-                };
-                if let Some(column) = relation.columns.iter().find(counts) {
-                    return Err(ClientError::unsupported(
-                        format!("COPY that leaves \"{}\" to a sequence of another shard is not supported", column.name),
-                        "Copy all columns, or use INSERT.",
-                    ));
-                }
+            if *writes {
+                let hint = "Copy into a table of the map.";
+                return home(std::slice::from_ref(table), world, names, "COPY into what is on several shards", hint);
             }
-            let what = if *writes { "COPY into a sharded or reference table" } else { "COPY from a sharded table" };
-            if !*writes
-                && let Relation::Known(relation) = names.find(table)
-                && database.placement(&relation.name) == Some(Placement::Reference)
-            {
-                return fixed(Plan::Any, "reference tables only");
-            }
-            let hint = if *writes {
-                "Use INSERT; on a reference table, copy into it on every server directly."
-            } else {
-                "Use COPY (SELECT … WHERE key = …) TO STDOUT, one shard key at a time."
-            };
-            home(std::slice::from_ref(table), world, names, what, hint)
+            copy_out(table, columns, format.as_ref(), *behind, world, names)
         }
-        Utility::CopyQuery { direction, .. } => {
+        Utility::CopyQuery { direction, format, .. } => {
             if direction.is_none() {
                 return Err(ClientError::unsupported(
                     "COPY with a file or program on the server is not supported",
                     "Use COPY … TO STDOUT.",
                 ));
             }
-            one_of_query(query, world, Around::Stages("COPY of a query"))
+            let around = match format {
+                Some(CopyFormat { kind: CopyKind::Text | CopyKind::Csv, .. }) => Around::Copies,
+                // Values may hold numbers of the shard's own types, and a head whose length is not known stays as it is.
+                Some(CopyFormat { kind: CopyKind::Binary, .. }) | None => Around::Stages("COPY of a query"),
+            };
+            one_of_query(query, world, around)
         }
     }
 }
@@ -210,14 +212,78 @@ pub(crate) fn changes_directory(utility: &Utility, world: &World, names: &Names<
     match utility {
         Utility::Moves(inner) => changes_directory(inner, world, names),
         Utility::Copy { table, writes: true, .. } | Utility::AlterTable { table, .. } => is_one(table),
-        Utility::Truncate { tables, .. } | Utility::Lock(tables) | Utility::About(tables) | Utility::Drop(tables) => {
-            tables.iter().any(is_one)
-        }
+        Utility::Truncate { tables, .. }
+        | Utility::Lock { tables, .. }
+        | Utility::About(tables)
+        | Utility::Drop(tables) => tables.iter().any(is_one),
         _ => false,
     }
 }
 
-/// Where the rows of a COPY go; `None`: not into a sharded table of several shards.
+/// Where the rows of a table are copied from.
+fn copy_out(
+    table: &[Arc<str>],
+    columns: &[Arc<str>],
+    format: Option<&CopyFormat>,
+    behind: usize,
+    world: &World,
+    names: &Names<'_>,
+) -> Result<Compiled, ClientError> {
+    let database = &*world.database;
+    let what = "COPY of what is no table of the map";
+    let hint = "Use COPY (SELECT …) TO STDOUT.";
+    let Relation::Known(relation) = names.find(table) else {
+        return home(&[table.to_vec()], world, names, what, hint);
+    };
+    if relation.kind == RelationKind::View {
+        return fixed(Plan::One(database.catalog), "a view has no rows of its own");
+    }
+    let name = &relation.name;
+    let group = match database.placement(name) {
+        Some(Placement::Reference) => return fixed(Plan::Any, "reference tables only"),
+        Some(Placement::Sharded { group, key }) => database.groups.get(group).map(|it| (it, key)),
+        Some(Placement::Unsharded { .. }) | None => None,
+    };
+    let Some((group, key)) = group else { return home(&[table.to_vec()], world, names, what, hint) };
+    route::is_whole(&relation)?;
+    if group.require_key {
+        return Err(ClientError::new(
+            Code::KeyRequired,
+            format!("the statement names no shard key of \"{name}\""),
+            format!("Use COPY (SELECT … WHERE {key} = …) TO STDOUT: the map asks for a key (require_key)."),
+        ));
+    }
+    let Some(format) = format else {
+        return Err(ClientError::unsupported(
+            format!("COPY of sharded table \"{name}\" with an option that shardway does not know is not supported"),
+            "Leave the option out.",
+        ));
+    };
+    let plain = relation.columns.iter().filter(|it| !it.generated);
+    let meant: Vec<&Column> = plain.filter(|it| columns.is_empty() || columns.contains(&it.name)).collect();
+    let binary = format.kind == CopyKind::Binary;
+    if let Some(column) = meant.iter().find(|it| binary && route::is_object(it.type_oid)) {
+        return Err(ClientError::unsupported(
+            format!(
+                "COPY in binary format of column \"{}\", which names objects of a database by number, across shards is not supported",
+                column.name
+            ),
+            "Copy in text or csv format.",
+        ));
+    }
+    let list: Vec<String> = meant.iter().map(|it| format!("\"{}\"", it.name.replace('"', "\"\""))).collect();
+    let splice = (columns.is_empty() && !list.is_empty()).then(|| (behind, format!(" ({})", list.join(", "))));
+    let packed = meant.iter().filter(|_| binary).map(|it| (Arc::clone(&it.name), it.type_oid)).collect();
+    let shards = group.function.shards();
+    let plan = match shards.only() {
+        Some(shard) => Plan::One(shard),
+        None => Plan::Concat(shards),
+    };
+    let route = Route::Fixed(plan, format!("all rows of {name}"));
+    Ok(Compiled { route, temporary: false, splice, packed })
+}
+
+/// Where the rows of a COPY go; `None`: all to one shard, which counts for itself.
 fn copy_in(
     table: &[Arc<str>],
     columns: &[Arc<str>],
@@ -228,72 +294,118 @@ fn copy_in(
     let database = &*world.database;
     let Relation::Known(relation) = names.find(table) else { return Ok(None) };
     let name = &relation.name;
-    let Some(Placement::Sharded { group, key }) = database.placement(name) else { return Ok(None) };
-    if world.view.hint.is_some() || database.shards.len() == 1 {
-        return Ok(None);
-    }
+    let Some(placement) = database.placement(name) else { return Ok(None) };
+    let kind = match &placement {
+        Placement::Sharded { .. } => "sharded",
+        Placement::Reference => "reference",
+        Placement::Unsharded { .. } => "unsharded",
+    };
     let refuse = |what: String| {
         ClientError::unsupported(
-            format!("COPY into sharded table \"{name}\" {what} is not supported"),
+            format!("COPY into {kind} table \"{name}\" {what} is not supported"),
             "Copy all columns in text, csv or binary format, or use INSERT.",
         )
     };
-    route::is_whole(&relation)?;
-    route::is_writable(&relation, database)?;
-    let Some(shards) = database.groups.get(group) else { return Ok(None) };
-    let column = route::key_column(&relation, &key, shards)?;
-    let Some(format) = format else { return Err(refuse("with WHERE or options such as ENCODING".to_owned())) };
-    if !world.has_utf8() {
-        return Err(refuse("in a client_encoding other than UTF8".to_owned()));
-    }
-    let plain = relation.columns.iter().filter(|it| !it.generated);
+    let plain: Vec<&Column> = relation.columns.iter().filter(|it| !it.generated).collect();
     let named: Vec<&str> = if columns.is_empty() {
-        plain.clone().map(|it| &*it.name).collect()
+        plain.iter().map(|it| &*it.name).collect()
     } else {
         columns.iter().map(|it| &**it).collect()
     };
-    let Some(place) = named.iter().position(|it| **it == *key) else {
-        return Err(refuse(format!("without its shard key \"{key}\"")));
-    };
-    if format.forced.contains(&key) {
-        return Err(refuse(format!("with FORCE_NULL or FORCE_NOT_NULL of \"{key}\"")));
+    let left: Vec<&Column> = plain.into_iter().filter(|it| !named.contains(&&*it.name)).collect();
+    let counted = |it: &Column| it.uses_sequence || it.identity.is_some();
+    if let Placement::Unsharded { home } = placement {
+        let elsewhere = |it: &&Column| {
+            counted(it)
+                && it.sequence.as_ref().and_then(|it| database.sequences.get(it)).is_some_and(|it| it.shard != home)
+        };
+        if !left.iter().any(elsewhere) {
+            return Ok(None);
+        }
     }
-    let mut timed = Vec::new();
-    for column in plain.filter(|it| !named.contains(&&*it.name)) {
-        if column.uses_sequence || column.identity.is_some() {
-            return Err(refuse(format!("that leaves \"{}\" to a sequence: every shard counts by itself", column.name)));
+    route::is_whole(&relation)?;
+    route::is_writable(&relation, database)?;
+    let Some(format) = format.filter(|it| !it.encoded) else {
+        return Err(refuse("with WHERE or options such as ENCODING".to_owned()));
+    };
+    if !world.has_utf8() {
+        return Err(refuse("in a client_encoding other than UTF8".to_owned()));
+    }
+    let (mut timed, mut drawn) = (Vec::new(), Vec::new());
+    for column in left {
+        if counted(column) {
+            drawn.push(drawn_by(column, database).ok_or_else(|| {
+                refuse(format!("that leaves \"{}\" to a sequence: every shard counts by itself", column.name))
+            })?);
+            continue;
         }
         let Some(default) = &column.default else { continue };
-        let how = route::computed(default, names);
-        if how == Some(route::Computed::Once) && format.kind != CopyKind::Binary {
-            let ask = format!("(({default})::{})::pg_catalog.text", column.type_name);
-            timed.push((Arc::clone(&column.name), ask));
-        } else if how != Some(route::Computed::Anywhere) {
-            return Err(refuse(format!("that leaves \"{}\" to its default {default}", column.name)));
+        match route::computed(default, names) {
+            Some(route::Computed::Anywhere) => {}
+            // Each row is on one shard.
+            Some(route::Computed::ByChance) if kind != "reference" => {}
+            Some(route::Computed::Once) if format.kind != CopyKind::Binary => {
+                let ask = format!("(({default})::{})::pg_catalog.text", column.type_name);
+                timed.push((Arc::clone(&column.name), ask));
+            }
+            _ => return Err(refuse(format!("that leaves \"{}\" to its default {default}", column.name))),
         }
     }
-    let known = relation.column(&key).and_then(|place| relation.columns.get(place));
-    let not_null = known.is_some_and(|it| it.not_null);
+    let (whose, shards): (Whose, Vec<ShardId>) = match placement {
+        Placement::Sharded { group, key } => {
+            let Some(shards) = database.groups.get(group) else { return Ok(None) };
+            let column = route::key_column(&relation, &key, shards)?;
+            let at = match named.iter().position(|it| **it == *key) {
+                Some(place) => At::Field(place),
+                None => match drawn.iter().position(|it| it.name == key) {
+                    Some(place) => At::Number(place),
+                    None => return Err(refuse(format!("without its shard key \"{key}\""))),
+                },
+            };
+            if format.forced.contains(&key) {
+                return Err(refuse(format!("with FORCE_NULL or FORCE_NOT_NULL of \"{key}\"")));
+            }
+            let known = relation.column(&key).and_then(|place| relation.columns.get(place));
+            let not_null = known.is_some_and(|it| it.not_null);
+            (Whose::Key(KeyField { key, group, column, not_null, at }), shards.function.shards().iter().collect())
+        }
+        Placement::Reference => (Whose::Everybody, ShardSet::all(database.shards.len()).iter().collect()),
+        Placement::Unsharded { home } => (Whose::Everybody, vec![home]),
+    };
     let meant = if columns.is_empty() { named.iter().map(|it| Arc::from(*it)).collect() } else { Vec::new() };
     Ok(Some(CopyIn {
-        meant,
-        timed,
         table: name.clone(),
-        key,
-        group,
-        column,
-        not_null,
-        place,
+        whose,
         fields: named.len(),
         format: format.clone(),
-        shards: shards.function.shards().iter().collect(),
+        meant,
+        timed,
+        drawn,
+        shards,
     }))
+}
+
+/// How a column is numbered that is left to a sequence of the map; `None`: not by the next number alone.
+fn drawn_by(column: &Column, database: &Database) -> Option<Drawn> {
+    let sequence = column.sequence.clone().filter(|it| database.sequences.contains_key(it))?;
+    let identity = column.identity.is_some();
+    if !identity && !draw::is_plain(column.default.as_ref()?) {
+        return None;
+    }
+    let width = match column.type_oid {
+        21 => 2,
+        23 => 4,
+        20 => 8,
+        _ => return None,
+    };
+    let number = if identity { Number::Identity(sequence) } else { Number::Next(sequence) };
+    Some(Drawn { name: Arc::clone(&column.name), number, width })
 }
 
 fn one_of_query(query: Option<&Query>, world: &World, around: Around<'_>) -> Result<Compiled, ClientError> {
     let Some(query) = query else { return fixed(Plan::One(world.database.catalog), "no tables") };
     let compiled = route::compile(query, world, around)?;
-    Ok(Compiled { route: compiled.route, temporary: false })
+    Ok(Compiled::of(compiled.route))
 }
 
 /// The one home of a view's unsharded tables; `None`: it shows sharded and reference tables.
@@ -657,7 +769,8 @@ fn about(
         (None, _, false) => fixed(Plan::Everywhere, "on every shard"),
         (None, false, true) => {
             let shard = world.view.temporary.as_ref().map_or(world.database.catalog, |(shard, _)| *shard);
-            Ok(Compiled { route: Route::Fixed(Plan::One(shard), "temporary".to_owned()), temporary: true })
+            let route = Route::Fixed(Plan::One(shard), "temporary".to_owned());
+            Ok(Compiled { temporary: true, ..Compiled::of(route) })
         }
         _ => Err(ClientError::unsupported(
             "one statement about tables that are placed differently is not supported",
@@ -667,15 +780,15 @@ fn about(
 }
 
 /// For statements that every shard carries out on its own part, as one transaction.
-fn each(tables: &[Vec<Arc<str>>], world: &World, names: &Names<'_>) -> Result<Compiled, ClientError> {
+fn each(tables: &[Vec<Arc<str>>], in_turn: bool, world: &World, names: &Names<'_>) -> Result<Compiled, ClientError> {
     let compiled = about(tables, world, names, false)?;
     let Route::Fixed(Plan::Everywhere, _) = compiled.route else { return Ok(compiled) };
     let is_copied = |table: &Vec<Arc<str>>| match names.find(table) {
         Relation::Known(relation) => world.database.placement(&relation.name) == Some(Placement::Reference),
         _ => false,
     };
-    let splitting = Splitting::whole(false, tables.iter().any(is_copied));
-    Ok(Compiled { route: Route::Copies(Box::new(splitting)), temporary: false })
+    let splitting = Splitting::whole(false, in_turn && tables.iter().any(is_copied));
+    Ok(Compiled::of(Route::Copies(Box::new(splitting))))
 }
 
 /// For statements that only one shard can carry out.
@@ -687,9 +800,7 @@ fn home(
     hint: &str,
 ) -> Result<Compiled, ClientError> {
     match about(tables, world, names, false)? {
-        Compiled { route: Route::Fixed(Plan::One(shard), why), temporary } => {
-            Ok(Compiled { route: Route::Fixed(Plan::One(shard), why), temporary })
-        }
+        compiled @ Compiled { route: Route::Fixed(Plan::One(_), _), .. } => Ok(compiled),
         _ => Err(ClientError::unsupported(format!("{what} is not supported"), hint)),
     }
 }

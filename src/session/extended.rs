@@ -417,6 +417,7 @@ impl Session {
         if access == plan::Access::Write && !self.transaction.is_open() && self.would_span(&shards) {
             Box::pin(self.span_shards(&shards)).await?;
         }
+        self.may_be_packed(template, &shards)?;
         self.admit(&shards, access, &template.effects)?;
         // One connection after the other as soon as something is written, so that an error anywhere stops the rest.
         if !self.transaction.is_open()
@@ -606,8 +607,9 @@ impl Session {
         let ids = portal.links.clone();
         let split = portal.parts.as_ref().map(|it| (Rc::clone(&it.split), it.moved.clone()));
         let order = portal.order.as_ref().map(|(order, _)| Rc::clone(order));
-        // A write that gives no rows is done whole, whatever the limit.
-        let gives_rows = template.access != plan::Access::Write || template.returns();
+        // COPY, and a write that gives no rows, is done whole, whatever the limit.
+        let gives_rows =
+            (template.access != plan::Access::Write || template.returns()) && template.effects.copy.is_none();
         if rows_max > 0 && ids.len() > 1 && gives_rows {
             return Err(ClientError::unsupported(
                 "a row limit on a portal that spans shards is not supported",
@@ -623,7 +625,7 @@ impl Session {
                 return Ok(());
             }
             let done = match moved {
-                None => Box::pin(self.run_parts(&ids, &name, &split)).await?,
+                None => Box::pin(self.run_parts(&ids, &name, &split, template.access)).await?,
                 Some(moved) => Box::pin(self.run_moves(&ids, &name, &split, &moved)).await?,
             };
             self.client.push(&done);
@@ -650,6 +652,9 @@ impl Session {
         }
         if let Some(shard) = places.first().and_then(|at| self.links.get(usize::from(*at))).map(|link| link.shard) {
             self.executed.push((Rc::clone(&template), shard));
+        }
+        if template.effects.headed && places.len() > 1 {
+            self.items.push(Item::Headed);
         }
         self.items.push(match order {
             Some(order) => Item::Sorted { links: places, order },

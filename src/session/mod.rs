@@ -852,6 +852,9 @@ impl Session {
         access: plan::Access,
         effects: &Effects,
     ) -> Result<(), ClientError> {
+        if effects.locks_tables {
+            return self.admit_lock(shards);
+        }
         if access == plan::Access::Write {
             if self.transaction.is_open() {
                 let mut writers = self.transaction.writers.clone();
@@ -908,6 +911,25 @@ impl Session {
         let used: ShardSet = self.transaction.used.iter().chain(shards.iter()).collect();
         self.at_one_moment_only(&used, shards, access)?;
         self.transaction.used = used;
+        Ok(())
+    }
+
+    /// The same for LOCK TABLE, which writes nothing and sees nothing.
+    fn admit_lock(&mut self, shards: &ShardSet) -> Result<(), ClientError> {
+        let open = self.transaction.is_open();
+        if open && self.moment_due_in_transaction(true) {
+            // The moment is still to come.
+            self.transaction.locked = true;
+            return Ok(());
+        }
+        let used = if open { &self.transaction.used } else { &self.batch.used };
+        let used: ShardSet = used.iter().chain(shards.iter()).collect();
+        self.at_one_moment_only(&used, shards, plan::Access::Write)?;
+        if open {
+            self.transaction.used = used;
+        } else {
+            self.batch.used = used;
+        }
         Ok(())
     }
 

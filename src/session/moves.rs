@@ -14,6 +14,7 @@ use crate::exec::flight::Item;
 use crate::exec::flight::Show;
 use crate::exec::say;
 use crate::ident::ShardId;
+use crate::plan::Access;
 use crate::plan::Moves;
 use crate::plan::Planned;
 use crate::plan::Share;
@@ -108,7 +109,7 @@ impl Session {
         let (mut answer, mut size) = (Vec::new(), 0_usize);
         for (shard, id) in order.iter().filter(|it| split.leave.as_ref().is_some_and(|from| from.contains(it.0))) {
             self.wanted(())?;
-            let collected = self.run_part(*id, portal, &mut size).await?;
+            let collected = self.run_part(*id, portal, Access::Write, &mut size).await?;
             for message in messages(&collected) {
                 match message.first() {
                     Some(b'D') => {
@@ -135,7 +136,7 @@ impl Session {
                 self.items.push(Item::Owed { expect, links: links.clone(), show: Show::Caller, prepares: 0 });
             }
             let id = self.links.get(at).map(|it| it.id).ok_or_else(gone)?;
-            let collected = self.run_part(id, PORTAL, &mut size).await?;
+            let collected = self.run_part(id, PORTAL, Access::Write, &mut size).await?;
             for message in messages(&collected) {
                 match message.first() {
                     Some(b'D') => rows.extend_from_slice(message),

@@ -165,6 +165,16 @@ impl Seen {
         *self = Self { elsewhere: true, ..Self::default() };
     }
 
+    /// These numbers are the latest that were taken.
+    pub fn saw(&mut self, taken: &[Number], numbers: &[i64]) {
+        for (number, value) in taken.iter().zip(numbers) {
+            if let Number::Next(name) | Number::Identity(name) = number {
+                self.current.insert(name.clone(), *value);
+                self.last = Some(name.clone());
+            }
+        }
+    }
+
     fn current(&self, name: &TableName) -> Result<i64, ClientError> {
         if self.elsewhere && !self.current.contains_key(name) {
             return Err(elsewhere());
@@ -319,13 +329,10 @@ impl Session {
             )
             .into());
         }
-        if self.transaction.schema.is_some() || self.transaction.altered {
-            return Err(ClientError::unsupported(
-                "numbers of a sequence behind a change of the schema in the same transaction are not supported",
-                "COMMIT first.",
-            )
-            .into());
-        }
+        self.may_number()?;
+        let (access, worker) = (Rc::clone(&self.access), Rc::clone(&self.worker));
+        let limit = self.map.timeouts.statement;
+        let counter = Counter { access: &access, blocks: &worker.blocks, limit, world };
         let sets = wanted.iter().any(|it| matches!(it, Number::Set { .. }));
         let mut stock: HashMap<(&TableName, Aside), VecDeque<i64>> = HashMap::new();
         let mut numbers = Vec::with_capacity(wanted.len());
@@ -337,7 +344,7 @@ impl Session {
                     if stock.get(&key).is_none_or(VecDeque::is_empty) {
                         let rest = wanted.get(at..).unwrap_or_default();
                         let count = rest.iter().filter(|it| *it == number).count();
-                        let taken = self.next_numbers(name, who, if sets { 1 } else { count }, world).await?;
+                        let taken = counter.next(number, if sets { 1 } else { count }).await?;
                         stock.insert(key, taken.into());
                     }
                     let next = stock.get_mut(&key).and_then(VecDeque::pop_front).ok_or_else(unclear)?;
@@ -348,7 +355,7 @@ impl Session {
                 Number::Current(name) => self.seen.current(name)?,
                 Number::Last => self.seen.last()?,
                 Number::Set { name, value, called } => {
-                    self.set_sequence(name, *value, *called, world).await?;
+                    counter.set(name, *value, *called).await?;
                     if *called {
                         self.seen.current.insert(name.clone(), *value);
                     }
@@ -359,7 +366,30 @@ impl Session {
         Ok(numbers)
     }
 
-    fn owner(&self, name: &TableName, who: Aside, world: &World) -> Result<(Owner, Sequence), ClientError> {
+    /// Whether numbers may be taken now.
+    pub(super) fn may_number(&self) -> Result<(), ClientError> {
+        if self.transaction.schema.is_some() || self.transaction.altered {
+            return Err(ClientError::unsupported(
+                "numbers of a sequence behind a change of the schema in the same transaction are not supported",
+                "COMMIT first.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Takes numbers for a session.
+pub(super) struct Counter<'a> {
+    pub(super) access: &'a exec::Access,
+    pub(super) blocks: &'a Blocks,
+    /// How long a statement may take.
+    pub(super) limit: Duration,
+    pub(super) world: &'a World,
+}
+
+impl Counter<'_> {
+    fn owner(&self, name: &TableName, who: Aside) -> Result<(Owner, Sequence), ClientError> {
+        let world = self.world;
         let sequence = *world.database.sequences.get(name).ok_or_else(unclear)?;
         let owner = Owner {
             database: Arc::clone(&world.database.name),
@@ -373,15 +403,14 @@ impl Session {
     }
 
     /// The next `count` numbers of a sequence.
-    async fn next_numbers(
-        &self,
-        name: &TableName,
-        who: Aside,
-        count: usize,
-        world: &World,
-    ) -> Result<Vec<i64>, Trouble> {
-        let (owner, sequence) = self.owner(name, who, world)?;
-        let block = self.worker.blocks.of(&owner);
+    pub(super) async fn next(&self, number: &Number, count: usize) -> Result<Vec<i64>, Trouble> {
+        let (name, who) = match number {
+            Number::Next(name) => (name, Aside::User),
+            Number::Identity(name) => (name, Aside::Control),
+            Number::Current(_) | Number::Last | Number::Set { .. } => return Err(unclear().into()),
+        };
+        let (owner, sequence) = self.owner(name, who)?;
+        let block = self.blocks.of(&owner);
         let mut numbers = Vec::with_capacity(count);
         block.hand_out(&mut numbers, count);
         if numbers.len() == count {
@@ -414,14 +443,14 @@ impl Session {
     }
 
     /// Sets the sequence itself, as its own server does it. What other proxies have taken stays theirs.
-    async fn set_sequence(&self, name: &TableName, value: i64, called: bool, world: &World) -> Result<(), Trouble> {
-        let (owner, sequence) = self.owner(name, Aside::User, world)?;
+    async fn set(&self, name: &TableName, value: i64, called: bool) -> Result<(), Trouble> {
+        let (owner, sequence) = self.owner(name, Aside::User)?;
         let text = format!("SELECT pg_catalog.setval({}, {value}, {called})", regclass(name));
         let setting = self.ask_sequence(&owner, sequence.shard, &text);
         let set = self.in_time(name, setting).await;
         // Unless its server said that it has not.
         if !matches!(set, Err(Trouble::Told(_))) {
-            self.worker.blocks.drop_all(&owner);
+            self.blocks.drop_all(&owner);
         }
         set.map(|_| ())
     }
@@ -431,7 +460,7 @@ impl Session {
         name: &TableName,
         doing: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
-        let limit = exec::limit(self.map.timeouts.statement).map_or(TAKE_MAX, |it| it.min(TAKE_MAX));
+        let limit = exec::limit(self.limit).map_or(TAKE_MAX, |it| it.min(TAKE_MAX));
         match Box::pin(tokio::time::timeout(limit, doing)).await {
             Ok(done) => done,
             Err(_) => Err(ClientError::new(

@@ -414,6 +414,7 @@ impl Session {
             }
             plan => self.shards(plan)?,
         };
+        self.may_be_packed(template, &shards)?;
         if template.access == plan::Access::Write && shards.len() > 1 && self.transaction.kind == Kind::None {
             // What several shards write is one transaction.
             self.begin_implicit();
@@ -488,6 +489,9 @@ impl Session {
         // What set_config came to may have to be refused before the client may go on.
         let alone = place == Place::Alone && effects.set_config.is_empty();
         let show = if alone { Show::Client } else { Show::ClientWithoutReady };
+        if effects.headed && links.len() > 1 {
+            self.items.push(Item::Headed);
+        }
         self.items.push(Item::Owed { expect: Expect::Query, links, show, prepares: 0 });
         let outcome = self.fly(offset, alone).await?;
         let shown = self.shown(&outcome)?;

@@ -4,6 +4,7 @@
 //! REPEATABLE READ and tells its snapshot, then other connections look a second time (`topology::cut`). If anything has
 //! ended in between, the transaction begins anew there, and after two such tries commits through this proxy are held
 //! back while it looks (`exec::gate`). From then on every statement finds its shard's link, and with it the snapshot.
+//! LOCK TABLE takes no snapshot: what it locks before the first statement is locked when the shards are looked at.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ use crate::exec::gate::LOOKING_MAX;
 use crate::exec::link::Link;
 use crate::ident::ShardSet;
 use crate::plan;
+use crate::plan::Effects;
 use crate::plan::Isolation;
 use crate::plan::Modes;
 use crate::plan::Plan;
@@ -70,8 +72,18 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 impl Session {
     /// Whether this statement must not be begun before all shards have been seen at one moment.
     pub(super) fn moment_due(&self, plan: &Plan, template: &Template) -> bool {
-        // On a server it takes no snapshot: what is read behind it must see what came before the lock.
-        template.tag != "LOCK TABLE" && self.moment_due_for(plan, template.access)
+        // What is read behind a lock must see what came before it.
+        !template.effects.locks_tables
+            && (self.moment_due_for(plan, template.access) || self.moment_due_for_dump(&template.effects))
+    }
+
+    /// The same for the first statement of pg_dump's transaction, or of one like it: it looks what there is, to copy all of
+    /// it as of that moment.
+    pub(super) fn moment_due_for_dump(&self, effects: &Effects) -> bool {
+        effects.asks_catalogs
+            && self.transaction.kind == Kind::Explicit
+            && self.is_read_only()
+            && self.moment_due_in_transaction(true)
     }
 
     /// The same by what it does to data.
@@ -197,6 +209,8 @@ impl Session {
             .into());
         };
         let all = ShardSet::all(service.database.shards.len());
+        // What has been locked must stay so: there is one look, and commits are held back for it.
+        let locked = self.transaction.locked;
         let (mut flaw, mut pause, mut took) = (None, PAUSE, Duration::ZERO);
         for round in 0..ROUNDS {
             if round > 0 {
@@ -207,6 +221,7 @@ impl Session {
             // These may have to be waited for, and so come before the gate is shut.
             let mut others = self.other_links(&all).await?;
             let span = round.checked_sub(1).map(|it| ((took * LOOKS).max(SHUT) * (1 << it)).min(SHUT_MAX));
+            let span = if locked { Some(SHUT_MAX) } else { span };
             let _shut = span.map(|it| gate.shut(it));
             let until = clock::now().plus(span.unwrap_or_default());
             for place in 0..TRIES_MAX {
@@ -222,11 +237,14 @@ impl Session {
                     return Ok(());
                 };
                 tracing::trace!(flaw = ?found, round, place, "the shards were not seen at one moment");
-                if others.len() < all.len() || (place + 1 >= TRIES_MIN && clock::now() >= until) {
+                if locked || others.len() < all.len() || (place + 1 >= TRIES_MIN && clock::now() >= until) {
                     break;
                 }
             }
             others.into_iter().for_each(|it| self.access.release(it));
+            if locked {
+                break;
+            }
         }
         gate.counts.given_up.fetch_add(1, Ordering::Relaxed);
         Err(given_up(flaw).into())

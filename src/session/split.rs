@@ -115,8 +115,9 @@ impl Session {
         let links = ready.places.clone();
         self.items.push(Item::Owed { expect: Expect::Bind, links, show: Show::Nobody, prepares: 0 });
         let ids_in_order = ids_of(&ids, &split.shards);
+        let access = planned.template.access;
         let done = match &ready.moved {
-            None => self.run_parts(&ids_in_order, "", split).await,
+            None => self.run_parts(&ids_in_order, "", split, access).await,
             Some(moved) => Box::pin(self.run_moves(&ids_in_order, "", split, moved)).await,
         };
         self.end_steps(&ids).await?;
@@ -188,7 +189,13 @@ impl Session {
     /// Executes what has been bound on the links of a split's shards, one shard after the other in the shards' order: of two
     /// sessions that want the same rows, the second waits on the first shard that it needs, and holds nothing behind it.
     /// What the client is to see, but for a description.
-    pub(super) async fn run_parts(&mut self, ids: &[u32], portal: &str, split: &Split) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn run_parts(
+        &mut self,
+        ids: &[u32],
+        portal: &str,
+        split: &Split,
+        access: plan::Access,
+    ) -> Result<Vec<u8>, Trouble> {
         let mut order: SmallVec<[usize; 8]> = (0..split.shards.len()).collect();
         order.sort_by_key(|place| split.shards.get(*place).copied());
         let mut answers: Vec<Vec<u8>> = vec![Vec::new(); split.shards.len()];
@@ -199,7 +206,7 @@ impl Session {
             if split.everywhere {
                 self.say_step(id, TURN, Show::Nobody);
             }
-            let answer = self.run_part(id, portal, &mut size).await?;
+            let answer = self.run_part(id, portal, access, &mut size).await?;
             if let Some(slot) = answers.get_mut(place) {
                 *slot = answer;
             }
@@ -210,11 +217,17 @@ impl Session {
     }
 
     /// Executes a portal of one link. What comes is collected; `size` is what has been collected so far.
-    pub(super) async fn run_part(&mut self, id: u32, portal: &str, size: &mut usize) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn run_part(
+        &mut self,
+        id: u32,
+        portal: &str,
+        access: plan::Access,
+        size: &mut usize,
+    ) -> Result<Vec<u8>, Trouble> {
         let at = self.links.iter().position(|link| link.id == id).ok_or_else(gone)?;
         let link = self.links.get_mut(at).ok_or_else(gone)?;
         say::execute(&mut link.out, portal);
-        link.wrote = true;
+        link.wrote |= access == plan::Access::Write;
         link.unsynced = true;
         let links = SmallVec::from_slice(&[u8::try_from(at).unwrap_or(u8::MAX)]);
         self.items.push(Item::Owed { expect: Expect::Execute, links, show: Show::Caller, prepares: 0 });
@@ -242,9 +255,9 @@ impl Session {
         home: ShardId,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<(), Trouble> {
-        let (shards, effects) = (task.split.shard_set(), &task.planned.template.effects);
-        self.admit_at(&shards, &ShardSet::one(home), plan::Access::Write, effects)?;
-        let mut places = self.join_all(&shards, plan::Access::Write).await?;
+        let (shards, template) = (task.split.shard_set(), &task.planned.template);
+        self.admit_at(&shards, &ShardSet::one(home), template.access, &template.effects)?;
+        let mut places = self.join_all(&shards, template.access).await?;
         if !shards.contains(home) {
             let at = self.join(home, plan::Access::ReadPrimary).await?;
             places.push(u8::try_from(at).unwrap_or(u8::MAX));
@@ -489,7 +502,7 @@ pub(super) fn needs_block(template: &Template) -> Result<(), ClientError> {
     Err(ClientError::new(Code::NoTransaction, message, "BEGIN first."))
 }
 
-fn copies_differ() -> ClientError {
+pub(super) fn copies_differ() -> ClientError {
     ClientError::new(
         Code::TableUnfit,
         "the copies of this reference table differ: the same write does another thing on another shard",

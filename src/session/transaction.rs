@@ -54,6 +54,8 @@ pub struct Transaction {
     pub constraints: Vec<String>,
     /// All shards have joined it, and show one moment.
     pub one_moment: bool,
+    /// Tables were locked before the shards were seen at one moment.
+    pub locked: bool,
     /// The shards that the client's statements have used. Others may have joined for what the proxy says itself.
     pub used: ShardSet,
 }
@@ -93,6 +95,7 @@ impl Default for Transaction {
             clock: None,
             constraints: Vec::new(),
             one_moment: false,
+            locked: false,
             used: ShardSet::none(),
         }
     }

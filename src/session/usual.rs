@@ -157,7 +157,7 @@ impl Session {
         }
         let shard = self.shards(plan).ok()?.only()?;
         let waits = match self.transaction.is_open() {
-            true => self.moment_due_in_transaction(false),
+            true => self.moment_due_in_transaction(false) || self.moment_due_for_dump(&template.effects),
             false => template.access == plan::Access::Write && self.access.service.gate.is_shut(),
         };
         if waits {

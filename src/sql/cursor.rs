@@ -43,6 +43,11 @@ impl<'a> Cursor<'a> {
         self.lexemes.get(self.place + ahead).copied()
     }
 
+    /// The lexeme that was taken last.
+    pub(crate) fn last(&self) -> Option<Lexeme> {
+        self.lexemes.get(self.place.checked_sub(1)?).copied()
+    }
+
     pub(crate) fn bump(&mut self) -> Option<Lexeme> {
         let lexeme = self.peek()?;
         self.place += 1;

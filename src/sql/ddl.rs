@@ -79,11 +79,18 @@ pub enum Utility {
         restarts: bool,
     },
     /// LOCK
-    Lock(Vec<Vec<Arc<str>>>),
+    Lock {
+        /// Which tables.
+        tables: Vec<Vec<Arc<str>>>,
+        /// IN ACCESS SHARE MODE: whoever writes does not mind.
+        shared: bool,
+    },
     /// COPY t FROM or TO.
     Copy {
         /// Which.
         table: Vec<Arc<str>>,
+        /// Where its name ends, in bytes of the text.
+        behind: usize,
         /// FROM STDIN, TO STDOUT; `None`: a file or program on the server.
         direction: Option<CopyDirection>,
         /// FROM.
@@ -99,6 +106,8 @@ pub enum Utility {
         query: Range<usize>,
         /// TO STDOUT.
         direction: Option<CopyDirection>,
+        /// How the data is written; `None`: with options that are not understood here.
+        format: Option<CopyFormat>,
     },
     /// Code that may do anything: DO, CALL.
     Code(&'static str),
@@ -204,7 +213,10 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Outcome {
         "lock" => {
             cursor.take("table");
             match cursor.relations() {
-                Some(names) => other(Utility::Lock(names), "LOCK TABLE"),
+                Some(tables) => {
+                    let shared = cursor.take_all(&["in", "access", "share", "mode"]);
+                    other(Utility::Lock { tables, shared }, "LOCK TABLE")
+                }
                 None => Some(Err(unreadable("LOCK"))),
             }
         }
@@ -1016,6 +1028,8 @@ pub struct CopyFormat {
     pub header: bool,
     /// Columns of which NULL is read otherwise (FORCE_NULL, FORCE_NOT_NULL).
     pub forced: Vec<Arc<str>>,
+    /// It is in an encoding of its own.
+    pub encoded: bool,
 }
 
 /// The formats of COPY.
@@ -1039,6 +1053,7 @@ struct CopyOptions {
     null: Option<Vec<u8>>,
     header: bool,
     forced: Vec<Arc<str>>,
+    encoded: bool,
 }
 
 impl CopyOptions {
@@ -1081,6 +1096,18 @@ impl CopyOptions {
                         return None;
                     }
                 }
+                // It says how fields are written, not what they are.
+                "force_quote" => {
+                    if !cursor.take_operator("*") {
+                        cursor.take_kind(Kind::Open)?;
+                        Self::named(cursor)?;
+                        cursor.take_kind(Kind::Close)?;
+                    }
+                }
+                "encoding" => {
+                    string(cursor)?;
+                    self.encoded = true;
+                }
                 "force_not_null" | "force_null" => {
                     cursor.take_kind(Kind::Open)?;
                     self.names(cursor)?;
@@ -1099,10 +1126,16 @@ impl CopyOptions {
     }
 
     fn names(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        self.forced.extend(Self::named(cursor)?);
+        Some(())
+    }
+
+    fn named(cursor: &mut Cursor<'_>) -> Option<Vec<Arc<str>>> {
+        let mut names = Vec::new();
         loop {
-            self.forced.push(cursor.name()?);
+            names.push(cursor.name()?);
             if cursor.take_kind(Kind::Comma).is_none() {
-                return Some(());
+                return Some(names);
             }
         }
     }
@@ -1129,6 +1162,13 @@ impl CopyOptions {
             } else if cursor.take("escape") {
                 cursor.take("as");
                 self.escape = Some(string(cursor)?);
+            } else if cursor.take("encoding") {
+                string(cursor)?;
+                self.encoded = true;
+            } else if cursor.take_all(&["force", "quote"]) {
+                if !cursor.take_operator("*") {
+                    Self::named(cursor)?;
+                }
             } else if cursor.take_all(&["force", "not", "null"]) || cursor.take_all(&["force", "null"]) {
                 self.names(cursor)?;
             } else {
@@ -1156,8 +1196,9 @@ impl CopyOptions {
             quote,
             escape: one(self.escape, quote)?,
             null: self.null.unwrap_or_else(|| if csv { Vec::new() } else { b"\\N".to_vec() }),
-            header: self.header,
+            header: self.header && kind != CopyKind::Binary,
             forced: self.forced,
+            encoded: self.encoded,
         })
     }
 }
@@ -1174,10 +1215,13 @@ fn copy(cursor: &mut Cursor<'_>) -> Outcome {
         if !cursor.take("to") {
             return Some(Err(unreadable("COPY")));
         }
-        let direction = cursor.take("stdout").then_some(CopyDirection::Out);
-        return other(Utility::CopyQuery { query, direction }, "COPY");
+        // The server takes either word for either way.
+        let direction = cursor.take_any(&["stdout", "stdin"]).then_some(CopyDirection::Out);
+        let format = format(cursor, binary);
+        return other(Utility::CopyQuery { query, direction, format }, "COPY");
     }
     let Some(table) = cursor.qualified() else { return Some(Err(unreadable("COPY"))) };
+    let behind = cursor.last().map_or(0, |it| it.end);
     let mut columns = Vec::new();
     if cursor.take_kind(Kind::Open).is_some() {
         loop {
@@ -1203,11 +1247,16 @@ fn copy(cursor: &mut Cursor<'_>) -> Outcome {
         (false, true, false) => Some(CopyDirection::Out),
         _ => None,
     };
+    let format = format(cursor, binary);
+    other(Utility::Copy { table, behind, direction, writes, columns, format }, "COPY")
+}
+
+/// How the data is written; `None`: what is left is WHERE, or an option that is not known here.
+fn format(cursor: &mut Cursor<'_>, binary: bool) -> Option<CopyFormat> {
     let mut options = CopyOptions { kind: binary.then_some(CopyKind::Binary), ..CopyOptions::default() };
+    // Before version 7.3 delimiters stood here.
     cursor.take("using");
     cursor.take("with");
     let read = if cursor.is_kind(Kind::Open) { options.list(cursor) } else { options.words(cursor) };
-    // What is left is WHERE, or an option that is not known here.
-    let format = read.filter(|()| cursor.at_end()).and_then(|()| options.format());
-    other(Utility::Copy { table, direction, writes, columns, format }, "COPY")
+    read.filter(|()| cursor.at_end()).and_then(|()| options.format())
 }

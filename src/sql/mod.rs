@@ -262,15 +262,22 @@ fn utility(
     let mut access = Access::Write;
     let mut inner = None;
     match &found.utility {
-        Utility::Truncate { .. } | Utility::Lock(_) | Utility::Code(_) => command = Command::Data,
-        Utility::Copy { direction, writes, .. } => {
+        Utility::Truncate { .. } | Utility::Code(_) => command = Command::Data,
+        Utility::Lock { .. } => {
+            command = Command::Data;
+            access = Access::ReadPrimary;
+            effects.locks_tables = true;
+        }
+        Utility::Copy { direction, writes, format, .. } => {
             command = Command::Data;
             effects.copy = *direction;
+            effects.headed = !*writes && format.as_ref().is_some_and(|it| it.header);
             access = if *writes { Access::Write } else { Access::Read };
         }
-        Utility::CopyQuery { query: range, direction } => {
+        Utility::CopyQuery { query: range, direction, format } => {
             command = Command::Data;
             effects.copy = *direction;
+            effects.headed = format.as_ref().is_some_and(|it| it.header);
             access = Access::Read;
             inner = Some(range.clone());
         }

@@ -39,6 +39,12 @@ pub struct Effects {
     pub changes_directory: bool,
     /// It is COPY … FROM STDIN or COPY … TO STDOUT.
     pub copy: Option<CopyDirection>,
+    /// It is LOCK TABLE: on a server it takes no snapshot.
+    pub locks_tables: bool,
+    /// It reads no tables but catalogs, if any.
+    pub asks_catalogs: bool,
+    /// It is COPY … TO STDOUT whose first line says what the columns are called.
+    pub headed: bool,
 }
 
 /// A `set_config(name, value, is_local)` in a statement.
