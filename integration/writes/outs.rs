@@ -163,6 +163,12 @@ async fn rows_are_copied_out_of_all_shards() -> Outcome {
             both(how, "COPY t TO STDOUT", 0);
             both(how, "COPY items TO STDOUT", 0);
             both(How::Simple, "COMMIT", 0);
+            // What is locked first is locked when all shards are seen at one moment.
+            both(How::Simple, "BEGIN ISOLATION LEVEL REPEATABLE READ", 0);
+            both(how, "LOCK TABLE t, refs IN ACCESS SHARE MODE", 0);
+            both(how, "COPY t TO STDOUT", 0);
+            both(how, "SELECT count(*) FROM items", 0);
+            both(How::Simple, "COMMIT", 0);
         }
         both(How::Simple, "COPY t (id) TO STDOUT; SELECT 1; COPY items TO STDOUT CSV HEADER; COPY fruits TO STDOUT", 0);
         both(How::Simple, "COPY t (id) TO STDOUT; COPY t (nope) TO STDOUT; COPY fruits TO STDOUT", 0);
