@@ -11,7 +11,6 @@ mod bytes;
 mod directories;
 #[path = "tenants/house.rs"]
 mod house;
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod proxy;
 #[path = "tenants/schemas.rs"]
 mod schemas;

@@ -210,9 +210,9 @@ fn parameters(pair: &mut Pair) {
     for how in [How::Unnamed, How::Named] {
         for binary in [false, true] {
             for letter in ['a', 'e', 'f'] {
-                let key = uuid(letter, binary);
-                pair.same_by(how, "SELECT * FROM wallets WHERE account_id = $1 ORDER BY no", &[key.clone()]);
-                pair.same_by(how, "UPDATE wallets SET total = total * 2 WHERE account_id = $1", &[key]);
+                let key = [uuid(letter, binary)];
+                pair.same_by(how, "SELECT * FROM wallets WHERE account_id = $1 ORDER BY no", &key);
+                pair.same_by(how, "UPDATE wallets SET total = total * 2 WHERE account_id = $1", &key);
             }
             let several = [uuid('b', binary), value("71"), uuid('c', binary), value("72")];
             pair.same_by(how, "INSERT INTO wallets (account_id, no) VALUES ($1, $2), ($3, $4) RETURNING no", &several);
