@@ -353,8 +353,9 @@ fn made(seed: u64) -> String {
             if from.is_empty() {
                 format!("UPDATE t SET {set}{filter}{back}")
             } else {
+                // Of several rows that fit one server takes any.
                 format!(
-                    "UPDATE t SET note = c.no::text{from}{}",
+                    "UPDATE t SET note = coalesce(left(t.note, 3), '') || 'c'{from}{}",
                     join.replace("note", "t.note").replace(" id", " t.id").replace("(id", "(t.id")
                 )
             }

@@ -36,6 +36,8 @@ mod outs;
 mod proxy;
 #[path = "writes/random.rs"]
 mod random;
+#[path = "writes/rig.rs"]
+mod rig;
 #[path = "writes/schema.rs"]
 mod schema;
 #[path = "writes/scripts.rs"]

@@ -2,18 +2,12 @@
 
 use std::fmt::Write as _;
 
-use shardway::local_cluster::Cluster;
-use shardway::local_cluster::ClusterSpec;
-
 use crate::bytes::Client;
 use crate::bytes::Row;
-use crate::house::WIDTHS;
 use crate::house::shown;
 use crate::proxy::Outcome;
-use crate::proxy::Proxy;
-use crate::proxy::free_port;
-use crate::proxy::prepare;
-use crate::proxy::until;
+use crate::rig::Plan;
+use crate::rig::Rig;
 
 /// `mood` has another number in each database. Constraints of every kind that a shard can keep.
 const SCHEMA: &str = "
@@ -96,12 +90,7 @@ const TABLES: &[(&str, Lies, &str, &str, &str)] = &[
 /// How many keys of `band` lie on one shard.
 const BAND: usize = 20;
 
-pub(crate) struct Arena {
-    // Ends before the servers do.
-    _proxy: Proxy,
-    cluster: Cluster,
-    port: u16,
-}
+pub(crate) struct Arena(Rig);
 
 /// A session through the proxy and a plain one, with what looks at the shards themselves.
 pub(crate) struct Ring {
@@ -114,57 +103,26 @@ pub(crate) struct Ring {
 
 impl Arena {
     pub(crate) async fn build() -> Outcome<Self> {
-        let settings = [("jit", "off"), ("full_page_writes", "off"), ("max_wal_size", "1GB")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let cluster =
-            Cluster::start(ClusterSpec { shards: 5, replicas: 0, settings, ..ClusterSpec::default() }).await?;
-        let port = free_port()?;
-        let map = map(&cluster, port);
-        for (place, node) in cluster.primaries().enumerate() {
-            for width in WIDTHS.into_iter().filter(|it| *it > place) {
-                node.value("shop", &format!("CREATE DATABASE d{width} OWNER demo")).await?;
-                let pad: String =
-                    (0..place).map(|it| format!("CREATE TABLE pad{it} (); DROP TABLE pad{it};")).collect();
-                let mut client = Client::connect(node.port(), "demo", &format!("d{width}"))?;
-                assert_eq!(client.simple(&(pad + SCHEMA)).error, None);
-            }
-        }
-        for width in WIDTHS {
-            let node = &cluster.nodes()[0];
-            node.value("shop", &format!("CREATE DATABASE plain{width} OWNER demo")).await?;
-            assert_eq!(Client::connect(node.port(), "demo", &format!("plain{width}"))?.simple(SCHEMA).error, None);
-        }
-        prepare(&cluster, &map)?;
-        let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
-        let arena = Self { _proxy: proxy, cluster, port };
-        for width in WIDTHS {
-            let mut client = Client::connect(port, "demo", &format!("d{width}"))?;
-            until("the proxy to know what is set up", async || {
-                let done =
-                    client.simple("BEGIN; INSERT INTO trig SELECT 1; INSERT INTO trig VALUES (2), (3), (4), (5), (6)");
-                client.simple("ROLLBACK");
-                Ok(done.error.is_none())
-            })
-            .await?;
-        }
-        Ok(arena)
+        let plan = Plan {
+            settings: &[("jit", "off"), ("full_page_writes", "off"), ("max_wal_size", "1GB")],
+            schema: SCHEMA,
+            placed: &placed,
+            spans: "INSERT INTO trig SELECT 1; INSERT INTO trig VALUES (2), (3), (4), (5), (6)",
+        };
+        Ok(Self(Rig::build(plan).await?))
     }
 
     pub(crate) fn ring(&self, width: usize) -> Outcome<Ring> {
-        let ports = [self.port, self.cluster.nodes()[0].port()];
+        let ports = self.0.ports();
         let (ours, plain) = sessions(ports, width)?;
-        let nodes = self.cluster.primaries().take(width);
+        let nodes = self.0.cluster.primaries().take(width);
         let shards: Result<_, _> = nodes.map(|it| Client::connect(it.port(), "demo", &format!("d{width}"))).collect();
         Ok(Ring { ours, plain, shards: shards?, ports, width })
     }
 
     /// No transaction waits anywhere for its end.
     pub(crate) async fn nothing_is_prepared(&self) -> Outcome {
-        for node in self.cluster.nodes() {
-            let left = node.value("shop", "SELECT count(*) FROM pg_prepared_xacts").await?;
-            assert_eq!(left.as_deref(), Some("0"));
-        }
-        Ok(())
+        self.0.nothing_is_prepared().await
     }
 }
 
@@ -333,28 +291,16 @@ fn number_times(lines: &mut [Line]) {
     }
 }
 
-fn map(cluster: &Cluster, port: u16) -> String {
-    let mut map =
-        format!("version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n");
-    for width in WIDTHS {
-        let shards: String = cluster
-            .primaries()
-            .take(width)
-            .enumerate()
-            .map(|(at, node)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, node.port()))
-            .collect();
-        let ranges: Vec<String> = (0..width)
-            .map(|place| {
-                let from = if place == 0 { String::new() } else { format!("from: {}, ", place * BAND) };
-                let to = if place + 1 == width { String::new() } else { format!("to: {}, ", (place + 1) * BAND) };
-                format!("{{{from}{to}shard: s{}}}", place + 1)
-            })
-            .collect();
-        let _ = write!(
-            map,
-            "  d{width}:
-    shards:
-{shards}    groups:
+fn placed(width: usize) -> String {
+    let ranges: Vec<String> = (0..width)
+        .map(|place| {
+            let from = if place == 0 { String::new() } else { format!("from: {}, ", place * BAND) };
+            let to = if place + 1 == width { String::new() } else { format!("to: {}, ", (place + 1) * BAND) };
+            format!("{{{from}{to}shard: s{}}}", place + 1)
+        })
+        .collect();
+    format!(
+        "    groups:
       number: {{key: bigint, tables: {{acct: id, line: id, part: id, trig: {{key: id, triggers: safe}}, audit: id}}}}
       count: {{key: int, tables: {{small: id, loose: k}}}}
       name: {{key: text, tables: {{fruit: name, bite: name}}}}
@@ -363,10 +309,6 @@ fn map(cluster: &Cluster, port: u16) -> String {
     reference: [ref, ref2]
     unsharded: {{s1: [solo, side]}}
 ",
-            ranges.join(", ")
-        );
-    }
-    // The one that tells whether the proxy is up.
-    let _ = write!(map, "  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
-    map
+        ranges.join(", ")
+    )
 }

@@ -39,7 +39,7 @@ const CASES: &[(Is, &str)] = &[
     (Alike, "INSERT INTO items (id, no) WITH w AS (SELECT max(id) AS m FROM t) SELECT m, 1000 FROM w"),
     (Alike, "INSERT INTO items SELECT a, 1100, 'new', 1.239 FROM t WHERE a BETWEEN 11 AND 13 RETURNING *"),
     (Alike, "INSERT INTO items (no, id) SELECT 1200, generate_series(1, 6) FROM t WHERE id = 1"),
-    (Alike, "INSERT INTO items (no, id) SELECT n, id FROM solo"),
+    (Alike, "INSERT INTO items (no, id) SELECT n + 2000, id FROM solo"),
     (Alike, "INSERT INTO items (no, id) SELECT r.n + 1300, t.id + 20 FROM t, refs r WHERE r.n < 3"),
     (Alike, "INSERT INTO t (id, note) SELECT n + 5000, name FROM fruits"),
     (Alike, "INSERT INTO fruits (name, n) SELECT 'k' || id, a FROM t WHERE id < 5000"),

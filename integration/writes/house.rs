@@ -1,16 +1,13 @@
 //! The servers, the proxy, and what is compared.
 
-use shardway::local_cluster::Cluster;
-use shardway::local_cluster::ClusterSpec;
-
 use crate::bytes::Answer;
 use crate::bytes::Client;
 use crate::bytes::Row;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
-use crate::proxy::prepare;
-use crate::proxy::until;
+use crate::rig::Plan;
+use crate::rig::Rig;
 
 /// On how many shards everything is tried.
 pub(crate) const WIDTHS: [usize; 4] = [1, 2, 3, 5];
@@ -45,6 +42,12 @@ CREATE TABLE kin (id bigint REFERENCES t, n integer, PRIMARY KEY (id, n));
 CREATE TABLE bare (id bigint, n integer);
 CREATE TABLE slots (id bigint, during int4range, EXCLUDE USING gist (during WITH &&));
 CREATE TABLE boxes (id bigint PRIMARY KEY, size size, sizes size[]);
+";
+
+const GROUPS: &str = "    groups:
+      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, later: id, times: id, ident: id, goods: id, kin: id, bare: id, boxes: id, slots: id, moods: id, made: id, made2: id}}
+      name: {key: text, tables: {fruits: name}}
+    reference: [refs, refs2, refd, maderef]
 ";
 
 pub(crate) const TABLES: [&str; 15] = [
@@ -84,13 +87,7 @@ const COLUMNS: [&str; 15] = [
     "n, id, v, d, f, tags, m, at",
 ];
 
-pub(crate) struct House {
-    // Ends before the servers do.
-    _proxy: Proxy,
-    cluster: Cluster,
-    port: u16,
-    map: String,
-}
+pub(crate) struct House(Rig);
 
 /// A session through the proxy and one of the plain database beside it.
 pub(crate) struct Pair {
@@ -100,88 +97,44 @@ pub(crate) struct Pair {
 
 impl House {
     pub(crate) async fn build() -> Outcome<Self> {
-        let spec = ClusterSpec { shards: 5, replicas: 0, ..ClusterSpec::default() };
-        let cluster = Cluster::start(spec).await?;
-        let port = free_port()?;
-        let mut map = format!(
-            "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n"
-        );
-        let groups = "    groups:
-      number: {key: bigint, tables: {t: id, items: id, logs: id, 'Odd Ones': 'Key;', loose: id, later: id, times: id, ident: id, goods: id, kin: id, bare: id, boxes: id, slots: id, moods: id, made: id, made2: id}}
-      name: {key: text, tables: {fruits: name}}
-    reference: [refs, refs2, refd, maderef]\n";
-        for width in WIDTHS {
-            let shards: String = cluster
-                .primaries()
-                .take(width)
-                .enumerate()
-                .map(|(at, node)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, node.port()))
-                .collect();
-            // Not where catalogs are asked for.
-            let home = width.min(2);
-            map += &format!("  d{width}:\n    shards:\n{shards}{groups}    unsharded: {{s{home}: [solo]}}\n");
-        }
-        // The one that tells whether the proxy is up.
-        map += &format!("  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
-        for (place, node) in cluster.primaries().enumerate() {
-            for width in WIDTHS.into_iter().filter(|it| *it > place) {
-                node.value("shop", &format!("CREATE DATABASE d{width} OWNER demo")).await?;
-                let mut client = Client::connect(node.port(), "demo", &format!("d{width}"))?;
-                let pad: String =
-                    (0..place).map(|it| format!("CREATE TABLE pad{it} (); DROP TABLE pad{it};")).collect();
-                assert_eq!(client.simple(&(pad + SCHEMA)).error, None);
-            }
-        }
-        for width in WIDTHS {
-            let node = &cluster.nodes()[0];
-            node.value("shop", &format!("CREATE DATABASE plain{width} OWNER demo")).await?;
-            assert_eq!(Client::connect(node.port(), "demo", &format!("plain{width}"))?.simple(SCHEMA).error, None);
-        }
-        prepare(&cluster, &map)?;
-        let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
-        let house = Self { _proxy: proxy, cluster, port, map };
-        for width in WIDTHS {
-            let mut client = Client::connect(port, "demo", &format!("d{width}"))?;
-            until("the proxy to know what is set up", async || {
-                let done = client
-                    .simple("BEGIN; INSERT INTO t (id) SELECT 1; INSERT INTO t (id) VALUES (2), (3), (4), (5), (6)");
-                client.simple("ROLLBACK");
-                Ok(done.error.is_none())
-            })
-            .await?;
-        }
-        Ok(house)
+        let plan = Plan {
+            settings: &[],
+            schema: SCHEMA,
+            placed: &placed,
+            spans: "INSERT INTO t (id) SELECT 1; INSERT INTO t (id) VALUES (2), (3), (4), (5), (6)",
+        };
+        Ok(Self(Rig::build(plan).await?))
     }
 
     /// Where the proxy listens, and the plain server.
     pub(crate) fn ports(&self) -> [u16; 2] {
-        [self.port, self.cluster.nodes()[0].port()]
+        self.0.ports()
     }
 
     pub(crate) fn pair(&self, width: usize) -> Outcome<Pair> {
-        let ours = Client::connect(self.port, "demo", &format!("d{width}"))?;
-        let plain = Client::connect(self.cluster.nodes()[0].port(), "demo", &format!("plain{width}"))?;
+        let ours = Client::connect(self.0.port, "demo", &format!("d{width}"))?;
+        let plain = Client::connect(self.0.cluster.nodes()[0].port(), "demo", &format!("plain{width}"))?;
         Ok(Pair { ours, plain })
     }
 
     /// A session of one shard's own server.
     pub(crate) fn shard(&self, shard: usize, width: usize) -> Outcome<Client> {
-        let node = self.cluster.primaries().nth(shard).ok_or("no such shard")?;
+        let node = self.0.cluster.primaries().nth(shard).ok_or("no such shard")?;
         Ok(Client::connect(node.port(), "demo", &format!("d{width}"))?)
     }
 
     /// Another proxy before the same servers.
     pub(crate) async fn another_proxy(&self) -> Outcome<Proxy> {
         let port = free_port()?;
-        let map = self.map.replace(&format!("127.0.0.1:{}}}", self.port), &format!("127.0.0.1:{port}}}"));
-        Proxy::start(&self.cluster, port, &map, &[]).await
+        let map = self.0.map.replace(&format!("127.0.0.1:{}}}", self.0.port), &format!("127.0.0.1:{port}}}"));
+        Proxy::start(&self.0.cluster, port, &map, &[]).await
     }
 
     /// All copies of reference tables are the same, times too.
     pub(crate) async fn copies_are_alike(&self) -> Outcome {
         for width in WIDTHS {
             let mut known: Option<Vec<Row>> = None;
-            for node in self.cluster.primaries().take(width) {
+            for node in self.0.cluster.primaries().take(width) {
                 let mut client = Client::connect(node.port(), "demo", &format!("d{width}"))?;
                 let rows = client
                     .simple("SELECT r::text, s::text FROM refs r FULL JOIN refs2 s USING (code) ORDER BY 1, 2")
@@ -198,12 +151,14 @@ impl House {
 
     /// No transaction waits anywhere for its end.
     pub(crate) async fn nothing_is_prepared(&self) -> Outcome {
-        for node in self.cluster.nodes() {
-            let left = node.value("shop", "SELECT count(*) FROM pg_prepared_xacts").await?;
-            assert_eq!(left.as_deref(), Some("0"));
-        }
-        Ok(())
+        self.0.nothing_is_prepared().await
     }
+}
+
+fn placed(width: usize) -> String {
+    // Not where catalogs are asked for.
+    let home = width.min(2);
+    format!("{GROUPS}    unsharded: {{s{home}: [solo]}}\n")
 }
 
 impl Pair {

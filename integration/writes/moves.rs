@@ -154,6 +154,7 @@ const CASES: &[(Is, &str)] = &[
     // Values come over exactly, or do not.
     (Refused, "BEGIN; SET LOCAL extra_float_digits = 0; UPDATE goods SET id = id + 100; COMMIT"),
     (Refused, "BEGIN; SET LOCAL DateStyle = 'German'; UPDATE goods SET id = id + 100; COMMIT"),
+    (Refused, "BEGIN; SET LOCAL array_nulls = off; UPDATE goods SET id = id + 100; COMMIT"),
     (Alike, "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'; SET LOCAL TimeZone = 'America/Caracas'; SET LOCAL bytea_output = escape; UPDATE goods SET id = id + 9000 RETURNING at, raw; ROLLBACK"),
     (
         Alike,

@@ -32,6 +32,7 @@ use crate::backend::pool::Pool;
 use crate::backend::pool::Recipe;
 use crate::backend::pool::WorkerPools;
 use crate::clock;
+use crate::clock::Tick;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::gate::Gate;
@@ -254,20 +255,20 @@ impl Access {
     /// # Errors
     /// No primary, or no connection in time.
     pub async fn primary(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let deadline = clock::now().plus(self.service.database.failover.wait);
         let node = match self.service.topology.primary(shard) {
             Some(node) => node,
             None => self.wait_primary(shard).await?,
         };
         match self.link(node, false).await {
-            Err(Unlinked { error, passes: true }) => Box::pin(self.primary_again(shard, error)).await,
+            Err(Unlinked { error, passes: true }) => Box::pin(self.primary_again(shard, deadline, error)).await,
             result => result.map_err(|it| it.error),
         }
     }
 
     /// The same for a primary that cannot be reached: it restarts perhaps, or is about to be found dead. Nothing has been
     /// said to it yet.
-    async fn primary_again(&self, shard: ShardId, mut error: ClientError) -> Result<Link, ClientError> {
-        let deadline = clock::now().plus(self.service.database.failover.wait);
+    async fn primary_again(&self, shard: ShardId, deadline: Tick, mut error: ClientError) -> Result<Link, ClientError> {
         let mut pause = AGAIN;
         while clock::now() < deadline {
             tokio::time::sleep(pause).await;

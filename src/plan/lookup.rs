@@ -54,7 +54,7 @@ impl Known {
     }
 
     /// A directory has said all that it holds.
-    pub fn is_whole(&mut self, group: usize) {
+    pub fn tell_all(&mut self, group: usize) {
         self.of(group).whole = true;
     }
 
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(known.find(0, &two, None), Lies::Nowhere);
         assert_eq!(known.find(0, &two, Some(ShardId(2))), Lies::On(ShardId(2)));
         assert_eq!(known.find(3, &two, None), Lies::Unknown);
-        known.is_whole(3);
+        known.tell_all(3);
         assert_eq!(known.find(3, &one, None), Lies::Nowhere);
     }
 }

@@ -595,7 +595,7 @@ impl Arrivals<'_> {
             Stored::Unknown => return Err(self.moving.unsupported("to a value that shardway cannot compute")),
         };
         let old = self.stored(before.first().copied().flatten());
-        let is_set = |place: usize| self.watched.old.iter().position(|it| *it == place);
+        let old_place = |place: usize| self.watched.old.iter().position(|it| *it == place);
         for (index, Index { columns, is_vague }) in self.watched.indexes.iter().enumerate() {
             let entry = |key: &Stored, text: &dyn Fn(usize) -> Option<Box<[u8]>>| -> Entry {
                 let key = match key {
@@ -609,7 +609,7 @@ impl Arrivals<'_> {
                 (index, key, texts.collect())
             };
             let text = |place: usize| row.get(place).copied().flatten().map(Box::from);
-            let was = |place: usize| match is_set(place) {
+            let was = |place: usize| match old_place(place) {
                 Some(at) => before.get(at).copied().flatten().map(Box::from),
                 None => text(place),
             };

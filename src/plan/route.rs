@@ -1066,11 +1066,10 @@ impl<'a> Compiler<'a> {
                 let same_type =
                     self.query.variables.get(variable).is_some_and(|it| column.oid == 0 || it.oid == column.oid);
                 let facts = self.query.facts_in(write.block);
-                let along = self.query.leaves.iter().enumerate().any(|(leaf, it)| {
+                let along = (0..self.query.leaves.len()).any(|leaf| {
                     let key = self.is_sharded(leaf).filter(|(of, _)| *of == group && leaf != write.target);
                     let key = key.filter(|_| facts.is_real(leaf) && self.reached_plainly(leaf, write.block));
                     let key = key.and_then(|(_, key)| self.variable(leaf, &key));
-                    let _ = it;
                     key.is_some_and(|it| it == variable || facts.same(it, variable))
                 });
                 if same_type && along {

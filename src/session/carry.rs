@@ -177,13 +177,7 @@ impl Session {
         world: &Rc<World>,
         ids: &mut SmallVec<[(ShardId, u32); 8]>,
     ) -> Result<Told, Trouble> {
-        if self.state.value("array_nulls", &self.transaction.local).is_some_and(|it| &**it != "on") {
-            return Err(ClientError::unsupported(
-                "INSERT … SELECT of rows from other shards with array_nulls off is not supported",
-                "Set it back on: a NULL would be inserted as the word.",
-            )
-            .into());
-        }
+        self.nulls_stay("INSERT … SELECT of rows from other shards")?;
         let one = ShardSet::one(load.home);
         self.admit(&one, plan::Access::ReadPrimary, &Effects::default())?;
         let at = self.join(load.home, plan::Access::ReadPrimary).await?;

@@ -220,7 +220,7 @@ impl Session {
         for (key, shard) in read(&rows, at, directory, world)? {
             known.tell(at, key, Some(shard));
         }
-        known.is_whole(at);
+        known.tell_all(at);
         Ok(known)
     }
 

@@ -389,9 +389,14 @@ impl Session {
                 "Set it back to content: what columns of xml hold need not be a document.",
             ));
         }
+        self.nulls_stay("a read across shards")
+    }
+
+    /// Whether a NULL in an array is one again when a server reads it.
+    pub(super) fn nulls_stay(&self, what: &str) -> Result<(), ClientError> {
         if self.state.value("array_nulls", &self.transaction.local).is_some_and(|it| &**it != "on") {
             return Err(ClientError::unsupported(
-                "a read across shards with array_nulls off is not supported",
+                format!("{what} with array_nulls off is not supported"),
                 "Set it back on: a NULL in an array would be copied as the word.",
             ));
         }

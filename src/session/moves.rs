@@ -62,6 +62,7 @@ impl Session {
             )
             .into());
         }
+        self.nulls_stay("changing a shard key")?;
         let moves = task.planned.moves(task.text, count, own.now.as_deref())?;
         own.types.resize(count, 0);
         let mut places: SmallVec<[u8; 8]> = SmallVec::new();
