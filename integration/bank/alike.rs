@@ -246,7 +246,6 @@ async fn refused(client: &mut Client, house: &House) -> Outcome {
     };
     none(&["BEGIN ISOLATION LEVEL REPEATABLE READ", &of(a)], &of(b), "0A000", "first statement");
     none(&["BEGIN ISOLATION LEVEL REPEATABLE READ", &of(a)], SUM, "0A000", "first statement");
-    none(&["BEGIN ISOLATION LEVEL REPEATABLE READ"], "LOCK TABLE accounts", "0A000", "first statement");
     none(&["BEGIN ISOLATION LEVEL SERIALIZABLE"], SUM, "0A000", "SERIALIZABLE across shards");
     none(&["BEGIN ISOLATION LEVEL SERIALIZABLE", &of(a)], &of(b), "0A000", "SERIALIZABLE across shards");
     let strict = "SET shardway.snapshot = 'strict'";

@@ -719,7 +719,6 @@ pub(crate) const CASES: &[(&str, &[Line])] = &[
         &[
             same("COPY (SELECT * FROM users ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)"),
             same("COPY (SELECT id FROM users ORDER BY id) TO STDOUT WITH (FORMAT binary)"),
-            refused("COPY users TO STDOUT", "COPY from a sharded table"),
         ],
     ),
     (

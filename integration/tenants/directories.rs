@@ -33,7 +33,7 @@ fn groups(width: usize) -> String {
         directory: {{shard: s1, table: number_map, key: num, target: shard, cache: 1ms}}
         tables: {{counts: num}}
     reference: [countries]
-    unsharded: {{s2: [account_map]}}
+    unsharded: {{s2: [account_map, owners]}}
 "
     )
 }
@@ -138,6 +138,21 @@ const SAID: &[(Is, &str)] = &[
     (Refused("0A000"), "TRUNCATE account_map"),
     (Refused("0A000"), "INSERT INTO tag_map VALUES ('new', 's1')"),
     (Alike, "SELECT count(*) FROM account_map"),
+    // Nor do they go with what they refer to.
+    (Alike, "CREATE TABLE owners (name text PRIMARY KEY)"),
+    (Alike, "INSERT INTO owners VALUES ('second'), ('third')"),
+    (
+        Alike,
+        "ALTER TABLE account_map ADD CONSTRAINT owned FOREIGN KEY (note) REFERENCES owners ON DELETE CASCADE NOT VALID",
+    ),
+    (Refused("0A000"), "DELETE FROM owners WHERE name = 'second'"),
+    (Refused("0A000"), "UPDATE owners SET name = 'first'"),
+    (Refused("0A000"), "TRUNCATE owners CASCADE"),
+    (Alike, "INSERT INTO owners VALUES ('fourth')"),
+    (Alike, "ALTER TABLE account_map DROP CONSTRAINT owned"),
+    (Alike, "DELETE FROM owners"),
+    // It is asked by who has locked it.
+    (Alike, "BEGIN; LOCK TABLE account_map; UPDATE wallets SET total = total WHERE account_id = '{b}'; ROLLBACK"),
     // Keys that no directory holds are where the map says.
     (Alike, "INSERT INTO notes VALUES ('known', 1), ('it''s', 2), ('nobody', 3), ('ö\\', 4)"),
     (Alike, "SELECT * FROM notes WHERE tag = 'it''s'"),

@@ -98,7 +98,7 @@ const CASES: &[(Is, &str)] = &[
     (Refused, "SELECT id FROM t ORDER BY id FOR UPDATE"),
     (Refused, "SELECT id FROM t LIMIT 3 FOR UPDATE SKIP LOCKED"),
     // What would ask a server about it beside the transaction does not wait for the transaction's own locks.
-    (Refused, "BEGIN; TRUNCATE t; SELECT id FROM t ORDER BY id FOR UPDATE; COMMIT"),
+    (Refused, "BEGIN; TRUNCATE items; SELECT id FROM items ORDER BY id FOR UPDATE; COMMIT"),
     (Refused, "LOCK TABLE t; SELECT id FROM t ORDER BY id FOR UPDATE"),
     (Refused, "SELECT t.id FROM t, refs FOR UPDATE"),
     (Refused, "WITH x AS (SELECT id FROM t LIMIT 2 FOR UPDATE) UPDATE t SET a = 1 FROM x WHERE x.id = t.id"),
@@ -383,7 +383,8 @@ pub(crate) fn run_all(house: &House, cases: &[(Is, &str)], with_values: &[Valued
                     if is == Refused {
                         pair.ours.simple("ROLLBACK");
                         if !is_refused(&ours) {
-                            wrong.push(format!("answered, but to be refused: {told_of}"));
+                            let said = ours.error.map(|it| it.to_string());
+                            wrong.push(format!("to be refused: {told_of}: {:?} {said:?}", ours.tags));
                             pair.empty();
                         }
                         refused += 1;

@@ -44,6 +44,11 @@ const CASES: &[(Is, &str)] = &[
     (Alike, "INSERT INTO t (id, note) SELECT n + 5000, name FROM fruits"),
     (Alike, "INSERT INTO fruits (name, n) SELECT 'k' || id, a FROM t WHERE id < 5000"),
     (Alike, "INSERT INTO fruits SELECT note, a FROM t WHERE note = 'two'"),
+    // A literal beside others is of their type.
+    (
+        Alike,
+        "INSERT INTO t (id, note) SELECT id + 7000, NULL FROM t WHERE id < 9 UNION ALL SELECT id + 7100, a > 2 FROM t WHERE id < 9",
+    ),
     // None.
     (Alike, "INSERT INTO items (id, no) SELECT a, 1 FROM t WHERE id < 0"),
     (Alike, "INSERT INTO items (id, no) SELECT a, 1 FROM t WHERE id < 0 RETURNING *"),

@@ -12,6 +12,7 @@ use crate::plan::key::Values;
 use crate::plan::route::Around;
 use crate::plan::route::Compiler;
 use crate::plan::route::Part;
+use crate::plan::route::has_tenants;
 use crate::plan::route::is_object;
 use crate::plan::split::Split;
 use crate::plan::split::Splitting;
@@ -72,6 +73,9 @@ impl Compiler<'_> {
         let [write] = query.writes.as_slice() else { return None };
         let plain = query.only_writes && around == Around::Nothing && !query.notes.locks && !self.scattered;
         if !plain || write.kind == WriteKind::Insert || !write.merged.is_empty() {
+            return None;
+        }
+        if has_tenants(query, self.database) {
             return None;
         }
         let (_, anchor) = *places.iter().find(|(leaf, _)| *leaf == write.target)?;

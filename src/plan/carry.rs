@@ -211,6 +211,21 @@ fn untyped(words: &Words<'_>, source: &Range<usize>) -> Result<Vec<Place>, Clien
         }
         return Err(unreadable());
     }
+    // Under these a literal has the type that the arms have in common.
+    let mut depth = 0_usize;
+    for at in source.clone() {
+        match words.kind(at) {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Word if depth == 0 && ["union", "intersect", "except"].iter().any(|it| words.is(at, it)) => {
+                let label = at.checked_sub(1).is_some_and(|it| words.is(it, "as") || words.kind(it) == Kind::Dot);
+                if !label {
+                    return Ok(found);
+                }
+            }
+            _ => {}
+        }
+    }
     let mut at = source.start + 1;
     if words.is(at, "all") || words.is(at, "distinct") {
         at += 1;

@@ -191,11 +191,13 @@ fn obstacle(query: &Query, relation: &Relation, assigned: &[Arc<str>], world: &W
     }
     // What a cast makes of a value is what an assignment makes of it, but for types that have a length or a check within.
     let plain = |it: &&schema::Column| {
-        let known = world
-            .schema
-            .user_types
-            .values()
-            .find(|user| user.oid == it.type_oid || (user.array_oid != 0 && user.array_oid == it.type_oid));
+        // Types in schemas of other shards have those shards' numbers.
+        let here = |name: &TableName| {
+            world.database.schema_home(&name.schema).is_none_or(|home| home == world.database.catalog)
+        };
+        let mut types = world.schema.user_types.iter().filter(|(name, _)| here(name)).map(|(_, user)| user);
+        let known =
+            types.find(|user| user.oid == it.type_oid || (user.array_oid != 0 && user.array_oid == it.type_oid));
         it.type_oid < FIRST_OF_INITDB || known.is_some_and(|it| matches!(it.kind, 'e' | 'b' | 'r' | 'm'))
     };
     let set = |it: &&schema::Column| assigned.contains(&it.name) && !it.generated;

@@ -217,8 +217,11 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
             splice: None,
         });
     }
-    let carrying = carry::compile(query, world, around).map(Box::new);
-    match (draw::compile(query, world, around), &carrying) {
+    // What is in a schema that is whole on a shard is nowhere else, not even its type.
+    let carrying = carry::compile(query, world, around).filter(|_| !has_tenants(query, database)).map(Box::new);
+    let drawing = draw::compile(query, world, around);
+    let draws_later = drawing.is_err();
+    match (drawing, &carrying) {
         (Ok(Some(drawing)), _) => {
             return Ok(Compiled { route: Route::Draw(Box::new(drawing)), primary: true, writes: true, splice: None });
         }
@@ -239,6 +242,10 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         moving: None,
     };
     match (compiler.compile(around), carrying) {
+        // One server could do it, with numbers of its own.
+        (Ok(_), Some(carrying)) if draws_later => {
+            Ok(Compiled { route: Route::Carry(carrying), primary: true, writes: true, splice: None })
+        }
         (Ok(mut compiled), Some(carrying)) => {
             if let Route::Keys(keys) = &mut compiled.route {
                 keys.carry = Some(carrying);
@@ -250,6 +257,11 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         }
         (outcome, _) => outcome,
     }
+}
+
+/// Whether it names a table of a schema that is whole on one shard.
+pub(super) fn has_tenants(query: &Query, database: &Database) -> bool {
+    query.leaves.iter().filter_map(|it| it.table()).any(|it| database.schema_home(&it.schema).is_some())
 }
 
 pub(crate) fn needs_primary(query: &Query) -> bool {
@@ -874,7 +886,17 @@ impl<'a> Compiler<'a> {
     fn directory(&self, write: &Write, name: &TableName) -> Result<(), ClientError> {
         let group = self.database.directory_of(name).and_then(|it| self.database.groups.get(it));
         let Some((group, directory)) = group.and_then(|it| Some((it, it.function.as_directory()?))) else {
-            return Ok(());
+            let Some((group, columns)) = behind_directory(name, self.world) else { return Ok(()) };
+            let is_key = |it: &&(Arc<str>, Option<Value>)| columns.contains(&it.0);
+            let what = match write.kind {
+                WriteKind::Delete => "DELETE from",
+                WriteKind::Merge => "MERGE into",
+                WriteKind::Insert | WriteKind::Update if write.assigned.iter().any(|it| is_key(&it)) => {
+                    "a change of a key in"
+                }
+                WriteKind::Insert | WriteKind::Update => return Ok(()),
+            };
+            return Err(behind_refused(what, name, &group.name));
         };
         let what = match write.kind {
             WriteKind::Delete => Some("DELETE from"),
@@ -910,7 +932,10 @@ impl<'a> Compiler<'a> {
         is_writable(&relation, self.database)?;
         self.directory(write, name)?;
         let (group, key) = match placement {
-            Placement::Unsharded { .. } => return Ok(None),
+            Placement::Unsharded { home } => {
+                self.merged_numbers(write, &relation, home)?;
+                return Ok(None);
+            }
             Placement::Reference => {
                 self.copies = true;
                 if write.kind == WriteKind::Insert {
@@ -1231,6 +1256,30 @@ impl<'a> Compiler<'a> {
                 if plain || quoted { Ok(Value::Fixed(literal.into())) } else { Err(missing()) }
             }
         }
+    }
+
+    /// Whether a MERGE would have a shard count where another one does.
+    fn merged_numbers(&self, write: &Write, relation: &Relation, home: ShardId) -> Result<(), ClientError> {
+        for column in relation.columns.iter().filter(|it| it.uses_sequence || it.identity.is_some()) {
+            let counts = column.sequence.as_ref().and_then(|it| self.database.sequences.get(it));
+            if counts.is_none_or(|it| it.shard == home) {
+                continue;
+            }
+            let left = |merged: &crate::sql::model::Merged| {
+                let place = merged.columns.iter().position(|it| *it == column.name);
+                !matches!(place.and_then(|it| merged.cells.get(it)), Some(Cell::Value(_) | Cell::Other))
+            };
+            if write.merged.iter().any(left) {
+                return Err(ClientError::unsupported(
+                    format!(
+                        "MERGE that inserts into \"{}\" and leaves \"{}\" to a sequence is not supported",
+                        relation.name, column.name
+                    ),
+                    "Insert what is missing by INSERT … SELECT.",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Columns that would draw from one shard's sequence.
@@ -1711,6 +1760,44 @@ fn two_shards(what: &str, why: &str) -> ClientError {
     ClientError::unsupported(
         format!("{what} with what lives on one shard ({why}) across shards is not supported"),
         "Ask for it in a statement of its own; a table that is joined often can be a reference table.",
+    )
+}
+
+/// The group to whose directory a foreign key leads from a table, and the columns there that such keys refer to: rows of the
+/// directory may go, or change, with rows of the table.
+pub(crate) fn behind_directory<'w>(
+    name: &TableName,
+    world: &'w World,
+) -> Option<(&'w crate::shard_map::Group, Vec<Arc<str>>)> {
+    for group in &world.database.groups {
+        let Some(directory) = group.function.as_directory() else { continue };
+        let (mut seen, mut place, mut columns) = (vec![directory.table.clone()], 0, Vec::new());
+        while let Some(relation) = seen.get(place).map(|it| world.schema.relations.get(it)) {
+            place += 1;
+            for key in relation.iter().flat_map(|it| &it.foreign_keys) {
+                if key.references == *name {
+                    columns.extend(key.referenced_columns.iter().cloned());
+                }
+                if !seen.contains(&key.references) {
+                    seen.push(key.references.clone());
+                }
+            }
+        }
+        if !columns.is_empty() {
+            return Some((group, columns));
+        }
+    }
+    None
+}
+
+/// What could take rows of a directory with it.
+pub(crate) fn behind_refused(what: &str, name: &TableName, group: &str) -> ClientError {
+    ClientError::unsupported(
+        format!(
+            "{what} \"{name}\", to which a foreign key of the directory of group \"{group}\" refers, is not supported"
+        ),
+        "A row of the directory may go or change with it, and rows would be looked for where they are not. When none of the \
+         keys has rows, do it on the directory's server itself.",
     )
 }
 

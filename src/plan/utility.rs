@@ -144,6 +144,11 @@ pub(crate) fn compile(
                 if let Some((table, group)) = directory(name, world, names) {
                     return Err(route::directory_moves("TRUNCATE of", &table, &group.name));
                 }
+                if let Relation::Known(relation) = names.find(name)
+                    && let Some((group, _)) = route::behind_directory(&relation.name, world)
+                {
+                    return Err(route::behind_refused("TRUNCATE of", &relation.name, &group.name));
+                }
             }
             let compiled = each(tables, true, world, names)?;
             if *restarts && matches!(compiled.route, Route::Copies(_)) {

@@ -852,6 +852,7 @@ impl Session {
         access: plan::Access,
         effects: &Effects,
     ) -> Result<(), ClientError> {
+        self.directory_changed |= effects.changes_directory;
         if effects.locks_tables {
             return self.admit_lock(shards);
         }
@@ -883,7 +884,6 @@ impl Session {
         if effects.draws {
             self.seen.counted_elsewhere();
         }
-        self.directory_changed |= effects.changes_directory;
         if effects.uses_now
             && let Some(shard) = clocks.first()
         {

@@ -67,14 +67,17 @@ impl Session {
         own.types.resize(count, 0);
         let mut places: SmallVec<[u8; 8]> = SmallVec::new();
         let text = task.text.get(task.planned.range.clone()).unwrap_or_default();
-        let whole = Share { text: text.to_owned(), parameters: vec![true; count] };
+        let whole = Share { text: format!("EXPLAIN {text}"), parameters: vec![true; count] };
         for shard in task.split.leave.iter().flat_map(|it| it.iter()) {
             let at = self.place_of(ids, shard)?;
             if places.is_empty() {
-                // What is wrong with constants is told when it is planned, also where there is no row.
-                let said = Bound { types: &own.types, values: task.values, portal: PORTAL, results: task.results };
+                // What is wrong with constants is told when it is planned, also where there is no row; and rights to UPDATE
+                // are looked at when it is begun.
+                let said = Bound { types: &own.types, values: task.values, portal: PORTAL, results: &[] };
                 self.say_share(at, &whole, &said, &[])?;
-                self.close_portal(at, &[Expect::Parse, Expect::Bind])?;
+                let link = self.links.get_mut(at).ok_or_else(gone)?;
+                say::execute(&mut link.out, PORTAL);
+                self.close_portal(at, &[Expect::Parse, Expect::Bind, Expect::Execute])?;
             }
             let said = Bound { types: &own.types, values: task.values, portal: task.portal, results: &[] };
             self.say_share(at, &moves.remove, &said, &[])?;

@@ -222,7 +222,11 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(&sql, world);
         match compiled {
             Ok(statements) => match statements.as_slice() {
-                [only] if !only.draws() => Box::pin(self.data(&sql, only, place, world)).await,
+                [only] if !only.draws() => {
+                    // Rows that were read elsewhere say what they say.
+                    let only = Planned { read: statement.read, ..only.clone() };
+                    Box::pin(self.data(&sql, &only, place, world)).await
+                }
                 _ => Err(unclear().into()),
             },
             Err(error) => Err(Box::pin(self.verified(error, &sql, &[], world)).await),
@@ -296,7 +300,8 @@ impl Session {
         types.resize(given, 0);
         types.resize(given + told.numbers.len(), INT8);
         let mut statements = self.worker.planner.borrow_mut().compile(&text, world)?;
-        let compiled = statements.pop().filter(|it| !it.draws()).ok_or_else(unclear)?;
+        let mut compiled = statements.pop().filter(|it| !it.draws()).ok_or_else(unclear)?;
+        compiled.read = planned.read;
         let unnamed = self.unnamed.as_ref().is_some_and(|it| it.number.number == prepared.number.number);
         let number = match unnamed || prepared.passing {
             true => self.worker.registry.fresh(),

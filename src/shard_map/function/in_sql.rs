@@ -111,7 +111,7 @@ impl Directory {
         };
         let condition = if keys.is_empty() { format!("{key} IS NOT NULL") } else { condition };
         format!(
-            "SELECT {spelled}, d.{}::pg_catalog.text FROM {}.{} d WHERE {condition} LIMIT {rows_max}",
+            "SELECT DISTINCT {spelled}, d.{}::pg_catalog.text FROM {}.{} d WHERE {condition} LIMIT {rows_max}",
             identifier(&self.target),
             identifier(&self.table.schema),
             identifier(&self.table.name)
