@@ -26,6 +26,7 @@ use bytes::Value;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
+use proxy::map_of_widths;
 use proxy::prepare;
 use proxy::until;
 use shardway::local_cluster::Cluster;
@@ -170,24 +171,14 @@ impl House {
     async fn build() -> Outcome<Self> {
         let cluster = Cluster::start(ClusterSpec { shards: 5, replicas: 0, ..ClusterSpec::default() }).await?;
         let port = free_port()?;
-        let mut map = format!(
-            "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n"
-        );
-        for width in WIDTHS {
-            let shards: String = cluster
-                .primaries()
-                .take(width)
-                .enumerate()
-                .map(|(at, node)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, node.port()))
-                .collect();
+        let map = map_of_widths(&cluster, port, &WIDTHS, &|width| {
             let sequences = SEQUENCES.join(", ").replace("shard: S", &format!("shard: s{width}"));
-            map += &format!(
-                "  d{width}:\n    shards:\n{shards}    groups:\n      account: {{key: bigint, tables: {{accounts: id, \
+            format!(
+                "    groups:\n      account: {{key: bigint, tables: {{accounts: id, \
                  orders: account_id, lines: account_id, bills: account_id, unserved: account_id}}}}\n    reference: \
                  [kinds]\n    failover: {{wait: 20s}}\n    sequences: {{{sequences}}}\n"
-            );
-        }
-        map += &format!("  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
+            )
+        });
         let mut databases: Vec<(u16, String)> = Vec::new();
         for (place, node) in cluster.primaries().enumerate() {
             databases.extend(WIDTHS.iter().filter(|it| **it > place).map(|it| (node.port(), format!("d{it}"))));

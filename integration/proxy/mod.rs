@@ -45,7 +45,25 @@ pub(crate) fn map_of(cluster: &Cluster, port: u16, wanted: impl Fn(&str) -> bool
     text
 }
 
-/// A port of 127.0.0.1 that nobody has.
+/// A map of a database for each number of shards, `d` and that number; `placed` is what stands behind its shards.
+pub(crate) fn map_of_widths(
+    cluster: &Cluster,
+    port: u16,
+    widths: &[usize],
+    placed: &dyn Fn(usize) -> String,
+) -> String {
+    let mut map =
+        format!("version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n");
+    for width in widths {
+        let shard = |(at, port): (usize, u16)| format!("      s{}: ['127.0.0.1:{port}']\n", at + 1);
+        let shards: String = cluster.primaries().take(*width).map(|it| it.port()).enumerate().map(shard).collect();
+        let _ = write!(map, "  d{width}:\n    shards:\n{shards}{}", placed(*width));
+    }
+    // The one that tells whether the proxy is up.
+    let _ = write!(map, "  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
+    map
+}
+
 /// Makes the shards of a map able to take part in transactions over several of them, as an operator does.
 pub(crate) fn prepare(cluster: &Cluster, map: &str) -> Outcome {
     let file = cluster.dir().join("to-prepare.yaml");
@@ -56,6 +74,7 @@ pub(crate) fn prepare(cluster: &Cluster, map: &str) -> Outcome {
     if done.status.success() { Ok(()) } else { Err(said.into_owned().into()) }
 }
 
+/// A port of 127.0.0.1 that nobody has.
 pub(crate) fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -11,6 +11,7 @@ use crate::bytes::Value;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::map_of_widths;
 use crate::proxy::prepare;
 use crate::proxy::until;
 
@@ -45,20 +46,7 @@ impl House {
     pub(crate) async fn build(groups: &dyn Fn(usize) -> String) -> Outcome<Self> {
         let cluster = Cluster::start(ClusterSpec { shards: 5, replicas: 0, ..ClusterSpec::default() }).await?;
         let port = free_port()?;
-        let mut map = format!(
-            "version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n"
-        );
-        for width in WIDTHS {
-            let shards: String = cluster
-                .primaries()
-                .take(width)
-                .enumerate()
-                .map(|(at, node)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, node.port()))
-                .collect();
-            map += &format!("  d{width}:\n    shards:\n{shards}{}", groups(width));
-        }
-        // The one that tells whether the proxy is up.
-        map += &format!("  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
+        let map = map_of_widths(&cluster, port, &WIDTHS, groups);
         for (place, node) in cluster.primaries().enumerate() {
             for width in WIDTHS.into_iter().filter(|it| *it > place) {
                 node.value("shop", &format!("CREATE DATABASE d{width} OWNER demo")).await?;

@@ -8,6 +8,7 @@ use crate::house::WIDTHS;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::map_of_widths;
 use crate::proxy::prepare;
 use crate::proxy::until;
 
@@ -37,7 +38,7 @@ impl Rig {
         let cluster =
             Cluster::start(ClusterSpec { shards: 5, replicas: 0, settings, ..ClusterSpec::default() }).await?;
         let port = free_port()?;
-        let map = map(&cluster, port, plan.placed);
+        let map = map_of_widths(&cluster, port, &WIDTHS, plan.placed);
         for (place, node) in cluster.primaries().enumerate() {
             for width in WIDTHS.into_iter().filter(|it| *it > place) {
                 node.value("shop", &format!("CREATE DATABASE d{width} OWNER demo")).await?;
@@ -81,17 +82,4 @@ impl Rig {
         }
         Ok(())
     }
-}
-
-fn map(cluster: &Cluster, port: u16, placed: &dyn Fn(usize) -> String) -> String {
-    let mut map =
-        format!("version: 1\nlisten: {{postgres: 127.0.0.1:{port}}}\nusers: {{demo: {{auth: trust}}}}\ndatabases:\n");
-    for width in WIDTHS {
-        let shard = |(at, port): (usize, u16)| format!("      s{}: ['127.0.0.1:{port}']\n", at + 1);
-        let shards: String = cluster.primaries().take(width).map(|it| it.port()).enumerate().map(shard).collect();
-        map += &format!("  d{width}:\n    shards:\n{shards}{}", placed(width));
-    }
-    // The one that tells whether the proxy is up.
-    map += &format!("  shop:\n    shards: {{s1: ['127.0.0.1:{}']}}\n", cluster.nodes()[0].port());
-    map
 }

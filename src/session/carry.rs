@@ -28,6 +28,7 @@ use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
+use crate::session::extended::same_count;
 use crate::session::extended::types_on;
 use crate::session::gather::About;
 use crate::session::gather::Described;
@@ -125,14 +126,7 @@ impl Session {
         let body = self.client.bytes(message.body()).to_vec();
         let view = frontend::Bind::read(&body).map_err(fatal)?;
         let (given, count) = (view.count(), usize::from(planned.template.parameters).max(prepared.types.len()));
-        if given != count {
-            return Err(ClientError::new(
-                Code::ProtocolViolation,
-                format_args!("bind message supplies {given} parameters, but the statement requires {count}"),
-                "Give one value for each $n.",
-            )
-            .into());
-        }
+        same_count(given, count)?;
         let values: Vec<Value<'_>> =
             view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
         let own = text.get(planned.range.clone()).unwrap_or_default();

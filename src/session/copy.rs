@@ -7,7 +7,6 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::error::ClientError;
-use crate::error::Code;
 use crate::exec;
 use crate::exec::flight;
 use crate::exec::flight::Expect;
@@ -35,6 +34,7 @@ use crate::session::extended::types_on;
 use crate::session::sequences::Counter;
 use crate::session::simple::messages;
 use crate::session::split::copies_differ;
+use crate::session::split::gone;
 use crate::topology::two_phase::TURN;
 
 /// Deals out rows, with numbers of sequences for those that want some.
@@ -281,10 +281,6 @@ fn at_line(context: &str, line_of: impl Fn(u64) -> Option<(u64, Option<usize>)>)
         Some(row) => format!("{before}{line}: \"{row}\""),
         None => format!("{before}{line}{behind}"),
     })
-}
-
-fn gone() -> ClientError {
-    ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
 }
 
 #[cfg(test)]

@@ -1260,6 +1260,18 @@ fn no_cursor(name: &str) -> ClientError {
     ClientError::new(Code::NoPortal, format_args!("cursor \"{name}\" does not exist"), "DECLARE it first.")
 }
 
+/// Whether a Bind gives as many values as there are parameters.
+pub(super) fn same_count(given: usize, count: usize) -> Result<(), ClientError> {
+    if given == count {
+        return Ok(());
+    }
+    Err(ClientError::new(
+        Code::ProtocolViolation,
+        format_args!("bind message supplies {given} parameters, but the statement requires {count}"),
+        "Give one value for each $n.",
+    ))
+}
+
 pub(super) fn fatal(violation: crate::wire::postgres::frame::Violation) -> Trouble {
     Trouble::End(End::Fatal(violation.into()))
 }

@@ -34,6 +34,7 @@ use crate::session::command::leaves_something;
 use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
+use crate::session::extended::same_count;
 use crate::session::extended::types_on;
 use crate::session::merge::SortedReady;
 use crate::session::merge::columns_of;
@@ -305,14 +306,7 @@ impl Session {
         let body = self.client.bytes(message.body()).to_vec();
         let view = frontend::Bind::read(&body).map_err(fatal)?;
         let given = view.count();
-        if given != count {
-            return Err(ClientError::new(
-                Code::ProtocolViolation,
-                format_args!("bind message supplies {given} parameters, but the statement requires {count}"),
-                "Give one value for each $n.",
-            )
-            .into());
-        }
+        same_count(given, count)?;
         let mut types = prepared.types.clone();
         types.resize(count, 0);
         let text = Arc::clone(&prepared.text);

@@ -31,6 +31,7 @@ use crate::plan::World;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::session::extended::fatal;
+use crate::session::extended::same_count;
 use crate::session::prepared::Drawn;
 use crate::session::prepared::Prepared;
 use crate::session::simple::Ask;
@@ -249,18 +250,7 @@ impl Session {
         };
         let body = self.client.bytes(message.body()).to_vec();
         let view = frontend::Bind::read(&body).map_err(fatal)?;
-        if view.count() != drawn.given {
-            return Err(ClientError::new(
-                Code::ProtocolViolation,
-                format_args!(
-                    "bind message supplies {} parameters, but the statement requires {}",
-                    view.count(),
-                    drawn.given
-                ),
-                "Give one value for each $n.",
-            )
-            .into());
-        }
+        same_count(view.count(), drawn.given)?;
         let numbers = self.take_numbers(&drawn.numbers, world).await?;
         let code = |format: Format| if format == Format::Binary { 1_i16 } else { 0 };
         let added: Vec<[u8; 8]> = numbers.iter().map(|it| it.to_be_bytes()).collect();

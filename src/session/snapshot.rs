@@ -36,6 +36,7 @@ use crate::session::gather::About;
 use crate::session::gather::trouble_of;
 use crate::session::query_item;
 use crate::session::simple::messages;
+use crate::session::split::gone;
 use crate::session::transaction::Kind;
 use crate::topology::cut;
 use crate::topology::cut::Flaw;
@@ -345,8 +346,4 @@ fn given_up(flaw: Option<Flaw>) -> ClientError {
         .with_detail(format!("Whenever they were looked at, a transaction ended on shard \"{shard}\".")),
         None => gone(),
     }
-}
-
-fn gone() -> ClientError {
-    ClientError::new(Code::Internal, "a link is gone that was held", "Report this.")
 }

@@ -30,6 +30,7 @@ use crate::session::extended::Parts;
 use crate::session::extended::Portal;
 use crate::session::extended::Reached;
 use crate::session::extended::fatal;
+use crate::session::extended::same_count;
 use crate::session::extended::types_on;
 use crate::session::gather::About;
 use crate::session::gather::Binding;
@@ -152,14 +153,7 @@ impl Session {
         let body = self.client.bytes(message.body()).to_vec();
         let view = frontend::Bind::read(&body).map_err(fatal)?;
         let (given, count) = (view.count(), usize::from(planned.template.parameters).max(prepared.types.len()));
-        if given != count {
-            return Err(ClientError::new(
-                Code::ProtocolViolation,
-                format_args!("bind message supplies {given} parameters, but the statement requires {count}"),
-                "Give one value for each $n.",
-            )
-            .into());
-        }
+        same_count(given, count)?;
         let text = Arc::clone(&prepared.text);
         let values: Vec<(Format, Option<&[u8]>)> =
             view.values().enumerate().map(|(it, value)| (view.formats.at(it), value)).collect();
