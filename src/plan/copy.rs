@@ -932,18 +932,7 @@ impl Splitter {
         let Whose::Key(KeyField { key, group: at, column, not_null, .. }) = &self.copy.whose else { return Ok(0) };
         let table = &self.copy.table;
         let Some(group) = self.world.database.groups.get(*at) else { return Ok(0) };
-        let values = Values {
-            text: "",
-            literals: &[],
-            from: u32::MAX,
-            shift: 0,
-            parameters: None,
-            uses: &[],
-            utc: self.world.utc,
-            utf8: self.world.utf8,
-            server_version: self.world.schema.server_version,
-            known: Some(&self.known),
-        };
+        let values = Values::of_none(&self.world, Some(&self.known));
         let stored = match value {
             None => Stored::Null,
             Some(bytes) => values.copied(bytes, binary, *column),

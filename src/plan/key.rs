@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::plan::Parameters;
+use crate::plan::World;
 use crate::plan::lookup::Known;
 use crate::shard_map::Key;
 use crate::shard_map::KeyType;
@@ -102,6 +103,22 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// Those of no text: for values that stand in rows.
+    pub(crate) fn of_none(world: &World, known: Option<&'a Known>) -> Self {
+        Self {
+            text: "",
+            literals: &[],
+            from: u32::MAX,
+            shift: 0,
+            parameters: None,
+            uses: &[],
+            utc: world.utc,
+            utf8: world.utf8,
+            server_version: world.schema.server_version,
+            known,
+        }
+    }
+
     /// A literal as the text has it.
     pub(crate) fn raw(&self, number: u32) -> Option<&'a str> {
         let number = if number >= self.from { number + self.shift } else { number };

@@ -630,18 +630,7 @@ impl Arrivals<'_> {
 
     fn stored(&self, key: Option<&[u8]>) -> Stored {
         let Some(bytes) = key else { return Stored::Null };
-        let values = Values {
-            text: "",
-            literals: &[],
-            from: u32::MAX,
-            shift: 0,
-            parameters: None,
-            uses: &[],
-            utc: self.world.utc,
-            utf8: self.world.utf8,
-            server_version: self.world.schema.server_version,
-            known: None,
-        };
+        let values = Values::of_none(self.world, None);
         values.copied(bytes, false, self.moving.column)
     }
 
