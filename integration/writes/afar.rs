@@ -20,11 +20,12 @@ impl Maker<'_> {
             .iter()
             .copied()
             .enumerate()
-            .skip(1)
+            // The key is named already.
             .filter(|(at, (name, kind))| {
-                *at < table.primary
-                    || table.needed.contains(name)
-                    || (!matches!(kind, Kind::Made | Kind::Time | Kind::Token) && self.choices.chance(40))
+                *at > 0
+                    && (*at < table.primary
+                        || table.needed.contains(name)
+                        || (!matches!(kind, Kind::Made | Kind::Time | Kind::Token) && self.choices.chance(40)))
             })
             .collect();
         for (_, (name, _)) in &others {
@@ -100,17 +101,7 @@ impl Maker<'_> {
             let (column, theirs) = (own[self.choices.below(own.len())], theirs[self.choices.below(theirs.len())]);
             s.say(&format!("{} o WHERE t.{column} = o.{theirs}", other.name));
         }
-        match self.choices.below(4) {
-            0 => {
-                s.say(" AND ");
-                self.key_condition(s, table, "t.");
-            }
-            1 => {
-                s.say(" AND ");
-                self.other_condition(s, other, "o.");
-            }
-            _ => {}
-        }
+        self.narrower(s, table, other, 4);
         if self.choices.chance(20) {
             s.say(&format!(" RETURNING t.{}", table.key().0));
         }
@@ -156,13 +147,13 @@ impl Maker<'_> {
             .columns
             .iter()
             .enumerate()
-            .skip(1)
             .filter(|(at, (name, kind))| {
-                *at < table.primary
-                    || table.needed.contains(name)
-                    // Each server's clock tells its own.
-                    || matches!(kind, Kind::Time | Kind::Date)
-                    || (*kind == Kind::Int && self.choices.chance(50))
+                *at > 0
+                    && (*at < table.primary
+                        || table.needed.contains(name)
+                        // Each server's clock tells its own.
+                        || matches!(kind, Kind::Time | Kind::Date)
+                        || (*kind == Kind::Int && self.choices.chance(50)))
             })
             .collect();
         s.say(&format!(" WHEN NOT MATCHED THEN INSERT ({name}"));

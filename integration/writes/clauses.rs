@@ -327,7 +327,12 @@ impl Maker<'_> {
             true => s.say(&format!(" WHERE t.{} = o.{}", key.0, other_key.0)),
             false => s.say(&format!(" WHERE t.{}::text = o.{}::text", key.0, other_key.0)),
         }
-        match self.choices.below(3) {
+        self.narrower(s, table, other, 3);
+    }
+
+    /// One more condition, on either table, twice in so many times.
+    pub(crate) fn narrower(&mut self, s: &mut Statement, table: &'static Table, other: &'static Table, times: usize) {
+        match self.choices.below(times) {
             0 => {
                 s.say(" AND ");
                 self.key_condition(s, table, "t.");
