@@ -652,7 +652,10 @@ async fn statements_wait_for_a_server_that_restarts() -> Outcome {
             .into_iter()
             .map(|sql| {
                 let mut client = house.client()?;
-                Ok(thread::spawn(move || state(&client.simple(&sql))))
+                Ok(thread::spawn(move || {
+                    let answer = client.simple(&sql);
+                    answer.error.as_ref().map_or_else(|| state(&answer), |it| format!("{it:?}"))
+                }))
             })
             .collect::<Outcome<_>>()?;
         node.start().await?;

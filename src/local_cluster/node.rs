@@ -24,6 +24,7 @@ use super::client::Client;
 use super::client::SqlError;
 use super::process::Account;
 use super::process::POLL;
+use super::process::alive;
 use super::process::children;
 use super::process::command;
 use super::process::run;
@@ -263,7 +264,7 @@ impl Node {
         self.wait_for_end(child).await
     }
 
-    /// Kills the server and all its sessions, as a power cut would.
+    /// Kills the server and all its sessions, as a power cut would: when this returns, none of their connections is open.
     ///
     /// # Errors
     /// When its processes do not end in time.
@@ -274,7 +275,13 @@ impl Node {
         let mut pids = children(pid).await;
         pids.push(pid);
         signal("KILL", &pids).await.map_err(|error| self.process_error(&error))?;
-        self.wait_for_end(child).await
+        self.wait_for_end(child).await?;
+        for pid in pids {
+            if !until(CHANGE_MAX, async || !alive(pid).await).await {
+                return Err(ClusterError::NotReady { node: self.name.clone(), log: self.log_tail() });
+            }
+        }
+        Ok(())
     }
 
     /// Freezes the server and its sessions: connections stay open and nothing answers.
