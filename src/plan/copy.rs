@@ -5,6 +5,7 @@
 //! come what the client leaves to one time for all rows, or to a sequence of the map. Only the shard key's field is read.
 //! What is wrong with a row is for the server to say that gets it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -195,7 +196,9 @@ pub struct Splitter {
     /// The first line says what the columns are called.
     header: bool,
     begun: bool,
-    /// What stands behind every row: the values of `copy.timed`.
+    /// Something stands behind every row: `behind`, numbers, or both.
+    more: bool,
+    /// The values of `copy.timed`.
     behind: Vec<u8>,
     /// What stands behind the columns' names.
     behind_header: Vec<u8>,
@@ -277,6 +280,7 @@ impl Splitter {
             over: false,
             header: copy.format.header,
             begun: false,
+            more: copy.more().next().is_some(),
             behind,
             behind_header,
             stock: VecDeque::new(),
@@ -288,7 +292,7 @@ impl Splitter {
 
     /// Whether rows go on as they come, uncut: all shards get all of them.
     fn passes(&self) -> bool {
-        matches!(self.copy.whose, Whose::Everybody) && self.copy.more().next().is_none()
+        matches!(self.copy.whose, Whose::Everybody) && !self.more
     }
 
     /// How many rows wait for numbers, at least; 0: none. With [`Self::stock`] filled, [`Self::feed`] goes on.
@@ -325,6 +329,9 @@ impl Splitter {
 
     /// The next row's numbers.
     fn take_numbers(&mut self) -> Result<(), ClientError> {
+        if self.copy.drawn.is_empty() {
+            return Ok(());
+        }
         let count = self.copy.drawn.len().min(self.stock.len());
         self.latest.clear();
         self.latest.extend(self.stock.drain(..count));
@@ -423,9 +430,7 @@ impl Splitter {
         }
         let known = &self.lines.get(place)?.known;
         let at = known.partition_point(|it| it.theirs <= line).checked_sub(1)?;
-        let own = |it: &Start| {
-            Some(usize::from(it.length)).filter(|it| *it <= SHOWN_MAX && self.copy.more().next().is_some())
-        };
+        let own = |it: &Start| Some(usize::from(it.length)).filter(|it| *it <= SHOWN_MAX && self.more);
         // Of its first row a server does not know yet what lines end with.
         let behind = |it: &Start| if it.theirs == 1 && it.ours > 1 { u64::from(it.more) } else { line - it.theirs };
         known.get(at).map(|it| (it.ours + behind(it), own(it)))
@@ -615,9 +620,8 @@ impl Splitter {
             self.next_line();
             return Ok(());
         }
-        let more = self.copy.more().next().is_some();
         // The server says which of the client's columns is missing, or that a quote is not closed.
-        let short = more && (self.state.in_quote || self.has_too_few(line));
+        let short = self.more && (self.state.in_quote || self.has_too_few(line));
         if !short {
             self.take_numbers()?;
         }
@@ -629,7 +633,7 @@ impl Splitter {
             },
             Whose::Key(KeyField { at: At::Field(field), .. }) => {
                 let value = match self.copy.format.kind {
-                    CopyKind::Csv => self.csv_field(line, *field),
+                    CopyKind::Csv => self.csv_field(line, *field).map(|it| it.map(Cow::from)),
                     CopyKind::Text | CopyKind::Binary => self.text_field(line, *field),
                 };
                 Some(match value {
@@ -643,7 +647,7 @@ impl Splitter {
         let all = 0..self.shares.len();
         let places = place.map_or(all, |it| it..it + 1);
         self.first.get_or_insert(places.start);
-        if !more || short {
+        if !self.more || short {
             places.for_each(|place| self.give_row(place, whole, line.len()));
         } else {
             let mut told = std::mem::take(&mut self.told);
@@ -689,7 +693,7 @@ impl Splitter {
     }
 
     /// A field; inner `None`: NULL.
-    fn text_field(&self, line: &[u8], wanted: usize) -> Option<Option<Vec<u8>>> {
+    fn text_field<'a>(&self, line: &'a [u8], wanted: usize) -> Option<Option<Cow<'a, [u8]>>> {
         let delimiter = self.copy.format.delimiter;
         let mut rest = line;
         for _ in 0..wanted {
@@ -722,7 +726,7 @@ impl Splitter {
         if raw == self.copy.format.null.as_slice() {
             return Some(None);
         }
-        Some(Some(if escaped { unescaped(raw) } else { raw.to_vec() }))
+        Some(Some(if escaped { unescaped(raw).into() } else { raw.into() }))
     }
 
     fn csv_field(&self, line: &[u8], field: usize) -> Option<Option<Vec<u8>>> {

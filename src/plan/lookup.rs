@@ -93,13 +93,15 @@ impl Known {
 impl Values<'_> {
     /// Where the rows of a key of the group at that place of the map are.
     pub(crate) fn lies(&self, place: usize, group: &Group, key: &Key) -> Lies {
-        match (group.function.shard(key), group.function.as_directory()) {
-            (Some(shard), _) => Lies::On(shard),
-            (None, Some(directory)) if key.is_of(group.key_type) => match self.known {
+        if let Some(shard) = group.function.shard(key) {
+            return Lies::On(shard);
+        }
+        match group.function.as_directory() {
+            Some(directory) if key.is_of(group.key_type) => match self.known {
                 Some(known) => known.find(place, key, directory.missing),
                 None => Lies::Unknown,
             },
-            (None, _) => Lies::Nowhere,
+            _ => Lies::Nowhere,
         }
     }
 }
