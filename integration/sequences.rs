@@ -47,10 +47,11 @@ CREATE SEQUENCE down INCREMENT -2 START 9 MAXVALUE 100;
 CREATE SEQUENCE \"Odd; 'name\" CACHE 7;
 CREATE TABLE bills (account_id bigint PRIMARY KEY, no text DEFAULT 'B-' || nextval('invoice_no'));
 CREATE TABLE kinds (id serial PRIMARY KEY, name text);
+CREATE TABLE notes (id bigserial PRIMARY KEY, note text);
 CREATE TABLE unserved (account_id bigint, n serial, PRIMARY KEY (account_id, n));
 ";
 
-const SEQUENCES: [&str; 9] = [
+const SEQUENCES: [&str; 10] = [
     "accounts_id_seq: {shard: s1, block: 10}",
     "orders_id_seq: {shard: S, block: 3}",
     "lines_no_seq: {shard: S}",
@@ -60,6 +61,8 @@ const SEQUENCES: [&str; 9] = [
     "round: {shard: s1, block: 5}",
     "down: {shard: S, block: 2}",
     "kinds_id_seq: {shard: S}",
+    // The table is on the first shard.
+    "notes_id_seq: {shard: S, block: 3}",
 ];
 
 /// What one server does, in each protocol; `;` between statements of one case, which are said one by one.
@@ -95,6 +98,13 @@ const ALIKE: &[&str] = &[
     "INSERT INTO lines (account_id, what) SELECT id + 1, name FROM accounts ORDER BY id LIMIT 3 RETURNING no, small, what",
     "INSERT INTO accounts (name) SELECT name FROM accounts WHERE id < 0; SELECT lastval()",
     "INSERT INTO kinds (name) SELECT name FROM accounts ORDER BY id LIMIT 2 RETURNING id, name",
+    // One shard has the table, and another one counts for it.
+    "INSERT INTO notes (note) VALUES ('a'), ('b') RETURNING id",
+    "INSERT INTO notes (note) SELECT note FROM notes ORDER BY id DESC RETURNING id, note",
+    "INSERT INTO notes (note) SELECT name FROM kinds ORDER BY id LIMIT 2 RETURNING id, note",
+    "INSERT INTO notes (note) SELECT name FROM accounts ORDER BY id LIMIT 2 RETURNING id, note",
+    "INSERT INTO notes (id, note) SELECT id + 9000, note FROM notes WHERE id < 3; SELECT nextval('notes_id_seq')",
+    "INSERT INTO notes (note) VALUES ('c') RETURNING id",
     "DELETE FROM lines WHERE account_id > 0",
     // Never taken back.
     "BEGIN; INSERT INTO accounts (name) VALUES ('lost'), ('too') RETURNING id; ROLLBACK; INSERT INTO accounts (name) VALUES ('kept') RETURNING id",
@@ -129,6 +139,9 @@ const REFUSED: &[&str] = &[
     "UPDATE lines SET no = DEFAULT WHERE account_id = 1",
     "UPDATE lines SET no = nextval('lines_no_seq') WHERE account_id = 1",
     "INSERT INTO orders OVERRIDING USER VALUE VALUES (5, 5)",
+    "MERGE INTO notes USING (SELECT 1 AS n) s ON notes.id = -s.n WHEN NOT MATCHED THEN INSERT (note) VALUES ('x')",
+    "INSERT INTO orders (account_id, note, made) SELECT id, name, 'today' FROM accounts ORDER BY id LIMIT 4",
+    "INSERT INTO orders (account_id, made) SELECT id, 'now' FROM kinds ORDER BY id LIMIT 2",
     "COPY unserved (account_id) FROM STDIN",
     "COPY bills (account_id) FROM STDIN",
     "INSERT INTO accounts (name) VALUES ('x') RETURNING nextval('invoice_no')",
@@ -176,7 +189,7 @@ impl House {
             format!(
                 "    groups:\n      account: {{key: bigint, tables: {{accounts: id, \
                  orders: account_id, lines: account_id, bills: account_id, unserved: account_id}}}}\n    reference: \
-                 [kinds]\n    failover: {{wait: 20s}}\n    sequences: {{{sequences}}}\n"
+                 [kinds]\n    unsharded: {{s1: [notes]}}\n    failover: {{wait: 20s}}\n    sequences: {{{sequences}}}\n"
             )
         });
         let mut databases: Vec<(u16, String)> = Vec::new();

@@ -32,6 +32,11 @@ fn groups(width: usize) -> String {
         scheme: directory
         directory: {{shard: s1, table: number_map, key: num, target: shard, cache: 1ms}}
         tables: {{counts: num}}
+      place:
+        key: text
+        scheme: directory
+        directory: {{shard: s1, table: place_map, key: name, target: shard, cache: 0s}}
+        tables: {{towns: place}}
     reference: [countries]
     unsharded: {{s2: [account_map, owners]}}
 "
@@ -53,6 +58,8 @@ const MADE: &[(Is, &str)] = &[
          FOREIGN KEY (account_id, no) REFERENCES wallets)",
     ),
     (Alike, "CREATE TABLE notes (tag text NOT NULL, id integer, PRIMARY KEY (tag, id))"),
+    (Alike, "CREATE TABLE place_map (name text, shard text, house integer)"),
+    (Alike, "CREATE TABLE towns (place text NOT NULL, n integer)"),
     (Alike, "CREATE TABLE counts (num integer NOT NULL PRIMARY KEY, v integer)"),
 ];
 
@@ -167,6 +174,17 @@ const SAID: &[(Is, &str)] = &[
     (Alike, "SELECT * FROM counts WHERE num = 2.0"),
     (Alike, "SELECT * FROM counts WHERE num = 1.5"),
     (Alike, "SELECT * FROM counts WHERE num BETWEEN 1 AND 5 ORDER BY 1"),
+    // Many rows of a key, which agree; and those that do not.
+    (
+        Alike,
+        "INSERT INTO place_map VALUES ('x', 's2', 1), ('x', 's2', 2), ('x', 's2', 3), ('y', 's1', 1), ('y', 's1', 2), ('z', 's1', 1), ('z', 's2', 2)",
+    ),
+    (Alike, "INSERT INTO towns VALUES ('x', 1), ('x', 2), ('y', 3)"),
+    (Alike, "SELECT n FROM towns WHERE place = 'x' ORDER BY n"),
+    (Alike, "UPDATE towns SET n = n + 1 WHERE place IN ('x', 'y') RETURNING n"),
+    (Refused("55000"), "INSERT INTO towns VALUES ('z', 4)"),
+    (Refused("55000"), "SELECT n FROM towns WHERE place = 'z'"),
+    (Alike, "SELECT place, n FROM towns ORDER BY n"),
 ];
 
 /// The account of that letter.

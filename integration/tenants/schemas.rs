@@ -163,6 +163,14 @@ async fn a_tenants_schema_is_whole_on_its_shard() -> Outcome {
             pair.same_by(how, "SELECT id, what FROM \"Odd Co\".\"The Orders\" ORDER BY id", &[]);
             pair.same_by(how, "SELECT id, name FROM users ORDER BY id", &[]);
         }
+        // A type that only its shard has is of the number that it has there, and that a client finds if it asks there.
+        let sql = "SELECT mood, id FROM globex.orders ORDER BY id LIMIT 1";
+        let number = house.shard(1, width)?.simple("SELECT 'globex.mood'::regtype::oid::text").rows;
+        for how in [How::Simple, How::Unnamed, How::Named] {
+            let columns = pair.ours.run(how, sql, &[], false).columns.unwrap_or_default();
+            let numbers: Vec<String> = columns.into_iter().map(|(_, number)| format!("[{number}]")).collect();
+            assert_eq!(numbers, [shown(&number), "[23]".to_owned()], "{width} shards, {how:?}");
+        }
         // A prepared statement means another tenant's table under another path.
         for path in ["acme", "globex", "acme"] {
             pair.same(&format!("SET search_path = {path}, public"));

@@ -149,6 +149,15 @@ impl House {
         Ok(())
     }
 
+    /// A role on each server that "demo" may take.
+    pub(crate) async fn role(&self, name: &str) -> Outcome {
+        for node in self.0.cluster.nodes() {
+            node.value("shop", &format!("CREATE ROLE {name}")).await?;
+            node.value("shop", &format!("GRANT {name} TO demo")).await?;
+        }
+        Ok(())
+    }
+
     /// No transaction waits anywhere for its end.
     pub(crate) async fn nothing_is_prepared(&self) -> Outcome {
         self.0.nothing_is_prepared().await

@@ -7,6 +7,7 @@ use crate::cases::Valued;
 use crate::cases::run_all;
 use crate::house::House;
 use crate::house::WIDTHS;
+use crate::house::told;
 use crate::proxy::Outcome;
 
 const CASES: &[(Is, &str)] = &[
@@ -241,6 +242,38 @@ async fn rows_move_with_their_keys_as_on_one_server() -> Outcome {
             let answer = pair.ours.simple(sql);
             assert_eq!(answer.error.map(|it| it.sqlstate).as_deref(), Some("22004"), "{sql} on {width} shards");
             assert_eq!(pair.difference(), None, "{sql} on {width} shards");
+        }
+    }
+    house.nothing_is_prepared().await
+}
+
+/// Who may not UPDATE moves nothing, though a move is a DELETE and an INSERT.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_are_those_to_update() -> Outcome {
+    let house = House::build().await?;
+    house.role("clerk").await?;
+    for width in WIDTHS.into_iter().filter(|it| *it > 1) {
+        let mut pair = house.pair(width)?;
+        let mut same = |sql: &str| {
+            let (ours, theirs) = (pair.ours.simple(sql), pair.plain.simple(sql));
+            assert_eq!(told(&ours, false), told(&theirs, false), "{sql} on {width} shards");
+        };
+        same("INSERT INTO bare VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5)");
+        for grants in [
+            "GRANT SELECT, INSERT, DELETE ON bare TO clerk",
+            "GRANT UPDATE (n) ON bare TO clerk",
+            "GRANT UPDATE (id) ON bare TO clerk",
+        ] {
+            same(grants);
+            for sql in [
+                "UPDATE bare SET id = id + 7",
+                "UPDATE bare SET id = 7 WHERE id = 1",
+                "UPDATE bare SET id = 7 WHERE id = 70",
+                "UPDATE bare SET id = 7, n = n + 1 WHERE id = 2 RETURNING *",
+            ] {
+                same(&format!("BEGIN; SET LOCAL ROLE clerk; {sql}; ROLLBACK"));
+                same("ROLLBACK");
+            }
         }
     }
     house.nothing_is_prepared().await
