@@ -1,5 +1,5 @@
 //! Pools of server connections: bounded per node, database and user; first come, first served; no thread is woken for
-//! a connection that the own thread has.
+//! a connection that the own thread has. What a pool needs of a connection is [`Pooled`]: each engine has its own.
 //!
 //! Every worker thread keeps the idle connections that its own reactor watches. What is shared is small: how many are
 //! open, and who waits. A worker without an idle connection opens one while the bound allows, and otherwise queues; a
@@ -8,6 +8,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -22,15 +24,44 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use crate::backend::connection::CancelTarget;
 use crate::backend::connection::Connection;
-use crate::backend::connection::Manner;
-use crate::backend::connection::login;
 use crate::clock;
+use crate::clock::Tick;
 use crate::net;
 use crate::shard_map::PoolLimits;
 use crate::shard_map::ServerLogin;
 use crate::tasks;
+
+/// What a pool needs of a connection. Without further words the pools below are those of Postgres's.
+pub trait Pooled: fmt::Debug + Send + Sized + 'static {
+    /// What a server says of itself at login, and what answers depend on: a connection to one that said something else
+    /// is not lent any more.
+    type Said: Clone + PartialEq + fmt::Debug + Send;
+    /// What a server says that refuses a login.
+    type Refusal: Clone + fmt::Debug + fmt::Display;
+
+    /// Logs in, by the recipe and for the worker `home`, and takes what the server said up with [`Shared::greet`].
+    fn open(
+        shared: &Shared<Self>,
+        recipe: &Recipe,
+        home: usize,
+        slot: Slot<Self>,
+    ) -> impl Future<Output = Result<Self, CheckoutError<Self::Refusal>>>;
+    /// Whether nothing has arrived and the server has not hung up. Costs no system call.
+    fn is_quiet(&mut self) -> bool;
+    /// Whether everything that was read has been handled.
+    fn is_drained(&self) -> bool;
+    /// Gives memory back if everything has been handled.
+    fn rest(&mut self);
+    /// The worker whose reactor watches it.
+    fn home(&self) -> usize;
+    /// Its place in the pool's count.
+    fn slot(&self) -> &Slot<Self>;
+    /// How often what the server says had changed when it was opened.
+    fn generation(&self) -> u64;
+    /// When it was opened.
+    fn opened(&self) -> Tick;
+}
 
 /// What a pool is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +74,8 @@ pub struct PoolKey {
     pub database: Arc<str>,
     /// The role that logs in.
     pub user: Arc<str>,
+    /// What its connections ask for at login that others do without (MySQL's FOUND_ROWS); 0: nothing.
+    pub flags: u32,
 }
 
 /// How a pool opens connections; replaced when the map changes it.
@@ -62,7 +95,7 @@ pub struct Recipe {
 
 /// Why there is no connection.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum CheckoutError {
+pub enum CheckoutError<R = crate::backend::connection::login::ServerError> {
     /// All are lent and none came back in time.
     #[error("no server connection became free within {0:?}")]
     Exhausted(Duration),
@@ -76,7 +109,7 @@ pub enum CheckoutError {
     },
     /// The server answered with an error of its own.
     #[error("the server refused the login: {0}")]
-    Refused(login::ServerError),
+    Refused(R),
 }
 
 /// Counts of one pool, for SHOW POOLS.
@@ -96,7 +129,7 @@ pub struct PoolCounts {
 
 /// What all threads share about one pool.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Shared<C: Pooled = Connection> {
     /// What it is for.
     pub key: PoolKey,
     recipe: Mutex<Arc<Recipe>>,
@@ -106,12 +139,12 @@ pub struct Shared {
     open: AtomicUsize,
     waiting: AtomicUsize,
     lanes: [Lane; LANES],
-    waiters: Mutex<VecDeque<Waiter>>,
+    waiters: Mutex<VecDeque<Waiter<C>>>,
     /// Set when the map no longer has it: what is lent finishes, nothing is kept.
     retired: AtomicBool,
-    /// The ParameterStatus and the manner of the latest login here.
-    greeting: Mutex<Option<(Greeting, Arc<Manner>)>>,
-    /// How often these have changed.
+    /// What the server said at the latest login here.
+    said: Mutex<Option<C::Said>>,
+    /// How often that has changed.
     generation: AtomicU64,
 }
 
@@ -126,25 +159,22 @@ struct Lane {
 /// How many lanes there are; with more workers, some share one.
 const LANES: usize = 8;
 
-/// What a server says of itself at login: names and values of its reported settings.
-pub type Greeting = Arc<Vec<(String, String)>>;
+#[derive(Debug)]
+struct Waiter<C: Pooled>(oneshot::Sender<Grant<C>>);
 
 #[derive(Debug)]
-struct Waiter(oneshot::Sender<Grant>);
-
-#[derive(Debug)]
-enum Grant {
-    Connection(Box<Connection>),
-    Open(Slot),
+enum Grant<C: Pooled> {
+    Connection(Box<C>),
+    Open(Slot<C>),
 }
 
 /// The right to have one connection open; given back on drop, to whoever waits.
 #[derive(Debug)]
-pub struct Slot {
-    pool: Option<Arc<Shared>>,
+pub struct Slot<C: Pooled = Connection> {
+    pool: Option<Arc<Shared<C>>>,
 }
 
-impl Drop for Slot {
+impl<C: Pooled> Drop for Slot<C> {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
         let mut pool = pool;
@@ -174,15 +204,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    fn next_waiter(&self) -> Option<Waiter> {
+impl<C: Pooled> Shared<C> {
+    fn next_waiter(&self) -> Option<Waiter<C>> {
         let mut waiters = locked(&self.waiters);
         let waiter = waiters.pop_front();
         self.waiting.store(waiters.len(), Ordering::Release);
         waiter
     }
 
-    fn enqueue(&self) -> oneshot::Receiver<Grant> {
+    fn enqueue(&self) -> oneshot::Receiver<Grant<C>> {
         let (sender, receiver) = oneshot::channel();
         let mut waiters = locked(&self.waiters);
         waiters.retain(|waiter| !waiter.0.is_closed());
@@ -192,7 +222,7 @@ impl Shared {
         receiver
     }
 
-    fn take_slot(self: &Arc<Self>) -> Option<Slot> {
+    fn take_slot(self: &Arc<Self>) -> Option<Slot<C>> {
         let size = self.size.load(Ordering::Relaxed);
         self.open
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < size).then_some(open + 1))
@@ -222,30 +252,30 @@ impl Shared {
         self.hand_on_slots();
     }
 
-    /// What a server said at the last fresh login here, and what answers depend on since.
+    /// What the server said at the last fresh login here, and what answers depend on since.
     #[must_use]
-    pub fn greeting(&self) -> Option<(Greeting, Arc<Manner>)> {
-        locked(&self.greeting).clone()
+    pub fn said(&self) -> Option<C::Said> {
+        locked(&self.said).clone()
     }
 
-    /// Whether no later login has been greeted otherwise.
-    fn is_current(&self, connection: &Connection) -> bool {
-        connection.generation == self.generation.load(Ordering::Relaxed)
+    /// Whether no later login was told otherwise.
+    fn is_current(&self, connection: &C) -> bool {
+        connection.generation() == self.generation.load(Ordering::Relaxed)
     }
 
-    /// Takes in what a server said at a login; what it said before is kept where it is the same. The third: how often
+    /// Takes in what a server said at a login; what it said before is kept where it is the same. The second: how often
     /// it has changed.
-    fn greet(&self, said: Vec<(String, String)>, manner: Manner) -> (Greeting, Arc<Manner>, u64) {
-        let mut latest = locked(&self.greeting);
-        let (greeting, manner) = match &*latest {
-            Some((known, before)) if **known == said && **before == manner => (Arc::clone(known), Arc::clone(before)),
+    pub fn greet(&self, said: C::Said) -> (C::Said, u64) {
+        let mut latest = locked(&self.said);
+        let said = match latest.take() {
+            Some(known) if known == said => known,
             _ => {
                 self.generation.fetch_add(1, Ordering::Relaxed);
-                (Arc::new(said), Arc::new(manner))
+                said
             }
         };
-        *latest = Some((Arc::clone(&greeting), Arc::clone(&manner)));
-        (greeting, manner, self.generation.load(Ordering::Relaxed))
+        *latest = Some(said.clone());
+        (said, self.generation.load(Ordering::Relaxed))
     }
 
     /// Counts for SHOW POOLS.
@@ -277,24 +307,30 @@ impl Shared {
 }
 
 /// All pools of the process.
-#[derive(Debug, Default)]
-pub struct Pools {
-    all: Mutex<HashMap<PoolKey, Arc<Shared>>>,
-    mailboxes: Mutex<Vec<mpsc::Sender<Letter>>>,
+#[derive(Debug)]
+pub struct Pools<C: Pooled = Connection> {
+    all: Mutex<HashMap<PoolKey, Arc<Shared<C>>>>,
+    mailboxes: Mutex<Vec<mpsc::Sender<Letter<C>>>>,
+}
+
+impl<C: Pooled> Default for Pools<C> {
+    fn default() -> Self {
+        Self { all: Mutex::default(), mailboxes: Mutex::default() }
+    }
 }
 
 /// What one worker tells another about a pool.
 #[derive(Debug)]
-enum Letter {
+enum Letter<C: Pooled> {
     /// A connection comes home.
-    Home(Box<Connection>),
+    Home(Box<C>),
     /// Somebody waits while you may have an idle one.
-    Wanted(Arc<Shared>),
+    Wanted(Arc<Shared<C>>),
 }
 
-impl Pools {
+impl<C: Pooled> Pools<C> {
     /// The pool of that key, made or brought up to date with `recipe`.
-    pub fn pool(&self, key: &PoolKey, recipe: Arc<Recipe>) -> Arc<Shared> {
+    pub fn pool(&self, key: &PoolKey, recipe: Arc<Recipe>) -> Arc<Shared<C>> {
         let mut all = locked(&self.all);
         let pool = all.entry(key.clone()).or_insert_with(|| {
             Arc::new(Shared {
@@ -307,7 +343,7 @@ impl Pools {
                 waiting: AtomicUsize::new(0),
                 waiters: Mutex::default(),
                 retired: AtomicBool::new(false),
-                greeting: Mutex::default(),
+                said: Mutex::default(),
                 generation: AtomicU64::new(0),
             })
         });
@@ -317,7 +353,7 @@ impl Pools {
 
     /// Every pool, in order of key.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Shared>> {
+    pub fn all(&self) -> Vec<Arc<Shared<C>>> {
         let mut all: Vec<_> = locked(&self.all).values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
@@ -335,24 +371,24 @@ impl Pools {
 
 /// One worker's side of all pools.
 #[derive(Debug)]
-pub struct WorkerPools {
-    pools: Arc<Pools>,
+pub struct WorkerPools<C: Pooled = Connection> {
+    pools: Arc<Pools<C>>,
     /// This worker's number.
     pub worker: usize,
-    local: RefCell<HashMap<PoolKey, Rc<Pool>>>,
+    local: RefCell<HashMap<PoolKey, Rc<Pool<C>>>>,
     outboxes: RefCell<Vec<Vec<u8>>>,
 }
 
 /// One pool, as one worker sees it.
 #[derive(Debug)]
-pub struct Pool {
+pub struct Pool<C: Pooled = Connection> {
     /// What the threads share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<Shared<C>>,
     #[expect(
         clippy::vec_box,
         reason = "they stay in their boxes when they are lent: a pointer moves, not a connection"
     )]
-    idle: RefCell<Vec<Box<Connection>>>,
+    idle: RefCell<Vec<Box<C>>>,
 }
 
 /// How many buffers to build messages in a worker keeps for later.
@@ -364,10 +400,10 @@ const OUTBOX_KEPT: usize = 64 << 10;
 /// How many letters may wait for a worker; beyond it a connection stays where it is.
 const LETTERS_MAX: usize = 1024;
 
-impl WorkerPools {
+impl<C: Pooled> WorkerPools<C> {
     /// This worker's side; starts the task that reads its letters. Call on the worker's own thread.
     #[must_use]
-    pub fn start(pools: Arc<Pools>) -> Rc<Self> {
+    pub fn start(pools: Arc<Pools<C>>) -> Rc<Self> {
         let (sender, mut letters) = mpsc::channel(LETTERS_MAX);
         let worker = {
             let mut mailboxes = locked(&pools.mailboxes);
@@ -402,7 +438,7 @@ impl WorkerPools {
     }
 
     /// This worker's side of one pool, as the map of `version` has it.
-    pub fn pool(&self, key: &PoolKey, version: u64, recipe: impl FnOnce() -> Arc<Recipe>) -> Rc<Pool> {
+    pub fn pool(&self, key: &PoolKey, version: u64, recipe: impl FnOnce() -> Arc<Recipe>) -> Rc<Pool<C>> {
         let known = self.local.borrow().get(key).cloned();
         if let Some(pool) = &known
             && !pool.shared.retired.load(Ordering::Relaxed)
@@ -428,7 +464,7 @@ impl WorkerPools {
 
     /// An idle connection of this worker, if one is there and nobody waits. The fast path: no await, no lock.
     #[must_use]
-    pub fn take_idle(&self, pool: &Pool) -> Option<Box<Connection>> {
+    pub fn take_idle(&self, pool: &Pool<C>) -> Option<Box<C>> {
         if pool.shared.waiting.load(Ordering::Acquire) > 0 {
             return None;
         }
@@ -437,7 +473,7 @@ impl WorkerPools {
         Some(connection)
     }
 
-    fn pop_quiet(&self, pool: &Pool) -> Option<Box<Connection>> {
+    fn pop_quiet(&self, pool: &Pool<C>) -> Option<Box<C>> {
         loop {
             let mut connection = pool.idle.borrow_mut().pop()?;
             pool.shared.lane(self.worker).idle.fetch_sub(1, Ordering::Relaxed);
@@ -449,7 +485,7 @@ impl WorkerPools {
         }
     }
 
-    fn hand_out(&self, pool: &Pool) {
+    fn hand_out(&self, pool: &Pool<C>) {
         pool.shared.lane(self.worker).lent.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -459,7 +495,7 @@ impl WorkerPools {
     ///
     /// # Errors
     /// See [`CheckoutError`].
-    pub async fn checkout(&self, pool: &Pool) -> Result<Box<Connection>, CheckoutError> {
+    pub async fn checkout(&self, pool: &Pool<C>) -> Result<Box<C>, CheckoutError<C::Refusal>> {
         if let Some(connection) = self.take_idle(pool) {
             return Ok(connection);
         }
@@ -487,34 +523,12 @@ impl WorkerPools {
         Ok(connection)
     }
 
-    async fn open(&self, shared: &Arc<Shared>, slot: Slot) -> Result<Connection, CheckoutError> {
+    async fn open(&self, shared: &Arc<Shared<C>>, slot: Slot<C>) -> Result<C, CheckoutError<C::Refusal>> {
         let recipe = Arc::clone(&locked(&shared.recipe));
-        let key = &shared.key;
-        let login = login::Login {
-            user: &recipe.login.user,
-            password: recipe.login.password.as_ref(),
-            database: &key.database,
-            parameters: &[],
-            query: &Manner::query(),
-        };
-        let deadline = clock::now().plus(recipe.connect);
-        let opened = login::open(&key.host, key.port, &recipe.tls, &login, deadline)
-            .await
-            .map_err(|error| CheckoutError::of(error, key))?;
-        let (greeting, manner, generation) = shared.greet(opened.parameters, Manner::new(opened.answer));
-        let target = CancelTarget {
-            host: Arc::clone(&key.host),
-            port: key.port,
-            tls: recipe.tls.clone(),
-            pid: opened.pid,
-            key: opened.key,
-        };
-        let mut connection = Connection::new(opened.stream, target, &opened.leftover, clock::now(), self.worker, slot);
-        (connection.greeting, connection.manner, connection.generation) = (greeting, manner, generation);
-        Ok(connection)
+        C::open(shared, &recipe, self.worker, slot).await
     }
 
-    fn ask_others(&self, shared: &Arc<Shared>) {
+    fn ask_others(&self, shared: &Arc<Shared<C>>) {
         if shared.idle() == 0 {
             return;
         }
@@ -526,7 +540,7 @@ impl WorkerPools {
         }
     }
 
-    fn serve_waiters(&self, shared: &Arc<Shared>) {
+    fn serve_waiters(&self, shared: &Arc<Shared<C>>) {
         let local = self.local.borrow().get(&shared.key).cloned();
         let Some(pool) = local else { return };
         while shared.waiting.load(Ordering::Acquire) > 0 {
@@ -537,9 +551,9 @@ impl WorkerPools {
 
     /// Gives back a connection of `pool` that is clean and idle. The fast path: no lock, nothing allocated. Whether the
     /// server is still there is looked at when it is taken.
-    pub fn give_back_to(&self, pool: &Pool, mut connection: Box<Connection>) {
+    pub fn give_back_to(&self, pool: &Pool<C>, mut connection: Box<C>) {
         let shared = &pool.shared;
-        if connection.home != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
+        if connection.home() != self.worker || shared.waiting.load(Ordering::SeqCst) > 0 {
             return self.give_back(connection);
         }
         connection.rest();
@@ -554,9 +568,9 @@ impl WorkerPools {
     }
 
     /// Gives back a connection that is clean and idle. Whatever is not must be dropped instead.
-    pub fn give_back(&self, mut connection: Box<Connection>) {
+    pub fn give_back(&self, mut connection: Box<C>) {
         connection.rest();
-        let Some(shared) = connection.slot.pool.clone() else { return };
+        let Some(shared) = connection.slot().pool.clone() else { return };
         if !connection.is_quiet() || !shared.keeps_all() || !shared.is_current(&connection) {
             return;
         }
@@ -568,8 +582,8 @@ impl WorkerPools {
                 Err(Grant::Open(_)) => return,
             }
         }
-        if connection.home != self.worker {
-            let mailbox = locked(&self.pools.mailboxes).get(connection.home).cloned();
+        if connection.home() != self.worker {
+            let mailbox = locked(&self.pools.mailboxes).get(connection.home()).cloned();
             match mailbox.map(|mailbox| mailbox.try_send(Letter::Home(connection))) {
                 None | Some(Ok(())) => return,
                 Some(Err(
@@ -602,7 +616,7 @@ impl WorkerPools {
         for pool in pools {
             let lifetime = locked(&pool.shared.recipe).limits.lifetime;
             pool.idle.borrow_mut().retain_mut(|connection| {
-                let young = lifetime.is_zero() || now.since(connection.opened) < lifetime;
+                let young = lifetime.is_zero() || now.since(connection.opened()) < lifetime;
                 let current = pool.shared.is_current(connection);
                 let keep = young && current && connection.is_quiet() && pool.shared.keeps_all();
                 if !keep {
@@ -614,14 +628,5 @@ impl WorkerPools {
         self.local
             .borrow_mut()
             .retain(|_, pool| !pool.shared.retired.load(Ordering::Relaxed) || !pool.idle.borrow().is_empty());
-    }
-}
-
-impl CheckoutError {
-    fn of(error: login::OpenError, key: &PoolKey) -> Self {
-        match error {
-            login::OpenError::Refused(said) | login::OpenError::Server(said) => Self::Refused(said),
-            other => Self::Unreachable { node: format!("{}:{}", key.host, key.port), reason: other.to_string() },
-        }
     }
 }

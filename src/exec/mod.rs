@@ -190,6 +190,7 @@ impl Access {
             port: at.port,
             database: Arc::clone(&database.server_name),
             user: Arc::clone(user),
+            flags: 0,
         };
         self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {

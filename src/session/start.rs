@@ -8,8 +8,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::backend::Settings;
+use crate::backend::connection::Greeting;
 use crate::backend::connection::Manner;
-use crate::backend::pool::Greeting;
 use crate::backend::settings;
 use crate::error::ClientError;
 use crate::error::Code;
@@ -217,7 +217,7 @@ impl Session {
         let known = worker.facts.borrow().get(&key).cloned();
         let catalog = service.database.catalog;
         if let Some(facts) = known {
-            let latest = service.topology.any(catalog).and_then(|node| access.pool(node).shared.greeting());
+            let latest = service.topology.any(catalog).and_then(|node| access.pool(node).shared.said());
             let stale =
                 latest.is_some_and(|(greeting, manner)| *greeting != *facts.greeting || !manner.is(&facts.manner));
             if !stale {

@@ -20,9 +20,14 @@ use std::task::Poll;
 use foldhash::fast::RandomState;
 use tokio::io::AsyncWrite;
 
-use crate::backend::pool::Greeting;
+use crate::backend::pool::CheckoutError;
+use crate::backend::pool::PoolKey;
+use crate::backend::pool::Pooled;
+use crate::backend::pool::Recipe;
+use crate::backend::pool::Shared;
 use crate::backend::pool::Slot;
 use crate::backend::settings::Settings;
+use crate::clock;
 use crate::clock::Tick;
 use crate::net::ClientTls;
 use crate::net::Inbox;
@@ -99,6 +104,9 @@ impl Manner {
         MANNERS.iter().zip(&self.values).filter_map(|(name, value)| Some((*name, value.as_ref()?)))
     }
 }
+
+/// What a server says of itself at login: names and values of its reported settings.
+pub type Greeting = Arc<Vec<(String, String)>>;
 
 /// A live connection to one server, logged in as one user to one database.
 #[derive(Debug)]
@@ -360,6 +368,75 @@ impl Connection {
         self.prepared.clear();
         self.doubtful.clear();
         self.unnamed = 0;
+    }
+}
+
+impl Pooled for Connection {
+    type Said = (Greeting, Arc<Manner>);
+    type Refusal = login::ServerError;
+
+    async fn open(shared: &Shared, recipe: &Recipe, home: usize, slot: Slot) -> Result<Self, CheckoutError> {
+        let key = &shared.key;
+        let login = login::Login {
+            user: &recipe.login.user,
+            password: recipe.login.password.as_ref(),
+            database: &key.database,
+            parameters: &[],
+            query: &Manner::query(),
+        };
+        let deadline = clock::now().plus(recipe.connect);
+        let opened = login::open(&key.host, key.port, &recipe.tls, &login, deadline)
+            .await
+            .map_err(|error| CheckoutError::of(error, key))?;
+        let said = (Arc::new(opened.parameters), Arc::new(Manner::new(opened.answer)));
+        let ((greeting, manner), generation) = shared.greet(said);
+        let target = CancelTarget {
+            host: Arc::clone(&key.host),
+            port: key.port,
+            tls: recipe.tls.clone(),
+            pid: opened.pid,
+            key: opened.key,
+        };
+        let mut connection = Self::new(opened.stream, target, &opened.leftover, clock::now(), home, slot);
+        (connection.greeting, connection.manner, connection.generation) = (greeting, manner, generation);
+        Ok(connection)
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        Self::is_quiet(self)
+    }
+
+    fn is_drained(&self) -> bool {
+        Self::is_drained(self)
+    }
+
+    fn rest(&mut self) {
+        Self::rest(self);
+    }
+
+    fn home(&self) -> usize {
+        self.home
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn opened(&self) -> Tick {
+        self.opened
+    }
+}
+
+impl CheckoutError {
+    fn of(error: login::OpenError, key: &PoolKey) -> Self {
+        match error {
+            login::OpenError::Refused(said) | login::OpenError::Server(said) => Self::Refused(said),
+            other => Self::Unreachable { node: format!("{}:{}", key.host, key.port), reason: other.to_string() },
+        }
     }
 }
 
