@@ -3,6 +3,7 @@
 #[cfg(debug_assertions)]
 pub mod check;
 pub mod connection;
+pub mod mysql;
 pub mod pool;
 pub mod settings;
 

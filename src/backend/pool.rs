@@ -174,6 +174,14 @@ pub struct Slot<C: Pooled = Connection> {
     pool: Option<Arc<Shared<C>>>,
 }
 
+impl<C: Pooled> Slot<C> {
+    /// That of a connection which is of no pool.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { pool: None }
+    }
+}
+
 impl<C: Pooled> Drop for Slot<C> {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };

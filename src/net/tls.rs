@@ -157,6 +157,21 @@ impl ClientTls {
         matches!(self.0, Mode::Always(_))
     }
 
+    /// The same without the name of Postgres's protocol, for servers that speak another.
+    #[must_use]
+    pub fn without_alpn(&self) -> Self {
+        let silent = |config: &Arc<ClientConfig>| {
+            let mut config = ClientConfig::clone(config);
+            config.alpn_protocols.clear();
+            Arc::new(config)
+        };
+        Self(match &self.0 {
+            Mode::Off => Mode::Off,
+            Mode::IfOffered(config) => Mode::IfOffered(silent(config)),
+            Mode::Always(config) => Mode::Always(silent(config)),
+        })
+    }
+
     fn config(&self) -> Option<Arc<ClientConfig>> {
         match &self.0 {
             Mode::Off => None,

@@ -1,13 +1,24 @@
 //! Proofs of passwords, in both roles, by the names that the protocol gives them.
 
+use ed25519_dalek::hazmat::ExpandedSecretKey;
+use ed25519_dalek::hazmat::raw_sign;
 use sha1::Sha1;
 use sha2::Digest;
 use sha2::Sha256;
+use sha2::Sha512;
 
 /// By SHA-1 (MySQL to 8.0, MariaDB).
 pub const NATIVE: &str = "mysql_native_password";
 /// By SHA-256, with a memory of proofs (MySQL since 8.0).
 pub const CACHING_SHA2: &str = "caching_sha2_password";
+
+/// By a signature (MariaDB).
+pub const ED25519: &str = "client_ed25519";
+/// The password itself: in TLS only.
+pub const CLEAR: &str = "mysql_clear_password";
+
+/// Bytes of [`ED25519`]'s salt.
+pub const ED25519_SALT: usize = 32;
 
 /// caching_sha2_password's single bytes.
 pub mod sha2_byte {
@@ -70,6 +81,13 @@ pub fn sha2_is_right(proof: &[u8], salt: &[u8], stored: &[u8; 32]) -> bool {
     proof.len() == 32 && Sha256::digest(once).as_slice() == stored
 }
 
+/// A proof by [`ED25519`]: the salt, signed by the key that SHA512(password) expands to.
+#[must_use]
+pub fn ed25519_proof(password: &[u8], salt: &[u8]) -> Vec<u8> {
+    let key = ExpandedSecretKey::from_bytes(&Sha512::digest(password).into());
+    raw_sign::<ed25519_dalek::Sha512>(&key, salt, &(&key).into()).to_bytes().to_vec()
+}
+
 /// The password as it stands in what is encrypted with the server's key: with a zero behind it, and mixed with the salt. The same
 /// again gives the password back.
 #[must_use]
@@ -106,6 +124,22 @@ mod tests {
         // Neither nothing nor a part is a proof.
         assert!(!native_is_right(&[], &SALT, &native_stored(b"")));
         assert!(!sha2_is_right(&[], &SALT, &sha2_stored(b"")));
+    }
+
+    #[test]
+    fn a_signature_is_of_the_key_that_servers_keep() {
+        // SELECT ed25519_password('secret') on MariaDB, out of its base64.
+        const KEPT: &str = "648814444520E4F56043A2EC9215E63BE7992D2D270BC6DEE873E36164786096";
+        let salt = [9; ED25519_SALT];
+        let key = ExpandedSecretKey::from_bytes(&Sha512::digest(b"secret").into());
+        let known = ed25519_dalek::VerifyingKey::from(&key);
+        assert_eq!(hex(known.as_bytes()), KEPT);
+        let signature = |password: &[u8]| {
+            let proof: [u8; 64] = ed25519_proof(password, &salt).try_into().unwrap();
+            ed25519_dalek::Signature::from_bytes(&proof)
+        };
+        assert!(known.verify_strict(&salt, &signature(b"secret")).is_ok());
+        assert!(known.verify_strict(&salt, &signature(b"other")).is_err());
     }
 
     #[test]

@@ -229,7 +229,9 @@ impl Switch {
         let mut out = vec![0xfe];
         write::string(&mut out, self.plugin.as_bytes());
         out.extend_from_slice(&self.salt);
-        out.push(0);
+        if self.salt.len() == SALT {
+            out.push(0);
+        }
         out
     }
 
@@ -242,7 +244,9 @@ impl Switch {
         reader.take(1)?;
         let plugin = String::from_utf8_lossy(reader.string()?).into_owned();
         let rest = reader.rest();
-        Ok(Self { plugin, salt: rest.strip_suffix(&[0]).unwrap_or(rest).to_vec() })
+        // A salt of the usual length has a zero behind it, which is none of it; one of another length may end in a zero.
+        let salt = if rest.len() == SALT + 1 { rest.strip_suffix(&[0]).unwrap_or(rest) } else { rest };
+        Ok(Self { plugin, salt: salt.to_vec() })
     }
 }
 
@@ -301,8 +305,10 @@ mod tests {
 
     #[test]
     fn a_switch_is_read_as_it_was_written() {
-        let switch = Switch { plugin: "client_ed25519".into(), salt: vec![9; 32] };
-        assert_eq!(Switch::read(&switch.payload()), Ok(switch));
+        for salt in [vec![9; SALT], vec![9; 32], [vec![9; 31], vec![0]].concat()] {
+            let switch = Switch { plugin: "client_ed25519".into(), salt };
+            assert_eq!(Switch::read(&switch.payload()), Ok(switch));
+        }
         assert!(Switch::read(&[0xfe]).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What servers answer: OK, errors, columns and rows. Builders of payloads, and views over them.
 
+use std::fmt;
+
 use super::Violation;
 use super::capability;
 use super::command::Length;
@@ -96,6 +98,7 @@ impl Done {
                     }
                 }
                 1 => changes.push(Change::Database(of.bytes()?)),
+                2 => changes.push(Change::State(of.bytes()? == b"1")),
                 3 => {
                     of.take(1)?;
                     changes.push(Change::Gtids(of.bytes()?));
@@ -121,6 +124,9 @@ pub enum Change<'a> {
     },
     /// The database in use is another now.
     Database(&'a [u8]),
+    /// Whether anything of the session's state has changed, be it told or not: variables of users, temporary tables,
+    /// prepared statements too.
+    State(bool),
     /// What the transaction is called in the log (MySQL).
     Gtids(&'a [u8]),
     /// How to begin such a transaction.
@@ -185,6 +191,20 @@ impl Failure {
         out
     }
 
+    /// Its payload in the place of a greeting, where no SQLSTATE is said.
+    #[must_use]
+    pub fn early_payload(&self) -> Vec<u8> {
+        let mut out = self.payload();
+        out.drain(3..(3 + 1 + self.sqlstate.len()).min(out.len()));
+        out
+    }
+
+    /// Whether it says that the server ends the connection: what was asked, it has not done.
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        matches!(self.number, SERVER_SHUTDOWN | CONNECTION_KILLED | IDLE_FOR_TOO_LONG)
+    }
+
     /// Reads an ERR packet. Before the handshake is done servers leave out the SQLSTATE.
     ///
     /// # Errors
@@ -200,6 +220,19 @@ impl Failure {
         Ok(Self { number, sqlstate, message: String::from_utf8_lossy(reader.rest()).into_owned() })
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.message, self.number, self.sqlstate)
+    }
+}
+
+/// The server stops.
+const SERVER_SHUTDOWN: u16 = 1053;
+/// KILL (MariaDB).
+const CONNECTION_KILLED: u16 = 1927;
+/// Nothing was said for `wait_timeout` (MySQL since 8.0.24).
+const IDLE_FOR_TOO_LONG: u16 = 4031;
 
 /// Bytes of a message that clients have room for (`MYSQL_ERRMSG_SIZE` less its zero).
 const MESSAGE_MAX: usize = 511;
@@ -462,6 +495,8 @@ mod tests {
                 Change::Transaction(b"T___W___"),
             ])
         );
+        let state = Done { changes: b"\x02\x02\x011\x02\x02\x010".to_vec(), ..Done::default() };
+        assert_eq!(state.changes(), Ok(vec![Change::State(true), Change::State(false)]));
         assert!(Done { changes: b"\x00\x09\x01a".to_vec(), ..Done::default() }.changes().is_err());
     }
 
@@ -470,7 +505,8 @@ mod tests {
         let failure = Failure { number: 1064, sqlstate: "42000".into(), message: "You have an error".into() };
         assert_eq!(First::read(&failure.payload(), 0), Ok(First::Failed(failure.clone())));
         let early = Failure { number: 1040, sqlstate: "HY000".into(), message: "Too many connections".into() };
-        assert_eq!(Failure::read(b"\xff\x10\x04Too many connections"), Ok(early));
+        assert_eq!(early.early_payload(), b"\xff\x10\x04Too many connections");
+        assert_eq!(Failure::read(&early.early_payload()), Ok(early));
         let long = Failure { message: "ö".repeat(1000), ..failure };
         assert_eq!(Failure::read(&long.payload()).unwrap().message, "ö".repeat(255));
     }
