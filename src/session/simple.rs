@@ -12,8 +12,10 @@ use crate::exec::client::Message;
 use crate::exec::flight;
 use crate::exec::flight::Expect;
 use crate::exec::flight::Item;
+use crate::exec::flight::Lost;
 use crate::exec::flight::Outcome;
 use crate::exec::flight::Show;
+use crate::exec::link::Link;
 use crate::exec::say;
 use crate::ident::ShardSet;
 use crate::plan;
@@ -575,24 +577,28 @@ impl Session {
         link.say_close_setter();
         say::settings(&mut link.out, &difference);
         link.connection.settings = wanted;
+        let mut links = vec![link];
+        let link = links.first_mut()?;
+        if ask == Ask::Syntax {
+            // Where a transaction has failed, a server reads the text and does no more; SQLSTATE 42601 alone does not tell
+            // what it cannot read from what it does not understand.
+            link.say_sync();
+            self.flown(&mut links, Expect::Sync).await?.ok()?;
+            links.first_mut()?.say_query("BEGIN; SELECT 1 / 0");
+            self.flown(&mut links, Expect::Query).await?.ok()?;
+        }
+        let link = links.first_mut()?;
         link.connection.unnamed = 0;
         say::parse(&mut link.out, "", sql, types);
         if let Ask::Values(bind) = ask {
             link.out.extend_from_slice(bind);
         }
         link.say_sync();
-        let mut links = vec![link];
-        let items =
-            [Item::Owed { expect: Expect::Sync, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
-        let mut crew = crate::exec::flight::Crew { links: &mut links, client: &mut self.client, offset: 0 };
-        let running = crate::exec::flight::run(&items, &mut crew, false);
-        // It may wait for a lock, even for one that this very transaction holds.
-        let limit = exec::limit(self.map.timeouts.statement).map_or(ASK_MAX, |it| it.min(ASK_MAX));
-        let Ok(outcome) = tokio::time::timeout(limit, running).await else {
-            // Dropped, the links close their connections.
-            links.iter().for_each(|link| Ticket::cancel_now(&link.connection));
-            return None;
-        };
+        let outcome = self.flown(&mut links, Expect::Sync).await?;
+        if ask == Ask::Syntax {
+            links.first_mut()?.say_query("ROLLBACK");
+            self.flown(&mut links, Expect::Query).await?.ok()?;
+        }
         let failed = matches!(&outcome, Ok(outcome) if outcome.failed.is_some());
         for mut link in links {
             if failed {
@@ -605,6 +611,21 @@ impl Session {
             Ok(Outcome { failed: Some(failure), collected, .. }) => Some((failure.sqlstate, only_error(&collected))),
             Ok(_) | Err(_) => None,
         }
+    }
+
+    /// Sends what was said on the only link of `links`, and collects the answer. `None`: it took too long.
+    async fn flown(&mut self, links: &mut Vec<Link>, expect: Expect) -> Option<Result<Outcome, Lost>> {
+        let items = [Item::Owed { expect, links: SmallVec::from_slice(&[0]), show: Show::Caller, prepares: 0 }];
+        let mut crew = crate::exec::flight::Crew { links, client: &mut self.client, offset: 0 };
+        let running = crate::exec::flight::run(&items, &mut crew, false);
+        // It may wait for a lock, even for one that this very transaction holds.
+        let limit = exec::limit(self.map.timeouts.statement).map_or(ASK_MAX, |it| it.min(ASK_MAX));
+        let Ok(outcome) = tokio::time::timeout(limit, running).await else {
+            // Dropped, the links close their connections.
+            links.iter().for_each(|link| Ticket::cancel_now(&link.connection));
+            return None;
+        };
+        Some(outcome)
     }
 }
 
