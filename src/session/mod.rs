@@ -19,6 +19,7 @@ pub mod gather;
 pub mod login;
 pub mod merge;
 mod moves;
+pub mod mysql;
 pub mod prepared;
 pub mod sequences;
 pub mod simple;

@@ -389,3 +389,205 @@ impl Talk {
 fn unasked() -> OpenError {
     Violation::Body { packet: "login", why: "is not what was asked for" }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock;
+    use crate::tasks;
+    use crate::wire::mysql::handshake::SALT;
+    use crate::wire::mysql::status;
+
+    const PASSWORD: &str = "geheim";
+    const SALT_HERE: [u8; SALT] = [7; SALT];
+    const OK: [u8; 7] = [0, 0, 0, 2, 0, 0, 0];
+
+    fn soon() -> Tick {
+        clock::now().plus(Duration::from_secs(20))
+    }
+
+    fn greeting(plugin: &str, besides: u32) -> Vec<u8> {
+        let greeting = Greeting {
+            version: "8.4.0".into(),
+            connection: 9,
+            salt: SALT_HERE,
+            capabilities: WANTED | capability::CONNECT_WITH_DB | besides,
+            collation: 45,
+            status: status::AUTOCOMMIT,
+            plugin: plugin.into(),
+        };
+        greeting.payload()
+    }
+
+    fn asking<'a>(password: Option<&'a Secret>, query: &'a str) -> Login<'a> {
+        Login { user: "ann", password, database: "", flags: 0, collation: 45, setup: |_| "", query }
+    }
+
+    /// A server that says one payload after the other, each behind one of the client's. What the client said.
+    async fn against(script: Vec<Vec<u8>>, query: &str) -> (Result<Opened, OpenError>, Vec<Vec<u8>>) {
+        let (client, server) = Stream::memory(3);
+        let password = Secret::new(PASSWORD);
+        let login = asking(Some(&password), query);
+        let server = async move {
+            let mut talk =
+                Talk { stream: server, held: BytesMut::new(), joiner: Joiner::new(PAYLOAD_MAX), capabilities: 0 };
+            let mut said = Vec::new();
+            for (place, payload) in script.into_iter().enumerate() {
+                // What a server says behind the end of a proof, or of a row, it says unasked.
+                if place > 0 && !payload.starts_with(b"+") {
+                    match talk.next().await {
+                        Ok(payload) => said.push(payload),
+                        Err(_) => return said,
+                    }
+                }
+                let payload = payload.strip_prefix(b"+").unwrap_or(&payload);
+                if talk.send(payload).await.is_err() {
+                    return said;
+                }
+            }
+            said
+        };
+        tokio::join!(open_on(client, &login, soon()), server)
+    }
+
+    fn switch(plugin: &str, salt: &[u8]) -> Vec<u8> {
+        Switch { plugin: plugin.into(), salt: salt.to_vec() }.payload()
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_proof_is_given() {
+        let password = PASSWORD.as_bytes();
+        let native = auth::native_proof(password, &SALT_HERE);
+        let (opened, said) = against(vec![greeting(auth::NATIVE, 0), OK.to_vec()], "").await;
+        let opened = opened.unwrap();
+        assert_eq!((opened.thread, &*opened.version, opened.status), (9, "8.4.0", 2));
+        let response = Response::read(&said[0]).unwrap();
+        assert_eq!((response.proof, &*response.plugin), (native.clone(), auth::NATIVE.as_bytes()));
+        assert_eq!(response.capabilities, WANTED);
+
+        let (opened, said) =
+            against(vec![greeting(auth::CACHING_SHA2, 0), vec![1, sha2_byte::FAST_OK], [b"+", &OK[..]].concat()], "")
+                .await;
+        assert!(opened.is_ok(), "{opened:?}");
+        assert_eq!(Response::read(&said[0]).unwrap().proof, auth::sha2_proof(password, &SALT_HERE));
+
+        let other = [8; 32];
+        for (asked, salt, proof) in [
+            (auth::NATIVE, &other[..SALT], auth::native_proof(password, &other[..SALT])),
+            (auth::ED25519, &other[..], auth::ed25519_proof(password, &other)),
+            (auth::CACHING_SHA2, &other[..SALT], auth::sha2_proof(password, &other[..SALT])),
+        ] {
+            let (opened, said) = against(vec![greeting("dialog", 0), switch(asked, salt), OK.to_vec()], "").await;
+            assert!(opened.is_ok(), "{asked}: {opened:?}");
+            let response = Response::read(&said[0]).unwrap();
+            assert_eq!((response.proof, &*response.plugin), (native.clone(), auth::NATIVE.as_bytes()));
+            assert_eq!(said[1], proof, "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_password_itself_is_not_given_in_clear() {
+        for script in [
+            vec![greeting(auth::NATIVE, 0), switch(auth::CLEAR, &[])],
+            vec![greeting(auth::CACHING_SHA2, 0), vec![1, sha2_byte::FULL]],
+            vec![greeting(auth::NATIVE, 0), switch("dialog", &[])],
+            vec![greeting(auth::NATIVE, 0), vec![0xfe]],
+            [vec![greeting(auth::NATIVE, 0)], vec![switch(auth::NATIVE, &SALT_HERE); PROOFS_MAX + 1]].concat(),
+        ] {
+            let (opened, said) = against(script, "").await;
+            assert!(matches!(opened, Err(OpenError::Unwilling(_))), "{opened:?}");
+            assert!(said.iter().all(|it| memchr::memmem::find(it, PASSWORD.as_bytes()).is_none()));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refuses_is_told_as_it_said_it() {
+        let refused = Failure { number: 1045, sqlstate: "28000".into(), message: "Access denied".into() };
+        let full = Failure { number: 1040, sqlstate: "HY000".into(), message: "Too many connections".into() };
+        for (script, wanted) in
+            [(vec![greeting(auth::NATIVE, 0), refused.payload()], refused), (vec![full.early_payload()], full)]
+        {
+            let opened = against(script, "").await.0;
+            assert!(matches!(&opened, Err(OpenError::Refused(failure)) if *failure == wanted), "{opened:?}");
+        }
+        assert!(matches!(against(vec![], "").await.0, Err(OpenError::Closed)));
+        let opened = against(vec![greeting(auth::NATIVE, 0)], "").await.0;
+        assert!(matches!(opened, Err(OpenError::Closed | OpenError::Broken(_))), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn a_query_is_answered_by_one_row() {
+        let mut row = Vec::new();
+        result::put_text_row(&mut row, [Some(&b"1"[..]), None]);
+        let mut script = vec![greeting(auth::NATIVE, 0), OK.to_vec(), result::column_count(2)];
+        let column = result::Column::default().payload();
+        let end = Done { status: 3, ..Done::default() }.payload(0xfe, WANTED);
+        script.extend([&column, &column, &row, &end].map(|it| [b"+", &it[..]].concat()));
+        let (client, server) = Stream::memory(1 << 16);
+        let password = Secret::new(PASSWORD);
+        let server = async move {
+            let mut talk =
+                Talk { stream: server, held: BytesMut::new(), joiner: Joiner::new(PAYLOAD_MAX), capabilities: 0 };
+            for (place, payload) in script.iter().enumerate() {
+                if place == 2 {
+                    talk.joiner.restart();
+                }
+                if (1..=2).contains(&place) {
+                    talk.next().await.unwrap();
+                }
+                talk.send(payload.strip_prefix(b"+").unwrap_or(payload)).await.unwrap();
+            }
+            talk
+        };
+        let login = asking(Some(&password), "SELECT 1, NULL");
+        let (opened, _talk) = tokio::join!(open_on(client, &login, soon()), server);
+        let opened = opened.unwrap();
+        assert_eq!((opened.answer, opened.status), (vec![Some("1".to_owned()), None], 3));
+    }
+
+    #[tokio::test]
+    async fn a_hostile_server_is_left() {
+        let old = Greeting { capabilities: capability::PROTOCOL_41, ..Greeting::read(&greeting("", 0)).unwrap() };
+        for script in [
+            vec![b"hello".to_vec()],
+            vec![old.payload()],
+            vec![greeting(auth::NATIVE, 0), vec![1, 3]],
+            vec![greeting(auth::NATIVE, 0), vec![2]],
+            vec![greeting(auth::NATIVE, 0), vec![]],
+            vec![greeting(auth::CACHING_SHA2, 0), vec![1, 9]],
+            vec![greeting(auth::NATIVE, 0), switch(auth::ED25519, &SALT_HERE)],
+            vec![vec![b'x'; PAYLOAD_MAX + 1]],
+        ] {
+            let opened = against(script, "").await.0;
+            assert!(matches!(opened, Err(OpenError::Violation(_))), "{opened:?}");
+        }
+    }
+
+    /// A server that greets and then says `behind` in clear.
+    async fn asked_for_tls(capabilities: u32, behind: &'static [u8], tls: &ClientTls) -> Result<Opened, OpenError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tasks::shared("server", async move {
+            let mut stream = Stream::tcp(listener.accept().await.unwrap().0).unwrap();
+            let mut said = Vec::new();
+            frame::put(&mut said, 0, &greeting(auth::NATIVE, capabilities));
+            said.extend_from_slice(behind);
+            stream.write_all(&said).await.unwrap();
+            // Until the other end hangs up.
+            let _ = stream.read_to_end(&mut vec![]).await;
+        });
+        open("127.0.0.1", port, tls, &asking(None, ""), soon()).await
+    }
+
+    #[tokio::test]
+    async fn bytes_in_clear_behind_the_greeting_end_it() {
+        let tls = ClientTls::required(None).unwrap();
+        let stuffed = asked_for_tls(capability::SSL, &[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0], &tls).await;
+        assert!(matches!(stuffed, Err(OpenError::Tls(TlsError::Stuffed))), "{stuffed:?}");
+        assert!(matches!(asked_for_tls(0, b"", &tls).await, Err(OpenError::NoTls)));
+    }
+}

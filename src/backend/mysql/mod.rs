@@ -125,6 +125,12 @@ pub struct KillTarget {
 }
 
 impl KillTarget {
+    /// What KILL names the connection by.
+    #[must_use]
+    pub fn thread(&self) -> u32 {
+        self.thread
+    }
+
     /// Stops what the connection runs, from a connection of its own.
     ///
     /// # Errors
@@ -493,4 +499,207 @@ impl CheckoutError {
 
 fn broken(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the server sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A connection whose other end is the test's.
+    fn pair(held_max: usize) -> (Connection, Stream) {
+        let (ours, theirs) = Stream::memory(held_max);
+        let opened = login::Opened {
+            stream: ours,
+            version: "8.4.0".into(),
+            thread: 9,
+            capabilities: capability::SESSION_TRACK | capability::DEPRECATE_EOF,
+            status: 2,
+            answer: Vec::new(),
+            leftover: BytesMut::new(),
+        };
+        let login = ServerLogin { user: "app".into(), password: None };
+        let target = KillTarget { host: "".into(), port: 0, tls: ClientTls::disabled(), login, thread: 9 };
+        (Connection::new(opened, target, "shop".into(), 0, Slot::none()), theirs)
+    }
+
+    async fn flush(connection: &mut Connection) {
+        poll_fn(|cx| connection.poll_flush(cx)).await.unwrap();
+    }
+
+    /// The next payload's part.
+    async fn next(connection: &mut Connection) -> io::Result<Vec<u8>> {
+        let packet = poll_fn(|cx| connection.poll_packet(cx)).await?;
+        connection.consume(&packet);
+        Ok(connection.bytes(packet.body).to_vec())
+    }
+
+    fn packets(from: u8, payloads: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        payloads.iter().fold(from, |sequence, it| frame::put(&mut out, sequence, it));
+        out
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_pieces_of_any_size() {
+        for held in [1, 3, 5, 4096] {
+            let (mut connection, mut server) = pair(held);
+            assert!(connection.is_quiet());
+            connection.say(b"\x03one");
+            connection.say(b"\x18long data");
+            connection.say(b"\x03two");
+            assert!(!connection.is_drained());
+            let server = async move {
+                let mut asked = [0; 8 + 14 + 8];
+                server.read_exact(&mut asked).await.unwrap();
+                assert_eq!(
+                    asked.as_slice(),
+                    [packets(0, &[b"\x03one"]), packets(0, &[b"\x18long data"]), packets(0, &[b"\x03two"])].concat()
+                );
+                server.write_all(&packets(1, &[b"a", b"", b"bc"])).await.unwrap();
+                server.write_all(&packets(1, &[b"d"])).await.unwrap();
+                server
+            };
+            let client = async {
+                flush(&mut connection).await;
+                for expected in [&b"a"[..], b"", b"bc"] {
+                    assert_eq!(next(&mut connection).await.unwrap(), expected);
+                    assert!(!connection.is_drained(), "an answer is due");
+                }
+                assert_eq!(next(&mut connection).await.unwrap(), b"d");
+                connection.rest();
+                assert!(connection.is_quiet());
+            };
+            let (_server, ()) = tokio::join!(server, client);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_behind_255_packets_is_told_from_the_next() {
+        let (mut connection, mut server) = pair(1 << 20);
+        for _ in 0..2 {
+            connection.say(b"\x03rows");
+            flush(&mut connection).await;
+            let rows: Vec<&[u8]> = (0..256).map(|_| &b"row"[..]).collect();
+            server.write_all(&packets(1, &rows)).await.unwrap();
+            for _ in 0..256 {
+                assert_eq!(next(&mut connection).await.unwrap(), b"row");
+            }
+            assert!(connection.is_drained());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_due_ends_the_connection() {
+        let (mut connection, mut server) = pair(1 << 10);
+        server.write_all(&packets(1, &[b"\0unasked"])).await.unwrap();
+        assert!(next(&mut connection).await.is_err());
+
+        let (mut connection, mut server) = pair(1 << 10);
+        connection.say(b"\x03one");
+        flush(&mut connection).await;
+        server.write_all(&packets(2, &[b"\0late"])).await.unwrap();
+        assert!(next(&mut connection).await.is_err());
+
+        // Why a server hangs up it says with a number of its own.
+        let (mut connection, mut server) = pair(1 << 10);
+        connection.say(b"\x03one");
+        flush(&mut connection).await;
+        server.write_all(&packets(0, &[b"\xff\x87\x07killed"])).await.unwrap();
+        drop(server);
+        assert!(Failure::read(&next(&mut connection).await.unwrap()).unwrap().ends_connection());
+        assert_eq!(next(&mut connection).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+
+        let (mut connection, _server) = pair(1 << 20);
+        (0..=AWAITED_MAX).for_each(|_| connection.say(b"\x0e"));
+        assert!(poll_fn(|cx| connection.poll_flush(cx)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_payload_of_several_packets_is_given_as_it_is() {
+        let (mut connection, mut server) = pair(1 << 20);
+        let long = vec![7; frame::PACKET_MAX + 5];
+        connection.say(&long);
+        let sent = packets(0, &[&long]);
+        let other = async move {
+            let mut heard = vec![0; sent.len()];
+            server.read_exact(&mut heard).await.unwrap();
+            assert!(heard == sent);
+            server.write_all(&packets(2, &[&long])).await.unwrap();
+            server
+        };
+        let client = async {
+            flush(&mut connection).await;
+            let first = poll_fn(|cx| connection.poll_packet(cx)).await.unwrap();
+            assert!(first.goes_on && first.body.len() == frame::PACKET_MAX);
+            connection.consume(&first);
+            let second = poll_fn(|cx| connection.poll_packet(cx)).await.unwrap();
+            assert!(!second.goes_on);
+            assert_eq!(connection.bytes(second.body.clone()), [7; 5]);
+            connection.consume(&second);
+        };
+        let (_server, ()) = tokio::join!(other, client);
+        connection.rest();
+        assert!(connection.is_quiet());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_sent_within_its_command() {
+        let (mut connection, mut server) = pair(1 << 10);
+        connection.say(b"\x03LOAD DATA LOCAL");
+        flush(&mut connection).await;
+        server.write_all(&packets(1, &[b"\xfb/tmp/rows"])).await.unwrap();
+        assert_eq!(next(&mut connection).await.unwrap(), b"\xfb/tmp/rows");
+        connection.say_on(b"1\n2\n");
+        connection.say_on(b"");
+        flush(&mut connection).await;
+        let mut heard = vec![0; HEADER * 3 + 16 + 4];
+        server.read_exact(&mut heard).await.unwrap();
+        assert!(heard.ends_with(&packets(2, &[b"1\n2\n", b""])), "{heard:?}");
+        server.write_all(&packets(4, &[b"\0\0\0\x02\0\0\0"])).await.unwrap();
+        assert_eq!(next(&mut connection).await.unwrap(), b"\0\0\0\x02\0\0\0");
+        assert!(connection.is_drained());
+    }
+
+    #[tokio::test]
+    async fn a_session_in_doubt_is_made_as_new() {
+        let (mut connection, mut server) = pair(1 << 16);
+        connection.in_doubt = true;
+        connection.schema = Some("other".into());
+        assert!(!Pooled::is_quiet(&mut connection) && !Pooled::is_drained(&connection));
+        let other = async move {
+            let mut asked = Vec::new();
+            for _ in 0..3 {
+                let mut head = [0; HEADER];
+                server.read_exact(&mut head).await.unwrap();
+                let mut body = vec![0; usize::from(head[0]) + usize::from(head[1]) * 256];
+                server.read_exact(&mut body).await.unwrap();
+                asked.push(body);
+                server.write_all(&packets(1, &[b"\0\0\0\x02\0\0\0"])).await.unwrap();
+            }
+            (server, asked)
+        };
+        let deadline = clock::now().plus(std::time::Duration::from_secs(20));
+        let (done, (_server, asked)) = tokio::join!(connection.reset(deadline), other);
+        done.unwrap();
+        assert_eq!(asked[0], [COM_RESET_CONNECTION]);
+        assert!(asked[1].starts_with(b"\x03SET NAMES utf8mb4"));
+        assert_eq!(asked[2], b"\x02shop");
+        assert_eq!(connection.schema.as_deref(), Some("shop"));
+        assert!(Pooled::is_quiet(&mut connection));
+    }
+
+    #[tokio::test]
+    async fn an_ok_tells_the_database_in_use() {
+        let (mut connection, _server) = pair(1 << 10);
+        let changes = b"\x01\x05\x04shop".to_vec();
+        connection.note(&Done { status: 3, changes, ..Done::default() }).unwrap();
+        assert_eq!((connection.status, connection.schema.as_deref()), (3, Some("shop")));
+        connection.note(&Done { changes: b"\x01\x01\x00".to_vec(), ..Done::default() }).unwrap();
+        assert_eq!(connection.schema, None);
+        assert!(connection.note(&Done { changes: b"\x01\x09x".to_vec(), ..Done::default() }).is_err());
+    }
 }

@@ -1,0 +1,3 @@
+//! Clients that speak MySQL's protocol.
+
+pub mod login;
