@@ -98,7 +98,8 @@ impl Done {
                     }
                 }
                 1 => changes.push(Change::Database(of.bytes()?)),
-                2 => changes.push(Change::State(of.bytes()? == b"1")),
+                // One letter, without a length of its own.
+                2 => changes.push(Change::State(of.rest() == b"1")),
                 3 => {
                     of.take(1)?;
                     changes.push(Change::Gtids(of.bytes()?));
@@ -495,7 +496,7 @@ mod tests {
                 Change::Transaction(b"T___W___"),
             ])
         );
-        let state = Done { changes: b"\x02\x02\x011\x02\x02\x010".to_vec(), ..Done::default() };
+        let state = Done { changes: b"\x02\x011\x02\x010".to_vec(), ..Done::default() };
         assert_eq!(state.changes(), Ok(vec![Change::State(true), Change::State(false)]));
         assert!(Done { changes: b"\x00\x09\x01a".to_vec(), ..Done::default() }.changes().is_err());
     }
