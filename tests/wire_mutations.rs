@@ -2,6 +2,9 @@
 //! bytes differ, and nobody waits for more than a limit allows.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it stands")]
 
+#[path = "wire_mutations/mysql.rs"]
+mod mysql;
+
 use std::sync::Arc;
 use std::time::Duration;
 
