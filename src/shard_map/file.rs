@@ -59,7 +59,7 @@ record! {
     Listen = "`listen`" {
         /// Address and port for Postgres clients.
         postgres: At<Address>;
-        /// Address and port for MySQL clients. Not built.
+        /// Address and port for clients of MySQL and MariaDB.
         mysql: At<Address>;
         /// Address and port for /healthz and /readyz.
         http: Http;
@@ -87,7 +87,7 @@ record! {
 
     /// One database.
     Database = "a database" {
-        /// The protocol of its servers. Default postgres. `mysql` is not built.
+        /// The protocol of its servers. Default postgres; mysql is for MySQL and MariaDB.
         engine: At<Engine>;
         /// Its name on the servers, when it differs.
         database: At<Text>;
@@ -151,7 +151,7 @@ record! {
         name: At<Text>;
         /// Host name or address.
         host: At<Text>, required;
-        /// TCP port. Default 5432.
+        /// TCP port. Default 5432, of MySQL 3306.
         port: At<Number>;
         /// Where it stands. No effect yet.
         zone: At<Text>;
@@ -232,7 +232,7 @@ record! {
 
     /// Where reads go and how new they are.
     Reads = "`reads`" {
-        /// Default replicas.
+        /// Default replicas. Of MySQL, primaries alone serve so far.
         from: At<ReadsFrom>;
         /// How new a read is. Default session.
         consistency: At<Consistency>;
@@ -252,7 +252,7 @@ record! {
 
     /// What a transaction may do across shards.
     Transactions = "`transactions`" {
-        /// Default two_phase. What one transaction wrote on several shards is committed on all of them or on none; this takes `max_prepared_transactions` and `shardway check --connect --prepare`. With reject, the second shard that it would write is refused.
+        /// Default two_phase, of MySQL reject. What one transaction wrote on several shards is committed on all of them or on none; this takes `max_prepared_transactions` and `shardway check --connect --prepare`. With reject, the second shard that it would write is refused.
         across_shards: At<AcrossShards>;
     }
 
@@ -726,8 +726,8 @@ impl Read for Http {
 /// A node: an address, or a record.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    /// Host and port, as written.
-    Address(String, u16),
+    /// Host and port, as written; without a port the engine's own.
+    Address(String, Option<u16>),
     Record(Box<NodeRecord>),
 }
 
@@ -740,12 +740,14 @@ impl Read for Node {
         let text = &scalar_of(tree, wanted, mistakes)?.text;
         let (host, port) = match text.rsplit_once(':') {
             // An IPv6 address stands in brackets, or has no port.
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse::<u16>().ok()),
-            Some(_) | None => (text.as_str(), Some(DEFAULT_PORT)),
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, port.parse::<u16>().ok().map(Some))
+            }
+            Some(_) | None => (text.as_str(), Some(None)),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match port {
-            Some(port) if port != 0 && is_host(host) => Some(Self::Address(host.to_owned(), port)),
+            Some(port) if port != Some(0) && is_host(host) => Some(Self::Address(host.to_owned(), port)),
             _ => {
                 mistakes.error(
                     "map-address",
@@ -759,8 +761,13 @@ impl Read for Node {
     }
 }
 
-/// A Postgres server's own.
-pub(super) const DEFAULT_PORT: u16 = 5432;
+/// A server's own.
+pub(super) fn default_port(engine: Engine) -> u16 {
+    match engine {
+        Engine::Postgres => 5432,
+        Engine::Mysql => 3306,
+    }
+}
 
 /// Whether it can be a host name or an IP address.
 pub(super) fn is_host(host: &str) -> bool {

@@ -56,13 +56,33 @@ const SHARD_WORDS: [&str; 3] = ["reject", "ring", "modulus"];
 const OWN_SCHEMAS: [&str; 4] = ["shardway", "pg_catalog", "information_schema", "pg_toast"];
 
 /// Where every table of a database lives, and where the map says so.
-#[derive(Default)]
 pub(super) struct Tables {
     pub(super) placed: HashMap<TableName, Placement>,
     written: HashMap<TableName, (Place, String)>,
+    pub(super) naming: Naming,
+}
+
+/// How a database's tables are called in the map.
+pub(super) struct Naming {
+    pub(super) engine: Engine,
+    /// What the servers call the database: of MySQL, the schema of all its tables.
+    server_name: Arc<str>,
+}
+
+impl Naming {
+    pub(super) fn table(&self, text: &str) -> TableName {
+        match self.engine {
+            Engine::Mysql if !text.contains('.') => TableName::new(&self.server_name, text),
+            Engine::Mysql | Engine::Postgres => TableName::parse(text),
+        }
+    }
 }
 
 impl Tables {
+    fn new(naming: Naming) -> Self {
+        Self { placed: HashMap::new(), written: HashMap::new(), naming }
+    }
+
     /// Places a table, unless it has a place already.
     pub(super) fn place(
         &mut self,
@@ -84,7 +104,16 @@ impl Tables {
             );
             return;
         }
-        let table = TableName::parse(&name.value);
+        let table = self.naming.table(&name.value);
+        if self.naming.engine == Engine::Mysql && table.schema != self.naming.server_name {
+            mistakes.error(
+                "map-table-elsewhere",
+                name.place,
+                format!("table `{table}` is in another database than `{}`", self.naming.server_name),
+                "A MySQL database of the map is one database of its servers: list the table under the one that it is in.",
+            );
+            return;
+        }
         if OWN_SCHEMAS.contains(&&*table.schema) {
             mistakes.error(
                 "map-reserved-name",
@@ -126,8 +155,8 @@ impl Validator<'_, '_> {
             );
         }
         let engine = file.engine.given().map_or(Engine::Postgres, |at| engine(at.value));
-        if let (Engine::Mysql, Some(at)) = (engine, file.engine.given()) {
-            not_built(self.mistakes, at.place, "engine mysql", "Only Postgres servers can be used so far.");
+        if engine == Engine::Mysql {
+            self.not_for_mysql(file);
         }
         let server_name = file.database.given().map_or(name.value.as_str(), |at| at.value.0.as_str());
         let control = match &file.control {
@@ -143,7 +172,7 @@ impl Validator<'_, '_> {
             );
         }
         let (shards, ids) = self.shards(file, &name.value, server_name);
-        let mut tables = Tables::default();
+        let mut tables = Tables::new(Naming { engine, server_name: server_name.into() });
         let mut trusted_triggers = Vec::new();
         let mut groups = Vec::new();
         for (group_name, group) in file.groups.given().into_iter().flat_map(Named::iter) {
@@ -155,7 +184,7 @@ impl Validator<'_, '_> {
         self.other_tables(file, &ids, &mut tables);
         self.directories(file, &mut tables, &ids);
         let schemas = self.all_schemas(file, &tables, &ids);
-        let sequences = self.sequences(file, &ids);
+        let sequences = self.sequences(file, &ids, &tables.naming);
         let gather = self.gather(file, &ids);
         let find = |field: &Field<At<Text>>, mistakes: &mut Mistakes<'_>| {
             field.given().and_then(|at| ids.find(&at.value.0, at.place, mistakes))
@@ -170,7 +199,7 @@ impl Validator<'_, '_> {
             control,
             tls: self.server_tls(file.tls.given()),
             catalog,
-            safe_functions: safe.into_iter().flat_map(List::iter).map(|at| TableName::parse(&at.value.0)).collect(),
+            safe_functions: safe.into_iter().flat_map(List::iter).map(|at| tables.naming.table(&at.value.0)).collect(),
             shards,
             groups,
             tables: tables.placed,
@@ -178,9 +207,9 @@ impl Validator<'_, '_> {
             unlisted,
             schemas,
             sequences,
-            reads: self.reads(file.reads.given()),
+            reads: self.reads(file, engine),
             gather,
-            across_shards: self.across_shards(file),
+            across_shards: self.across_shards(file, engine),
             failover: self.failover(file),
         }
     }
@@ -205,7 +234,9 @@ impl Validator<'_, '_> {
         }
         let mut ids = Shards::default();
         let mut shards = Vec::new();
-        let mut seen = Seen { database, server_name, names: HashMap::new() };
+        let engine = file.engine.given().map_or(file::Engine::Postgres, |at| at.value);
+        let port = file::default_port(engine);
+        let mut seen = Seen { database, server_name, port, names: HashMap::new() };
         for (number, (name, nodes)) in (0_u16..).zip(&named.entries) {
             self.plain_name(name, "a shard");
             if SHARD_WORDS.contains(&name.value.as_str()) {
@@ -236,7 +267,7 @@ impl Validator<'_, '_> {
         let mut nodes = Vec::new();
         let mut primary: Option<Place> = None;
         for at in list.iter() {
-            let (node, places) = self.node(at);
+            let (node, places) = self.node(at, seen.port);
             if node.role == WantedRole::Primary {
                 if let Some(first) = primary {
                     let line = self.mistakes.line(first);
@@ -289,13 +320,14 @@ impl Validator<'_, '_> {
         nodes
     }
 
-    fn node(&mut self, at: &At<file::Node>) -> (Node, NodePlaces) {
+    fn node(&mut self, at: &At<file::Node>, default_port: u16) -> (Node, NodePlaces) {
         let record = match &at.value {
             file::Node::Address(host, port) => {
+                let port = port.unwrap_or(default_port);
                 let node = Node {
-                    name: address(host, *port).into(),
+                    name: address(host, port).into(),
                     host: host.as_str().into(),
-                    port: *port,
+                    port,
                     zone: None,
                     weight: 1,
                     role: WantedRole::Auto,
@@ -313,7 +345,7 @@ impl Validator<'_, '_> {
                 "Write the host alone; the port stands behind `port:`.",
             );
         }
-        let port = self.number("port", Some(&record.port), usize::from(file::DEFAULT_PORT), 1..=65_535);
+        let port = self.number("port", Some(&record.port), usize::from(default_port), 1..=65_535);
         let port = u16::try_from(port).unwrap_or_default();
         let weight = self.number("weight", Some(&record.weight), 1, 1..=1000);
         if let Some(name) = record.name.given() {
@@ -401,7 +433,7 @@ impl Validator<'_, '_> {
         for (_, group) in file.groups.given().into_iter().flat_map(Named::iter) {
             let Some(directory) = group.directory.given() else { continue };
             let Some(table) = directory.table.given() else { continue };
-            let name = TableName::parse(&table.value.0);
+            let name = tables.naming.table(&table.value.0);
             let shard = directory.shard.given().and_then(|at| ids.numbers.get(&at.value.0).copied());
             if let Some(first) = known.insert(name.clone(), table.place) {
                 let line = self.mistakes.line(first);
@@ -440,13 +472,13 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn sequences(&mut self, file: &file::Database, ids: &Shards) -> BTreeMap<TableName, Sequence> {
+    fn sequences(&mut self, file: &file::Database, ids: &Shards, naming: &Naming) -> BTreeMap<TableName, Sequence> {
         let mut known = BTreeMap::new();
         for (name, sequence) in file.sequences.given().into_iter().flat_map(Named::iter) {
             let shard = sequence.shard.given().and_then(|it| ids.find(&it.value.0, it.place, self.mistakes));
             let block = self.number("block", Some(&sequence.block), 1000, 1..=BLOCK_MAX);
             let sequence = Sequence { shard: shard.unwrap_or(ShardId(0)), block };
-            if known.insert(TableName::parse(&name.value), sequence).is_some() {
+            if known.insert(naming.table(&name.value), sequence).is_some() {
                 self.mistakes.error(
                     "map-sequence-twice",
                     name.place,
@@ -500,12 +532,14 @@ impl Validator<'_, '_> {
         ServerTls { mode, ca: ca.map(|ca| self.existing(ca)) }
     }
 
-    fn reads(&mut self, it: Option<&file::Reads>) -> Reads {
+    fn reads(&mut self, file: &file::Database, engine: Engine) -> Reads {
+        let it = file.reads.given();
         let from = it.and_then(|it| it.from.given());
         let prefer = it.and_then(|it| it.prefer.given());
         let minute = 60 * SECOND;
         let reads = Reads {
-            from_replicas: from.is_none_or(|from| from.value == file::ReadsFrom::Replicas),
+            from_replicas: engine == Engine::Postgres
+                && from.is_none_or(|from| from.value == file::ReadsFrom::Replicas),
             consistency: it.and_then(|it| it.consistency.given()).map_or(Consistency::Session, |level| level.value.0),
             staleness_max: self.span("staleness_max", it.map(|it| &it.staleness_max), 2 * SECOND, Zero::Refused, HOUR),
             wait: self.span("reads.wait", it.map(|it| &it.wait), Duration::from_millis(20), Zero::Allowed, minute),
@@ -524,7 +558,7 @@ impl Validator<'_, '_> {
         reads
     }
 
-    fn across_shards(&mut self, file: &file::Database) -> AcrossShards {
+    fn across_shards(&mut self, file: &file::Database, engine: Engine) -> AcrossShards {
         if let Some(durability) = file.durability.given()
             && durability.value == file::Durability::Replicated
         {
@@ -536,10 +570,14 @@ impl Validator<'_, '_> {
             );
         }
         let written = file.transactions.given().and_then(|it| it.across_shards.given());
-        written.map_or(AcrossShards::TwoPhase, |at| match at.value {
-            file::AcrossShards::TwoPhase => AcrossShards::TwoPhase,
-            file::AcrossShards::Reject => AcrossShards::Reject,
-        })
+        match written.map(|at| at.value) {
+            Some(file::AcrossShards::TwoPhase) => AcrossShards::TwoPhase,
+            Some(file::AcrossShards::Reject) => AcrossShards::Reject,
+            None => match engine {
+                Engine::Postgres => AcrossShards::TwoPhase,
+                Engine::Mysql => AcrossShards::Reject,
+            },
+        }
     }
 
     fn failover(&mut self, file: &file::Database) -> Failover {
@@ -582,6 +620,7 @@ const NAME_LENGTH: usize = 63;
 struct Seen<'d> {
     database: &'d str,
     server_name: &'d str,
+    port: u16,
     names: HashMap<Arc<str>, Place>,
 }
 

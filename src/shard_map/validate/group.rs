@@ -137,7 +137,7 @@ impl Validator<'_, '_> {
             let placement = Placement::Sharded { group: index, key: key.value.0.as_str().into() };
             tables.place(table, format!("group `{}`", name.value), placement, self.mistakes);
             if triggers.is_some() {
-                trusted_triggers.push(TableName::parse(&table.value));
+                trusted_triggers.push(tables.naming.table(&table.value));
             }
         }
     }

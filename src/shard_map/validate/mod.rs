@@ -5,6 +5,7 @@
 
 mod database;
 mod group;
+mod mysql;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -249,16 +250,17 @@ impl<'v, 'a> Validator<'v, 'a> {
                     format!("no database has engine {name}"),
                     format!("Remove `{name}:` from listen, or give a database `engine: {name}`."),
                 );
-            } else if *name == "mysql" {
-                not_built(self.mistakes, at.place, "a listener for MySQL", "Remove `mysql:`.");
             }
         }
         let listen = file.listen.given();
-        if let Some(listen) = listen
-            && listen.postgres.is_absent()
-            && databases.iter().any(|(_, database)| engine(database) == Some(file::Engine::Postgres))
-        {
-            missing_key("`listen`", "postgres", listen.place, self.mistakes);
+        let Some(listen) = listen else { return };
+        for (wanted, name, absent) in [
+            (file::Engine::Postgres, "postgres", listen.postgres.is_absent()),
+            (file::Engine::Mysql, "mysql", listen.mysql.is_absent()),
+        ] {
+            if absent && databases.iter().any(|(_, database)| engine(database) == Some(wanted)) {
+                missing_key("`listen`", name, listen.place, self.mistakes);
+            }
         }
     }
 

@@ -1,0 +1,80 @@
+//! What a database of MySQL or MariaDB servers cannot have yet: told by name, rather than read and not heeded.
+
+use super::super::file;
+use super::super::file::ReadsFrom;
+use super::super::file::Scheme;
+use super::super::function::KeyType;
+use super::super::mistake::Place;
+use super::super::read::Named;
+use super::Validator;
+use super::not_built;
+
+impl Validator<'_, '_> {
+    /// Reports every key of `file` that only Postgres servers can follow so far.
+    pub(super) fn not_for_mysql(&mut self, file: &file::Database) {
+        let mut refuse = |place: Option<Place>, what: &str, hint: &str| {
+            if let Some(place) = place {
+                not_built(self.mistakes, place, &format!("{what} for MySQL"), hint);
+            }
+        };
+        refuse(
+            file.sequences.given().map(|named| named.place),
+            "`sequences`",
+            "Remove it: give the column a value in every INSERT, or leave its table whole on one shard.",
+        );
+        refuse(
+            file.gather.given().map(|gather| gather.place),
+            "`gather`",
+            "Remove it: a statement that needs rows of several shards in one place is refused.",
+        );
+        let across = file.transactions.given().and_then(|it| it.across_shards.given());
+        refuse(
+            across.filter(|at| at.value == file::AcrossShards::TwoPhase).map(|at| at.place),
+            "across_shards two_phase",
+            "Write `across_shards: reject`, or leave it out: a transaction is of one shard.",
+        );
+        let shards = file.shards.given().map_or(0, |named| named.entries.len());
+        for (name, group) in file.groups.given().into_iter().flat_map(Named::iter) {
+            let scheme = group.scheme.given();
+            let not_ready = |it: Scheme| matches!(it, Scheme::Directory | Scheme::Schema);
+            if let Some(at) = scheme.filter(|at| not_ready(at.value)) {
+                let word = if at.value == Scheme::Directory { "scheme directory" } else { "scheme schema" };
+                not_built(self.mistakes, at.place, &format!("{word} for MySQL"), "Use scheme hash, range or list.");
+            }
+            if let Some(at) = group.key.given().filter(|at| at.value.0 == KeyType::TimestampTz) {
+                let hint = "Choose a key of another type: one of bigint, int, smallint, text, uuid, date or bytea.";
+                not_built(self.mistakes, at.place, "a key of type timestamptz for MySQL", hint);
+            }
+            let hashed = scheme.is_none_or(|at| at.value == Scheme::Hash);
+            if hashed && group.placement.is_absent() && shards > 1 {
+                self.mistakes.warning(
+                    "map-placement-open",
+                    name.place,
+                    format!("where rows of group `{}` lie follows from the number of shards alone", name.value),
+                    "MySQL servers keep no record of it: write `placement:`, or with another shard in the map rows would \
+                     be looked for where they are not.",
+                );
+            }
+        }
+        self.reads_of_mysql(file);
+    }
+
+    /// Primaries alone serve: said where somebody may count on more.
+    fn reads_of_mysql(&mut self, file: &file::Database) {
+        let reads = file.reads.given();
+        let from = reads.and_then(|it| it.from.given());
+        if from.is_some_and(|at| at.value == ReadsFrom::Primary) {
+            return;
+        }
+        let shards = file.shards.given().into_iter().flat_map(Named::iter);
+        let of_several = shards.into_iter().find(|(_, nodes)| nodes.items.len() > 1).map(|(name, _)| name.place);
+        let spoken_of = from.map(|at| at.place).or_else(|| reads.map(|it| it.place)).or(of_several);
+        let Some(place) = spoken_of else { return };
+        self.mistakes.warning(
+            "map-no-effect",
+            place,
+            "replicas of MySQL servers serve no reads yet: primaries serve all of them",
+            "Write `reads: {from: primary}` to say the same, or keep it for later.",
+        );
+    }
+}
