@@ -32,6 +32,31 @@ pub struct Schema {
     pub assumed: bool,
     /// When `assumed`: schemas of whose tables the map knows no names, so that any is taken to be there.
     pub assumed_whole: BTreeSet<Arc<str>>,
+    /// Of a MySQL or MariaDB server: what else it says. `None`: it is a Postgres server.
+    pub mysql: Option<Arc<MysqlServer>>,
+}
+
+/// What only MySQL and MariaDB servers have to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MysqlServer {
+    /// Such as `10.11.6-MariaDB-1` (`@@version`).
+    pub version: Arc<str>,
+    /// Whether it is MariaDB.
+    pub is_mariadb: bool,
+    /// `@@global.sql_mode`, in the server's order.
+    pub sql_mode: Arc<str>,
+    /// `@@global.lower_case_table_names`: 0, names of tables are told apart by case.
+    pub lower_case_table_names: u32,
+    /// The database's default character set.
+    pub character_set: Arc<str>,
+    /// The database's default collation.
+    pub collation: Arc<str>,
+    /// Whether the proxy's own login may see triggers (and with them foreign keys) of all tables.
+    pub sees_triggers: bool,
+    /// The collation of each column of a table, in the order of [`Relation::columns`]; `None` where none applies.
+    pub collations: HashMap<TableName, Vec<Option<Arc<str>>>>,
+    /// Tables with columns that `*` does not show, and those columns' names.
+    pub invisible: HashMap<TableName, Vec<Arc<str>>>,
 }
 
 /// A table, view, or other thing that FROM may name.
@@ -100,11 +125,11 @@ pub enum RelationKind {
 pub struct Column {
     /// Its name.
     pub name: Arc<str>,
-    /// `pg_attribute.atttypid`.
+    /// `pg_attribute.atttypid`. Of MySQL, the number of the Postgres type that behaves alike as a shard key; 0 without one.
     pub type_oid: u32,
-    /// `format_type(atttypid, NULL)`, such as `bigint`, `character varying`, `sales.mood`.
+    /// `format_type(atttypid, NULL)`, such as `bigint`, `character varying`, `sales.mood`; of MySQL `COLUMN_TYPE`.
     pub type_name: Arc<str>,
-    /// `pg_attribute.atttypmod`; −1 without a modifier.
+    /// `pg_attribute.atttypmod`; −1 without a modifier. Of MySQL `CHARACTER_MAXIMUM_LENGTH`.
     pub type_modifier: i32,
     /// Whether it is NOT NULL.
     pub not_null: bool,
@@ -114,11 +139,12 @@ pub struct Column {
     pub generated: bool,
     /// Whether it is an identity column: `a` always, `d` by default.
     pub identity: Option<char>,
-    /// Whether its default or identity draws from a sequence.
+    /// Whether its default or identity draws from a sequence; of MySQL, whether it is AUTO_INCREMENT.
     pub uses_sequence: bool,
     /// That sequence, if it is exactly one.
     pub sequence: Option<TableName>,
-    /// Whether its collation is deterministic (true where none applies).
+    /// Whether its collation is deterministic (true where none applies): of MySQL, whether it is binary without padding, so
+    /// that values are equal whose bytes are.
     pub deterministic: bool,
     /// Whether its collation is the database's own (true where none applies).
     pub default_collation: bool,

@@ -35,6 +35,7 @@ use crate::session::state;
 use crate::session::state::State;
 use crate::session::transaction::Transaction;
 use crate::shard_map::Consistency;
+use crate::shard_map::Engine;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::User;
 use crate::shard_map::UserAuth;
@@ -208,6 +209,14 @@ impl Session {
                 Code::NotAuthorized,
                 format_args!("user \"{}\" may not use database \"{database}\"", user.name),
                 "List the database under the user's `databases:` in the shard map.",
+            )
+            .into());
+        }
+        if service.database.engine == Engine::Mysql {
+            return Err(ClientError::new(
+                Code::NoDatabase,
+                format_args!("database \"{database}\" is one of MySQL servers"),
+                "Connect to it by `listen.mysql`, with a client of MySQL.",
             )
             .into());
         }

@@ -15,6 +15,7 @@ use super::control::Purpose;
 use super::fit;
 use super::fit::Finding;
 use super::fit::Severity;
+use super::mysql;
 use super::placement;
 use super::placement::Difference;
 use super::placement::PlacementError;
@@ -33,7 +34,7 @@ use crate::shard_map::WantedRole;
 /// Connects to every server of the map once and tells what does not fit, the gravest first.
 pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for database in map.databases.values().filter(|it| it.engine == Engine::Postgres) {
+    for database in map.databases.values() {
         let Some(login) = control::login(map, database) else {
             findings.push(Finding::new(
                 Severity::Error,
@@ -44,6 +45,10 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
             continue;
         };
         let control = Control::new(database, login, map.timeouts.connect);
+        if database.engine == Engine::Mysql {
+            findings.extend(mysql::check::findings(database, &control).await);
+            continue;
+        }
         let survey = Survey::of(database, &control, &mut findings).await;
         findings.extend(survey.findings(map));
         findings.extend(survey.placement_findings(map));

@@ -11,7 +11,9 @@ use sqlx::postgres::PgSslMode;
 use tokio::time::timeout;
 
 use super::health::Heard;
+use super::mysql;
 use crate::shard_map::Database;
+use crate::shard_map::Engine;
 use crate::shard_map::Node;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ServerTls;
@@ -22,6 +24,7 @@ use crate::shard_map::UserAuth;
 /// How the proxy itself logs in to the servers of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
+    engine: Engine,
     login: ServerLogin,
     tls: ServerTls,
     database: Arc<str>,
@@ -80,7 +83,26 @@ impl Control {
     /// Logs in to `database` as `login`; a connection must stand within `connect`.
     #[must_use]
     pub fn new(database: &Database, login: ServerLogin, connect: Duration) -> Self {
-        Self { login, tls: database.tls.clone(), database: Arc::clone(&database.server_name), connect }
+        let (tls, name) = (database.tls.clone(), Arc::clone(&database.server_name));
+        Self { engine: database.engine, login, tls, database: name, connect }
+    }
+
+    /// The engine of the servers.
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    pub(super) fn login(&self) -> &ServerLogin {
+        &self.login
+    }
+
+    pub(super) fn tls(&self) -> &ServerTls {
+        &self.tls
+    }
+
+    /// What the servers call the database.
+    pub(super) fn database(&self) -> &Arc<str> {
+        &self.database
     }
 
     /// The role that it logs in as.
@@ -89,20 +111,28 @@ impl Control {
         &self.login.user
     }
 
-    /// Opens a connection with names resolved in `pg_catalog` only and every statement bounded in time.
+    /// Opens a connection to a Postgres server, with names resolved in `pg_catalog` only and every statement bounded in
+    /// time.
     ///
     /// # Errors
     /// What the server, or the way to it, said.
     pub async fn connect(&self, node: &Node, purpose: Purpose) -> Result<PgConnection, ControlError> {
-        let options = self.options(node, purpose);
-        match timeout(self.connect, options.connect()).await {
-            Ok(result) => result.map_err(|error| ControlError::from(&error)),
-            Err(_) => Err(ControlError {
-                heard: Heard::Failure,
-                text: format!("no connection within {:?}", self.connect),
-                sqlstate: None,
-            }),
+        if self.engine != Engine::Postgres {
+            let text = "this is asked of Postgres servers only".to_owned();
+            return Err(ControlError { heard: Heard::Failure, text, sqlstate: None });
         }
+        let options = self.options(node, purpose);
+        self.opened(async { options.connect().await.map_err(|error| ControlError::from(&error)) }).await
+    }
+
+    /// What comes of opening a connection, within the time that it may take.
+    pub(super) async fn opened<T>(
+        &self,
+        opening: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<T, ControlError> {
+        let text = || format!("no connection within {:?}", self.connect);
+        let late = || ControlError { heard: Heard::Failure, text: text(), sqlstate: None };
+        timeout(self.connect, opening).await.unwrap_or_else(|_| Err(late()))
     }
 
     fn options(&self, node: &Node, purpose: Purpose) -> PgConnectOptions {
@@ -171,6 +201,7 @@ impl From<&sqlx::Error> for ControlError {
     fn from(error: &sqlx::Error) -> Self {
         let sqlstate = error.as_database_error().and_then(|it| it.code()).map(|it| it.into_owned());
         let heard = match (error, sqlstate.as_deref()) {
+            _ if let Some(heard) = mysql::heard(error) => heard,
             (_, Some(code)) => match code {
                 _ if code.starts_with("53") => Heard::Saturation,
                 // Starting, stopping, crashed: there is nobody to talk to, whatever the port says.

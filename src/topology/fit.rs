@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::mysql;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::ident::ShardId;
@@ -19,6 +20,7 @@ use crate::schema::Relation;
 use crate::schema::RelationKind;
 use crate::schema::Schema;
 use crate::shard_map::Database;
+use crate::shard_map::Engine;
 use crate::shard_map::KeyType;
 use crate::shard_map::Placement;
 
@@ -163,6 +165,9 @@ pub fn compare(database: &Database, schemas: &[Option<&Schema>]) -> Vec<Finding>
     missing_sequences(database, schemas, &mut findings);
     of_whole_schemas(database, schemas, &mut findings);
     directories(database, schemas, &mut findings);
+    if database.engine == Engine::Mysql {
+        findings.extend(mysql::fit::findings(database, schemas));
+    }
     findings
 }
 
@@ -379,10 +384,11 @@ impl<'a> Check<'a> {
             read.iter().filter_map(|(shard, schema)| Some((*shard, schema.relation(self.name)?.as_ref()))).collect();
         let Some((first_shard, first)) = found.first().copied() else {
             if !read.is_empty() {
-                let (message, hint) = (
-                    format!("table \"{}\" does not exist yet", self.name),
-                    "CREATE TABLE through the proxy makes it on every shard.",
-                );
+                let message = format!("table \"{}\" does not exist yet", self.name);
+                let hint = match self.database.engine {
+                    Engine::Postgres => "CREATE TABLE through the proxy makes it on every shard.",
+                    Engine::Mysql => "Create it alike on every shard.",
+                };
                 self.find(Severity::Note, Refuses::Nothing, "table-not-created", message, hint.to_owned());
             }
             return;
@@ -496,23 +502,28 @@ impl<'a> Check<'a> {
                 group.name,
                 group.key_type.name()
             );
-            self.error(
-                Refuses::Everything,
-                "key-type",
-                message,
-                "Give the column that type, or put the table into a group of its type: equal keys of different types hash \
-                 differently.",
-            );
+            let hint = match self.database.engine {
+                Engine::Postgres => {
+                    "Give the column that type, or put the table into a group of its type: equal keys of different types \
+                     hash differently."
+                }
+                Engine::Mysql => mysql::fit::key_type_hint(column, group.key_type),
+            };
+            self.error(Refuses::Everything, "key-type", message, hint);
         }
         if !column.deterministic && !self.told("key-collation") {
-            let message =
-                format!("the shard key \"{key}\" of table \"{}\" has a collation that is not deterministic", self.name);
-            self.error(
-                Refuses::Everything,
-                "key-collation",
-                message,
-                "Values that are equal must have equal bytes: use a deterministic collation for the column.",
-            );
+            let what = match self.database.engine {
+                Engine::Postgres => "a collation that is not deterministic",
+                Engine::Mysql => "a collation under which different texts are equal",
+            };
+            let message = format!("the shard key \"{key}\" of table \"{}\" has {what}", self.name);
+            let hint = match self.database.engine {
+                Engine::Postgres => {
+                    "Values that are equal must have equal bytes: use a deterministic collation for the column."
+                }
+                Engine::Mysql => mysql::fit::KEY_COLLATION_HINT,
+            };
+            self.error(Refuses::Everything, "key-collation", message, hint);
         }
         if column.generated && !self.told("key-generated") {
             let message = format!("the shard key \"{key}\" of table \"{}\" is a generated column", self.name);
@@ -525,10 +536,11 @@ impl<'a> Check<'a> {
         }
         if !column.not_null && !self.told("key-nullable") {
             let message = format!("the shard key \"{key}\" of table \"{}\" may be NULL", self.name);
-            let hint = format!(
-                "ALTER TABLE {} ALTER {key} SET NOT NULL on every shard; a row without a key has no shard.",
-                self.name
-            );
+            let alter = match self.database.engine {
+                Engine::Postgres => format!("ALTER {key} SET NOT NULL"),
+                Engine::Mysql => format!("MODIFY {key} {} NOT NULL", column.type_name),
+            };
+            let hint = format!("ALTER TABLE {} {alter} on every shard; a row without a key has no shard.", self.name);
             self.warn("key-nullable", message, hint);
         }
     }
@@ -597,10 +609,12 @@ impl<'a> Check<'a> {
         if self.database.shards.len() == 1 || self.told("local-sequence") {
             return;
         }
-        let message = format!(
-            "column \"{}\" of table \"{}\" takes its default from a sequence, of which every shard has its own",
-            column.name, self.name
-        );
+        let source = match self.database.engine {
+            Engine::Postgres => "takes its default from a sequence",
+            Engine::Mysql => "is counted by AUTO_INCREMENT or a sequence",
+        };
+        let message =
+            format!("column \"{}\" of table \"{}\" {source}, of which every shard has its own", column.name, self.name);
         let hint = match &column.sequence {
             Some(name) => format!(
                 "An INSERT that leaves it out is refused. List it in the map to have one count for all: sequences: \

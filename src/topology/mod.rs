@@ -6,6 +6,8 @@
 //!
 //! `two_phase` knows who can take part in transactions that span shards, and ends what a coordinator left behind.
 //!
+//! `engine` is the line between Postgres and MySQL: above it, nothing knows which of them a server is.
+//!
 //! Beside it: `schema_reader` and `schema_watch` (the catalogs as planning sees them), `fit` and `connect_check` (is
 //! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put);
 //! `verify` looks whether the rows are there.
@@ -15,13 +17,16 @@ pub mod connect_check;
 pub mod control;
 pub mod cut;
 pub mod deadlock;
+mod engine;
 pub mod fit;
 mod freshness;
 pub mod gid;
 mod health;
 mod monitor;
+mod mysql;
 mod pace;
 pub mod placement;
+mod postgres_probe;
 mod probe;
 mod roles;
 pub mod schema_reader;
@@ -43,6 +48,7 @@ use crate::clock::Tick;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::Database;
+use crate::shard_map::Engine;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::Timeouts;
 
@@ -62,6 +68,7 @@ pub use shard::Serving;
 use control::Control;
 use control::ControlError;
 use control::Purpose;
+use engine::Line;
 use shard::Shard;
 
 /// The servers of one database of one map. Shared by all threads.
@@ -128,8 +135,11 @@ impl Topology {
     }
 
     /// Waits until every replica that answers has been measured, so that reads may go there, at most until `deadline`.
-    /// Cancel-safe.
+    /// Replicas of MySQL are not measured yet. Cancel-safe.
     pub async fn measured(&self, deadline: Tick) -> bool {
+        if self.database.engine == Engine::Mysql {
+            return true;
+        }
         for shard in &self.shards {
             let _waiting = shard.wait_for(clock::now());
             if shard.until(deadline, || shard.all_measured().then_some(())).await.is_none() {
@@ -185,7 +195,12 @@ impl Topology {
         })
     }
 
-    /// Opens a connection of the proxy's own.
+    /// Opens a connection of the proxy's own, to whichever engine the database has.
+    async fn line(&self, node: NodeId, purpose: Purpose) -> Result<Line, ControlError> {
+        Line::open(self.shard(node.shard).control(), self.node(node).node(), purpose).await
+    }
+
+    /// Opens a connection of the proxy's own to a Postgres server.
     ///
     /// # Errors
     /// What the server, or the way to it, said.

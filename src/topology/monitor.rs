@@ -24,9 +24,9 @@ use crate::shard_map::WantedRole;
 /// What does not change while a connection to a server is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// `system_identifier`.
+    /// `system_identifier`; of MySQL, which has none, 0.
     pub system: u64,
-    /// `pg_postmaster_start_time()`, in microseconds since 1970.
+    /// When it started, in microseconds since 1970.
     pub started: i64,
     /// How its log is cut.
     pub wal: WalShape,
@@ -37,7 +37,7 @@ pub(super) struct Identity {
 pub(super) struct Report {
     /// Noted before it was asked.
     pub asked: Tick,
-    /// `pg_is_in_recovery()`.
+    /// Whether it takes no writes: `pg_is_in_recovery()`, of MySQL `read_only`.
     pub in_recovery: bool,
     /// Of a primary: the position that a sample is made of.
     pub sampled: Option<Lsn>,
@@ -49,7 +49,7 @@ pub(super) struct Report {
     pub timeline: Option<u32>,
     /// Something is being received, but this user may not see what.
     pub hidden: bool,
-    /// `pg_postmaster_start_time()`.
+    /// When it started: that of its identity, unless it is another server by now.
     pub started: i64,
 }
 

@@ -6,17 +6,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::Row;
-use sqlx::postgres::PgConnection;
-use sqlx::postgres::PgRow;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::control::ControlError;
 use super::control::Purpose;
-use super::freshness::Lsn;
-use super::freshness::WalShape;
+use super::engine::Line;
 use super::health::Heard;
 use super::monitor::Advice;
 use super::monitor::Event;
@@ -59,20 +55,19 @@ fn interested(shard: &Weak<Shard>) -> Option<Arc<Shard>> {
     shard.upgrade().filter(|it| !it.has_ended())
 }
 
-async fn open(shard: &Shard, place: usize) -> Result<(PgConnection, Identity), ControlError> {
+async fn open(shard: &Shard, place: usize) -> Result<(Line, Identity), ControlError> {
     let state = shard.nodes().get(place).ok_or_else(|| ControlError {
         heard: Heard::Failure,
         text: "no such node".to_owned(),
         sqlstate: None,
     })?;
-    let mut connection = shard.control().connect(state.node(), Purpose::Monitor).await?;
-    let row = within(ANSWER_MAX, sqlx::query(IDENTITY).fetch_one(&mut connection)).await?;
-    let identity = identity(&row).map_err(|error| ControlError::from(&error))?;
+    let mut connection = Line::open(shard.control(), state.node(), Purpose::Monitor).await?;
+    let identity = within(ANSWER_MAX, connection.identity()).await?;
     Ok((connection, identity))
 }
 
 /// Probes until the connection is lost or nobody is interested any more. Returns whether it was ever answered.
-async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection: PgConnection, fault: Fault) -> bool {
+async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection: Line, fault: Fault) -> bool {
     let mut before = 0;
     let mut answered = false;
     loop {
@@ -101,17 +96,16 @@ async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection
 async fn ask(
     shard: &Weak<Shard>,
     place: usize,
-    connection: &mut PgConnection,
+    connection: &mut Line,
     asked: Tick,
     fault: Fault,
 ) -> Result<Report, ControlError> {
-    let answer = sqlx::query(PROBE).fetch_one(connection);
+    let answer = connection.report(asked, fault);
     tokio::pin!(answer);
     loop {
         match timeout(SILENCE_STEP, answer.as_mut()).await {
-            Ok(row) => {
-                let row = row.map_err(|error| ControlError::from(&error))?;
-                let mut report = report(&row, asked, fault).map_err(|error| ControlError::from(&error))?;
+            Ok(report) => {
+                let mut report = report?;
                 if fault == Fault::ClockAfter && !report.in_recovery {
                     // As if the answer had been long on its way: what lies between is what the mistake lets through.
                     sleep(FAULT_DELAY).await;
@@ -147,18 +141,14 @@ async fn rest(shard: Arc<Shard>, place: usize, wake: &Notify, asked: Tick, moved
     }
 }
 
-async fn within<T>(span: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, ControlError> {
-    match timeout(span, answer).await {
-        Ok(result) => result.map_err(|error| ControlError::from(&error)),
-        Err(_) => {
-            Err(ControlError { heard: Heard::Failure, text: format!("no answer within {span:?}"), sqlstate: None })
-        }
-    }
+async fn within<T>(span: Duration, answer: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+    let late = || ControlError { heard: Heard::Failure, text: format!("no answer within {span:?}"), sqlstate: None };
+    timeout(span, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Mistakes that tests plant to see that they are found. Release builds have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     None,
     /// Samples are made of the write position, which an asynchronous commit may be beyond.
     WritePosition,
@@ -188,85 +178,3 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const FAULT_DELAY: Duration = Duration::from_millis(10);
 /// How often silence is told of.
 const SILENCE_STEP: Duration = Duration::from_millis(250);
-
-const IDENTITY: &str = "
-select c.system_identifier,
-       (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,
-       (select s.setting::pg_catalog.int8 from pg_catalog.pg_settings s where s.name = 'wal_block_size'),
-       (select s.setting::pg_catalog.int8 from pg_catalog.pg_settings s where s.name = 'wal_segment_size')
-  from pg_catalog.pg_control_system() c";
-
-const PROBE: &str = "
-select pg_catalog.pg_is_in_recovery(),
-       case when pg_catalog.pg_is_in_recovery() then null
-            else pg_catalog.pg_current_wal_insert_lsn() end::pg_catalog.text,
-       case when pg_catalog.pg_is_in_recovery() then null
-            else pg_catalog.pg_current_wal_lsn() end::pg_catalog.text,
-       case when pg_catalog.pg_is_in_recovery() then null
-            else pg_catalog.pg_current_wal_flush_lsn() end::pg_catalog.text,
-       pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text,
-       case when pg_catalog.pg_is_in_recovery() then null
-            else pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) end,
-       (select r.received_tli from pg_catalog.pg_stat_wal_receiver r),
-       exists (select from pg_catalog.pg_stat_wal_receiver r where r.received_tli is null),
-       (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
-
-fn identity(row: &PgRow) -> Result<Identity, sqlx::Error> {
-    let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
-    Ok(Identity {
-        system: row.try_get::<i64, _>(0)?.cast_unsigned(),
-        started: row.try_get(1)?,
-        wal: WalShape { page: bytes(row.try_get(2)?), segment: bytes(row.try_get(3)?) },
-    })
-}
-
-fn report(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Error> {
-    let lsn = |place: usize| -> Result<Option<Lsn>, sqlx::Error> {
-        row.try_get::<Option<&str>, _>(place)?.map(|text| parse_lsn(text).ok_or_else(|| unreadable(text))).transpose()
-    };
-    let sampled = lsn(if fault == Fault::WritePosition { 2 } else { 1 })?;
-    // Promoted while it answered: what it says of positions then is of neither state.
-    let in_recovery = row.try_get::<bool, _>(0)? || sampled.is_none();
-    let written = row.try_get::<Option<&str>, _>(5)?;
-    let timeline = match written {
-        Some(file) if !in_recovery => {
-            let first = file.get(..8).ok_or_else(|| unreadable(file))?;
-            Some(u32::from_str_radix(first, 16).map_err(|_| unreadable(file))?)
-        }
-        _ => row.try_get::<Option<i32>, _>(6)?.and_then(|it| u32::try_from(it).ok()),
-    };
-    Ok(Report {
-        asked,
-        in_recovery,
-        sampled: sampled.filter(|_| !in_recovery),
-        flushed: lsn(3)?,
-        replayed: lsn(4)?,
-        timeline,
-        hidden: row.try_get(7)?,
-        started: row.try_get(8)?,
-    })
-}
-
-/// Reads `16/B374D848`.
-fn parse_lsn(text: &str) -> Option<Lsn> {
-    let (high, low) = text.split_once('/')?;
-    let part = |text| u32::from_str_radix(text, 16).ok().map(u64::from);
-    Some((part(high)? << 32) | part(low)?)
-}
-
-fn unreadable(text: &str) -> sqlx::Error {
-    sqlx::Error::Protocol(format!("the server's answer {text:?} is not understood"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_read_as_servers_print_them() {
-        assert_eq!(parse_lsn("16/B374D848"), Some(0x16_B374_D848));
-        assert_eq!(parse_lsn("0/0"), Some(0));
-        assert_eq!(parse_lsn("0"), None);
-        assert_eq!(parse_lsn("0/1FFFFFFFF"), None);
-    }
-}

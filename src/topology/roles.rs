@@ -43,7 +43,7 @@ pub(super) struct Claim {
     pub wanted: WantedRole,
     /// Whether it answers.
     pub health: Health,
-    /// Whether it is in recovery, by its last answer on the connection that is open now; `None`: it said nothing yet.
+    /// Whether it takes no writes (in recovery, or read-only), by its last answer on the connection that is open now; `None`: it said nothing yet.
     pub in_recovery: Option<bool>,
     /// The cluster that it is a copy of.
     pub system: Option<u64>,
@@ -71,10 +71,10 @@ pub(super) struct Accepted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Objection {
     /// The map says `role: replica`.
-    #[error("it is not in recovery, but the map insists that it is a replica")]
+    #[error("it takes writes, but the map insists that it is a replica")]
     MustBeReplica,
     /// The map says `role: primary`.
-    #[error("it is in recovery, but the map insists that it is the primary")]
+    #[error("it takes no writes, but the map insists that it is the primary")]
     MustBePrimary,
     /// The map names another.
     #[error("it claims to be primary, but the map insists on another node")]

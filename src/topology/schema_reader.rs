@@ -253,6 +253,7 @@ impl Rows {
             user_types: self.types.into_iter().map(user_type).collect(),
             assumed: false,
             assumed_whole: std::collections::BTreeSet::new(),
+            mysql: None,
         };
         (schema, self.oids.into_iter().map(|(name, oid)| (name, oid_of(oid))).collect())
     }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -17,10 +16,10 @@ use tokio::time::timeout;
 
 use super::Topology;
 use super::control::Purpose;
+use super::engine::Line;
 use super::fit;
 use super::fit::Finding;
 use super::fit::Unfit;
-use super::schema_reader;
 use super::schema_reader::Catalog;
 use crate::clock;
 use crate::clock::Tick;
@@ -299,7 +298,7 @@ impl SchemaState {
 /// The connections that the catalogs are read over.
 struct Reader<'a> {
     of: &'a SchemaHandle,
-    connections: Vec<Option<(NodeId, PgConnection)>>,
+    connections: Vec<Option<(NodeId, Line)>>,
 }
 
 impl<'a> Reader<'a> {
@@ -336,14 +335,14 @@ impl<'a> Reader<'a> {
         // After a failover the former primary's word counts for nothing.
         let mut connection = match slot.take() {
             Some((at, connection)) if at == node => connection,
-            _ => self.of.topology.connect(node, Purpose::Schema).await.map_err(|it| it.text)?,
+            _ => self.of.topology.line(node, Purpose::Schema).await.map_err(|it| it.text)?,
         };
         let result = async {
-            let now = schema_reader::watermark(&mut connection).await?;
+            let now = connection.watermark().await?;
             match known {
                 Some(known) if known.watermark == now => Ok(None),
                 _ => {
-                    let read = schema_reader::read(&mut connection).await;
+                    let read = connection.catalog().await;
                     // What is known to be old is planned with no longer.
                     if let Err(error) = &read
                         && known.is_some()

@@ -24,6 +24,7 @@ use super::health::Heard;
 use super::txlog;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
+use crate::shard_map::Engine;
 
 /// What `shardway check --connect --prepare` runs on every shard where there is no schema `shardway` yet.
 pub const SCHEMA: &str = "create schema shardway";
@@ -179,7 +180,7 @@ pub async fn look(topology: &Topology) {
 pub fn is_wanted(topology: &Topology) -> bool {
     let database = topology.database();
     // Whatever the map says by now: what was prepared before has to be ended.
-    database.shards.len() > 1
+    database.engine == Engine::Postgres && database.shards.len() > 1
 }
 
 struct Sweeper<'a> {
