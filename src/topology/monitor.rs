@@ -433,6 +433,36 @@ mod tests {
     }
 
     #[test]
+    fn servers_that_tell_no_positions_have_roles_and_are_never_fresh() {
+        let mut it = Shard::of(2);
+        let report = |in_recovery| Report {
+            asked: Tick(100),
+            in_recovery,
+            sampled: None,
+            flushed: None,
+            replayed: None,
+            timeline: Some(0),
+            hidden: false,
+            started: 1,
+        };
+        for (node, in_recovery) in [(0, false), (1, true)] {
+            it.connect(node, 1);
+            assert_eq!(it.monitor.observe(node, Event::Answered(report(in_recovery)), Tick(101)), Advice::GoOn);
+        }
+        assert_eq!((it.role(0), it.role(1)), (Role::Primary, Role::Replica));
+        assert_eq!((it.fresh(0), it.fresh(1)), (0, 0));
+        assert_eq!(it.monitor.trouble(1), None);
+        let _ = it.monitor.observe(1, Event::Answered(report(false)), Tick(102));
+        assert_eq!((it.role(0), it.role(1)), (Role::Fenced, Role::Fenced));
+        // One that alone takes writes later is not the one that was accepted: nothing shows what it has.
+        let _ = it.monitor.observe(0, Event::Answered(report(true)), Tick(103));
+        assert_eq!((it.role(0), it.role(1)), (Role::Replica, Role::Fenced));
+        let _ = it.monitor.observe(0, Event::Answered(report(false)), Tick(104));
+        let _ = it.monitor.observe(1, Event::Answered(report(true)), Tick(105));
+        assert_eq!((it.role(0), it.role(1)), (Role::Primary, Role::Replica));
+    }
+
+    #[test]
     fn a_broken_monitor_connection_voids_freshness_and_ends_the_life() {
         let mut it = Shard::running();
         let before = it.monitor.standing(1).generation;
