@@ -152,7 +152,11 @@ impl Planner {
         if short && let Some(found) = self.texts.get(&Wanted { world: world.id, bytes: text.as_bytes() }) {
             return Ok((**found).clone());
         }
-        if let Err(invalid) = self.lexed.read(text) {
+        let read = match world.mysql {
+            None => self.lexed.read(text),
+            Some(mode) => self.lexed.read_mysql(text, mode),
+        };
+        if let Err(invalid) = read {
             let character = text.get(..invalid.at).map_or(0, |before| before.chars().count()) + 1;
             return Err(ClientError::new(
                 Code::Unreadable,
@@ -184,7 +188,9 @@ impl Planner {
                     template
                 }
             };
-            planned.push(Planned { range: piece.range.clone(), template, literals: literals.into(), read: false });
+            // No string of MySQL is a time by the clock.
+            let read = world.mysql.is_some();
+            planned.push(Planned { range: piece.range.clone(), template, literals: literals.into(), read });
         }
         if short && self.lexed.literals.is_empty() {
             self.texts.insert(Entry { world: world.id, bytes: text.as_bytes().into() }, Rc::new(planned.clone()));

@@ -238,5 +238,6 @@ fn session(command: &Command) -> String {
         Command::Listen => "listen".to_owned(),
         Command::Unlisten => "unlisten".to_owned(),
         Command::Notify => "notify".to_owned(),
+        Command::Mysql(command) => format!("{command:?}"),
     }
 }

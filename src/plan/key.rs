@@ -3,6 +3,8 @@
 //! Reads convert as the comparison does, writes as the assignment does. What is not certain is [`Scalar::Unknown`]: it
 //! narrows nothing and is not written.
 
+mod mysql;
+
 use std::ops::Range;
 
 use crate::plan::Parameters;
@@ -12,10 +14,13 @@ use crate::shard_map::Key;
 use crate::shard_map::KeyType;
 use crate::sql::ARRAY_OF;
 use crate::sql::lex;
+use crate::sql::lex::mysql::Mode;
 use crate::sql::model::Arithmetic;
 use crate::sql::model::ParameterUse;
 use crate::sql::model::Type;
 use crate::sql::model::Value;
+
+pub(crate) use self::mysql::Limits;
 
 /// A value at execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +65,8 @@ pub(crate) struct Column {
     /// 0: not known, take the key's own type.
     pub(crate) oid: u32,
     pub(crate) modifier: i32,
+    /// MySQL: what it holds as it is given.
+    pub(crate) limits: Option<Limits>,
 }
 
 /// What a comparison with the key finds.
@@ -100,6 +107,8 @@ pub(crate) struct Values<'a> {
     pub(crate) server_version: u32,
     /// What directories have said; `None`: nobody asks them.
     pub(crate) known: Option<&'a Known>,
+    /// It is MySQL, and how it reads literals.
+    pub(crate) mysql: Option<Mode>,
 }
 
 impl<'a> Values<'a> {
@@ -116,6 +125,7 @@ impl<'a> Values<'a> {
             utf8: world.utf8,
             server_version: world.schema.server_version,
             known,
+            mysql: world.mysql,
         }
     }
 
@@ -307,6 +317,9 @@ impl<'a> Values<'a> {
 
     /// What `column = value` finds.
     pub(crate) fn compared(&self, value: &Value, column: Column) -> Found {
+        if let Some(mode) = self.mysql {
+            return self.mysql_compared(value, column, mode);
+        }
         self.found(self.scalar(value), column)
     }
 
@@ -433,6 +446,9 @@ impl<'a> Values<'a> {
 
     /// What storing the value in the column makes the key.
     pub(crate) fn stored(&self, value: &Value, column: Column) -> Stored {
+        if let Some(mode) = self.mysql {
+            return self.mysql_stored(value, column, mode);
+        }
         self.assigned(self.scalar(value), column)
     }
 
@@ -953,11 +969,12 @@ mod tests {
             utf8: true,
             server_version: 150_000,
             known: None,
+            mysql: None,
         }
     }
 
     const fn column(key_type: KeyType, oid: u32, modifier: i32) -> Column {
-        Column { key_type, oid, modifier }
+        Column { key_type, oid, modifier, limits: None }
     }
 
     fn fixed(raw: &str) -> Value {

@@ -35,13 +35,16 @@ use crate::schema::Relation;
 use crate::schema::RelationKind;
 use crate::schema::Schema;
 use crate::shard_map::Database;
+use crate::shard_map::Engine;
 use crate::sql;
 use crate::sql::Body;
 use crate::sql::Names;
 use crate::sql::Source;
 use crate::sql::lex;
+use crate::sql::lex::mysql::Mode;
 use crate::sql::model::ParameterUse;
 use crate::sql::model::Query;
+use crate::sql::mysql::MysqlNames;
 
 pub use crate::sql::Access;
 pub use crate::sql::Command;
@@ -51,6 +54,7 @@ pub use crate::sql::Isolation;
 pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
+pub use crate::sql::mysql::command as mysql_command;
 pub use cache::Planner;
 pub use carry::Carried;
 pub use copy::CopyIn;
@@ -99,6 +103,10 @@ pub struct SessionView {
     pub hint: Option<ShardId>,
     /// `shardway.strategy = gather`: what spans shards is gathered, even where a better way is proven.
     pub gather: bool,
+    /// MySQL: `sql_mode` as the server shows it; empty for Postgres. There `search_path` is the current database as the
+    /// servers call it (empty: none), and `client_encoding` is `character_set_client`, which `character_set_connection`
+    /// must equal.
+    pub sql_mode: Arc<str>,
 }
 
 impl SessionView {
@@ -115,7 +123,14 @@ impl SessionView {
             temporary: None,
             hint: None,
             gather: false,
+            sql_mode: "".into(),
         }
+    }
+
+    /// The same for MySQL, with this database selected (as the servers call it).
+    #[must_use]
+    pub fn plain_mysql(user: &str, database: &str) -> Self {
+        Self { search_path: database.into(), client_encoding: "utf8mb4".into(), ..Self::plain(user) }
     }
 }
 
@@ -134,6 +149,8 @@ pub struct World {
     utc: bool,
     /// Whether the client's bytes are the database's bytes.
     utf8: bool,
+    /// It is MySQL, and how it cuts texts.
+    mysql: Option<Mode>,
 }
 
 /// One statement of a text, ready to be planned with values.
@@ -231,7 +248,9 @@ pub enum Plan {
 impl World {
     fn new(id: u32, database: Arc<Database>, schema: Arc<Schema>, view: SessionView) -> Self {
         let (utc, utf8) = (is_utc(&view.time_zone), is_utf8(&view.client_encoding));
-        Self { id, database, schema, view, utc, utf8 }
+        let mysql =
+            (database.engine == Engine::Mysql).then(|| Mode::of(&view.sql_mode, &view.client_encoding));
+        Self { id, database, schema, view, utc, utf8, mysql }
     }
 
     /// Whether texts travel as UTF-8.
@@ -256,6 +275,14 @@ impl World {
         elsewhere(found).or_else(|| elsewhere(schema()))
     }
 
+    /// Reads one statement.
+    fn statement(&self, source: &Source<'_>) -> Result<sql::Statement, ClientError> {
+        let Some(mode) = self.mysql else { return sql::statement(source, self.names()) };
+        let temporary = self.view.temporary.as_ref().map_or(&[][..], |(_, names)| names.as_slice());
+        let names = MysqlNames { schema: &self.schema, database: &self.view.search_path, temporary };
+        sql::mysql::statement(source, &names, mode)
+    }
+
     /// What names mean to this session.
     fn names(&self) -> Names<'_> {
         let role = self.view.role.as_ref().unwrap_or(&self.view.user);
@@ -273,7 +300,7 @@ fn is_utc(zone: &str) -> bool {
 
 /// Whether text of that client_encoding has the bytes that hash functions see.
 fn is_utf8(encoding: &str) -> bool {
-    ["utf8", "utf-8", "unicode", "sql_ascii"].iter().any(|it| encoding.eq_ignore_ascii_case(it))
+    ["utf8", "utf-8", "unicode", "sql_ascii", "utf8mb4", "utf8mb3"].iter().any(|it| encoding.eq_ignore_ascii_case(it))
 }
 
 impl Template {
@@ -287,7 +314,7 @@ impl Template {
     fn compile(source: &Source<'_>, world: &World) -> Result<(Self, bool), ClientError> {
         let piece = source.piece;
         let one_shard = world.database.shards.len() == 1 || world.view.hint.is_some();
-        let statement = match sql::statement(source, world.names()) {
+        let statement = match world.statement(source) {
             Ok(statement) => statement,
             // With all the data in one place nothing can go wrong: the server judges.
             Err(error) if one_shard && error.code != Code::TooLarge => {
@@ -332,6 +359,15 @@ impl Template {
                 splice_columns = compiled.splice.map(|(at, list)| (at.saturating_sub(piece.range.start), list));
                 uses.clone_from(&query.parameters);
                 compiled.route
+            }
+            Body::Whole(whole) => {
+                exact_only = true;
+                if !one_shard {
+                    let what = format!("{} in a database of several shards is not supported", whole.what);
+                    return Err(ClientError::unsupported(what, whole.hint));
+                }
+                let shard = world.view.hint.unwrap_or(ShardId(0));
+                Route::Fixed(Plan::One(shard), "the database has one shard".to_owned())
             }
             Body::Utility(utility, query) => {
                 let compiled = utility::compile(utility, query.as_deref(), world, &world.names())?;
@@ -415,7 +451,12 @@ impl Template {
         Self {
             command: Command::Data,
             access: Access::Write,
-            effects: Effects { changes_schema: true, ..Effects::default() },
+            effects: Effects {
+                changes_schema: true,
+                // Whatever it leaves behind is not known.
+                pins: world.mysql.map(|_| Pin::Other("a statement that is not read")),
+                ..Effects::default()
+            },
             tag: sql::leading_tag(source),
             parameters: source.piece.parameters,
             splice_columns: None,
@@ -594,6 +635,7 @@ impl Planned {
             utf8: world.utf8,
             server_version: world.schema.server_version,
             known: None,
+            mysql: world.mysql,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Statement × World → [`Route`], once; Route × values → [`Plan`], every time.
 
+mod mysql;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -133,6 +135,8 @@ pub(crate) struct Insert {
     /// The key column is NOT NULL: the server refuses a NULL by itself.
     pub(crate) not_null: bool,
     pub(crate) keys: InsertKeys,
+    /// MySQL: another column that is AUTO_INCREMENT, and its values, which must all be numbers of their own.
+    pub(crate) numbered: Option<(Arc<str>, InsertKeys)>,
 }
 
 /// Where inserted keys come from.
@@ -216,6 +220,9 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
             writes: writes || unknown,
             splice: None,
         });
+    }
+    if world.mysql.is_some() {
+        return mysql::compile(query, world, around);
     }
     // What is in a schema that is whole on a shard is nowhere else, not even its type.
     let carrying = carry::compile(query, world, around).filter(|_| !has_tenants(query, database)).map(Box::new);
@@ -964,7 +971,7 @@ impl<'a> Compiler<'a> {
         let not_null = known.is_some_and(|it| it.not_null);
         if write.kind == WriteKind::Merge && !write.merged.is_empty() {
             let keys = self.merged_keys(write, &relation, &key, group, column)?;
-            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys }));
+            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys, numbered: None }));
         }
         if write.kind != WriteKind::Insert {
             return Ok(None);
@@ -1030,7 +1037,7 @@ impl<'a> Compiler<'a> {
                         });
                         if same_type && along {
                             let keys = InsertKeys::Along(*block, variable);
-                            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys }));
+                            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys, numbered: None }));
                         }
                         if !same_type || conditions.is_empty() {
                             return Err(ClientError::unsupported(
@@ -1045,7 +1052,7 @@ impl<'a> Compiler<'a> {
                 },
             },
         };
-        Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys }))
+        Ok(Some(Insert { table: name.clone(), key: key.clone(), group, column, not_null, keys, numbered: None }))
     }
 
     /// Where the keys come from that a MERGE inserts.
@@ -1832,6 +1839,7 @@ pub(crate) fn key_column(
         key_type: group.key_type,
         oid: known.map_or(0, |it| it.type_oid),
         modifier: known.map_or(-1, |it| it.type_modifier),
+        limits: None,
     };
     if known.is_none() && !relation.columns.is_empty() {
         return Err(unfit(&relation.name, &format!("has no column \"{key}\", which the map names as its shard key")));
@@ -1992,6 +2000,11 @@ fn narrowed(
     for condition in conditions {
         match condition {
             KeyCondition::Nothing => return ShardSet::none(),
+            KeyCondition::Is(wanted) if values.mysql.is_some() => {
+                if let Some(keys) = values.listed(wanted, column) {
+                    meet(&mut exact, keys);
+                }
+            }
             KeyCondition::Is(wanted) => {
                 let mut keys = Vec::with_capacity(wanted.len());
                 let mut known = true;
@@ -2115,6 +2128,9 @@ impl Insert {
     /// The shards that the rows belong to.
     fn placed(&self, values: &Values<'_>, database: &Database) -> Result<Placed, ClientError> {
         let Some(group) = database.groups.get(self.group) else { return Ok(Placed::Anywhere) };
+        if let Some((column, numbers)) = &self.numbered {
+            mysql::numbered(&self.table, column, numbers, values)?;
+        }
         let mut place: Option<ShardId> = None;
         let mut several: Vec<Option<ShardId>> = Vec::new();
         let mut count = 0_usize;

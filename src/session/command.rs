@@ -99,7 +99,12 @@ impl Session {
             Command::Fetch(name) => self.fetch(sql, name).await,
             Command::Close(name) => self.close_cursor(sql, name.as_deref()).await,
             Command::Unlisten => self.unlisten(sql).await,
-            Command::Data | Command::Ddl | Command::Declare { .. } | Command::Listen | Command::Notify => {
+            Command::Data
+            | Command::Ddl
+            | Command::Declare { .. }
+            | Command::Listen
+            | Command::Notify
+            | Command::Mysql(_) => {
                 Err(ClientError::new(Code::Internal, "a statement for servers came to the session", "Report this.")
                     .into())
             }

@@ -65,6 +65,7 @@ impl State {
             temporary: home.map(|shard| (shard, names)),
             hint,
             gather: self.value("shardway.strategy", local).is_some_and(|it| &**it == "gather"),
+            sql_mode: "".into(),
         }
     }
 

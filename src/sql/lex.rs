@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+pub mod mysql;
+
 /// What a lexeme is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -52,8 +54,14 @@ pub enum Kind {
     Cast,
     /// `:=`
     Assign,
-    /// A comment that starts with `/* shardway:`.
+    /// A comment that starts with `/* shardway:`; MySQL's hints for the optimizer.
     Hint,
+    /// MySQL: `@x`.
+    UserVariable,
+    /// MySQL: `@@x`, `@@global.x`.
+    SystemVariable,
+    /// MySQL: a comment that servers execute (`/*! … */`), or a hint that sets a variable.
+    Executable,
     /// Nothing is left.
     End,
 }
@@ -580,15 +588,7 @@ impl Lexed {
             match lexeme.kind {
                 Kind::End => {
                     self.finish(&mut open);
-                    if self.pieces.is_empty() {
-                        self.pieces.push(Piece {
-                            range: 0..0,
-                            normalized: 0..0,
-                            literals: 0..0,
-                            repeat: None,
-                            parameters: 0,
-                        });
-                    }
+                    self.or_empty();
                     return Ok(true);
                 }
                 Kind::Semicolon if open.depth == 0 && open.blocks == 0 => {
@@ -742,6 +742,13 @@ impl Lexed {
             Rows::Done { .. } => {}
         }
         true
+    }
+
+    /// A text without statements has an empty one.
+    fn or_empty(&mut self) {
+        if self.pieces.is_empty() {
+            self.pieces.push(Piece { range: 0..0, normalized: 0..0, literals: 0..0, repeat: None, parameters: 0 });
+        }
     }
 
     fn finish(&mut self, open: &mut Open) {

@@ -11,6 +11,7 @@ pub mod facts;
 pub(crate) mod functions;
 pub mod lex;
 pub mod model;
+pub mod mysql;
 mod names;
 mod read;
 mod session;
@@ -70,6 +71,17 @@ pub enum Body {
     Query(Box<Query>),
     /// A schema, or rows wholesale.
     Utility(Utility, Option<Box<Query>>),
+    /// MySQL: what only a server with all the data may carry out.
+    Whole(Whole),
+}
+
+/// What goes to the only shard of a database as it stands, and is refused where there are more.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// What it is called.
+    pub what: &'static str,
+    /// What to do instead.
+    pub hint: &'static str,
 }
 
 /// One statement of a text, as the lexer cut it.

@@ -589,6 +589,7 @@ fn token(kind: Kind, raw: &str) -> Option<Token> {
         Kind::Assign => Token::RArrow,
         Kind::Operator => operator(raw),
         Kind::UnicodeQuoted | Kind::DotDot | Kind::Hint | Kind::End | Kind::Word => return None,
+        Kind::UserVariable | Kind::SystemVariable | Kind::Executable => return None,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::sql::mysql::command::MysqlCommand;
+
 /// What a statement does to data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -45,6 +47,9 @@ pub struct Effects {
     pub asks_catalogs: bool,
     /// It is COPY … TO STDOUT whose first line says what the columns are called.
     pub headed: bool,
+    /// MySQL: what of the session's state it asks for or leaves, the first found: a variable (`@x`, `@@x`),
+    /// `last_insert_id()`, `SQL_CALC_FOUND_ROWS`. A server connection that is not the session's own does not have it.
+    pub asks_session: Option<Arc<str>>,
 }
 
 /// A `set_config(name, value, is_local)` in a statement.
@@ -162,6 +167,8 @@ pub enum Command {
     Unlisten,
     /// NOTIFY: goes to the catalog shard's primary.
     Notify,
+    /// What sessions of MySQL carry out or follow by themselves.
+    Mysql(Box<MysqlCommand>),
 }
 
 /// Modes of a transaction, as far as they were given.

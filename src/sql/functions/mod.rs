@@ -3,6 +3,8 @@
 //! The lists were taken from `pg_proc` of PostgreSQL 15 (and what 16 to 18 added) and gone through by hand. What
 //! stands in none of them is not called on part of the data.
 
+pub(crate) mod mysql;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;

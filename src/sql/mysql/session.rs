@@ -1,0 +1,515 @@
+//! Statements about the session, the transaction and the server, and those that are told apart by their first words.
+
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::sql::cursor::Cursor;
+use crate::sql::lex::Kind;
+use crate::sql::lex::mysql as lex;
+use crate::sql::lex::mysql::Mode;
+use crate::sql::mysql::command::Constant;
+use crate::sql::mysql::command::Ending;
+use crate::sql::mysql::command::Level;
+use crate::sql::mysql::command::MysqlCommand;
+use crate::sql::mysql::command::Prepared;
+use crate::sql::mysql::command::Scope;
+use crate::sql::mysql::command::Setting;
+use crate::sql::mysql::command::Target;
+use crate::sql::statement::Pin;
+
+/// What the first words tell.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The session's own affair.
+    Session(MysqlCommand, &'static str),
+    /// It goes whole to a server, where that has all the data.
+    Whole(Whole),
+    /// What any server of the database tells: the catalog shard.
+    Catalog(&'static str),
+    /// EXPLAIN of what begins at the cursor; true: ANALYZE.
+    Explain(bool),
+    /// Of no such kind.
+    Other,
+}
+
+/// A statement that only a server with all the data may carry out.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// The command's name, and what it is called in a refusal.
+    pub(crate) tag: &'static str,
+    /// What to do instead.
+    pub(crate) hint: &'static str,
+    /// It changes the schema, and commits.
+    pub(crate) ddl: bool,
+    /// What stays on the connection.
+    pub(crate) pins: Option<Pin>,
+    /// It may end that.
+    pub(crate) unpins: bool,
+    /// It only reads.
+    pub(crate) reads: bool,
+}
+
+const EACH_SERVER: &str = "Run it on each shard's own server.";
+const ONE_SHARD: &str = "It is for databases of one shard.";
+
+fn whole(tag: &'static str, hint: &'static str) -> Whole {
+    Whole { tag, hint, ddl: false, pins: None, unpins: false, reads: false }
+}
+
+fn ddl(tag: &'static str) -> Option<Found> {
+    Some(Found::Whole(Whole { ddl: true, ..whole(tag, EACH_SERVER) }))
+}
+
+fn pinning(tag: &'static str, unpins: bool) -> Option<Found> {
+    let pins = (!unpins).then_some(Pin::Other(tag));
+    Some(Found::Whole(Whole { pins, unpins, ..whole(tag, ONE_SHARD) }))
+}
+
+/// Reads a statement by its first words; what has them and cannot be read on is refused.
+pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientError> {
+    let Some(first) = cursor.peek().filter(|it| it.kind == Kind::Word) else { return Ok(Found::Other) };
+    let word = cursor.raw(first).to_ascii_lowercase();
+    let (tag, found) = match word.as_str() {
+        "begin" | "start" => ("BEGIN", begin(cursor)),
+        "commit" => ("COMMIT", ending(cursor).map(|it| Found::Session(MysqlCommand::Commit(it), "COMMIT"))),
+        "rollback" => ("ROLLBACK", rollback(cursor)),
+        "savepoint" => ("SAVEPOINT", savepoint(cursor)),
+        "release" => ("RELEASE", release(cursor)),
+        "set" => ("SET", set(cursor, mode)),
+        "use" => ("USE", use_database(cursor)),
+        "show" => ("SHOW", show(cursor)),
+        "desc" | "describe" | "explain" => ("EXPLAIN", explain(cursor)),
+        "kill" => ("KILL", kill(cursor)),
+        "prepare" => ("PREPARE", prepare(cursor, mode)),
+        "execute" => ("EXECUTE", execute(cursor)),
+        "deallocate" => ("DEALLOCATE", deallocate(cursor)),
+        "create" => ("CREATE", create(cursor)),
+        "drop" if cursor.is_at(1, "prepare") => ("DROP PREPARE", deallocate(cursor)),
+        "drop" => ("DROP", Some(Found::Whole(Whole { unpins: true, ddl: true, ..whole("DROP", EACH_SERVER) }))),
+        "alter" => ("ALTER", ddl("ALTER")),
+        "rename" => ("RENAME", ddl("RENAME")),
+        "truncate" => ("TRUNCATE", ddl("TRUNCATE")),
+        "grant" => ("GRANT", ddl("GRANT")),
+        "revoke" => ("REVOKE", ddl("REVOKE")),
+        "analyze" | "check" | "checksum" | "optimize" | "repair" => {
+            ("ANALYZE, CHECK, OPTIMIZE and REPAIR", ddl("ANALYZE, CHECK, OPTIMIZE and REPAIR"))
+        }
+        "flush" | "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache" | "restart"
+        | "clone" | "binlog" | "backup" => ("administration", ddl("administration")),
+        "lock" => ("LOCK TABLES", pinning("LOCK TABLES", false)),
+        "unlock" => ("UNLOCK TABLES", pinning("UNLOCK TABLES", true)),
+        "handler" => ("HANDLER", pinning("HANDLER", false)),
+        "xa" => ("XA", pinning("XA", false)),
+        // Whatever it does stays hidden.
+        "call" => ("CALL", pinning("CALL", false)),
+        "do" => ("DO", pinning("DO", false)),
+        "load" => ("LOAD DATA", pinning("LOAD DATA", false)),
+        "if" | "case" | "loop" | "repeat" | "while" | "for" | "declare" => {
+            ("compound statements", pinning("compound statements", false))
+        }
+        "get" | "signal" | "resignal" => ("GET DIAGNOSTICS", pinning("GET DIAGNOSTICS", false)),
+        "help" => ("HELP", Some(Found::Catalog("HELP"))),
+        _ => return Ok(Found::Other),
+    };
+    found.ok_or_else(|| crate::sql::session::unreadable(tag))
+}
+
+fn done(cursor: &Cursor<'_>, command: MysqlCommand, tag: &'static str) -> Option<Found> {
+    cursor.at_end().then_some(Found::Session(command, tag))
+}
+
+/// An identifier as written, without its quotes.
+fn name(cursor: &mut Cursor<'_>) -> Option<Arc<str>> {
+    let lexeme = cursor.peek()?;
+    let name: Arc<str> = match lexeme.kind {
+        Kind::Word => cursor.raw(lexeme).into(),
+        Kind::Quoted => lex::unquote(cursor.raw(lexeme)).into(),
+        _ => return None,
+    };
+    cursor.bump();
+    Some(name)
+}
+
+/// `@x`, `@'x'`.
+fn user_variable(raw: &str) -> Arc<str> {
+    let inner = raw.strip_prefix('@').unwrap_or(raw);
+    if inner.starts_with(['\'', '"', '`']) { lex::unquote(inner).into() } else { inner.into() }
+}
+
+fn begin(cursor: &mut Cursor<'_>) -> Option<Found> {
+    let (mut read_only, mut snapshot) = (None, false);
+    if cursor.take("begin") {
+        if cursor.is("not") {
+            return pinning("compound statements", false);
+        }
+        cursor.take("work");
+    } else if cursor.take_all(&["start", "transaction"]) {
+        let mut more = !cursor.at_end();
+        while more {
+            if cursor.take_all(&["with", "consistent", "snapshot"]) {
+                snapshot = true;
+            } else if cursor.take_all(&["read", "only"]) {
+                read_only = Some(true);
+            } else if cursor.take_all(&["read", "write"]) {
+                read_only = Some(false);
+            } else {
+                return None;
+            }
+            more = cursor.take_kind(Kind::Comma).is_some();
+        }
+    } else {
+        // START REPLICA.
+        return ddl("administration");
+    }
+    done(cursor, MysqlCommand::Begin { read_only, snapshot }, "BEGIN")
+}
+
+fn ending(cursor: &mut Cursor<'_>) -> Option<Ending> {
+    cursor.bump();
+    cursor.take("work");
+    let mut ending = Ending::default();
+    if cursor.take("and") {
+        ending.chain = Some(!cursor.take("no"));
+        if !cursor.take("chain") {
+            return None;
+        }
+    }
+    if cursor.take_all(&["no", "release"]) {
+        ending.release = Some(false);
+    } else if cursor.take("release") {
+        ending.release = Some(true);
+    }
+    cursor.at_end().then_some(ending)
+}
+
+fn rollback(cursor: &mut Cursor<'_>) -> Option<Found> {
+    if ["to", "work"].iter().any(|it| cursor.is_at(1, it)) {
+        let mut ahead = cursor.clone();
+        ahead.bump();
+        ahead.take("work");
+        if ahead.take("to") {
+            ahead.take("savepoint");
+            let name = name(&mut ahead)?;
+            return done(&ahead, MysqlCommand::RollbackTo(name), "ROLLBACK");
+        }
+    }
+    ending(cursor).map(|it| Found::Session(MysqlCommand::Rollback(it), "ROLLBACK"))
+}
+
+fn savepoint(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    let name = name(cursor)?;
+    done(cursor, MysqlCommand::Savepoint(name), "SAVEPOINT")
+}
+
+fn release(cursor: &mut Cursor<'_>) -> Option<Found> {
+    if !cursor.take_all(&["release", "savepoint"]) {
+        return None;
+    }
+    let name = name(cursor)?;
+    done(cursor, MysqlCommand::Release(name), "RELEASE")
+}
+
+fn use_database(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    let name = name(cursor)?;
+    done(cursor, MysqlCommand::Use(name), "USE")
+}
+
+fn scope(cursor: &mut Cursor<'_>) -> Option<Scope> {
+    if cursor.take_any(&["session", "local"]) {
+        Some(Scope::Session)
+    } else if cursor.take("global") {
+        Some(Scope::Global)
+    } else if cursor.take_any(&["persist", "persist_only"]) {
+        Some(Scope::Persist)
+    } else {
+        None
+    }
+}
+
+fn set(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
+    cursor.bump();
+    if cursor.take("names") {
+        let (character_set, collation) = character_set(cursor, mode)?;
+        return done(cursor, MysqlCommand::SetNames { character_set, collation }, "SET");
+    }
+    if cursor.take("charset") || cursor.take_all(&["character", "set"]) {
+        let (set, collation) = character_set(cursor, mode)?;
+        return if collation.is_none() { done(cursor, MysqlCommand::SetCharacterSet(set), "SET") } else { None };
+    }
+    if ["password", "role", "default", "statement", "resource"].iter().any(|it| cursor.is(it)) && !assigns(cursor, 1) {
+        return match cursor.is("statement") {
+            true => Some(Found::Whole(whole("SET STATEMENT", "Set the variable by a statement of its own."))),
+            false => pinning("SET PASSWORD, ROLE and their kind", false),
+        };
+    }
+    let mut ahead = cursor.clone();
+    let said = scope(&mut ahead);
+    if ahead.take("transaction") {
+        return transaction(&mut ahead, said);
+    }
+    let mut settings = Vec::new();
+    loop {
+        settings.push(setting(cursor, mode)?);
+        if cursor.at_end() {
+            return Some(Found::Session(MysqlCommand::Set(settings), "SET"));
+        }
+        cursor.take_kind(Kind::Comma)?;
+    }
+}
+
+/// Whether `=` or `:=` stands there.
+fn assigns(cursor: &Cursor<'_>, ahead: usize) -> bool {
+    cursor
+        .peek_at(ahead)
+        .is_some_and(|it| it.kind == Kind::Assign || (it.kind == Kind::Operator && cursor.raw(it) == "="))
+}
+
+/// `utf8mb4`, `'utf8mb4' COLLATE 'x'`, DEFAULT.
+#[expect(clippy::type_complexity, reason = "two names")]
+fn character_set(cursor: &mut Cursor<'_>, mode: Mode) -> Option<(Option<Arc<str>>, Option<Arc<str>>)> {
+    if cursor.is("default") {
+        cursor.bump();
+        return Some((None, None));
+    }
+    let set = word_or_text(cursor, mode)?;
+    let collation = if cursor.take("collate") { Some(word_or_text(cursor, mode)?) } else { None };
+    Some((Some(set), collation))
+}
+
+fn word_or_text(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Arc<str>> {
+    match cursor.take_kind(Kind::String) {
+        Some(it) => text(cursor.raw(it), mode),
+        None => name(cursor),
+    }
+}
+
+fn text(raw: &str, mode: Mode) -> Option<Arc<str>> {
+    lex::string_value(raw, mode).and_then(|it| String::from_utf8(it).ok()).map(Into::into)
+}
+
+fn transaction(cursor: &mut Cursor<'_>, scope: Option<Scope>) -> Option<Found> {
+    if scope == Some(Scope::Global) || scope == Some(Scope::Persist) {
+        return Some(Found::Whole(whole("SET GLOBAL", EACH_SERVER)));
+    }
+    let (mut level, mut read_only) = (None, None);
+    loop {
+        if cursor.take_all(&["isolation", "level"]) {
+            level = Some(if cursor.take_all(&["read", "uncommitted"]) {
+                Level::ReadUncommitted
+            } else if cursor.take_all(&["read", "committed"]) {
+                Level::ReadCommitted
+            } else if cursor.take_all(&["repeatable", "read"]) {
+                Level::RepeatableRead
+            } else if cursor.take("serializable") {
+                Level::Serializable
+            } else {
+                return None;
+            });
+        } else if cursor.take_all(&["read", "only"]) {
+            read_only = Some(true);
+        } else if cursor.take_all(&["read", "write"]) {
+            read_only = Some(false);
+        } else {
+            return None;
+        }
+        if cursor.take_kind(Kind::Comma).is_none() {
+            return done(cursor, MysqlCommand::SetTransaction { scope, level, read_only }, "SET");
+        }
+    }
+}
+
+fn setting(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Setting> {
+    let first = cursor.peek()?;
+    let raw = cursor.raw(first);
+    let target = match first.kind {
+        Kind::UserVariable => {
+            cursor.bump();
+            Target::User(user_variable(raw))
+        }
+        Kind::SystemVariable => {
+            cursor.bump();
+            let path = raw.trim_start_matches('@').to_ascii_lowercase();
+            let (scope, name) = match path.split_once('.') {
+                None => (Scope::Unsaid, path.as_str()),
+                Some(("session" | "local", name)) => (Scope::Session, name),
+                Some(("global", name)) => (Scope::Global, name),
+                Some(("persist" | "persist_only", name)) => (Scope::Persist, name),
+                // A structured variable (hot_cache.key_buffer_size) is the server's.
+                Some(_) => (Scope::Global, path.as_str()),
+            };
+            Target::System(scope, name.into())
+        }
+        Kind::Word | Kind::Quoted => {
+            let scope = if assigns(cursor, 1) { None } else { scope(cursor) };
+            let mut path = name(cursor)?.to_ascii_lowercase();
+            let mut scope = scope.unwrap_or(Scope::Session);
+            while cursor.take_kind(Kind::Dot).is_some() {
+                path = format!("{path}.{}", name(cursor)?.to_ascii_lowercase());
+                scope = Scope::Global;
+            }
+            Target::System(scope, path.into())
+        }
+        _ => return None,
+    };
+    if !assigns(cursor, 0) {
+        return None;
+    }
+    cursor.bump();
+    let (start, at) = (cursor.peek()?, cursor.place());
+    let (mut depth, mut end) = (0_usize, start.start);
+    while let Some(lexeme) = cursor.peek() {
+        match lexeme.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.checked_sub(1)?,
+            Kind::Comma if depth == 0 => break,
+            _ => {}
+        }
+        end = lexeme.end;
+        cursor.bump();
+    }
+    let raw = cursor.raw(start);
+    let constant = match (start.kind, cursor.place() - at) {
+        (Kind::Word, 1) if raw.eq_ignore_ascii_case("default") => Constant::Default,
+        (Kind::Word | Kind::Integer | Kind::Number, 1) => Constant::Plain(raw.into()),
+        (Kind::String, 1) => text(raw, mode).map_or(Constant::Expression, Constant::Text),
+        (Kind::Operator, 2) if raw == "-" => {
+            let text = cursor.text().get(start.start..end)?;
+            let number = text.strip_prefix('-')?;
+            match number.bytes().all(|it| it.is_ascii_digit()) {
+                true => Constant::Plain(text.into()),
+                false => Constant::Expression,
+            }
+        }
+        _ => Constant::Expression,
+    };
+    (end > start.start).then_some(Setting { target, value: start.start..end, constant })
+}
+
+fn show(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    let processes = cursor.is("processlist") || (cursor.is("full") && cursor.is_at(1, "processlist"));
+    if processes {
+        return Some(Found::Session(MysqlCommand::ShowProcesses, "SHOW"));
+    }
+    let counted = cursor.is("count");
+    if counted {
+        cursor.bump();
+        cursor.parenthesized()?;
+    }
+    for (word, errors) in [("warnings", false), ("errors", true)] {
+        if cursor.take(word) {
+            // LIMIT counts rows of what the session kept.
+            return match cursor.at_end() {
+                true => Some(Found::Session(MysqlCommand::ShowWarnings { errors, count: counted }, "SHOW")),
+                false => Some(Found::Whole(whole("SHOW WARNINGS LIMIT", "Ask for all of them."))),
+            };
+        }
+    }
+    if counted {
+        return None;
+    }
+    cursor.take_any(&["full", "extended", "global", "session", "local"]);
+    cursor.take("full");
+    const CATALOG: [&str; 20] = [
+        "databases", "schemas", "tables", "columns", "fields", "index", "indexes", "keys", "variables", "engines",
+        "collation", "character", "charset", "plugins", "privileges", "grants", "storage", "triggers", "procedure", "function",
+    ];
+    let of_schema = CATALOG.iter().any(|it| cursor.is(it))
+        || (cursor.is("create") && !["user", "event"].iter().any(|it| cursor.is_at(1, it)));
+    if of_schema {
+        return Some(Found::Catalog("SHOW"));
+    }
+    Some(Found::Whole(Whole { reads: true, ..whole("this SHOW", "Ask each shard's own server.") }))
+}
+
+fn explain(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    let mut analyze = false;
+    while cursor.is("extended") || cursor.is("partitions") || cursor.is("analyze") || cursor.is("format") {
+        analyze |= cursor.is("analyze");
+        if cursor.take("format") {
+            cursor.take_operator("=").then_some(())?;
+        }
+        cursor.bump();
+    }
+    if ["select", "insert", "replace", "update", "delete", "with", "table", "values"].iter().any(|it| cursor.is(it))
+        || cursor.is_kind(Kind::Open)
+    {
+        return Some(Found::Explain(analyze));
+    }
+    if cursor.is("for") {
+        return Some(Found::Whole(Whole { reads: true, ..whole("EXPLAIN FOR CONNECTION", "Explain the statement itself.") }));
+    }
+    // DESCRIBE t.
+    name(cursor)?;
+    Some(Found::Catalog("DESCRIBE"))
+}
+
+fn kill(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    let soft = cursor.take_any(&["hard", "soft"]);
+    let query = cursor.take("query");
+    let _ = !query && cursor.take("connection");
+    let id = cursor.peek().filter(|it| it.kind == Kind::Integer && !soft).and_then(|it| cursor.raw(it).parse().ok());
+    let alone = cursor.peek_at(1).is_none();
+    let id = id.filter(|_| alone);
+    Some(Found::Session(MysqlCommand::Kill { query, id }, "KILL"))
+}
+
+fn prepare(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
+    cursor.bump();
+    let name = name(cursor)?;
+    cursor.take("from").then_some(())?;
+    let found = cursor.bump()?;
+    let raw = cursor.raw(found);
+    let from = match found.kind {
+        Kind::String => Prepared::Text(text(raw, mode)?),
+        Kind::UserVariable => Prepared::Variable(user_variable(raw)),
+        _ => return None,
+    };
+    done(cursor, MysqlCommand::Prepare { name, from }, "PREPARE")
+}
+
+fn execute(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    if cursor.is("immediate") {
+        return pinning("EXECUTE IMMEDIATE", false);
+    }
+    let name = name(cursor)?;
+    let mut using = Vec::new();
+    if cursor.take("using") {
+        loop {
+            let it = cursor.take_kind(Kind::UserVariable)?;
+            using.push(user_variable(cursor.raw(it)));
+            if cursor.take_kind(Kind::Comma).is_none() {
+                break;
+            }
+        }
+    }
+    done(cursor, MysqlCommand::Execute { name, using }, "EXECUTE")
+}
+
+fn deallocate(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    cursor.take("prepare").then_some(())?;
+    let name = name(cursor)?;
+    done(cursor, MysqlCommand::Deallocate(name), "DEALLOCATE")
+}
+
+fn create(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    cursor.take_all(&["or", "replace"]);
+    if cursor.take("temporary") {
+        cursor.take("table");
+        cursor.take_all(&["if", "not", "exists"]);
+        let mut found = name(cursor)?;
+        while cursor.take_kind(Kind::Dot).is_some() {
+            found = name(cursor)?;
+        }
+        let pins = Some(Pin::Temporary(found));
+        return Some(Found::Whole(Whole { pins, ..whole("CREATE TEMPORARY TABLE", ONE_SHARD) }));
+    }
+    ddl("CREATE")
+}
