@@ -142,6 +142,32 @@ impl Planner {
         }
     }
 
+    /// Where the statements of a text stand, in bytes, as the world's engine cuts them: for sessions of MySQL, which
+    /// carry out what stands before a statement that is refused.
+    ///
+    /// # Errors
+    /// The text cannot be cut.
+    pub fn statements(&mut self, text: &str, world: &World) -> Result<Vec<Range<usize>>, ClientError> {
+        self.cut(text, world)?;
+        Ok(self.lexed.pieces.iter().map(|piece| piece.range.clone()).collect())
+    }
+
+    fn cut(&mut self, text: &str, world: &World) -> Result<(), ClientError> {
+        let read = match world.mysql {
+            None => self.lexed.read(text),
+            Some(mode) => self.lexed.read_mysql(text, mode),
+        };
+        read.map_err(|invalid| {
+            let character = text.get(..invalid.at).map_or(0, |before| before.chars().count()) + 1;
+            ClientError::new(
+                Code::Unreadable,
+                "the statement's text cannot be read",
+                "Look for a quote or comment that is not closed.",
+            )
+            .at(u32::try_from(character).ok())
+        })
+    }
+
     /// Splits and compiles a whole text (one simple Query, or one Parse). Templates are cached by normalized text, so
     /// that texts that differ only in literals share one.
     ///
@@ -152,19 +178,7 @@ impl Planner {
         if short && let Some(found) = self.texts.get(&Wanted { world: world.id, bytes: text.as_bytes() }) {
             return Ok((**found).clone());
         }
-        let read = match world.mysql {
-            None => self.lexed.read(text),
-            Some(mode) => self.lexed.read_mysql(text, mode),
-        };
-        if let Err(invalid) = read {
-            let character = text.get(..invalid.at).map_or(0, |before| before.chars().count()) + 1;
-            return Err(ClientError::new(
-                Code::Unreadable,
-                "the statement's text cannot be read",
-                "Look for a quote or comment that is not closed.",
-            )
-            .at(u32::try_from(character).ok()));
-        }
+        self.cut(text, world)?;
         let mut planned: SmallVec<[Planned; 1]> = SmallVec::new();
         for piece in &self.lexed.pieces {
             let normalized = self.lexed.normalized.get(piece.normalized.clone()).unwrap_or_default();

@@ -248,8 +248,7 @@ pub enum Plan {
 impl World {
     fn new(id: u32, database: Arc<Database>, schema: Arc<Schema>, view: SessionView) -> Self {
         let (utc, utf8) = (is_utc(&view.time_zone), is_utf8(&view.client_encoding));
-        let mysql =
-            (database.engine == Engine::Mysql).then(|| Mode::of(&view.sql_mode, &view.client_encoding));
+        let mysql = (database.engine == Engine::Mysql).then(|| Mode::of(&view.sql_mode, &view.client_encoding));
         Self { id, database, schema, view, utc, utf8, mysql }
     }
 

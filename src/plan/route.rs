@@ -1037,7 +1037,15 @@ impl<'a> Compiler<'a> {
                         });
                         if same_type && along {
                             let keys = InsertKeys::Along(*block, variable);
-                            return Ok(Some(Insert { table: name.clone(), key, group, column, not_null, keys, numbered: None }));
+                            return Ok(Some(Insert {
+                                table: name.clone(),
+                                key,
+                                group,
+                                column,
+                                not_null,
+                                keys,
+                                numbered: None,
+                            }));
                         }
                         if !same_type || conditions.is_empty() {
                             return Err(ClientError::unsupported(

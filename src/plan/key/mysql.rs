@@ -32,9 +32,15 @@ pub(crate) enum Limits {
         counts: bool,
     },
     /// A text: so many characters, and whether they may be others than ASCII.
-    Text { most: usize, unicode: bool },
+    Text {
+        most: usize,
+        unicode: bool,
+    },
     /// Bytes; `fixed`: shorter ones are filled up.
-    Bytes { most: usize, fixed: bool },
+    Bytes {
+        most: usize,
+        fixed: bool,
+    },
     Uuid,
     Date,
 }
@@ -51,9 +57,7 @@ impl Limits {
             let least = if unsigned { 0 } else { i64::MIN >> (64 - bits) };
             Some(Self::Whole { least, most, counts: column.uses_sequence })
         };
-        let text = |most: usize| {
-            column.deterministic.then_some(Self::Text { most, unicode: column.default_collation })
-        };
+        let text = |most: usize| column.deterministic.then_some(Self::Text { most, unicode: column.default_collation });
         match (key_type, name) {
             (KeyType::BigInt | KeyType::Int | KeyType::SmallInt, _) => match name {
                 "tinyint" => whole(8),

@@ -191,16 +191,26 @@ impl Compiler<'_> {
                 return Err(ClientError::new(
                     Code::KeyRequired,
                     format!("the statement names no shard key of \"{}\"", part.table),
-                    format!("Add a condition such as {}.{} = …: the map asks for it (require_key).", part.table, part.key),
+                    format!(
+                        "Add a condition such as {}.{} = …: the map asks for it (require_key).",
+                        part.table, part.key
+                    ),
                 ));
             }
         }
-        let beneath = places.iter().any(|(leaf, _)| query.leaves.get(*leaf).map(|it| it.block) != query.top);
+        let beneath = query.top.is_some()
+            && places.iter().any(|(leaf, _)| query.leaves.get(*leaf).map(|it| it.block) != query.top);
         let spread = match self.spread(&parts, &places, around, writes, false, None) {
             Ok(_) if writes => Spread::Refuse(several(query)),
-            Ok(_) if beneath => Spread::Refuse(ClientError::unsupported(
+            _ if beneath && !writes && around == Around::Nothing => Spread::Refuse(ClientError::unsupported(
                 "a subquery over a sharded table across shards is not supported",
                 format!("{ONE_SHARD}."),
+            )),
+            // Each server has its own.
+            Ok(_) if query.notes.placed => Spread::Refuse(ClientError::unsupported(
+                "what asks for the session's state (a variable, a function such as last_insert_id) across shards is not \
+                 supported",
+                format!("Give its value as a constant or parameter. {ONE_SHARD}."),
             )),
             Ok(anchor) => Spread::Concat(anchor.part),
             Err(error) => Spread::Refuse(error),
@@ -235,11 +245,7 @@ impl Compiler<'_> {
     }
 
     /// Checks a write, and gives what an INSERT into a sharded table needs.
-    fn mysql_write(
-        &self,
-        write: &Write,
-        splice: &mut Option<(usize, String)>,
-    ) -> Result<Option<Insert>, ClientError> {
+    fn mysql_write(&self, write: &Write, splice: &mut Option<(usize, String)>) -> Result<Option<Insert>, ClientError> {
         let Some(Source::Table(relation)) = self.query.leaves.get(write.target).map(|it| &it.source) else {
             return Ok(None);
         };
@@ -285,10 +291,9 @@ impl Compiler<'_> {
         let numbers = relation.columns.iter().find(|it| it.uses_sequence && *it.name != *key);
         let numbered = match numbers {
             None => None,
-            Some(it) => Some((
-                Arc::clone(&it.name),
-                self.values_of(write, &it.name)?.ok_or_else(|| counted(name, &it.name))?,
-            )),
+            Some(it) => {
+                Some((Arc::clone(&it.name), self.values_of(write, &it.name)?.ok_or_else(|| counted(name, &it.name))?))
+            }
         };
         let missing = || {
             ClientError::new(

@@ -151,7 +151,8 @@ fn lexeme(text: &[u8], start: usize, byte: u8, mode: Mode) -> Result<Lexeme, Inv
         b'0'..=b'9' => number(text, start, mode),
         b'.' if next.is_ascii_digit() => {
             // Behind a name it is that of a column that begins with a digit.
-            let behind_name = start.checked_sub(1).is_some_and(|it| is_word(at(text, it)) || matches!(at(text, it), b'`' | b'"'));
+            let behind_name =
+                start.checked_sub(1).is_some_and(|it| is_word(at(text, it)) || matches!(at(text, it), b'`' | b'"'));
             if behind_name { invalid } else { number(text, start, mode) }
         }
         b'\'' => string(text, start, start, mode, Kind::String),
@@ -430,6 +431,8 @@ impl Lexed {
         self.normalized.reserve(2 * bytes.len());
         let mut place = 0;
         let (mut open, mut body) = (Open::new(0, 0), Body::Start);
+        // Where a word ended behind which a parenthesis makes a call, and a blank may make another one.
+        let mut called = None;
         loop {
             let lexeme = next(bytes, place, mode)?;
             place = lexeme.end;
@@ -456,10 +459,15 @@ impl Lexed {
             match &mut open.range {
                 Some(range) => {
                     range.end = lexeme.end;
-                    self.normalized.push(b' ');
+                    if lexeme.kind != Kind::Open || called != Some(lexeme.start) {
+                        self.normalized.push(b' ');
+                    }
                 }
                 None => open.range = Some(lexeme.start..lexeme.end),
             }
+            // Rows of VALUES look alike with and without.
+            let lists = ["values", "value"].iter().any(|it| raw.eq_ignore_ascii_case(it.as_bytes()));
+            called = (lexeme.kind == Kind::Word && !lists).then_some(lexeme.end);
             match lexeme.kind {
                 Kind::Integer => self.literal(MARK_INTEGER, lexeme.start, lexeme.end),
                 Kind::Number => self.literal(MARK_NUMBER, lexeme.start, lexeme.end),
@@ -490,6 +498,215 @@ impl Lexed {
             }
             if fold && open.begins_with_insert && !self.fold(bytes, &lexeme, &mut open) {
                 return Ok(false);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Mode = Mode {
+        ansi_quotes: false,
+        no_backslash_escapes: false,
+        pipes_as_concat: false,
+        ignore_space: false,
+        ascii_names: false,
+    };
+    const ANSI: Mode = Mode { ansi_quotes: true, ..PLAIN };
+    const STRAIGHT: Mode = Mode { no_backslash_escapes: true, ..PLAIN };
+
+    /// The lexemes as `kind:text`.
+    fn cut(text: &str, mode: Mode) -> Option<String> {
+        let found = lexemes(text, 0..text.len(), None, mode).ok()?;
+        let shown = found.iter().map(|it| {
+            let raw = &text[it.start..it.end];
+            match it.kind {
+                Kind::Word => raw.to_owned(),
+                kind => format!("{kind:?}:{raw}"),
+            }
+        });
+        Some(shown.collect::<Vec<_>>().join(" "))
+    }
+
+    fn pieces(text: &str, mode: Mode) -> Option<Vec<&str>> {
+        let mut lexed = Lexed::default();
+        lexed.read_mysql(text, mode).ok()?;
+        Some(lexed.pieces.iter().map(|it| &text[it.range.clone()]).collect())
+    }
+
+    #[test]
+    fn hard_cases_are_cut_as_servers_cut_them() {
+        for (mode, text, expected) in [
+            (PLAIN, r"'a\'b'", Some(r"String:'a\'b'")),
+            (PLAIN, r"'a\\' OR 'b'", Some(r"String:'a\\' OR String:'b'")),
+            (STRAIGHT, r"'a\' OR 1", Some(r"String:'a\' OR Integer:1")),
+            (PLAIN, r"'a\' OR 1", None),
+            (PLAIN, "'a''b' \"c\"\"d\"", Some("String:'a''b' String:\"c\"\"d\"")),
+            (ANSI, "\"c\"\"d\" \"e\\\"", Some("Quoted:\"c\"\"d\" Quoted:\"e\\\"")),
+            (PLAIN, "`a``b\\` x", Some("Quoted:`a``b\\` x")),
+            (PLAIN, "``", None),
+            (PLAIN, "1--1", Some("Integer:1 Operator:- Operator:- Integer:1")),
+            (PLAIN, "1-- 1", Some("Integer:1")),
+            (PLAIN, "1--\t1\n2", Some("Integer:1 Integer:2")),
+            (PLAIN, "1--", Some("Integer:1")),
+            (PLAIN, "1--\u{1}", None),
+            (PLAIN, "1 # 2 ' \n 3", Some("Integer:1 Integer:3")),
+            // A carriage return ends no comment.
+            (PLAIN, "1 # 2\r3", Some("Integer:1")),
+            (PLAIN, "1 /* /* */ 2", Some("Integer:1 Integer:2")),
+            (PLAIN, "1 /* ", None),
+            (PLAIN, "/*! 1 */ 2", Some("Executable:/*! 1 */ Integer:2")),
+            (PLAIN, "/*!50000 'a*/' */ 2", None),
+            (PLAIN, "/*M!100100 'a' */", Some("Executable:/*M!100100 'a' */")),
+            (PLAIN, "/*! 1; 2 */", None),
+            (PLAIN, "/*! 1 # */", None),
+            (PLAIN, "/*! 1 /* 2 */", None),
+            (PLAIN, "/*+ a */ 1", Some("Integer:1")),
+            (PLAIN, "/*+ 'a' */ 1", None),
+            (PLAIN, "/*+ set_VAR(x=1) */", Some("Executable:/*+ set_VAR(x=1) */")),
+            (PLAIN, "0x1F x'1f' X'1' 1", None),
+            (PLAIN, "0x1F x'1f' 0b01 b'01' 0xG 0X1", Some("Bits:0x1F Bits:x'1f' Bits:0b01 Bits:b'01' 0xG 0X1")),
+            (PLAIN, "b'2'", None),
+            (
+                PLAIN,
+                "1e5 1e 1e+5 1.5 .5 1. 2fa 1.e3",
+                Some("Number:1e5 1e Number:1e+5 Number:1.5 Number:.5 Number:1. 2fa Number:1.e3"),
+            ),
+            (PLAIN, "1.5x", None),
+            (PLAIN, "1e5x", None),
+            (PLAIN, "t.a t .5", Some("t Dot:. a t Number:.5")),
+            (PLAIN, "t.5a", None),
+            (PLAIN, "`t`.5", None),
+            (PLAIN, "_utf8mb4'a' N'b' n'c'", Some("_utf8mb4 String:'a' String:N'b' String:n'c'")),
+            (
+                PLAIN,
+                "@a @'b c' @@x @@global.y @`z`",
+                Some(
+                    "UserVariable:@a UserVariable:@'b c' SystemVariable:@@x SystemVariable:@@global.y UserVariable:@`z`",
+                ),
+            ),
+            (PLAIN, "@ a", None),
+            (PLAIN, "@@ a", None),
+            (PLAIN, "@'a\\'b'", None),
+            (PLAIN, "a:=1", Some("a Assign::= Integer:1")),
+            (PLAIN, "a:b", None),
+            (PLAIN, "a<=>b<>c!=d>>e", Some("a Operator:<=> b Operator:<> c Operator:!= d Operator:>> e")),
+            (PLAIN, "a=!b", None),
+            (PLAIN, "a= !b>-1", Some("a Operator:= Operator:! b Operator:> Operator:- Integer:1")),
+            (PLAIN, "a->'$'->>'$'", Some("a Operator:-> String:'$' Operator:->> String:'$'")),
+            (PLAIN, "a||b|c&&d&e", Some("a Operator:|| b Operator:| c Operator:&& d Operator:& e")),
+            (PLAIN, "?,?a", None),
+            (PLAIN, "?,?", Some("Parameter:? Comma:, Parameter:?")),
+            (PLAIN, "\\N", None),
+            (PLAIN, "a\0b", None),
+            (PLAIN, "a[1]", None),
+            (PLAIN, "é$ü", Some("é$ü")),
+            (Mode { ascii_names: true, ..PLAIN }, "é", None),
+            (Mode { ascii_names: true, ..PLAIN }, "'é'", Some("String:'é'")),
+        ] {
+            assert_eq!(cut(text, mode).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn statements_end_where_servers_end_them() {
+        assert_eq!(pieces("select 1; select ';' ;; # x;\n", PLAIN).unwrap(), ["select 1", "select ';'"]);
+        assert_eq!(pieces("select 'a\\'; x'; select 2", PLAIN).unwrap().len(), 2);
+        assert_eq!(pieces("select 'a\\'; x'; select 2", STRAIGHT), None);
+        let routine = "create definer=`a`@`b` procedure p() begin select 1; select 2; end; select 3";
+        assert_eq!(pieces(routine, PLAIN).unwrap(), [routine]);
+        assert_eq!(pieces("begin not atomic select 1; end; select 2", PLAIN).unwrap().len(), 1);
+        assert_eq!(pieces("begin; select 2", PLAIN).unwrap().len(), 2);
+        assert_eq!(pieces("create table t (event int); select 2", PLAIN).unwrap().len(), 2);
+        assert_eq!(pieces("", PLAIN).unwrap(), [""]);
+        assert_eq!(pieces("/* a */ ;", PLAIN).unwrap(), [""]);
+    }
+
+    #[test]
+    fn rows_are_folded_unless_they_hold_parameters() {
+        let folds = |text: &str| {
+            let mut lexed = Lexed::default();
+            lexed.read_mysql(text, PLAIN).unwrap();
+            let piece = &lexed.pieces[0];
+            (piece.repeat.is_some(), piece.parameters, lexed.literals.len())
+        };
+        assert_eq!(folds("insert into t values (1, 'a'), (2, 'b'), (3, 'c')"), (true, 0, 6));
+        assert_eq!(folds("replace into t values(1, 'a'), (2, 'b') "), (true, 0, 4));
+        assert_eq!(folds("insert into t values (1, ?), (2, ?)"), (false, 2, 2));
+        assert_eq!(folds("insert into t values (1, 'a'), (2, 'b') on duplicate key update a = ?"), (true, 1, 4));
+        assert_eq!(folds("insert into t values (1, 'a'), (2, 3)"), (false, 0, 4));
+    }
+
+    #[test]
+    fn texts_that_mean_something_else_are_normalized_otherwise() {
+        let normalized = |text: &str, mode: Mode| {
+            let mut lexed = Lexed::default();
+            lexed.read_mysql(text, mode).unwrap();
+            lexed.normalized
+        };
+        let same = |a: &str, b: &str| normalized(a, PLAIN) == normalized(b, PLAIN);
+        assert!(same("select  1", "select /* x */ 2"));
+        assert!(!same("select count(*)", "select count (*)"));
+        assert!(!same("select 1", "select '1'"));
+        assert!(!same("select N'1'", "select '1'"));
+        assert!(!same("select x'11'", "select '1'"));
+        assert!(!same("select 1", "select /*! 1 + */ 1"));
+        assert!(!same("select `a`", "select a"));
+    }
+
+    #[test]
+    fn values_are_those_that_servers_see() {
+        for (mode, raw, value) in [
+            (PLAIN, r"'a\'b'", &b"a'b"[..]),
+            (PLAIN, r"'\0\b\n\r\t\Z\\\%\_\x\''", b"\0\x08\n\r\t\x1a\\\\%\\_x'"),
+            (PLAIN, "'a''b\"c'", b"a'b\"c"),
+            (PLAIN, "\"a\"\"b'c\"", b"a\"b'c"),
+            (STRAIGHT, r"'a\n'", b"a\\n"),
+        ] {
+            assert_eq!(string_value(raw, mode).unwrap(), value, "{raw}");
+        }
+        assert_eq!(string_value("N'a'", PLAIN), None);
+        assert_eq!(hex_value("x'0aFF'").unwrap(), [10, 255]);
+        assert_eq!(hex_value("0xF0A").unwrap(), [15, 10]);
+        assert_eq!(hex_value("b'01'"), None);
+        assert_eq!(unquote("`a``b`"), "a`b");
+        assert_eq!(unquote("\"a\"\"b\""), "a\"b");
+    }
+
+    #[test]
+    fn modes_are_read_from_their_names() {
+        let mode = Mode::of("STRICT_TRANS_TABLES,ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "utf8mb4");
+        assert_eq!(mode, Mode { ansi_quotes: true, no_backslash_escapes: true, ..PLAIN });
+        assert_eq!(Mode::of("", "latin1"), Mode { ascii_names: true, ..PLAIN });
+        let mode = Mode::of("REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ANSI", "utf8mb3");
+        assert_eq!(mode, Mode { ansi_quotes: true, pipes_as_concat: true, ignore_space: true, ..PLAIN });
+    }
+
+    #[test]
+    fn any_text_is_cut_or_refused_without_harm() {
+        let parts = [
+            "'", "\"", "`", "\\", "/*", "*/", "/*!", "#", "-- ", "\n", ";", "(", ")", "a", "0x", "1", "é", "@", "?",
+            ".",
+        ];
+        let mut state = 0x2545_F491_4F6C_DD1D_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..5000 {
+            let text: String = (0..random(12)).map(|_| parts[random(parts.len())]).collect();
+            for mode in [PLAIN, ANSI, STRAIGHT] {
+                let mut lexed = Lexed::default();
+                if lexed.read_mysql(&text, mode).is_ok() {
+                    for piece in &lexed.pieces {
+                        assert!(text.get(piece.range.clone()).is_some());
+                        assert!(lexemes(&text, piece.range.clone(), None, mode).is_ok(), "{text}");
+                    }
+                }
             }
         }
     }

@@ -227,8 +227,7 @@ impl<'a> Analyzer<'a> {
                 _ => None,
             },
             Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
-                let is_number =
-                    matches!(&**expr, Expr::Value(it) if matches!(it.value, ast::Value::Number(..)));
+                let is_number = matches!(&**expr, Expr::Value(it) if matches!(it.value, ast::Value::Number(..)));
                 let inner = self.constant(expr).filter(|_| is_number)?;
                 Some(Value::Negate(Box::new(inner)))
             }

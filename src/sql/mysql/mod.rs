@@ -97,8 +97,7 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
         return Ok(plain(Command::Empty, ""));
     }
     let skip = piece.repeat.map(|it| it.skip);
-    let lexemes =
-        lex::lexemes(source.text, piece.range.clone(), skip, mode).map_err(|_| unreadable("SQL"))?;
+    let lexemes = lex::lexemes(source.text, piece.range.clone(), skip, mode).map_err(|_| unreadable("SQL"))?;
     if lexemes.iter().any(|it| it.kind == Kind::Executable) {
         return Err(ClientError::unsupported(
             "a comment that servers execute (/*! … */), or a hint that sets a variable, is not supported",
@@ -107,9 +106,7 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
     }
     let mut cursor = Cursor::new(source.text, &lexemes);
     match session::read(&mut cursor, mode)? {
-        First::Session(command, tag) => {
-            Ok(plain(Command::Mysql(Box::new(relative(command, base))), tag))
-        }
+        First::Session(command, tag) => Ok(plain(Command::Mysql(Box::new(relative(command, base))), tag)),
         First::Whole(found) => {
             let effects = Effects {
                 changes_schema: found.ddl,
@@ -150,8 +147,7 @@ fn data(
     names: &MysqlNames<'_>,
     mode: Mode,
 ) -> Result<Statement, ClientError> {
-    let parameters: Vec<usize> =
-        lexemes.iter().filter(|it| it.kind == Kind::Parameter).map(|it| it.start).collect();
+    let parameters: Vec<usize> = lexemes.iter().filter(|it| it.kind == Kind::Parameter).map(|it| it.start).collect();
     let lexemes: Vec<Lexeme> = lexemes.iter().copied().filter(|it| it.start >= range.start).collect();
     reading::check(&lexemes)?;
     let replaces = lexemes

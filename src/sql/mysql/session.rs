@@ -94,8 +94,8 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "analyze" | "check" | "checksum" | "optimize" | "repair" => {
             ("ANALYZE, CHECK, OPTIMIZE and REPAIR", ddl("ANALYZE, CHECK, OPTIMIZE and REPAIR"))
         }
-        "flush" | "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache" | "restart"
-        | "clone" | "binlog" | "backup" => ("administration", ddl("administration")),
+        "flush" | "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache"
+        | "restart" | "clone" | "binlog" | "backup" => ("administration", ddl("administration")),
         "lock" => ("LOCK TABLES", pinning("LOCK TABLES", false)),
         "unlock" => ("UNLOCK TABLES", pinning("UNLOCK TABLES", true)),
         "handler" => ("HANDLER", pinning("HANDLER", false)),
@@ -238,7 +238,7 @@ fn set(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
         let (set, collation) = character_set(cursor, mode)?;
         return if collation.is_none() { done(cursor, MysqlCommand::SetCharacterSet(set), "SET") } else { None };
     }
-    if ["password", "role", "default", "statement", "resource"].iter().any(|it| cursor.is(it)) && !assigns(cursor, 1) {
+    if ["password", "role", "default", "statement", "resource"].iter().any(|it| cursor.is(it)) {
         return match cursor.is("statement") {
             true => Some(Found::Whole(whole("SET STATEMENT", "Set the variable by a statement of its own."))),
             false => pinning("SET PASSWORD, ROLE and their kind", false),
@@ -413,8 +413,26 @@ fn show(cursor: &mut Cursor<'_>) -> Option<Found> {
     cursor.take_any(&["full", "extended", "global", "session", "local"]);
     cursor.take("full");
     const CATALOG: [&str; 20] = [
-        "databases", "schemas", "tables", "columns", "fields", "index", "indexes", "keys", "variables", "engines",
-        "collation", "character", "charset", "plugins", "privileges", "grants", "storage", "triggers", "procedure", "function",
+        "databases",
+        "schemas",
+        "tables",
+        "columns",
+        "fields",
+        "index",
+        "indexes",
+        "keys",
+        "variables",
+        "engines",
+        "collation",
+        "character",
+        "charset",
+        "plugins",
+        "privileges",
+        "grants",
+        "storage",
+        "triggers",
+        "procedure",
+        "function",
     ];
     let of_schema = CATALOG.iter().any(|it| cursor.is(it))
         || (cursor.is("create") && !["user", "event"].iter().any(|it| cursor.is_at(1, it)));
@@ -440,7 +458,10 @@ fn explain(cursor: &mut Cursor<'_>) -> Option<Found> {
         return Some(Found::Explain(analyze));
     }
     if cursor.is("for") {
-        return Some(Found::Whole(Whole { reads: true, ..whole("EXPLAIN FOR CONNECTION", "Explain the statement itself.") }));
+        return Some(Found::Whole(Whole {
+            reads: true,
+            ..whole("EXPLAIN FOR CONNECTION", "Explain the statement itself.")
+        }));
     }
     // DESCRIBE t.
     name(cursor)?;

@@ -190,6 +190,10 @@ impl Analyzer<'_> {
                     let name = called.unwrap_or_else(|| table.clone());
                     return Ok(Item { name, database: None, leaf, columns: Columns::Open });
                 }
+                if table.eq_ignore_ascii_case("dual") {
+                    let leaf = self.leaf(block, Source::Rows, table.as_str().into())?;
+                    return Ok(Item { name: table.clone(), database: None, leaf, columns: Columns::Open });
+                }
                 (None, table)
             }
             [database, table] => (Some(database.as_str()), table),
@@ -201,11 +205,8 @@ impl Analyzer<'_> {
             Found::Temporary(name) => (Source::Temporary(name), Columns::Open, None),
             Found::Missing(name) => return Err(not_mapped(&name)),
             Found::Table(relation) => {
-                let columns = if relation.columns.is_empty() {
-                    Columns::Assumed
-                } else {
-                    Columns::Of(Arc::clone(&relation))
-                };
+                let columns =
+                    if relation.columns.is_empty() { Columns::Assumed } else { Columns::Of(Arc::clone(&relation)) };
                 let database = called.is_none().then(|| Arc::clone(&relation.name.schema));
                 (Source::Table(relation), columns, database)
             }
@@ -218,13 +219,9 @@ impl Analyzer<'_> {
     pub(super) fn column_of(&mut self, item: &Item, column: &str) -> Option<VariableId> {
         let variable = match &item.columns {
             Columns::Open => return None,
-            Columns::Assumed => Variable {
-                leaf: item.leaf,
-                column: column.into(),
-                oid: 0,
-                not_null: false,
-                deterministic: true,
-            },
+            Columns::Assumed => {
+                Variable { leaf: item.leaf, column: column.into(), oid: 0, not_null: false, deterministic: true }
+            }
             Columns::Of(relation) => {
                 let found = relation.columns.iter().find(|it| it.name.eq_ignore_ascii_case(column))?;
                 Variable {
@@ -321,4 +318,3 @@ fn find_cte(ctes: Option<&Ctes<'_>>, name: &str) -> Option<Vec<BlockId>> {
     }
     None
 }
-

@@ -156,9 +156,7 @@ impl Analyzer<'_> {
             }
             self.aggregated(scope.block);
             return Ok(match (self.input.repeat, rows.len()) {
-                (Some((first, width)), 1) => {
-                    Rows::Folded { row: rows.pop().unwrap_or_default(), first, width }
-                }
+                (Some((first, width)), 1) => Rows::Folded { row: rows.pop().unwrap_or_default(), first, width },
                 (Some(_), _) => return Err(unreadable("INSERT")),
                 (None, _) => Rows::Values(rows),
             });
@@ -191,21 +189,20 @@ impl Analyzer<'_> {
             _ => return Output { value: self.constant(expression), ..Output::default() },
         };
         // By the name of its table, or where there is but one.
-        let here: Vec<LeafId> =
-            (0..self.query.leaves.len()).filter(|it| self.query.leaves.get(*it).is_some_and(|it| it.block == block)).collect();
+        let here: Vec<LeafId> = (0..self.query.leaves.len())
+            .filter(|it| self.query.leaves.get(*it).is_some_and(|it| it.block == block))
+            .collect();
         let named: Vec<LeafId> = match path.as_slice() {
             [_] => here,
-            [table, _] => {
-                here.into_iter().filter(|it| self.query.leaves.get(*it).is_some_and(|it| &*it.alias == *table)).collect()
-            }
+            [table, _] => here
+                .into_iter()
+                .filter(|it| self.query.leaves.get(*it).is_some_and(|it| &*it.alias == *table))
+                .collect(),
             _ => Vec::new(),
         };
         let ([leaf], Some(column)) = (named.as_slice(), path.last()) else { return Output::default() };
-        let variable = self
-            .query
-            .variables
-            .iter()
-            .position(|it| it.leaf == *leaf && it.column.eq_ignore_ascii_case(column));
+        let variable =
+            self.query.variables.iter().position(|it| it.leaf == *leaf && it.column.eq_ignore_ascii_case(column));
         let oid = variable.and_then(|it| self.query.variables.get(it)).map_or(0, |it| it.oid);
         Output { name: None, variables: vec![variable], value: None, oid }
     }
@@ -257,9 +254,11 @@ impl Analyzer<'_> {
         let children = self.from(std::slice::from_ref(table), &mut scope)?;
         self.set_root(block, children, Vec::new());
         let is_table = scope.items.len() == 1
-            && scope.items.first().and_then(|it| self.query.leaves.get(it.leaf())).is_some_and(|it| {
-                !matches!(it.source, Source::Derived(_) | Source::Rows)
-            });
+            && scope
+                .items
+                .first()
+                .and_then(|it| self.query.leaves.get(it.leaf()))
+                .is_some_and(|it| !matches!(it.source, Source::Derived(_) | Source::Rows));
         if is_table { Ok(scope) } else { Err(several()) }
     }
 
@@ -325,13 +324,7 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn changes(
-        &mut self,
-        kind: WriteKind,
-        target: LeafId,
-        block: BlockId,
-        assigned: Vec<(Arc<str>, Option<Value>)>,
-    ) {
+    fn changes(&mut self, kind: WriteKind, target: LeafId, block: BlockId, assigned: Vec<(Arc<str>, Option<Value>)>) {
         self.query.writes.push(Write {
             kind,
             target,
