@@ -43,15 +43,12 @@ impl Done {
         let flags = if changed { self.status | status::STATE_CHANGED } else { self.status & !status::STATE_CHANGED };
         out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.warnings.to_le_bytes());
-        if tracks {
-            if changed || !self.info.is_empty() {
-                write::bytes(&mut out, &self.info);
-            }
-            if changed {
-                write::bytes(&mut out, &self.changes);
-            }
-        } else {
-            out.extend_from_slice(&self.info);
+        // Manuals have it without its length where the session is not tracked; servers and clients do not.
+        if changed || !self.info.is_empty() {
+            write::bytes(&mut out, &self.info);
+        }
+        if changed {
+            write::bytes(&mut out, &self.changes);
         }
         out
     }
@@ -66,14 +63,10 @@ impl Done {
         let (affected, insert_id) = (reader.number()?, reader.number()?);
         let (status, warnings) = (reader.u16()?, reader.u16()?);
         let mut done = Self { affected, insert_id, status, warnings, ..Self::default() };
-        if capabilities & capability::SESSION_TRACK == 0 {
-            done.info = reader.rest().to_vec();
-            return Ok(done);
-        }
         if !reader.is_empty() {
             done.info = reader.bytes()?.to_vec();
         }
-        if status & status::STATE_CHANGED != 0 && !reader.is_empty() {
+        if capabilities & capability::SESSION_TRACK != 0 && status & status::STATE_CHANGED != 0 && !reader.is_empty() {
             done.changes = reader.bytes()?.to_vec();
         }
         reader.end()?;
