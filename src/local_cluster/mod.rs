@@ -1,5 +1,5 @@
 //! Real Postgres servers in a folder of their own: shards with primaries and streaming replicas, for the demo, the
-//! integration tests and the benchmark.
+//! integration tests and the benchmark; and those of MariaDB ([`mariadb`]).
 //!
 //! Everything is waited for by its condition, with a deadline. Whatever way the process ends, nothing is left: an
 //! orderly end and a dropped [`Cluster`] remove servers and files, and what a kill -9 left is removed by the next
@@ -10,6 +10,7 @@ pub mod client;
 pub mod demo;
 pub mod dev;
 mod map;
+pub mod mariadb;
 mod node;
 mod process;
 mod signals;
@@ -116,8 +117,21 @@ pub enum ClusterError {
         /// The newest that was found, when that is too old.
         too_old: Option<(u32, PathBuf)>,
     },
+    /// No MariaDB; the text says what to install.
+    #[error(
+        "no MariaDB server was found: {program} is missing.\n\
+         Debian, Ubuntu: apt-get install mariadb-server\n\
+         Fedora, RHEL:   dnf install mariadb-server\n\
+         macOS:          brew install mariadb\n\
+         or set {} to the folder that holds the programs",
+        mariadb::MARIADB_BIN_VARIABLE
+    )]
+    NoMariadb {
+        /// What is missing.
+        program: &'static str,
+    },
     /// Root may not run Postgres, and nobody else is there.
-    #[error("postgres refuses to run as root, and /etc/passwd has neither a user \"postgres\" nor \"nobody\"")]
+    #[error("database servers refuse to run as root, and /etc/passwd has neither a user \"postgres\" nor \"nobody\"")]
     NoAccount,
     /// A port that somebody else listens on.
     #[error("port {port} on 127.0.0.1 is taken ({source})")]
@@ -246,13 +260,7 @@ impl Cluster {
         check_count("the number of shards", spec.shards, 1)?;
         check_count("the number of replicas", spec.replicas, 0)?;
         let binaries = Binaries::find()?;
-        let account = match workspace::own_uid()? {
-            0 => {
-                let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-                Some(Account::find(&passwd).ok_or(ClusterError::NoAccount)?)
-            }
-            _ => None,
-        };
+        let account = servers_account()?;
         // First, because it frees the ports of a cluster that was killed.
         let workspace = Workspace::claim(spec.dir.as_deref()).await?;
         check_reachable(workspace.dir(), account.as_ref()).await?;
@@ -493,6 +501,17 @@ fn kept_ports(dir: &Path, places: &[(usize, usize)]) -> Result<Vec<u16>, Cluster
 /// [`ClusterError::PortTaken`].
 pub fn hold_port(port: u16) -> Result<TcpListener, ClusterError> {
     TcpListener::bind(("127.0.0.1", port)).map_err(|source| ClusterError::PortTaken { port, source })
+}
+
+/// Who the servers run as, if not as the caller: for root, whom they refuse, somebody else.
+fn servers_account() -> Result<Option<Account>, ClusterError> {
+    match workspace::own_uid()? {
+        0 => {
+            let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+            Account::find(&passwd).map(Some).ok_or(ClusterError::NoAccount)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Tries whether the servers' user can enter `dir`; a folder below root's home, say, it cannot.

@@ -39,11 +39,14 @@ impl Account {
     }
 }
 
-/// A command with nothing of the caller's that could change what a Postgres program does.
+/// What begins the names of variables that database programs look at.
+const LOOKED_AT: [&str; 3] = ["PG", "MYSQL", "MARIADB"];
+
+/// A command with nothing of the caller's that could change what a database's program does.
 pub(super) fn command(program: &Path, account: Option<&Account>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
+        if LOOKED_AT.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -31,6 +31,8 @@ use crate::clock;
 const LOCK: &str = "cluster.lock";
 /// The file that marks a folder with whole servers that are to be started again.
 const KEPT: &str = "cluster.kept";
+/// The file in which a server of MariaDB writes its number down, as its options say; Postgres' is `postmaster.pid`.
+pub(super) const MARIADB_PID: &str = "mariadbd.pid";
 /// How long the processes of a killed cluster may take to end.
 const SWEEP_MAX: Duration = Duration::from_secs(20);
 /// How long files may still appear while a folder is removed: servers that were killed notice it within a moment.
@@ -214,7 +216,8 @@ fn lock(dir: &Path) -> Result<Option<File>, ClusterError> {
 async fn end_servers(dir: &Path) -> Result<(), ClusterError> {
     let mut ending = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(text) = fs::read_to_string(entry.path().join("postmaster.pid")) else { continue };
+        let read = |name: &str| fs::read_to_string(entry.path().join(name));
+        let Ok(text) = read("postmaster.pid").or_else(|_| read(MARIADB_PID)) else { continue };
         let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { continue };
         if serves(pid, &entry.path()).await {
             let mut pids = children(pid).await;
