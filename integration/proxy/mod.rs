@@ -102,9 +102,21 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it in a folder of the cluster's and waits until it lets clients in.
     pub(crate) async fn start(cluster: &Cluster, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
-        let mut proxy = Self::launch(cluster, port, map, environment)?;
+        let answers = async || Client::connect(port, "demo", "shop").await.is_ok();
+        Self::start_when(cluster.dir(), port, map, environment, answers).await
+    }
+
+    /// Starts it in a folder of `dir` and waits until it answers.
+    pub(crate) async fn start_when(
+        dir: &Path,
+        port: u16,
+        map: &str,
+        environment: &[(&str, &str)],
+        mut answers: impl AsyncFnMut() -> bool,
+    ) -> Outcome<Self> {
+        let mut proxy = Self::launch(dir, port, map, environment)?;
         let begun = clock::now();
-        while Client::connect(port, "demo", "shop").await.is_err() {
+        while !answers().await {
             if proxy.child.try_wait()?.is_some() || clock::now().since(begun) > CHANGE_MAX {
                 return Err(format!("the proxy does not start:\n{}", proxy.log()).into());
             }
@@ -115,13 +127,13 @@ impl Proxy {
 
     /// Starts it and waits until it ends by itself: its status and what it said.
     pub(crate) async fn refused(cluster: &Cluster, port: u16, map: &str) -> Outcome<(ExitStatus, String)> {
-        let mut proxy = Self::launch(cluster, port, map, &[])?;
+        let mut proxy = Self::launch(cluster.dir(), port, map, &[])?;
         let status = proxy.ended().await?;
         Ok((status, proxy.log()))
     }
 
-    fn launch(cluster: &Cluster, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
-        let dir = cluster.dir().join("proxy");
+    fn launch(dir: &Path, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
+        let dir = dir.join("proxy");
         fs::create_dir_all(&dir)?;
         let (file, log) = (dir.join("map.yaml"), dir.join("log"));
         replace(&file, map)?;
