@@ -4,10 +4,14 @@
 mod cases;
 #[path = "mysql/client.rs"]
 mod client;
+#[path = "mysql/commands.rs"]
+mod commands;
 #[path = "mysql/compare.rs"]
 mod compare;
 #[path = "mysql/house.rs"]
 mod house;
+#[path = "mysql/parameters.rs"]
+mod parameters;
 mod proxy;
 #[path = "mysql/rig.rs"]
 mod rig;
@@ -27,7 +31,8 @@ fn wanted() -> String {
 #[tokio::test]
 async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
     let house = House::build(Against::Proxy).await?;
-    rig::run(&house, Against::Proxy, &wanted())?.told(&house.log())?;
+    let found = rig::run(&house, Against::Proxy, &wanted())?;
+    found.and(commands::differences(&house, &wanted())?).told(&house.log())?;
     house.stop().await
 }
 
@@ -35,7 +40,8 @@ async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
 #[tokio::test]
 async fn two_plain_servers_are_alike() -> Outcome {
     let house = House::build(Against::Plain).await?;
-    rig::run(&house, Against::Plain, &wanted())?.told("")?;
+    let found = rig::run(&house, Against::Plain, &wanted())?;
+    found.and(commands::differences(&house, &wanted())?).told("")?;
     house.stop().await
 }
 
@@ -60,10 +66,13 @@ async fn an_answer_or_a_row_that_differs_is_noticed() -> Outcome {
 #[test]
 fn a_refusal_is_told_from_a_servers_own() {
     let answer = |errno, message: &str| {
-        let error = Failure { errno, sqlstate: "42000".to_owned(), message: message.to_owned() };
+        let sqlstate = if errno == 1364 { "HY000" } else { "42000" }.to_owned();
+        let error = Failure { errno, sqlstate, message: message.to_owned() };
         vec![Answer::default(), Answer { error: Some(error), ..Answer::default() }]
     };
     assert!(is_refused(&answer(1235, "an aggregate over several shards")));
     assert!(!is_refused(&answer(1235, "This version of MariaDB doesn't yet support 'LIMIT & IN'")));
+    assert!(is_refused(&answer(1364, "insert into \"t\" gives no value for its shard key")));
+    assert!(!is_refused(&answer(1364, "Field 'id' doesn't have a default value")));
     assert!(!is_refused(&answer(1064, "You have an error in your SQL syntax")));
 }

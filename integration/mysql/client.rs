@@ -396,6 +396,47 @@ impl Client {
         self.results(0x17, &body, Cells::Binary)
     }
 
+    /// COM_STMT_EXECUTE of a statement without parameters, for a cursor: its columns, and rows only where the server opens
+    /// none. For clients that speak EOF packets.
+    pub(crate) fn open_cursor(&mut self, statement: &Statement) -> Answer {
+        let mut answer = Answer::default();
+        let outcome = self.try_open_cursor(statement, &mut answer);
+        answer.error = self.noted(outcome).err();
+        answer
+    }
+
+    fn try_open_cursor(&mut self, statement: &Statement, answer: &mut Answer) -> Result<(), Failure> {
+        let mut body = statement.prepared.statement.to_le_bytes().to_vec();
+        body.extend([1, 1, 0, 0, 0]);
+        self.command(0x17, &body)?;
+        let count = match First::read(&self.take()?, self.capabilities)? {
+            First::Columns(count) => count,
+            First::Failed(failure) => return Err(failure.into()),
+            First::Done(done) => return Ok(answer.done(&done)?),
+            First::File(_) => return Err(io::Error::other("a file was asked for").into()),
+        };
+        let columns: Vec<Column> =
+            (0..count).map(|_| Ok(Column::read(&self.take()?)?)).collect::<Result<_, Failure>>()?;
+        (answer.warnings, answer.status) = result::read_end_of_rows(&self.take()?)?;
+        let kinds: Vec<u8> = columns.iter().map(|it| it.kind).collect();
+        answer.columns = Some(columns);
+        if answer.status & status::CURSOR_EXISTS != 0 {
+            return Ok(());
+        }
+        self.rows(answer, &kinds, Cells::Binary)
+    }
+
+    /// COM_STMT_FETCH.
+    pub(crate) fn fetch(&mut self, statement: &Statement, rows: u32) -> Answer {
+        let mut body = statement.prepared.statement.to_le_bytes().to_vec();
+        body.extend(rows.to_le_bytes());
+        let kinds: Vec<u8> = statement.columns.iter().map(|it| it.kind).collect();
+        let mut answer = Answer::default();
+        let outcome = self.command(0x1c, &body).and_then(|()| self.rows(&mut answer, &kinds, Cells::Binary));
+        answer.error = self.noted(outcome).err();
+        answer
+    }
+
     /// Prepares, executes once, and closes.
     pub(crate) fn run(&mut self, sql: &str, values: &[Value<'_>]) -> Vec<Answer> {
         match self.prepare(sql) {
@@ -519,6 +560,11 @@ impl Client {
         let columns = self.definitions(count)?;
         let kinds: Vec<u8> = columns.iter().map(|it| it.kind).collect();
         answer.columns = Some(columns);
+        self.rows(answer, &kinds, cells)
+    }
+
+    /// Rows to their end.
+    fn rows(&mut self, answer: &mut Answer, kinds: &[u8], cells: Cells) -> Result<(), Failure> {
         loop {
             let payload = self.take()?;
             if payload.first() == Some(&0xff) {
@@ -533,8 +579,8 @@ impl Client {
                 return Ok(());
             }
             let row = match cells {
-                Cells::Text => result::text_row(&payload, count)?,
-                Cells::Binary => result::binary_row(&payload, &kinds)?,
+                Cells::Text => result::text_row(&payload, kinds.len())?,
+                Cells::Binary => result::binary_row(&payload, kinds)?,
             };
             answer.rows.push(row.into_iter().map(|cell| cell.map(<[u8]>::to_vec)).collect());
         }

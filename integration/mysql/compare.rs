@@ -21,10 +21,17 @@ const FLAGS: [(u16, &str); 9] = [
     (status::IN_TRANSACTION_READ_ONLY, "IN_TRANS_READONLY"),
 ];
 
-/// Whether the proxy itself declined: MariaDB's own 1235 begins otherwise.
+/// The errors that the proxy declines with, and how the server's own of that number begin.
+const REFUSALS: [(u16, &str, &str); 2] =
+    // A write that gives its shard key no value is the second.
+    [(1235, "42000", "This version of MariaDB"), (1364, "HY000", "Field '")];
+
+/// Whether the proxy itself declined.
 pub(crate) fn is_refused(answers: &[Answer]) -> bool {
-    let refused =
-        |it: &Failure| it.errno == 1235 && it.sqlstate == "42000" && !it.message.starts_with("This version of");
+    let refused = |it: &Failure| {
+        let mut known = REFUSALS.iter();
+        known.any(|(errno, state, own)| it.errno == *errno && it.sqlstate == *state && !it.message.starts_with(own))
+    };
     answers.iter().any(|answer| answer.error.as_ref().is_some_and(refused))
 }
 

@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 
 use crate::cases::CASES;
-use crate::cases::Is;
-use crate::cases::PARAMETERS;
 use crate::client::Answer;
 use crate::client::Client;
 use crate::client::MODERN;
@@ -22,6 +20,8 @@ use crate::house::Direct;
 use crate::house::House;
 use crate::house::Pair;
 use crate::house::WIDTHS;
+use crate::parameters::Is;
+use crate::parameters::PARAMETERS;
 use crate::proxy::Outcome;
 
 /// How many problems are told of.
@@ -89,6 +89,12 @@ impl Found {
             println!("the proxy's log:\n{log}");
         }
         Err("answers differ from one server's".into())
+    }
+
+    /// With problems that were found elsewhere.
+    pub(crate) fn and(mut self, problems: Vec<String>) -> Self {
+        self.problems.extend(problems);
+        self
     }
 
     pub(crate) fn problems(&self) -> &[String] {

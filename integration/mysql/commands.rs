@@ -1,0 +1,141 @@
+//! Commands beside statements, and payloads that no single packet holds.
+
+use shardway::wire::mysql::capability;
+
+use crate::client::Answer;
+use crate::client::Client;
+use crate::client::MODERN;
+use crate::client::OLD;
+use crate::client::Types;
+use crate::client::Value;
+use crate::compare::difference;
+use crate::compare::is_refused;
+use crate::compare::renamed;
+use crate::house::House;
+use crate::house::WIDTHS;
+use crate::parameters::Is;
+use crate::proxy::Outcome;
+
+/// A value that takes two packets, and one that takes several reads.
+const LONG: usize = (1 << 24) + 5;
+const MIDDLING: usize = 3 << 20;
+
+/// What a client does, and what it is about.
+type Deed = (Is, &'static str, u32, fn(&mut Client) -> Vec<Answer>);
+
+const DEEDS: &[Deed] = &[
+    (
+        Is::Alike,
+        "rows that are found and not changed count, if the client says so",
+        MODERN | capability::FOUND_ROWS,
+        |client| {
+            let texts = [
+                "UPDATE t SET a = a WHERE id = 1",
+                "UPDATE t SET a = 1 WHERE id = 1",
+                "UPDATE t SET a = 1 WHERE id = 99",
+                "INSERT INTO t (id, a) VALUES (1, 1) ON DUPLICATE KEY UPDATE a = 1",
+            ];
+            texts.iter().flat_map(|sql| client.query(sql)).collect()
+        },
+    ),
+    (Is::Alike, "without leave only one statement may come", MODERN & !capability::MULTI_STATEMENTS, |client| {
+        client.query("SELECT 1; SELECT 2")
+    }),
+    (Is::Alike, "leave for several statements is given and taken", MODERN, |client| {
+        let mut answers = vec![client.multi_statements(false)];
+        answers.extend(client.query("SELECT 1; SELECT 2"));
+        answers.push(client.multi_statements(true));
+        answers.extend(client.query("SELECT 1; SELECT 2"));
+        answers
+    }),
+    (Is::Alike, "long data comes in pieces, and goes with a reset", OLD, |client| {
+        let statement = match client.prepare("UPDATE fruits SET raw = ? WHERE name = ?") {
+            Ok(statement) => statement,
+            Err(error) => return vec![Answer { error: Some(error), ..Answer::default() }],
+        };
+        client.long_data(&statement, 0, b"ab");
+        client.long_data(&statement, 0, b"\0c");
+        let mut answers = client.execute(&statement, &[Value::Sent, Value::Text("pear")], Types::Told);
+        client.long_data(&statement, 0, b"gone");
+        answers.push(client.reset(&statement));
+        answers.extend(client.execute(&statement, &[Value::Null, Value::Text("apple")], Types::Told));
+        client.long_data(&statement, 1, b"ap");
+        client.long_data(&statement, 1, b"ple");
+        answers.extend(client.execute(&statement, &[Value::Text("x"), Value::Sent], Types::Told));
+        client.close(&statement);
+        answers.extend(client.query("SELECT name, raw FROM fruits WHERE name = 'pear'"));
+        answers.extend(client.query("SELECT name, raw FROM fruits WHERE name = 'apple'"));
+        answers
+    }),
+    (Is::Alike, "statements that nobody prepared", MODERN, |client| {
+        let unknown = 4711_u32.to_le_bytes();
+        let mut execute = unknown.to_vec();
+        execute.extend([0, 1, 0, 0, 0]);
+        vec![client.raw(0x17, &execute), client.raw(0x1a, &unknown), client.ping()]
+    }),
+    (Is::Alike, "a statement is prepared twice, and closed once", MODERN, |client| {
+        let sql = "SELECT a FROM t WHERE id = ?";
+        let (Ok(one), Ok(two)) = (client.prepare(sql), client.prepare(sql)) else { return Vec::new() };
+        let mut answers = client.execute(&one, &[Value::Long(1)], Types::Told);
+        client.close(&one);
+        answers.extend(client.execute(&two, &[Value::Long(2)], Types::Told));
+        answers.extend(client.query("BEGIN"));
+        answers.extend(client.execute(&two, &[Value::Long(3)], Types::AsBefore));
+        answers.extend(client.query("COMMIT"));
+        answers.push(client.reset_connection());
+        answers
+    }),
+    (Is::Alike, "commands that do not exist", MODERN, |client| {
+        vec![client.raw(0x77, b"x"), client.raw(0x1d, &[]), client.ping()]
+    }),
+    (Is::Alike, "values of several packets come whole", MODERN, |client| {
+        let half = LONG / 2;
+        let sql =
+            format!("SELECT a, REPEAT('x', {MIDDLING}), REPEAT('y', {half}), REPEAT('z', {half}) FROM t WHERE id = 1");
+        client.query(&sql)
+    }),
+    (Is::Alike, "a statement of several packets is read", MODERN, |client| {
+        let sql = format!("SELECT LENGTH('{}') FROM t WHERE id = 1", "x".repeat(MIDDLING));
+        client.query(&sql)
+    }),
+    (Is::Either, "rows come by a cursor", OLD, |client| {
+        let statement = match client.prepare("SELECT no, what FROM items WHERE id = 1 ORDER BY no") {
+            Ok(statement) => statement,
+            Err(error) => return vec![Answer { error: Some(error), ..Answer::default() }],
+        };
+        let mut answers = vec![client.open_cursor(&statement)];
+        if answers[0].error.is_none() {
+            answers.extend([client.fetch(&statement, 1), client.fetch(&statement, 5), client.fetch(&statement, 5)]);
+        }
+        answers.push(client.reset(&statement));
+        answers.push(client.fetch(&statement, 1));
+        client.close(&statement);
+        // Servers number statements as they like, and say so.
+        let errors = answers.iter_mut().filter_map(|it| it.error.as_mut());
+        errors.for_each(|error| error.message = error.message.replace(|it: char| it.is_ascii_digit(), ""));
+        answers
+    }),
+];
+
+/// Does those whose title holds `wanted` on both sides; what differs.
+pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
+    let mut problems = Vec::new();
+    for width in WIDTHS {
+        let mut direct = house.direct(width)?;
+        for (is, title, capabilities, deed) in DEEDS.iter().filter(|(_, title, ..)| title.contains(wanted)) {
+            direct.fill()?;
+            let mut pair = house.pair(width, *capabilities)?;
+            let ours = deed(&mut pair.ours);
+            let place = format!("{width} shards, {title}");
+            if is_refused(&ours) && *is == Is::Either {
+                continue;
+            }
+            let theirs = renamed(deed(&mut pair.plain), width);
+            problems.extend(difference(&ours, &theirs, true).map(|it| format!("{place}: {it}")));
+            drop(pair);
+            problems.extend(direct.difference()?.map(|it| format!("{place}: behind it, {it}")));
+        }
+        direct.fill()?;
+    }
+    Ok(problems)
+}
