@@ -1,6 +1,12 @@
 //! The local cluster of MariaDB, and the client that tests see it with: what the tests of MySQL clients stand on.
 
+use std::env;
 use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 
 use client::Change;
@@ -10,6 +16,7 @@ use client::MODERN;
 use client::OLD;
 use client::Types;
 use client::Value;
+use shardway::clock;
 use shardway::local_cluster::MadeAs;
 use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
 use shardway::local_cluster::mariadb::CONTROL_USER;
@@ -255,5 +262,90 @@ async fn the_client_reads_every_kind_of_answer() -> Outcome {
         client.quit()?;
     }
     cluster.stop().await?;
+    Ok(())
+}
+
+/// Set for a process of this test that runs a cluster until it is told to stop, or killed: the file that it writes its
+/// server's number and its folder into.
+const RUNS_A_CLUSTER: &str = "SHARDWAY_RUNS_A_CLUSTER";
+/// How long a process may take to start or to end its cluster.
+const CHANGE_MAX: Duration = Duration::from_secs(60);
+
+/// A cluster in a process of its own, in a folder for temporary files of its own. Dropping it kills it.
+struct Apart {
+    process: Child,
+    file: PathBuf,
+    server: String,
+    dir: PathBuf,
+}
+
+impl Apart {
+    async fn start(temporary: &Path, name: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let file = temporary.join(name);
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["what_a_killed_process_leaves_is_gone_after_the_next_start", "--exact"]);
+        command.env("TMPDIR", temporary).env(RUNS_A_CLUSTER, &file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn()?;
+        let mut apart = Self { process, file, server: String::new(), dir: PathBuf::new() };
+        until(|| apart.file.exists()).await?;
+        let text = fs::read_to_string(&apart.file)?;
+        let (server, dir) = text.split_once(' ').ok_or("it wrote down what it has")?;
+        (apart.server, apart.dir) = (server.to_owned(), dir.into());
+        Ok(apart)
+    }
+
+    fn lives(&self) -> bool {
+        let state = fs::read_to_string(Path::new("/proc").join(&self.server).join("status")).unwrap_or_default();
+        // One that nobody has reaped is gone all the same.
+        state.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn until(mut holds: impl FnMut() -> bool) -> Outcome {
+    let begun = clock::now();
+    while !holds() {
+        if clock::now().since(begun) > CHANGE_MAX {
+            return Err(format!("it took more than {CHANGE_MAX:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_killed_process_leaves_is_gone_after_the_next_start() -> Outcome {
+    if let Some(file) = env::var_os(RUNS_A_CLUSTER).map(PathBuf::from) {
+        let cluster = one_server().await?;
+        let pid = cluster.nodes()[0].pid().ok_or("it runs")?;
+        let draft = file.with_extension("draft");
+        fs::write(&draft, format!("{pid} {}", cluster.dir().display()))?;
+        fs::rename(draft, &file)?;
+        until(|| file.with_extension("stop").exists()).await?;
+        return Ok(cluster.stop().await?);
+    }
+    let temporary = env::temp_dir().join(format!("shardway-killed-{}", std::process::id()));
+    fs::create_dir_all(&temporary)?;
+    let mut killed = Apart::start(&temporary, "killed").await?;
+    killed.process.kill()?;
+    killed.process.wait()?;
+    // Nobody was left to stop it.
+    assert!(killed.dir.exists() && killed.lives());
+
+    let mut next = Apart::start(&temporary, "next").await?;
+    assert!(!killed.dir.exists() && !killed.lives());
+    assert!(next.dir.exists() && next.lives());
+    fs::write(next.file.with_extension("stop"), "")?;
+    assert!(next.process.wait()?.success());
+    assert!(!next.dir.exists() && !next.lives());
+    fs::remove_dir_all(temporary)?;
     Ok(())
 }
