@@ -135,7 +135,7 @@ impl Answer {
                 result::Change::Database(name) => Change::Database(text(name)),
                 result::Change::Transaction(letters) => Change::Transaction(text(letters)),
                 result::Change::Characteristics(sql) => Change::Characteristics(text(sql)),
-                result::Change::Gtids(_) | result::Change::Other => Change::Other,
+                result::Change::State(_) | result::Change::Gtids(_) | result::Change::Other => Change::Other,
             });
         }
         Ok(())

@@ -8,6 +8,7 @@ pub mod client;
 pub mod flight;
 pub mod gate;
 pub mod link;
+pub mod mysql;
 pub mod say;
 pub mod scatter;
 pub mod transfer;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,7 +27,9 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::backend::PoolKey;
 use crate::backend::Pools;
+use crate::backend::mysql;
 use crate::clock;
 use crate::exec::Current;
 use crate::exec::Deployment;
@@ -35,6 +38,7 @@ use crate::session::cancel::Cancels;
 use crate::session::login::Verifiers;
 use crate::session::prepared::Registry;
 use crate::session::sequences::Blocks;
+use crate::shard_map::Engine;
 use crate::shard_map::Listen;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
@@ -88,6 +92,10 @@ pub struct Process {
     pub live: Live,
     /// All pools.
     pub pools: Arc<Pools>,
+    /// All pools of MySQL's servers.
+    pub mysql_pools: Arc<mysql::Pools>,
+    /// The number of the next client in MySQL's protocol.
+    pub mysql_connections: AtomicU32,
     /// All cancel keys.
     pub cancels: Arc<Cancels>,
     /// All prepared texts.
@@ -185,6 +193,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         current: Arc::new(Current::new(Deployment { map: live.current(), services })),
         live,
         pools: Arc::default(),
+        mysql_pools: Arc::default(),
+        mysql_connections: AtomicU32::new(1),
         cancels,
         registry: Arc::default(),
         blocks: Arc::default(),
@@ -205,13 +215,17 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         tasks::shared("http", admin::http::serve(http, process, stopping.clone()));
     }
     for listener in listeners.postgres {
-        tasks::shared("accept", accept(listener, Arc::clone(&process), workers.clone()));
+        tasks::shared("accept", accept(listener, Engine::Postgres, Arc::clone(&process), workers.clone()));
+    }
+    for listener in listeners.mysql {
+        tasks::shared("accept", accept(listener, Engine::Mysql, Arc::clone(&process), workers.clone()));
     }
     tasks::shared("map watch", watch_map(Arc::clone(&process)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         map = %process.live.path().display(),
         listen = ?map.listen.postgres,
+        mysql = ?map.listen.mysql,
         workers = count,
         "serving"
     );
@@ -250,6 +264,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
 
 struct Listeners {
     postgres: Vec<TcpListener>,
+    mysql: Vec<TcpListener>,
     http: Option<TcpListener>,
 }
 
@@ -266,11 +281,15 @@ async fn bind(listen: &Listen) -> Result<Listeners, StartError> {
     if let Some(address) = listen.postgres {
         postgres.push(open(address).await.map_err(|error| StartError::Listen { address, error })?);
     }
+    let mut mysql = Vec::new();
+    if let Some(address) = listen.mysql {
+        mysql.push(open(address).await.map_err(|error| StartError::Listen { address, error })?);
+    }
     let http = match listen.http {
         Some(address) => Some(open(address).await.map_err(|error| StartError::Listen { address, error })?),
         None => None,
     };
-    Ok(Listeners { postgres, http })
+    Ok(Listeners { postgres, mysql, http })
 }
 
 fn load_tls(listen: &Listen) -> Result<Option<ListenerTls>, StartError> {
@@ -292,7 +311,7 @@ fn warm(process: &Arc<Process>, map: &Arc<ShardMap>) {
 }
 
 /// Hands every new client to the worker with the fewest.
-async fn accept(listener: TcpListener, process: Arc<Process>, workers: Vec<worker::Handle>) {
+async fn accept(listener: TcpListener, engine: Engine, process: Arc<Process>, workers: Vec<worker::Handle>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -307,7 +326,7 @@ async fn accept(listener: TcpListener, process: Arc<Process>, workers: Vec<worke
             continue;
         }
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) {
-            worker.take(stream).await;
+            worker.take(stream, engine).await;
         }
     }
 }
@@ -344,7 +363,8 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
     let outcome = process
         .live
         .reload(async |old, new, _change| {
-            if new.listen.postgres != old.listen.postgres || new.listen.http != old.listen.http {
+            let addresses = |it: &Listen| (it.postgres, it.mysql, it.http);
+            if addresses(&new.listen) != addresses(&old.listen) {
                 return Err(
                     "listen: addresses change with a restart only\nPut them back, or restart shardway.".to_owned()
                 );
@@ -360,7 +380,10 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             let wanted = deploy::pool_keys(&services);
             process.current.swap(Deployment { map: Arc::clone(&map), services });
             tasks::shared("former map", end_later(before, Arc::clone(process)));
-            process.pools.retire(|key| wanted.contains(&(Arc::clone(&key.host), key.port, Arc::clone(&key.database))));
+            let is_wanted =
+                |key: &PoolKey| wanted.contains(&(Arc::clone(&key.host), key.port, Arc::clone(&key.database)));
+            process.pools.retire(is_wanted);
+            process.mysql_pools.retire(is_wanted);
             Ok((*map).clone())
         })
         .await;

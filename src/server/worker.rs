@@ -18,10 +18,12 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 use crate::admin;
+use crate::backend::mysql;
 use crate::backend::pool::WorkerPools;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec::Deployment;
 use crate::net::Stream;
 use crate::plan::Planner;
 use crate::server::Process;
@@ -31,6 +33,9 @@ use crate::session::engine::Engines;
 use crate::session::login;
 use crate::session::login::Arrival;
 use crate::session::login::Entrance;
+use crate::session::mysql::Session as MysqlSession;
+use crate::session::mysql::login as mysql_login;
+use crate::shard_map::Engine;
 use crate::shard_map::UserAuth;
 use crate::tasks;
 use crate::wire::postgres::backend as reply;
@@ -45,7 +50,7 @@ pub(super) struct Handle {
 
 #[derive(Debug)]
 enum Order {
-    Serve(std::net::TcpStream),
+    Serve(std::net::TcpStream, Engine),
     Drain,
     Stop,
 }
@@ -64,11 +69,11 @@ impl Handle {
         self.clients.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn take(&self, stream: TcpStream) {
+    pub(super) async fn take(&self, stream: TcpStream, engine: Engine) {
         match stream.into_std() {
             Ok(stream) => {
                 self.clients.fetch_add(1, Ordering::Relaxed);
-                if self.orders.send(Order::Serve(stream)).await.is_err() {
+                if self.orders.send(Order::Serve(stream, engine)).await.is_err() {
                     self.clients.fetch_sub(1, Ordering::Relaxed);
                 }
             }
@@ -112,9 +117,11 @@ pub(super) fn start_all(process: &Arc<Process>, count: usize) -> io::Result<Vec<
 
 async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc::Receiver<Order>) {
     let pools = WorkerPools::start(Arc::clone(&process.pools));
+    let mysql_pools = mysql::WorkerPools::start(Arc::clone(&process.mysql_pools));
     let worker = Rc::new(Worker {
         current: Arc::clone(&process.current),
         pools: Rc::clone(&pools),
+        mysql_pools: Rc::clone(&mysql_pools),
         planner: RefCell::new(Planner::new(TEMPLATES_MAX)),
         engines: Engines::default(),
         registry: Arc::clone(&process.registry),
@@ -130,15 +137,19 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         loop {
             every.tick().await;
             pools.tidy();
+            mysql_pools.tidy();
         }
     });
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Serve(stream) => {
+            Order::Serve(stream, engine) => {
                 let (process, worker, clients) = (Arc::clone(&process), Rc::clone(&worker), Arc::clone(&clients));
                 tasks::local("session", async move {
                     let _present = Present::new(&process, clients);
-                    meet(stream, &process, worker).await;
+                    match engine {
+                        Engine::Postgres => meet(stream, &process, worker).await,
+                        Engine::Mysql => Box::pin(meet_mysql(stream, &process, worker)).await,
+                    }
                 });
             }
             Order::Drain => {
@@ -178,6 +189,53 @@ async fn meet(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<Wo
         Served::Console(console) => Box::pin(console).await,
     }
 }
+
+/// The same in MySQL's protocol.
+async fn meet_mysql(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<Worker>) {
+    let stream = match TcpStream::from_std(stream).and_then(Stream::tcp) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a client went away before it was met");
+            return;
+        }
+    };
+    let deployment = process.current.load();
+    let map = &deployment.map;
+    let tls = process.tls.load();
+    let users = |user: &str| -> Option<UserAuth> { map.users.get(user).map(|it| it.auth.clone()) };
+    let version = version_of(&deployment);
+    let entrance = mysql_login::Entrance {
+        tls: (**tls).as_ref(),
+        tls_required: map.listen.tls.as_ref().is_some_and(|tls| tls.require),
+        users: &users,
+        version: &version,
+        connection: process.mysql_connections.fetch_add(1, Ordering::Relaxed),
+        deadline: clock::now().plus(map.timeouts.login),
+    };
+    let arrival = match mysql_login::login(stream, &entrance).await {
+        Ok(arrival) => arrival,
+        Err(error) => {
+            tracing::debug!(%error, "a login came to nothing");
+            return;
+        }
+    };
+    let crowded = process.clients.load(Ordering::Acquire) > map.limits.clients;
+    if let Some(session) = MysqlSession::start(worker, &deployment, arrival, crowded).await {
+        Box::new(session).serve().await;
+    }
+}
+
+/// What clients take the servers for: the version of those that the schema was read from.
+fn version_of(deployment: &Deployment) -> String {
+    let mysql = deployment.services.values().filter(|it| it.database.engine == Engine::Mysql);
+    let server = mysql.filter_map(|it| it.schema.current()).find_map(|it| it.mysql.clone());
+    let version = server.map_or_else(|| USUAL_VERSION.to_owned(), |it| it.version.to_string());
+    // So do MariaDB's own servers, for clients that know of no version beyond 5.
+    if version.contains("MariaDB") { format!("5.5.5-{version}") } else { version }
+}
+
+/// What clients are told while no server has been reached.
+const USUAL_VERSION: &str = "10.11.0-MariaDB";
 
 enum Served {
     Session(Box<Session>),

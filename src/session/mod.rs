@@ -103,6 +103,8 @@ pub struct Worker {
     pub current: Arc<Current>,
     /// This thread's side of the pools.
     pub pools: Rc<WorkerPools>,
+    /// The same for MySQL's servers.
+    pub mysql_pools: Rc<crate::backend::mysql::WorkerPools>,
     /// This thread's compiled statements.
     pub planner: RefCell<Planner>,
     /// Memory for bursts.

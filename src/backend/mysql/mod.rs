@@ -4,6 +4,7 @@
 //! watches that they are numbered as answers are, so that one side never takes a row for the beginning of an answer.
 
 pub mod login;
+pub mod prepared;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,6 +18,8 @@ use std::task::ready;
 
 use tokio::io::AsyncWrite;
 
+use crate::backend::Settings;
+use crate::backend::mysql::prepared::Prepared;
 use crate::backend::pool;
 use crate::backend::pool::PoolKey;
 use crate::backend::pool::Pooled;
@@ -169,6 +172,10 @@ pub struct Connection {
     pub status: u16,
     /// The database in use, as far as was noted.
     pub schema: Option<Arc<str>>,
+    /// What sessions have set on it, beyond what it was told when it was opened.
+    pub settings: Arc<Settings>,
+    /// What the server has prepared on it.
+    pub prepared: Prepared,
     /// What the server said when it was opened.
     pub said: Arc<Said>,
     /// How often that had changed in its pool: a later one makes this connection stale.
@@ -227,6 +234,8 @@ impl Connection {
             version,
             capabilities: opened.capabilities,
             status: opened.status,
+            settings: Settings::none(),
+            prepared: Prepared::default(),
             said: Arc::new(said),
             generation: 0,
             in_doubt: false,
@@ -388,6 +397,8 @@ impl Connection {
         let setup = [&[COM_QUERY], setup(self.capabilities).as_bytes()].concat();
         let using = [&[COM_INIT_DB], database.as_bytes()].concat();
         self.run(&[COM_RESET_CONNECTION]).await?;
+        self.settings = Settings::none();
+        self.prepared.clear();
         self.run(&setup).await?;
         if !database.is_empty() {
             self.run(&using).await?;

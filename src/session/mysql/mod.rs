@@ -1,3 +1,388 @@
-//! Clients that speak MySQL's protocol.
+//! One client of MySQL's protocol.
+//!
+//! [`Session::serve`] is the loop to read first: one command after the other, each answered before the next is read.
+//! `text` runs queries, `prepared` what was prepared before, `transaction` and `settings` hold what was said before, and
+//! `start` lets a client in.
 
+mod command;
 pub mod login;
+mod prepared;
+mod say;
+mod settings;
+mod start;
+mod text;
+mod transaction;
+mod warnings;
+
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec;
+use crate::exec::mysql::Access;
+use crate::exec::mysql::Client;
+use crate::exec::mysql::Link;
+use crate::exec::mysql::relay::Broken;
+use crate::exec::mysql::relay::Face;
+use crate::plan::World;
+use crate::session::Worker;
+use crate::shard_map::ShardMap;
+use crate::shard_map::User;
+use crate::wire::mysql::command::Command;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::status;
+
+use self::prepared::Statements;
+use self::settings::State;
+use self::transaction::Transaction;
+use self::warnings::Warnings;
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    worker: Rc<Worker>,
+    client: Client,
+    user: Arc<User>,
+    map: Arc<ShardMap>,
+    /// The database in use, by the map's name for it; `None`: none yet.
+    used: Option<Used>,
+    epoch: u64,
+    state: State,
+    transaction: Transaction,
+    /// Connections that the session holds between statements.
+    links: Vec<Link>,
+    prepared: Statements,
+    warnings: Warnings,
+    /// Several statements may stand in one query.
+    multi: bool,
+    turn: usize,
+}
+
+/// A database in use.
+#[derive(Debug)]
+struct Used {
+    name: Arc<str>,
+    access: Rc<Access>,
+    world: Option<Rc<World>>,
+}
+
+/// Why a session stops doing what it was doing.
+#[derive(Debug)]
+enum Trouble {
+    /// The client is told, and goes on.
+    Refused(ClientError),
+    /// The same in a server's own words, or in MySQL's.
+    Failed(Failure),
+    /// The session ends.
+    Gone,
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Session {
+    /// Serves the client until it leaves.
+    pub async fn serve(mut self: Box<Self>) {
+        let worker = Rc::clone(&self.worker);
+        let mut stop = pin!(worker.stopping.notified());
+        // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
+        poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
+        let mut payload = Vec::new();
+        loop {
+            match self.client.command(&mut payload) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !self.idle().await {
+                        break;
+                    }
+                    continue;
+                }
+                Err(violation) => {
+                    self.client.put_failure(&say::failure(&violation));
+                    // The client may be gone; then there is nobody to tell.
+                    let _ = self.client.flush().await;
+                    break;
+                }
+            }
+            let goes_on = Box::pin(self.command(&payload)).await;
+            if payload.capacity() > PAYLOAD_KEPT {
+                payload = Vec::new();
+            }
+            if self.client.flush().await.is_err() || !goes_on {
+                break;
+            }
+        }
+        for link in self.links.drain(..) {
+            if let Some(used) = &self.used {
+                used.access.release(link);
+            }
+        }
+    }
+
+    /// Waits for the client. False: the session ends.
+    async fn idle(&mut self) -> bool {
+        let limit = self.is_within().then(|| exec::limit(self.map.timeouts.idle_in_transaction)).flatten();
+        let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
+        enum Event {
+            Client(io::Result<usize>),
+            Stopping,
+            TooLong,
+        }
+        let within = self.is_within();
+        let event = poll_fn(|cx| {
+            if self.worker.draining.get() && !within {
+                return Poll::Ready(Event::Stopping);
+            }
+            if let Poll::Ready(result) = self.client.poll_read(cx) {
+                return Poll::Ready(Event::Client(result));
+            }
+            match sleep.as_mut().map(|it| it.as_mut().poll(cx).is_ready()) {
+                Some(true) => Poll::Ready(Event::TooLong),
+                _ => Poll::Pending,
+            }
+        });
+        match event.await {
+            Event::Client(Ok(count)) => count > 0,
+            Event::Client(Err(error)) => {
+                tracing::debug!(%error, "a client's connection broke");
+                false
+            }
+            // A client hears of it when it says something next, as on a server that stops.
+            Event::Stopping | Event::TooLong => false,
+        }
+    }
+
+    /// Answers one command. False: the session ends.
+    async fn command(&mut self, payload: &[u8]) -> bool {
+        let command = match Command::read(payload, self.client.capabilities) {
+            Ok(command) => command,
+            Err(violation) => {
+                self.client.put_failure(&say::failure(&violation.into()));
+                return true;
+            }
+        };
+        if let Command::Quit = command {
+            return false;
+        }
+        let result = self.answer(command, payload).await;
+        match result {
+            Ok(()) => true,
+            Err(Trouble::Refused(error)) => {
+                let failure = say::failure(&error);
+                self.warnings.of_failure(&failure);
+                self.client.put_failure(&failure);
+                true
+            }
+            Err(Trouble::Failed(failure)) => {
+                self.warnings.of_failure(&failure);
+                self.client.put_failure(&failure);
+                true
+            }
+            Err(Trouble::Gone) => false,
+        }
+    }
+
+    async fn answer(&mut self, command: Command<'_>, payload: &[u8]) -> Result<(), Trouble> {
+        match command {
+            // The first is answered before.
+            Command::Quit => Err(Trouble::Gone),
+            Command::Ping => {
+                self.done(false);
+                Ok(())
+            }
+            Command::InitDb(name) => {
+                let name = std::str::from_utf8(name).map_err(|_| say::not_utf8())?.to_owned();
+                self.use_database(&name)?;
+                self.done(false);
+                Ok(())
+            }
+            Command::Query(text) => {
+                let text = std::str::from_utf8(text).map_err(|_| say::not_utf8())?;
+                self.query(text).await
+            }
+            Command::Prepare(text) => {
+                let text = std::str::from_utf8(text).map_err(|_| say::not_utf8())?;
+                self.prepare(text).await
+            }
+            Command::Execute(execute) => self.execute(&execute).await,
+            // It is answered with nothing: what is wrong with it is said at Execute.
+            Command::LongData { statement, parameter, bytes } => {
+                self.prepared.add(statement, parameter, bytes, self.map.limits.message);
+                Ok(())
+            }
+            Command::Close(statement) => {
+                self.prepared.close(statement);
+                Ok(())
+            }
+            Command::Reset(statement) => {
+                self.prepared.reset(statement)?;
+                self.done(false);
+                Ok(())
+            }
+            Command::SetOption(option) => {
+                self.multi = match option {
+                    0 => true,
+                    1 => false,
+                    _ => return Err(say::unknown_command().into()),
+                };
+                let flags = self.face(false).status(self.usual_status());
+                self.client.put(&crate::wire::mysql::result::end_of_rows(0, flags));
+                Ok(())
+            }
+            Command::ResetConnection => {
+                self.roll_back().await;
+                self.prepared = Statements::default();
+                self.state = self.state.fresh();
+                self.warnings = Warnings::default();
+                self.forget_world();
+                self.done(false);
+                Ok(())
+            }
+            Command::Statistics => {
+                self.client.put(say::STATISTICS);
+                Ok(())
+            }
+            // Cursors are never opened: rows come with the answer to Execute.
+            Command::Fetch { statement, .. } => Err(say::no_statement(statement, "COM_STMT_FETCH").into()),
+            Command::FieldList { .. } => self.field_list(payload).await,
+            Command::ProcessKill(_) => {
+                Err(ClientError::unsupported("COM_PROCESS_KILL is not supported", "Close the connection.").into())
+            }
+            Command::ChangeUser(_) => {
+                Err(ClientError::unsupported("COM_CHANGE_USER is not supported", "Connect anew as the other user.")
+                    .into())
+            }
+            Command::Other(_) => Err(say::unknown_command().into()),
+        }
+    }
+
+    // ── what all answers need ──
+
+    /// Says that it is done, of what no server was asked.
+    fn done(&mut self, more: bool) {
+        self.warnings = Warnings::default();
+        let done = Done { status: self.face(more).status(self.usual_status()), ..Done::default() };
+        self.client.put_done(&done);
+    }
+
+    fn usual_status(&self) -> u16 {
+        let mut flags = 0;
+        if self.state.autocommit() {
+            flags |= status::AUTOCOMMIT;
+        }
+        if self.state.keeps_backslashes() {
+            flags |= status::NO_BACKSLASH_ESCAPES;
+        }
+        flags
+    }
+
+    fn face(&self, more: bool) -> Face {
+        Face { in_transaction: self.is_within(), more }
+    }
+
+    /// Whether a transaction is open, with or without BEGIN.
+    fn is_within(&self) -> bool {
+        self.transaction.is_open() || self.links.iter().any(Link::is_within)
+    }
+
+    /// Reads the schema anew before anybody plans by the old one.
+    async fn learn_schema(&mut self) -> Result<(), Trouble> {
+        let service = Arc::clone(&self.used()?.access.service);
+        service.schema.refresh_now().await?;
+        self.worker.current.bump();
+        self.forget_world();
+        Ok(())
+    }
+
+    fn used(&self) -> Result<&Used, Failure> {
+        self.used.as_ref().ok_or_else(say::no_database)
+    }
+
+    fn forget_world(&mut self) {
+        if let Some(used) = &mut self.used {
+            used.world = None;
+        }
+    }
+
+    /// What statements are planned by.
+    fn world(&mut self) -> Result<Rc<World>, Trouble> {
+        let epoch = self.worker.current.epoch();
+        if epoch != self.epoch && !self.is_within() && self.links.is_empty() {
+            self.epoch = epoch;
+            self.adopt();
+        }
+        let held = self.is_within();
+        let used = self.used.as_mut().ok_or_else(say::no_database)?;
+        if let Some(world) = &used.world
+            && (held || used.access.service.schema.is_current(&world.schema))
+        {
+            return Ok(Rc::clone(world));
+        }
+        let schema = used.access.service.schema.required()?;
+        self.state.usual_mode = schema.mysql.as_ref().map(|it| Arc::clone(&it.sql_mode)).unwrap_or_default();
+        let view = self.state.view(&self.user.name, &used.access.service.database.server_name);
+        let world = self.worker.planner.borrow_mut().world(&used.access.service.database, &schema, &view);
+        used.world = Some(Rc::clone(&world));
+        Ok(world)
+    }
+
+    /// Takes up the deployment in force.
+    fn adopt(&mut self) {
+        let Some(used) = &self.used else { return };
+        let deployment = self.worker.current.load();
+        // A removed database lives on for who is in it.
+        let Some(service) = deployment.services.get(&used.name) else { return };
+        if Arc::ptr_eq(service, &used.access.service) && Arc::ptr_eq(&deployment.map, &self.map) {
+            return;
+        }
+        self.map = Arc::clone(&deployment.map);
+        if let Some(user) = deployment.map.users.get(&self.user.name) {
+            self.user = Arc::clone(user);
+        }
+        let name = Arc::clone(&used.name);
+        self.used = Some(start::used(&self.worker, &deployment, &self.user, &name, service, self.client.capabilities));
+    }
+
+    /// The error of a statement whose link broke.
+    fn lost(&mut self, broken: Broken, shard: &str, may_have_written: bool) -> Trouble {
+        match broken {
+            Broken::Client(error) => {
+                tracing::debug!(%error, "a client's connection broke");
+                Trouble::Gone
+            }
+            Broken::Differs(what) => Trouble::Refused(ClientError::unsupported(
+                format!("the shards' answers cannot be united: {what}"),
+                "The tables may differ between the shards: `shardway check --connect` compares them.",
+            )),
+            Broken::Server(reason) => {
+                let within = self.is_within();
+                let (code, hint) = match (within, may_have_written) {
+                    // What an open transaction did is undone.
+                    (true, _) | (_, false) => (Code::NotDone, "Say it again, from the beginning of the transaction."),
+                    (false, true) => (Code::OutcomeUnknown, "Look whether it was done before you say it again."),
+                };
+                let message = format!("the connection to shard \"{shard}\" was lost: {reason}");
+                Trouble::Refused(ClientError::new(code, message, hint))
+            }
+        }
+    }
+}
+
+/// The largest buffer for commands that is kept between them, in bytes.
+const PAYLOAD_KEPT: usize = 64 << 10;

@@ -4,6 +4,7 @@ use super::Violation;
 use super::capability;
 use super::kind;
 use super::read::Reader;
+use super::write;
 
 /// One command, by its first byte; what stands behind it is read by whoever runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,14 @@ impl Type {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Violation> {
         let kind = reader.u8()?;
         Ok(Self { kind, unsigned: reader.u8()? & 0x80 != 0 })
+    }
+
+    /// Appends a value of this type as [`Execute::parameters`] gives it.
+    pub fn put(self, out: &mut Vec<u8>, bytes: &[u8]) {
+        match binary_length(self.kind) {
+            Length::Fixed(_) | Length::Unknown => out.extend_from_slice(bytes),
+            Length::Counted | Length::Time => write::bytes(out, bytes),
+        }
     }
 
     fn value<'a>(self, reader: &mut Reader<'a>) -> Result<&'a [u8], Violation> {

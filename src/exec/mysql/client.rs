@@ -1,0 +1,164 @@
+//! The client's socket: commands in, answers gathered into few sends.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use tokio::io::AsyncWrite;
+
+use crate::error::ClientError;
+use crate::net::Inbox;
+use crate::net::Stream;
+use crate::wire::mysql::capability;
+use crate::wire::mysql::frame;
+use crate::wire::mysql::frame::Joiner;
+use crate::wire::mysql::result::Column;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::result::column_count;
+use crate::wire::mysql::result::end_of_rows;
+
+/// What may be gathered before it is sent, in bytes.
+const GATHER_MAX: usize = 64 << 10;
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: Stream,
+    inbox: Inbox,
+    out: Vec<u8>,
+    sent: usize,
+    joiner: Joiner,
+    /// The number of the next packet that it gets.
+    sequence: u8,
+    /// What was agreed at login.
+    pub capabilities: u32,
+}
+
+impl Client {
+    /// Takes over a stream that has logged in, and what it sent too early. `sequence` is that of the packet that is due,
+    /// `message_max` the longest payload that is taken, in bytes.
+    #[must_use]
+    pub fn new(stream: Stream, leftover: &[u8], capabilities: u32, sequence: u8, message_max: usize) -> Self {
+        let joiner = Joiner::new(message_max);
+        Self { stream, inbox: Inbox::of(leftover), out: Vec::new(), sent: 0, joiner, sequence, capabilities }
+    }
+
+    /// The next command, into `payload`, if it has come whole. The answer to it begins behind.
+    ///
+    /// # Errors
+    /// When the stream breaks the protocol.
+    pub fn command(&mut self, payload: &mut Vec<u8>) -> Result<bool, ClientError> {
+        loop {
+            let Some((used, taken)) = self.joiner.take(self.inbox.unread())? else { return Ok(false) };
+            let whole = taken.map(|it| {
+                payload.clear();
+                payload.extend_from_slice(it.bytes());
+            });
+            self.inbox.consume(used);
+            if whole.is_some() {
+                self.sequence = self.joiner.sequence();
+                self.joiner.restart();
+                self.inbox.rest();
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads more. 0: the client hung up.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbox.poll_read(&mut self.stream, cx)
+    }
+
+    // ── what it is told ──
+
+    /// Adds a payload, as packets.
+    pub fn put(&mut self, payload: &[u8]) {
+        self.sequence = frame::put(&mut self.out, self.sequence, payload);
+    }
+
+    /// Adds a packet as a server sent it, under the client's own number.
+    pub fn put_packet(&mut self, body: &[u8]) {
+        let [a, b, c, ..] = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+        self.out.extend_from_slice(&[a, b, c, self.sequence]);
+        self.out.extend_from_slice(body);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// Says that something is done.
+    pub fn put_done(&mut self, done: &Done) {
+        let payload = done.payload(0, self.capabilities);
+        self.put(&payload);
+    }
+
+    /// Says that something failed.
+    pub fn put_failure(&mut self, failure: &Failure) {
+        self.put(&failure.payload());
+    }
+
+    /// Says what columns follow.
+    pub fn put_columns(&mut self, columns: &[Column], status: u16) {
+        self.put(&column_count(columns.len() as u64));
+        for column in columns {
+            self.put(&column.payload());
+        }
+        self.end_columns(status);
+    }
+
+    /// Says that the columns are all told, where that is said.
+    pub fn end_columns(&mut self, status: u16) {
+        if self.capabilities & capability::DEPRECATE_EOF == 0 {
+            self.put(&end_of_rows(0, status));
+        }
+    }
+
+    /// Says that the rows are all told.
+    pub fn end_rows(&mut self, warnings: u16, status: u16) {
+        if self.capabilities & capability::DEPRECATE_EOF == 0 {
+            self.put(&end_of_rows(warnings, status));
+        } else {
+            let done = Done { status, warnings, ..Done::default() };
+            let payload = done.payload(0xfe, self.capabilities);
+            self.put(&payload);
+        }
+    }
+
+    // ── sending ──
+
+    /// Whether so much is gathered that it should be sent before there is more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= GATHER_MAX
+    }
+
+    /// Sends what is gathered.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.out.get(self.sent..).filter(|it| !it.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.out.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+}

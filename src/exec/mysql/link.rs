@@ -1,0 +1,205 @@
+//! A server connection while a session holds it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use crate::backend::Settings;
+use crate::backend::mysql::Connection;
+use crate::backend::settings::UNKNOWN;
+use crate::exec::mysql::relay;
+use crate::exec::mysql::relay::Broken;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::topology::Serving;
+use crate::wire::mysql::result::Change;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::status;
+
+/// What a session holds of one server: the connection, and what it knows of its state.
+///
+/// Dropping a link closes the connection, for only what is clean may return to a pool.
+#[derive(Debug)]
+pub struct Link {
+    /// The shard.
+    pub shard: ShardId,
+    /// The node.
+    pub node: NodeId,
+    /// The connection.
+    pub connection: Box<Connection>,
+    /// The session's transaction has begun on it.
+    pub begun: bool,
+    /// It may have changed rows in the open transaction.
+    pub wrote: bool,
+    /// How many of the transaction's savepoints it has.
+    pub savepoints: usize,
+    /// The session has left something on it that settings do not tell: it stays until that is gone.
+    pub pinned: bool,
+    /// Something of the session on it has changed, and nobody knows what it was before.
+    pub doubtful: bool,
+    /// Counts as load on the node.
+    pub load: Serving,
+}
+
+impl Link {
+    /// A fresh link over a clean connection.
+    #[must_use]
+    pub fn new(node: NodeId, connection: Box<Connection>, load: Serving) -> Self {
+        Self {
+            shard: node.shard,
+            node,
+            connection,
+            begun: false,
+            wrote: false,
+            savepoints: 0,
+            pinned: false,
+            doubtful: false,
+            load,
+        }
+    }
+
+    /// Whether a transaction is open on it, as the server has said last.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        self.connection.status & status::IN_TRANSACTION != 0
+    }
+
+    /// Whether the connection may go back to its pool.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.begun && !self.pinned && !self.doubtful && !self.is_within()
+    }
+
+    /// Takes in what an OK packet tells of the session's state.
+    pub fn heard(&mut self, done: &Done) {
+        let Ok(changes) = done.changes() else {
+            self.doubtful = true;
+            return;
+        };
+        for change in changes {
+            match change {
+                Change::Database(name) => {
+                    self.connection.schema = std::str::from_utf8(name).ok().map(Arc::from);
+                }
+                Change::Variable { .. } => self.doubtful = true,
+                Change::State(changed) => self.doubtful |= changed,
+                Change::Gtids(_) | Change::Characteristics(_) | Change::Transaction(_) | Change::Other => {}
+            }
+        }
+    }
+
+    /// Says a command.
+    ///
+    /// # Errors
+    /// [`Broken::Server`].
+    pub async fn say(&mut self, payload: &[u8]) -> Result<(), Broken> {
+        self.connection.say(payload);
+        self.flush().await
+    }
+
+    /// Says a query.
+    ///
+    /// # Errors
+    /// [`Broken::Server`].
+    pub async fn say_query(&mut self, text: &str) -> Result<(), Broken> {
+        let mut payload = Vec::with_capacity(text.len() + 1);
+        payload.push(QUERY);
+        payload.extend_from_slice(text.as_bytes());
+        self.say(&payload).await
+    }
+
+    /// Sends what has been said.
+    ///
+    /// # Errors
+    /// [`Broken::Server`].
+    pub async fn flush(&mut self) -> Result<(), Broken> {
+        poll_fn(|cx| self.connection.poll_flush(cx)).await.map_err(|error| Broken::Server(error.to_string()))
+    }
+
+    /// Has a statement of the proxy's own done.
+    ///
+    /// # Errors
+    /// [`Broken`]; the server's own error is the inner one.
+    pub async fn run(&mut self, text: &str) -> Result<Result<Done, Failure>, Broken> {
+        self.say_query(text).await?;
+        relay::hear(self).await
+    }
+
+    /// Something was said that may have changed these: whoever uses the connection next says them anew.
+    pub fn forget(&mut self, names: &[String]) {
+        let settings = names.iter().fold((*self.connection.settings).clone(), |all, name| all.with(name, UNKNOWN));
+        self.connection.settings = Arc::new(settings);
+    }
+
+    /// Brings its settings to those of the session.
+    ///
+    /// # Errors
+    /// [`Broken`]; the server's own error is the inner one.
+    pub async fn take_up(&mut self, wanted: &Arc<Settings>) -> Result<Result<(), Failure>, Broken> {
+        if Arc::ptr_eq(&self.connection.settings, wanted) || self.connection.settings == *wanted {
+            return Ok(Ok(()));
+        }
+        let mut difference = self.connection.settings.difference(wanted);
+        let names = |it: &Arc<str>| **it == *NAMES;
+        let renamed = difference.reset.iter().any(names) || difference.set.iter().any(|(name, _)| names(name));
+        if let Some(value) = wanted.value(COLLATION).filter(|_| renamed) {
+            // SET NAMES has changed it, too.
+            difference.set.retain(|(name, _)| **name != *COLLATION);
+            difference.set.push((COLLATION.into(), Arc::clone(value)));
+        }
+        let is_mariadb = self.connection.version.contains("MariaDB");
+        let mut assignments: Vec<String> = Vec::new();
+        let mut statements: Vec<String> = Vec::new();
+        let reset = difference.reset.iter().map(|name| (name, None));
+        for (name, value) in reset.chain(difference.set.iter().map(|(name, value)| (name, Some(value)))) {
+            match (&**name, value) {
+                // It sets three variables at once, and is said before what sets one of them.
+                (NAMES, Some(value)) => statements.push(format!("SET NAMES {value}")),
+                (NAMES, None) => statements.push(format!("SET NAMES {USUAL_NAMES}")),
+                (variable, value) if variable.starts_with('@') => {
+                    assignments.push(format!("{variable} = {}", value.map_or("NULL", |it| it)));
+                }
+                (variable, value) => {
+                    let variable = if is_mariadb { variable } else { of_mysql(variable) };
+                    assignments.push(format!("SESSION {variable} = {}", value.map_or("DEFAULT", |it| it)));
+                }
+            }
+        }
+        if !assignments.is_empty() {
+            statements.push(format!("SET {}", assignments.join(", ")));
+        }
+        for statement in statements {
+            let doubtful = self.doubtful;
+            if let Err(failure) = self.run(&statement).await? {
+                // Some of it may have been done.
+                self.doubtful = true;
+                return Ok(Err(failure));
+            }
+            // The server tells of what was changed just now.
+            self.doubtful = doubtful;
+        }
+        self.connection.settings = Arc::clone(wanted);
+        Ok(Ok(()))
+    }
+}
+
+/// The first byte of COM_QUERY.
+const QUERY: u8 = 3;
+
+/// The name under which SET NAMES is kept among a session's settings.
+pub const NAMES: &str = "names";
+
+/// What SET NAMES sets besides.
+const COLLATION: &str = "collation_connection";
+
+/// What connections speak that nobody has told otherwise.
+pub const USUAL_NAMES: &str = "utf8mb4";
+
+/// What MySQL calls variables that MariaDB knows by their old names.
+fn of_mysql(variable: &str) -> &str {
+    match variable {
+        "tx_isolation" => "transaction_isolation",
+        "tx_read_only" => "transaction_read_only",
+        other => other,
+    }
+}

@@ -1,0 +1,174 @@
+//! The same for MySQL: connections, what has to be said before a statement, and answers on their way to the client.
+
+pub mod client;
+pub mod link;
+pub mod relay;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use client::Client;
+pub use link::Link;
+
+use crate::backend::CheckoutError;
+use crate::backend::PoolKey;
+use crate::backend::mysql::Connection;
+use crate::backend::pool::Pool;
+use crate::backend::pool::Pooled;
+use crate::backend::pool::Recipe;
+use crate::backend::pool::WorkerPools;
+use crate::clock;
+use crate::clock::Tick;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::AGAIN;
+use crate::exec::AGAIN_MAX;
+use crate::exec::Service;
+use crate::ident::NodeId;
+use crate::ident::ShardId;
+use crate::shard_map::ServerLogin;
+use crate::shard_map::ShardMap;
+
+/// One user's way to the nodes of one service.
+#[derive(Debug)]
+pub struct Access {
+    /// The service.
+    pub service: Arc<Service>,
+    map: Arc<ShardMap>,
+    login: ServerLogin,
+    workers: Rc<WorkerPools<Connection>>,
+    /// Capabilities that the session's connections have beyond the usual ones.
+    flags: u32,
+    pools: RefCell<Vec<Vec<Option<Rc<Pool<Connection>>>>>>,
+}
+
+type Refused = CheckoutError<<Connection as Pooled>::Refusal>;
+
+impl Access {
+    /// A way for whoever logs in to the servers as `login`.
+    #[must_use]
+    pub fn new(
+        service: Arc<Service>,
+        map: Arc<ShardMap>,
+        login: ServerLogin,
+        workers: Rc<WorkerPools<Connection>>,
+        flags: u32,
+    ) -> Self {
+        let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
+        Self { service, map, login, workers, flags, pools: RefCell::new(pools) }
+    }
+
+    fn pool(&self, node: NodeId) -> Rc<Pool<Connection>> {
+        let (shard, place) = (node.shard.index(), usize::from(node.node));
+        if let Some(Some(pool)) = self.pools.borrow().get(shard).and_then(|nodes| nodes.get(place)) {
+            return Rc::clone(pool);
+        }
+        let database = &self.service.database;
+        let at = database.node(node);
+        let key = PoolKey {
+            host: Arc::clone(&at.host),
+            port: at.port,
+            database: Arc::clone(&database.server_name),
+            user: Arc::clone(&self.login.user),
+            flags: self.flags,
+        };
+        let pool = self.workers.pool(&key, self.map.version, || {
+            Arc::new(Recipe {
+                version: self.map.version,
+                login: self.login.clone(),
+                tls: self.service.tls.clone(),
+                limits: self.map.pool.clone(),
+                connect: self.map.timeouts.connect,
+            })
+        });
+        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
+            *slot = Some(Rc::clone(&pool));
+        }
+        pool
+    }
+
+    /// A link to the shard's primary. Waits a little for one to appear; nothing has been said to it yet.
+    ///
+    /// # Errors
+    /// No primary, or no connection in time.
+    pub async fn primary(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let deadline = clock::now().plus(self.service.database.failover.wait);
+        let mut pause = AGAIN;
+        loop {
+            let node = self.wait_primary(shard, deadline).await?;
+            let error = match self.link(node).await {
+                Ok(link) => return Ok(link),
+                Err(error @ CheckoutError::Unreachable { .. }) => error,
+                Err(error) => return Err(self.explain(node, error)),
+            };
+            if clock::now().plus(pause) > deadline {
+                return Err(self.explain(node, error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
+        }
+    }
+
+    async fn wait_primary(&self, shard: ShardId, deadline: Tick) -> Result<NodeId, ClientError> {
+        let topology = &self.service.topology;
+        if let Some(node) = topology.primary(shard) {
+            return Ok(node);
+        }
+        topology.wait_primary(shard, deadline).await.ok_or_else(|| {
+            ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("shard \"{}\" has no reachable primary", self.service.database.shard(shard).name),
+                "SHOW NODES in the console tells what was seen of its nodes. Try again when the failover is over.",
+            )
+        })
+    }
+
+    async fn link(&self, node: NodeId) -> Result<Link, Refused> {
+        let connection = self.workers.checkout(&self.pool(node)).await?;
+        let load = self.service.topology.node(node).serve(self.workers.worker);
+        Ok(Link::new(node, connection, load))
+    }
+
+    /// Gives a link back when it is clean, otherwise closes it.
+    pub fn release(&self, link: Link) {
+        if link.is_clean() {
+            self.workers.give_back_to(&self.pool(link.node), link.connection);
+        }
+    }
+
+    /// The name of a node.
+    #[must_use]
+    pub fn node_name(&self, node: NodeId) -> &str {
+        &self.service.database.node(node).name
+    }
+
+    /// How long one statement may take; `None`: as long as it wants.
+    #[must_use]
+    pub fn statement_max(&self) -> Option<Duration> {
+        crate::exec::limit(self.map.timeouts.statement)
+    }
+
+    fn explain(&self, node: NodeId, error: Refused) -> ClientError {
+        let name = self.node_name(node);
+        match error {
+            CheckoutError::Exhausted(wait) => ClientError::new(
+                Code::PoolExhausted,
+                format_args!("no connection to \"{name}\" became free within {wait:?}"),
+                "All connections of the pool are in use: raise pool.size in the shard map, or hold transactions \
+                 for a shorter time.",
+            ),
+            CheckoutError::Unreachable { reason, .. } => ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("cannot reach node \"{name}\": {reason}"),
+                "SHOW NODES in the console tells what was seen of it.",
+            ),
+            CheckoutError::Refused(said) => ClientError::new(
+                Code::ShardUnavailable,
+                format_args!("node \"{name}\" refused the login of \"{}\": {said}", self.login.user),
+                "Look at the user's `server:` entry in the shard map and at the server's accounts.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Answers of servers → the client's: one server's as it comes, or those of several as one.
+//!
+//! Rows are copied from the server's read buffer to the client's; of packets only the header is made anew, for the client
+//! counts on its own, and what ends columns or rows is said in the manner that was agreed with it.
+
+use std::future::poll_fn;
+use std::io;
+
+use crate::exec::mysql::Client;
+use crate::exec::mysql::Link;
+use crate::wire::mysql::capability;
+use crate::wire::mysql::result::Column;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::result::First;
+use crate::wire::mysql::result::ends_rows;
+use crate::wire::mysql::result::read_end_of_rows;
+use crate::wire::mysql::status;
+
+/// How an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Done, without rows.
+    Done(Done),
+    /// With so many rows.
+    Rows {
+        /// How many.
+        count: u64,
+        /// Flags of [`status`], and warnings that there are to be shown.
+        status: u16,
+        /// How many warnings there are to be shown.
+        warnings: u16,
+    },
+    /// With an error of the server's, which the client has been told.
+    Failed(Failure),
+}
+
+impl Ended {
+    /// How many warnings there are to be shown: an error is one.
+    #[must_use]
+    pub fn warnings(&self) -> u16 {
+        match self {
+            Self::Done(done) => done.warnings,
+            Self::Rows { warnings, .. } => *warnings,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Why an answer came to no end.
+#[derive(Debug)]
+pub enum Broken {
+    /// The client is gone.
+    Client(io::Error),
+    /// The server is gone, or says what is no answer.
+    Server(String),
+    /// The servers' answers are not of one kind: nothing can be made of them.
+    Differs(String),
+}
+
+/// What the client is told of the session in the place of what one server knows of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Face {
+    /// A transaction is open, whether or not on this server.
+    pub in_transaction: bool,
+    /// Another answer follows this one.
+    pub more: bool,
+}
+
+impl Face {
+    /// The flags that the client is told.
+    #[must_use]
+    pub fn status(self, of_server: u16) -> u16 {
+        let mut flags = of_server & !(status::MORE_RESULTS | status::STATE_CHANGED);
+        if self.in_transaction {
+            flags |= status::IN_TRANSACTION;
+        }
+        if self.more {
+            flags |= status::MORE_RESULTS;
+        }
+        flags
+    }
+}
+
+/// Passes on all that a server answers to one command: with CALL, several results.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn pass(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
+    loop {
+        let ended = pass_one(link, client, face).await?;
+        if !more_follows(&ended) {
+            return Ok(ended);
+        }
+    }
+}
+
+fn more_follows(ended: &Ended) -> bool {
+    let flags = match ended {
+        Ended::Done(done) => done.status,
+        Ended::Rows { status, .. } => *status,
+        Ended::Failed(_) => 0,
+    };
+    flags & status::MORE_RESULTS != 0
+}
+
+async fn pass_one(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
+    // What the server says of further results of its own stands.
+    let flags = |of_server: u16| face.status(of_server) | of_server & status::MORE_RESULTS;
+    let count = match first(link).await? {
+        First::Done(done) => {
+            let told = Done { status: flags(done.status), changes: Vec::new(), ..done.clone() };
+            client.put_done(&told);
+            link.heard(&done);
+            return Ok(Ended::Done(done));
+        }
+        First::Failed(failure) => {
+            client.put_failure(&failure);
+            return Ok(Ended::Failed(failure));
+        }
+        First::File(_) => return Err(Broken::Server("asks for a file of the client's".to_owned())),
+        First::Columns(count) => count,
+    };
+    client.put(&crate::wire::mysql::result::column_count(count));
+    for _ in 0..count {
+        packets(link, client).await?;
+    }
+    let early = end_of_columns(link).await?;
+    client.end_columns(flags(early.unwrap_or(link.connection.status)));
+    rows(link, client, Last::Tells(&flags)).await
+}
+
+/// Unites what several servers answer to one command: the columns of the first, the rows of all, server after server.
+///
+/// # Errors
+/// [`Broken`]; none of the links is of any more use then.
+pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Result<Ended, Broken> {
+    let mut columns: Option<Vec<Column>> = None;
+    let (mut total, mut all_warnings, mut flags) = (0_u64, 0_u16, 0_u16);
+    let last = links.len().saturating_sub(1);
+    for (place, link) in links.iter_mut().enumerate() {
+        let count = match first(link).await? {
+            First::Failed(failure) => {
+                client.put_failure(&failure);
+                return Ok(Ended::Failed(failure));
+            }
+            First::Columns(count) => count,
+            First::Done(_) | First::File(_) => return Err(Broken::Differs("one answers without rows".to_owned())),
+        };
+        let mut described = Vec::new();
+        for _ in 0..count {
+            described.push(column(link).await?);
+        }
+        end_of_columns(link).await?;
+        match &columns {
+            None => {
+                client.put_columns(&described, face.status(link.connection.status));
+                columns = Some(described);
+            }
+            Some(known) if alike(known, &described) => {}
+            Some(_) => return Err(Broken::Differs("their columns are not of the same types".to_owned())),
+        }
+        match rows(link, client, Last::IsSilent).await? {
+            Ended::Rows { count, status, warnings } => {
+                total += count;
+                all_warnings = all_warnings.saturating_add(warnings);
+                // What holds of one of them holds of the whole (a transaction is open, no index was used).
+                flags |= status;
+            }
+            other => return Ok(other),
+        }
+        if place == last {
+            client.end_rows(all_warnings, face.status(flags));
+        }
+    }
+    Ok(Ended::Rows { count: total, status: flags, warnings: all_warnings })
+}
+
+/// Whether rows of the one can stand among rows of the other.
+fn alike(one: &[Column], other: &[Column]) -> bool {
+    // 32 is UNSIGNED, 128 BINARY, 256 ENUM, 2048 SET: what a client reads a value by.
+    const MATTER: u16 = 32 | 128 | 256 | 2048;
+    let kind = |it: &Column| (it.kind, it.collation, it.decimals, it.flags & MATTER);
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| kind(a) == kind(b) && a.name == b.name)
+}
+
+/// Passes on columns that no rows follow (COM_FIELD_LIST).
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn list(link: &mut Link, client: &mut Client, flags: u16) -> Result<(), Broken> {
+    loop {
+        if client.is_full() {
+            client.flush().await.map_err(Broken::Client)?;
+        }
+        let payload = payload(link).await?;
+        if payload.first() == Some(&0xff) {
+            client.put(&payload);
+            return Ok(());
+        }
+        if ends_rows(&payload, link.connection.capabilities) {
+            client.end_rows(0, flags);
+            return Ok(());
+        }
+        client.put(&payload);
+    }
+}
+
+/// Hears an answer that is not the client's: an error of the server's is the inner one.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn hear(link: &mut Link) -> Result<Result<Done, Failure>, Broken> {
+    let mut failed = None;
+    loop {
+        let done = match first(link).await? {
+            First::Done(done) => {
+                link.heard(&done);
+                done
+            }
+            First::Failed(failure) => return Ok(Err(failed.unwrap_or(failure))),
+            First::Columns(_) | First::File(_) => {
+                return Err(Broken::Server("answers what nobody asked".to_owned()));
+            }
+        };
+        if done.status & status::MORE_RESULTS == 0 {
+            return Ok(failed.take().map_or(Ok(done), Err));
+        }
+    }
+}
+
+/// Hears rows that are not the client's, as text; no more than `limit` bytes of them.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, Failure>, Broken> {
+    let mut collected = Collected::default();
+    let count = match first(link).await? {
+        First::Columns(count) => count,
+        First::Failed(failure) => return Ok(Err(failure)),
+        First::Done(_) | First::File(_) => return Err(Broken::Server("answers without rows".to_owned())),
+    };
+    for _ in 0..count {
+        collected.columns.push(column(link).await?);
+    }
+    end_of_columns(link).await?;
+    let mut size = 0;
+    loop {
+        let payload = payload(link).await?;
+        if payload.first() == Some(&0xff) {
+            return Ok(Err(failure(&payload)?));
+        }
+        if ends_rows(&payload, link.connection.capabilities) {
+            let (_, flags) = end(link, &payload)?;
+            link.connection.status = flags;
+            return Ok(Ok(collected));
+        }
+        size += payload.len();
+        if size > limit {
+            return Err(Broken::Server(format!("answers with more than {limit} bytes")));
+        }
+        collected.rows.push(payload);
+    }
+}
+
+/// Rows that are not the client's.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// Their columns.
+    pub columns: Vec<Column>,
+    /// Their payloads.
+    pub rows: Vec<Vec<u8>>,
+}
+
+// ── packets ──
+
+enum Last<'a> {
+    /// The client is told where the rows end, with these flags.
+    Tells(&'a dyn Fn(u16) -> u16),
+    /// Others' rows follow.
+    IsSilent,
+}
+
+async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<Ended, Broken> {
+    let capabilities = link.connection.capabilities;
+    let mut count = 0_u64;
+    let mut within = false;
+    loop {
+        if client.is_full() {
+            client.flush().await.map_err(Broken::Client)?;
+        }
+        let packet = next(link).await?;
+        let body = link.connection.bytes(packet.body.clone());
+        if !within && body.first() == Some(&0xff) {
+            let failure = failure(body)?;
+            link.connection.consume(&packet);
+            client.put_failure(&failure);
+            return Ok(Ended::Failed(failure));
+        }
+        if !within && !packet.goes_on && ends_rows(body, capabilities) {
+            let (warnings, flags) = end(link, body)?;
+            link.connection.consume(&packet);
+            link.connection.status = flags;
+            if let Last::Tells(status) = last {
+                client.end_rows(warnings, status(flags));
+            }
+            return Ok(Ended::Rows { count, status: flags, warnings });
+        }
+        client.put_packet(body);
+        count += u64::from(!within);
+        within = packet.goes_on;
+        link.connection.consume(&packet);
+    }
+}
+
+/// Warnings and status of what ends rows.
+fn end(link: &Link, payload: &[u8]) -> Result<(u16, u16), Broken> {
+    let capabilities = link.connection.capabilities;
+    let read = if capabilities & capability::DEPRECATE_EOF == 0 {
+        read_end_of_rows(payload)
+    } else {
+        Done::read(payload, capabilities).map(|done| (done.warnings, done.status))
+    };
+    read.map_err(|error| Broken::Server(error.to_string()))
+}
+
+/// What ends the columns, where the server says it: its status.
+async fn end_of_columns(link: &mut Link) -> Result<Option<u16>, Broken> {
+    if link.connection.capabilities & capability::DEPRECATE_EOF != 0 {
+        return Ok(None);
+    }
+    let payload = payload(link).await?;
+    read_end_of_rows(&payload).map(|(_, flags)| Some(flags)).map_err(|error| Broken::Server(error.to_string()))
+}
+
+async fn first(link: &mut Link) -> Result<First, Broken> {
+    let capabilities = link.connection.capabilities;
+    let payload = payload(link).await?;
+    let first = First::read(&payload, capabilities).map_err(|error| Broken::Server(error.to_string()))?;
+    if let First::Done(done) = &first {
+        link.connection.status = done.status;
+    }
+    Ok(first)
+}
+
+async fn column(link: &mut Link) -> Result<Column, Broken> {
+    let payload = payload(link).await?;
+    Column::read(&payload).map_err(|error| Broken::Server(error.to_string()))
+}
+
+fn failure(payload: &[u8]) -> Result<Failure, Broken> {
+    Failure::read(payload).map_err(|error| Broken::Server(error.to_string()))
+}
+
+/// Passes one payload on, however many packets it is.
+async fn packets(link: &mut Link, client: &mut Client) -> Result<(), Broken> {
+    loop {
+        let packet = next(link).await?;
+        client.put_packet(link.connection.bytes(packet.body.clone()));
+        link.connection.consume(&packet);
+        if !packet.goes_on {
+            return Ok(());
+        }
+    }
+}
+
+/// A whole payload, out of the buffer.
+pub(crate) async fn payload(link: &mut Link) -> Result<Vec<u8>, Broken> {
+    let mut whole = Vec::new();
+    loop {
+        let packet = next(link).await?;
+        whole.extend_from_slice(link.connection.bytes(packet.body.clone()));
+        link.connection.consume(&packet);
+        if !packet.goes_on {
+            return Ok(whole);
+        }
+        if whole.len() > PAYLOAD_MAX {
+            return Err(Broken::Server("answers with a payload that is too long".to_owned()));
+        }
+    }
+}
+
+async fn next(link: &mut Link) -> Result<crate::wire::mysql::frame::Packet, Broken> {
+    poll_fn(|cx| link.connection.poll_packet(cx)).await.map_err(|error| Broken::Server(error.to_string()))
+}
+
+/// What is held whole of one payload at most (a column's description, a row of the proxy's own questions), in bytes: what
+/// servers send at most.
+const PAYLOAD_MAX: usize = 1 << 30;

@@ -1,0 +1,341 @@
+//! Prepared statements: the client's numbers, and on which connections servers have them.
+//!
+//! A server is asked to prepare a statement when the client does, for only it knows what the parameters and columns are;
+//! other connections prepare it when it first runs there. Types are told with every execution, since the connection of the
+//! one before may be another.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::mysql::Link;
+use crate::exec::mysql::relay;
+use crate::exec::mysql::relay::Broken;
+use crate::plan::Parameter;
+use crate::plan::Parameters;
+use crate::session::mysql::Session;
+use crate::session::mysql::Trouble;
+use crate::session::mysql::say;
+use crate::session::mysql::text::Saying;
+use crate::session::mysql::text::spliced;
+use crate::wire::mysql::capability;
+use crate::wire::mysql::command::Execute;
+use crate::wire::mysql::command::Type;
+use crate::wire::mysql::kind;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::result::Prepared;
+use crate::wire::mysql::result::end_of_rows;
+
+/// One client's prepared statements.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    all: HashMap<u32, Statement, RandomState>,
+    latest: u32,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Statement {
+    text: Arc<str>,
+    parameters: usize,
+    /// Those of the last execution that told any.
+    types: Option<Vec<Type>>,
+    /// What was sent of parameters before the execution.
+    long: HashMap<u16, Vec<u8>, RandomState>,
+    /// Something that was sent before cannot be used: it is said at Execute.
+    spoiled: bool,
+}
+
+/// How many one client may have; as `max_prepared_stmt_count` of a server.
+const STATEMENTS_MAX: usize = 16_382;
+
+impl Statements {
+    /// COM_STMT_SEND_LONG_DATA.
+    pub(super) fn add(&mut self, statement: u32, parameter: u16, bytes: &[u8], limit: usize) {
+        let Some(statement) = self.all.get_mut(&statement) else { return };
+        let held: usize = statement.long.values().map(Vec::len).sum();
+        if usize::from(parameter) >= statement.parameters || held + bytes.len() > limit {
+            statement.spoiled = true;
+            return;
+        }
+        statement.long.entry(parameter).or_default().extend_from_slice(bytes);
+    }
+
+    /// COM_STMT_CLOSE.
+    pub(super) fn close(&mut self, statement: u32) {
+        self.all.remove(&statement);
+    }
+
+    /// COM_STMT_RESET.
+    pub(super) fn reset(&mut self, number: u32) -> Result<(), Failure> {
+        let statement = self.all.get_mut(&number).ok_or_else(|| say::no_statement(number, "mysqld_stmt_reset"))?;
+        statement.long.clear();
+        statement.spoiled = false;
+        Ok(())
+    }
+}
+
+/// One execution.
+#[derive(Debug)]
+pub(super) struct Bound<'a> {
+    text: Cow<'a, str>,
+    types: &'a [Type],
+    values: Vec<Option<&'a [u8]>>,
+    long: &'a HashMap<u16, Vec<u8>, RandomState>,
+}
+
+impl Bound<'_> {
+    /// Says it to a server that has the statement.
+    pub(super) async fn say(&self, link: &mut Link) -> Result<(), Broken> {
+        let Some(number) = link.connection.prepared.number(&self.text) else {
+            return Err(Broken::Server("a prepared statement is gone".to_owned()));
+        };
+        for (parameter, bytes) in self.long {
+            let mut payload = Vec::with_capacity(bytes.len() + 7);
+            payload.push(LONG_DATA);
+            payload.extend_from_slice(&number.to_le_bytes());
+            payload.extend_from_slice(&parameter.to_le_bytes());
+            payload.extend_from_slice(bytes);
+            // It is not answered.
+            link.say(&payload).await?;
+        }
+        link.say(&self.payload(number)).await
+    }
+
+    /// COM_STMT_EXECUTE with types, and without a cursor: rows come at once.
+    fn payload(&self, number: u32) -> Vec<u8> {
+        let mut out = vec![EXECUTE];
+        out.extend_from_slice(&number.to_le_bytes());
+        out.push(0);
+        out.extend_from_slice(&1_u32.to_le_bytes());
+        if self.values.is_empty() {
+            return out;
+        }
+        let nulls = out.len();
+        out.resize(nulls + self.values.len().div_ceil(8), 0);
+        out.push(1);
+        for it in self.types {
+            out.extend_from_slice(&[it.kind, u8::from(it.unsigned) << 7]);
+        }
+        for (place, (value, it)) in self.values.iter().zip(self.types).enumerate() {
+            let is_long = u16::try_from(place).is_ok_and(|it| self.long.contains_key(&it));
+            match value {
+                Some(bytes) => it.put(&mut out, bytes),
+                None if is_long => {}
+                None => {
+                    if let Some(byte) = out.get_mut(nulls + place / 8) {
+                        *byte |= 1 << (place % 8);
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Session {
+    /// COM_STMT_PREPARE.
+    pub(super) async fn prepare(&mut self, text: &str) -> Result<(), Trouble> {
+        if self.prepared.all.len() >= STATEMENTS_MAX {
+            return Err(Failure {
+                number: 1461,
+                sqlstate: "42000".to_owned(),
+                message: format!(
+                    "Can't create more than max_prepared_stmt_count statements (current value: {STATEMENTS_MAX})"
+                ),
+            }
+            .into());
+        }
+        let world = self.world()?;
+        let statements = self.worker.planner.borrow_mut().compile(text, &world)?;
+        if statements.len() > 1 {
+            return Box::pin(self.refuse_several(text)).await;
+        }
+        let mut link = self.any_link().await?;
+        let settings = Arc::clone(&self.state.settings);
+        match link.take_up(&settings).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => return Err(failure.into()),
+            Err(broken) => return Err(self.lost(broken, "", false)),
+        }
+        let told = match self.prepare_on(&mut link, text).await {
+            Ok(told) => told,
+            Err(broken) => return Err(self.lost(broken, "", false)),
+        };
+        self.keep(link);
+        let told = told?;
+        self.warnings.clear();
+        let number = self.prepared.latest.wrapping_add(1).max(1);
+        self.prepared.latest = number;
+        let ok = Prepared { statement: number, ..told.prepared };
+        let flags = self.face(false).status(self.usual_status());
+        self.client.put(&ok.payload());
+        for columns in [&told.parameters, &told.columns] {
+            for column in columns {
+                self.client.put(column);
+            }
+            if !columns.is_empty() && self.client.capabilities & capability::DEPRECATE_EOF == 0 {
+                self.client.put(&end_of_rows(0, flags));
+            }
+        }
+        let statement = Statement {
+            text: text.into(),
+            parameters: usize::from(ok.parameters),
+            types: None,
+            long: HashMap::default(),
+            spoiled: false,
+        };
+        self.prepared.all.insert(number, statement);
+        Ok(())
+    }
+
+    /// Has a server prepare a text on that link, unless it has done so.
+    pub(super) async fn prepare_on(&self, link: &mut Link, text: &str) -> Result<Result<Told, Failure>, Broken> {
+        if let Some(unwanted) = link.connection.prepared.make_room() {
+            let mut payload = vec![CLOSE];
+            payload.extend_from_slice(&unwanted.to_le_bytes());
+            // It is not answered.
+            link.say(&payload).await?;
+        }
+        let mut payload = Vec::with_capacity(text.len() + 1);
+        payload.push(PREPARE);
+        payload.extend_from_slice(text.as_bytes());
+        link.say(&payload).await?;
+        let first = relay::payload(link).await?;
+        let broken = |error: crate::wire::mysql::Violation| Broken::Server(error.to_string());
+        if first.first() == Some(&0xff) {
+            return Ok(Err(Failure::read(&first).map_err(broken)?));
+        }
+        let prepared = Prepared::read(&first).map_err(broken)?;
+        let mut told = Told { prepared, parameters: Vec::new(), columns: Vec::new() };
+        let ends = link.connection.capabilities & capability::DEPRECATE_EOF == 0;
+        for (count, of) in [(prepared.parameters, &mut told.parameters), (prepared.columns, &mut told.columns)] {
+            for _ in 0..count {
+                of.push(relay::payload(link).await?);
+            }
+            if count > 0 && ends {
+                relay::payload(link).await?;
+            }
+        }
+        link.connection.prepared.add(text.into(), prepared.statement);
+        Ok(Ok(told))
+    }
+
+    /// COM_STMT_EXECUTE.
+    pub(super) async fn execute(&mut self, execute: &Execute<'_>) -> Result<(), Trouble> {
+        let number = execute.statement;
+        let unknown = || say::no_statement(number, "mysqld_stmt_execute");
+        // It is put back however this ends.
+        let mut statement = self.prepared.all.remove(&number).ok_or_else(unknown)?;
+        let result = self.execute_it(execute, &mut statement).await;
+        statement.long.clear();
+        statement.spoiled = false;
+        self.prepared.all.insert(number, statement);
+        result
+    }
+
+    async fn execute_it(&mut self, execute: &Execute<'_>, statement: &mut Statement) -> Result<(), Trouble> {
+        if statement.spoiled {
+            return Err(say::wrong_arguments("mysqld_stmt_execute").into());
+        }
+        let is_long = |place: usize| u16::try_from(place).is_ok_and(|it| statement.long.contains_key(&it));
+        let read = execute.parameters(statement.parameters, statement.types.as_deref(), is_long);
+        let read = read.map_err(|_| say::wrong_arguments("mysqld_stmt_execute"))?;
+        if let Some(told) = read.told {
+            statement.types = Some(told);
+        }
+        let types = statement.types.as_deref().unwrap_or_default();
+        let world = self.world()?;
+        let text = Arc::clone(&statement.text);
+        let statements = self.worker.planner.borrow_mut().compile(&text, &world)?;
+        let planned = statements.first().ok_or_else(|| {
+            ClientError::new(Code::Internal, "a prepared statement holds none", "Report this; the log has more.")
+        })?;
+        let bound = Bound { text: spliced(&text, planned), types, values: read.values, long: &statement.long };
+        let texts: Vec<Option<(u32, Vec<u8>)>> = bound.texts();
+        let oids: Vec<u32> = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
+        let values: Vec<Parameter<'_>> = texts
+            .iter()
+            .map(|it| Parameter { binary: false, bytes: it.as_ref().map(|(_, bytes)| bytes.as_slice()) })
+            .collect();
+        let parameters = Parameters { types: &oids, values: &values };
+        self.statement(&text, Saying::Bound(&bound), planned, Some(&parameters), &world, false).await
+    }
+
+    /// Has a statement prepared where it is to run.
+    pub(super) async fn ready_prepared(
+        &mut self,
+        link: &mut Link,
+        bound: &Bound<'_>,
+    ) -> Result<Result<(), Failure>, Broken> {
+        if link.connection.prepared.number(&bound.text).is_some() {
+            return Ok(Ok(()));
+        }
+        Ok(self.prepare_on(link, &bound.text).await?.map(|_| ()))
+    }
+}
+
+impl Bound<'_> {
+    /// Its values as text, with the numbers of the types that are read as such; 0 and no bytes: NULL.
+    fn texts(&self) -> Vec<Option<(u32, Vec<u8>)>> {
+        self.values
+            .iter()
+            .zip(self.types)
+            .enumerate()
+            .map(|(place, (value, it))| {
+                let long = u16::try_from(place).ok().and_then(|it| self.long.get(&it));
+                let bytes = long.map(Vec::as_slice).or(*value)?;
+                Some(text_of(*it, bytes).unwrap_or((OTHER, Vec::new())))
+            })
+            .collect()
+    }
+}
+
+/// A value as text with the number of a type that behaves alike; `None`: of a type by which nothing is looked for.
+fn text_of(it: Type, bytes: &[u8]) -> Option<(u32, Vec<u8>)> {
+    let number = |value: i128| Some((INT8, value.to_string().into_bytes()));
+    match it.kind {
+        kind::TINY => {
+            bytes.first().and_then(|b| number(if it.unsigned { (*b).into() } else { b.cast_signed().into() }))
+        }
+        kind::SHORT | kind::YEAR => {
+            let bytes = <[u8; 2]>::try_from(bytes).ok()?;
+            number(if it.unsigned { u16::from_le_bytes(bytes).into() } else { i16::from_le_bytes(bytes).into() })
+        }
+        kind::LONG | kind::INT24 => {
+            let bytes = <[u8; 4]>::try_from(bytes).ok()?;
+            number(if it.unsigned { u32::from_le_bytes(bytes).into() } else { i32::from_le_bytes(bytes).into() })
+        }
+        kind::LONGLONG => {
+            let bytes = <[u8; 8]>::try_from(bytes).ok()?;
+            number(if it.unsigned { u64::from_le_bytes(bytes).into() } else { i64::from_le_bytes(bytes).into() })
+        }
+        kind::VARCHAR | kind::VAR_STRING | kind::STRING => Some((TEXT, bytes.to_vec())),
+        _ => None,
+    }
+}
+
+/// What a server says of a statement that it has prepared.
+#[derive(Debug)]
+pub(super) struct Told {
+    prepared: Prepared,
+    /// Payloads.
+    parameters: Vec<Vec<u8>>,
+    columns: Vec<Vec<u8>>,
+}
+
+// First bytes of commands.
+const PREPARE: u8 = 0x16;
+const EXECUTE: u8 = 0x17;
+const LONG_DATA: u8 = 0x18;
+const CLOSE: u8 = 0x19;
+
+// By the numbers that planning knows types by.
+const INT8: u32 = 20;
+const TEXT: u32 = 25;
+/// A type that no key is of.
+const OTHER: u32 = 2249;

@@ -1,0 +1,93 @@
+//! What a session has set: which of it changes the meaning of texts, and what its server connections have to be told.
+
+use std::sync::Arc;
+
+use crate::backend::Settings;
+use crate::error::ClientError;
+use crate::exec::mysql::link::NAMES;
+use crate::exec::mysql::link::USUAL_NAMES;
+use crate::plan::SessionView;
+use crate::wire::mysql::result::Failure;
+
+/// A session's settings.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// As SET would write them, by name in lower case; user variables begin with `@`.
+    pub(super) settings: Arc<Settings>,
+    /// Those that it came with.
+    first: Arc<Settings>,
+    /// The servers' own `sql_mode`.
+    pub(super) usual_mode: Arc<str>,
+    /// What LAST_INSERT_ID() says.
+    pub(super) insert_id: u64,
+}
+
+impl State {
+    /// Those of a client that speaks by that collation (the low byte of its number).
+    pub(super) fn new(collation: u8) -> Result<Self, Failure> {
+        let names = match collation {
+            // utf8mb4_general_ci and its kin; 255 is MySQL 8's own, which MariaDB takes for its usual one.
+            45 | 46 | 224..=247 | 255 => USUAL_NAMES,
+            33 | 83 | 192..=215 => "utf8mb3",
+            11 | 65 => "ascii",
+            63 => "binary",
+            5 | 8 | 15 | 31 | 47 | 48 | 49 | 94 => "latin1",
+            _ => {
+                return Err(crate::session::mysql::say::failure(&ClientError::unsupported(
+                    format!("the character set of collation {collation} is not supported"),
+                    "Connect with utf8mb4.",
+                )));
+            }
+        };
+        let none = Settings::none();
+        let first = if names == USUAL_NAMES { none } else { Arc::new(none.with(NAMES, names)) };
+        Ok(Self { settings: Arc::clone(&first), first, usual_mode: "".into(), insert_id: 0 })
+    }
+
+    /// As it was at first.
+    pub(super) fn fresh(&self) -> Self {
+        Self { settings: Arc::clone(&self.first), insert_id: 0, ..self.clone() }
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: Option<&str>) {
+        let mut settings = match value {
+            Some(value) => self.settings.with(name, value),
+            None => self.settings.without(name),
+        };
+        // It sets all that belongs to it.
+        if name == NAMES {
+            for other in
+                ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"]
+            {
+                settings = settings.without(other);
+            }
+        }
+        self.settings = Arc::new(settings);
+    }
+
+    pub(super) fn autocommit(&self) -> bool {
+        self.settings.value("autocommit").is_none_or(|it| {
+            let it = it.trim_matches('\'');
+            !(it == "0" || it.eq_ignore_ascii_case("off"))
+        })
+    }
+
+    /// Whether backslashes stand for themselves, as far as the session has said so.
+    pub(super) fn keeps_backslashes(&self) -> bool {
+        self.sql_mode().to_ascii_uppercase().contains("NO_BACKSLASH_ESCAPES")
+    }
+
+    fn sql_mode(&self) -> &str {
+        self.settings.value("sql_mode").unwrap_or(&self.usual_mode).trim_matches('\'')
+    }
+
+    /// What changes the meaning of its texts, in that database (as the servers call it).
+    pub(super) fn view(&self, user: &str, database: &str) -> SessionView {
+        let names = self.settings.value(NAMES).and_then(|it| it.split(' ').next()).unwrap_or(USUAL_NAMES);
+        SessionView {
+            sql_mode: self.sql_mode().into(),
+            client_encoding: names.into(),
+            ..SessionView::plain_mysql(user, database)
+        }
+    }
+}

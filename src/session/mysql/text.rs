@@ -1,0 +1,386 @@
+//! Queries: each statement of a text in turn, to where its rows are.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::mysql::Link;
+use crate::exec::mysql::relay;
+use crate::exec::mysql::relay::Broken;
+use crate::exec::mysql::relay::Ended;
+use crate::exec::mysql::relay::Face;
+use crate::ident::ShardId;
+use crate::plan::Access;
+use crate::plan::Parameters;
+use crate::plan::Plan;
+use crate::plan::Planned;
+use crate::plan::World;
+use crate::session::mysql::Session;
+use crate::session::mysql::Trouble;
+use crate::session::mysql::prepared::Bound;
+use crate::session::mysql::say;
+use crate::tasks;
+
+/// A text of one statement as servers are told it: an INSERT without columns names those that it means, so that a table
+/// changed meanwhile is the server's error. Comments around the statement are the server's to see.
+pub(super) fn spliced<'a>(text: &'a str, planned: &Planned) -> Cow<'a, str> {
+    match &planned.template.splice_columns {
+        None => Cow::Borrowed(text),
+        Some((at, list)) => {
+            let (before, behind) = text.split_at_checked(planned.range.start + at).unwrap_or((text, ""));
+            Cow::Owned(format!("{before}{list}{behind}"))
+        }
+    }
+}
+
+/// The same for one statement among several.
+fn within<'a>(text: &'a str, planned: &Planned) -> Cow<'a, str> {
+    let statement = text.get(planned.range.clone()).unwrap_or_default();
+    match &planned.template.splice_columns {
+        None => Cow::Borrowed(statement),
+        Some((at, list)) => {
+            let (before, behind) = statement.split_at_checked(*at).unwrap_or((statement, ""));
+            Cow::Owned(format!("{before}{list}{behind}"))
+        }
+    }
+}
+
+/// How long it may take to have a server stop what it does.
+const KILL: Duration = Duration::from_secs(3);
+
+/// How a statement is said to a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Saying<'a> {
+    /// As text.
+    Text(&'a str),
+    /// As a prepared one, with values.
+    Bound(&'a Bound<'a>),
+}
+
+impl Session {
+    /// COM_QUERY.
+    pub(super) async fn query(&mut self, text: &str) -> Result<(), Trouble> {
+        if self.used.is_none() {
+            return Box::pin(self.query_nowhere(text)).await;
+        }
+        let world = self.world()?;
+        let statements = self.worker.planner.borrow_mut().compile(text, &world)?;
+        if statements.len() > 1 && !self.multi {
+            return Box::pin(self.refuse_several(text)).await;
+        }
+        let last = statements.len().saturating_sub(1);
+        for (place, planned) in statements.iter().enumerate() {
+            let alone = statements.len() == 1;
+            // What the one before has changed may change what this one means.
+            let world = if place == 0 { Rc::clone(&world) } else { self.world()? };
+            let said = if alone { spliced(text, planned) } else { within(text, planned) };
+            self.statement(text, Saying::Text(&said), planned, None, &world, place < last).await?;
+        }
+        Ok(())
+    }
+
+    /// A query before any database is in use.
+    async fn query_nowhere(&mut self, text: &str) -> Result<(), Trouble> {
+        let bare = text.trim().trim_end_matches(';').trim_end();
+        let words: Vec<&str> = bare.split_whitespace().collect();
+        match words.as_slice() {
+            [word, name] if word.eq_ignore_ascii_case("use") => {
+                self.use_database(name.trim_matches('`'))?;
+                self.done(false);
+                Ok(())
+            }
+            _ => Err(say::no_database().into()),
+        }
+    }
+
+    /// Several statements where one may stand: what a server says to that.
+    pub(super) async fn refuse_several(&mut self, text: &str) -> Result<(), Trouble> {
+        let mut link = self.any_link().await?;
+        // What is prepared is one statement, whatever has been agreed.
+        let said = self.prepare_on(&mut link, text).await;
+        match said {
+            Err(broken) => Err(self.lost(broken, "", false)),
+            Ok(Err(failure)) => {
+                self.keep(link);
+                Err(failure.into())
+            }
+            Ok(Ok(_)) => Err(ClientError::new(
+                Code::Unreadable,
+                "several statements in one query are not supported by this connection",
+                "Connect with multiple statements allowed, or send them one by one.",
+            )
+            .into()),
+        }
+    }
+
+    /// Runs a statement that reads or writes rows.
+    pub(super) async fn data(
+        &mut self,
+        text: &str,
+        saying: Saying<'_>,
+        planned: &Planned,
+        parameters: Option<&Parameters<'_>>,
+        world: &World,
+        more: bool,
+    ) -> Result<(), Trouble> {
+        let plan = planned.plan(text, parameters, world)?;
+        let shards: Vec<ShardId> = match plan {
+            Plan::One(shard) => vec![shard],
+            Plan::Any => vec![self.any_shard()?],
+            Plan::Concat(shards) => shards.iter().collect(),
+            _ => {
+                return Err(ClientError::unsupported(
+                    format!("{} over several shards in this way is not supported on MySQL", planned.template.tag),
+                    "Give it the shard key, or split it.",
+                )
+                .into());
+            }
+        };
+        let writes = planned.template.access == Access::Write;
+        let effects = &planned.template.effects;
+        let asks = effects.asks_session.as_deref();
+        let several = world.database.shards.len() > 1;
+        if let Some(asked) = asks.filter(|_| several) {
+            can_be_told(asked, text)?;
+        }
+        if writes {
+            for shard in &shards {
+                self.may_write(*shard)?;
+            }
+        }
+        let mut links = Vec::with_capacity(shards.len());
+        for shard in &shards {
+            let mut link = self.take_link(*shard).await?;
+            // What it leaves on the connection, or finds there, is the session's.
+            link.pinned |= !several && (asks.is_some() || effects.pins.is_some());
+            links.push(link);
+        }
+        if asks.is_some_and(|it| it.eq_ignore_ascii_case(LAST_INSERT_ID))
+            && let [link] = links.as_mut_slice()
+            && let Err(broken) = link.run(&format!("SET last_insert_id = {}", self.state.insert_id)).await
+        {
+            return Err(self.lost(broken, "", false));
+        }
+        let changes_schema = effects.changes_schema;
+        let limit = self.used()?.access.statement_max();
+        let work = self.run_on(&mut links, saying, writes, more);
+        let ended = match limit {
+            Some(span) => tokio::time::timeout(span, work).await,
+            None => Ok(work.await),
+        };
+        match ended {
+            Ok(Ok(ended)) => {
+                self.ended(links, &ended).await?;
+                if changes_schema && !matches!(ended, Ended::Failed(_)) {
+                    Box::pin(self.learn_schema()).await?;
+                }
+                Ok(())
+            }
+            Ok(Err(trouble)) => {
+                // Connections that broke are closed; what they did is undone, and so is what others did.
+                drop(links);
+                if self.transaction.is_open() || !self.links.is_empty() {
+                    self.roll_back().await;
+                }
+                Err(trouble)
+            }
+            Err(_) => {
+                for link in links {
+                    let target = Arc::clone(&link.connection.target);
+                    // Closed as it is, the server would go on with it until it has something to say.
+                    tasks::local("kill", async move {
+                        if let Err(error) = target.kill_query(clock::now().plus(KILL)).await {
+                            tracing::debug!(%error, "what took too long may go on");
+                        }
+                        drop(link);
+                    });
+                }
+                self.roll_back().await;
+                Err(say::too_slow().into())
+            }
+        }
+    }
+
+    /// Says it to all, and passes on what they answer.
+    async fn run_on(
+        &mut self,
+        links: &mut [Link],
+        saying: Saying<'_>,
+        writes: bool,
+        more: bool,
+    ) -> Result<Ended, Trouble> {
+        for link in links.iter_mut() {
+            match self.make_ready(link, saying).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    self.client.put_failure(&failure);
+                    return Ok(Ended::Failed(failure));
+                }
+                Err(broken) => return Err(self.lost_on(broken, link, false)),
+            }
+        }
+        for link in links.iter_mut() {
+            let said = match saying {
+                Saying::Text(text) => link.say_query(text).await,
+                Saying::Bound(bound) => bound.say(link).await,
+            };
+            if let Err(broken) = said {
+                return Err(self.lost_on(broken, link, false));
+            }
+            link.wrote |= writes;
+        }
+        // Whoever answers takes part in the transaction, and says so.
+        let face = Face { in_transaction: false, more };
+        if let [link] = links {
+            let passed = relay::pass(link, &mut self.client, face).await;
+            return passed.map_err(|broken| self.lost_on(broken, link, writes));
+        }
+        let passed = relay::unite(links, &mut self.client, face).await;
+        passed.map_err(|broken| self.lost(broken, "one of several", writes))
+    }
+
+    /// Brings a link to where the session is.
+    async fn make_ready(
+        &mut self,
+        link: &mut Link,
+        saying: Saying<'_>,
+    ) -> Result<Result<(), crate::wire::mysql::result::Failure>, Broken> {
+        let settings = Arc::clone(&self.state.settings);
+        if let Err(failure) = link.take_up(&settings).await? {
+            return Ok(Err(failure));
+        }
+        if let Err(failure) = self.join(link).await? {
+            return Ok(Err(failure));
+        }
+        match saying {
+            Saying::Text(_) => Ok(Ok(())),
+            Saying::Bound(bound) => self.ready_prepared(link, bound).await,
+        }
+    }
+
+    fn lost_on(&mut self, broken: Broken, link: &Link, may_have_written: bool) -> Trouble {
+        let name = self.used.as_ref().map(|it| Arc::clone(&it.access.service.database.shard(link.shard).name));
+        self.lost(broken, &name.unwrap_or_default(), may_have_written)
+    }
+
+    /// Takes in how a statement ended, and keeps or gives back its links.
+    async fn ended(&mut self, links: Vec<Link>, ended: &Ended) -> Result<(), Trouble> {
+        if let Ended::Done(done) = ended
+            && done.insert_id != 0
+        {
+            self.state.insert_id = done.insert_id;
+        }
+        self.warnings.clear();
+        let several = links.len() > 1;
+        let mut over = false;
+        for mut link in links {
+            // Of several, those behind the one that failed still have something to say.
+            if several && matches!(ended, Ended::Failed(_)) {
+                over |= link.begun || link.is_within();
+                continue;
+            }
+            if ended.warnings() > 0
+                && let Err(broken) = self.warnings.read(&mut link).await
+            {
+                tracing::debug!(?broken, "a connection broke before its warnings were read");
+                over |= link.begun;
+                continue;
+            }
+            // What commits by itself (DDL) has ended it.
+            if link.begun && !link.is_within() && !matches!(ended, Ended::Failed(_)) {
+                (link.begun, link.wrote) = (false, false);
+                over = true;
+            }
+            // An error does not say whether it has ended the transaction.
+            if matches!(ended, Ended::Failed(_)) && (link.begun || link.is_within()) {
+                match self.is_still_within(&mut link).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        link.begun = false;
+                        over = true;
+                    }
+                    Err(_) => {
+                        over = true;
+                        continue;
+                    }
+                }
+            }
+            self.keep(link);
+        }
+        if over {
+            self.ended_by_server().await;
+        }
+        self.statement_ended();
+        Ok(())
+    }
+
+    /// COM_FIELD_LIST: what a server says of a table's columns.
+    pub(super) async fn field_list(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        let mut link = self.any_link().await?;
+        let flags = self.usual_status();
+        let listed = async {
+            link.say(payload).await?;
+            relay::list(&mut link, &mut self.client, flags).await
+        };
+        match listed.await {
+            Ok(()) => {
+                self.keep(link);
+                Ok(())
+            }
+            Err(broken) => Err(self.lost(broken, "", false)),
+        }
+    }
+
+    // ── links ──
+
+    /// A shard of those that all have what is asked for: one that the session has a connection to, or any.
+    fn any_shard(&mut self) -> Result<ShardId, Trouble> {
+        if let Some(link) = self.links.first() {
+            return Ok(link.shard);
+        }
+        let database = &self.used()?.access.service.database;
+        let count = database.shards.len();
+        self.turn = (self.turn + 1) % count.max(1);
+        Ok(ShardId(u16::try_from(self.turn).unwrap_or(0)))
+    }
+
+    /// The session's link to that shard, or a new one.
+    pub(super) async fn take_link(&mut self, shard: ShardId) -> Result<Link, Trouble> {
+        if let Some(place) = self.links.iter().position(|it| it.shard == shard) {
+            return Ok(self.links.swap_remove(place));
+        }
+        let access = Rc::clone(&self.used()?.access);
+        Ok(access.primary(shard).await?)
+    }
+
+    /// A link to whichever shard.
+    pub(super) async fn any_link(&mut self) -> Result<Link, Trouble> {
+        let shard = self.any_shard()?;
+        self.take_link(shard).await
+    }
+}
+
+/// The one part of a session's state that any connection can be told.
+const LAST_INSERT_ID: &str = "last_insert_id()";
+
+/// Refuses what asks for state that is on no connection but one.
+fn can_be_told(asked: &str, text: &str) -> Result<(), ClientError> {
+    let text = text.to_ascii_lowercase();
+    // Any of them may stand beside the one that was found first.
+    let others = ["found_rows", "row_count", "connection_id", ":=", "into"];
+    let alone = !others.iter().any(|it| text.contains(it));
+    let known = asked.starts_with('@') && !text.contains("last_insert_id");
+    let of_all =
+        matches!(asked, "database()" | "schema()" | "user()" | "current_user()" | "session_user()" | "system_user()");
+    if alone && (known || of_all || asked.eq_ignore_ascii_case(LAST_INSERT_ID)) {
+        return Ok(());
+    }
+    Err(ClientError::unsupported(
+        format!("{asked}, which asks for the session's state, is not supported in a database of several shards"),
+        "Keep such values in the application.",
+    ))
+}

@@ -1,0 +1,299 @@
+//! Transactions: what BEGIN, savepoints and the like have said, and which servers have heard it.
+//!
+//! BEGIN costs nothing: a shard joins with its first statement. Without BEGIN, `autocommit = 0` does the same, and there
+//! the servers themselves begin. A transaction may read on any shards and write on one of them.
+
+use std::sync::Arc;
+
+use crate::error::ClientError;
+use crate::error::Code;
+use crate::exec::mysql::Link;
+use crate::exec::mysql::relay::Broken;
+use crate::ident::ShardId;
+use crate::session::mysql::Session;
+use crate::session::mysql::Trouble;
+use crate::session::mysql::say;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+
+/// The transaction that is open, if one is.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// BEGIN as the client said it.
+    begun_by: Option<String>,
+    /// SET TRANSACTION as the client said it, for the next transaction alone.
+    once: Option<String>,
+    savepoints: Vec<Savepoint>,
+    writer: Option<ShardId>,
+}
+
+#[derive(Debug)]
+struct Savepoint {
+    /// In lower case: they are the same in upper case.
+    name: String,
+    /// The name as it was written.
+    written: String,
+}
+
+/// The most savepoints that a transaction may have: each shard that joins is told all of them.
+const SAVEPOINTS_MAX: usize = 1000;
+
+impl Transaction {
+    /// Whether BEGIN was said.
+    pub(super) fn is_open(&self) -> bool {
+        self.begun_by.is_some()
+    }
+}
+
+impl Session {
+    /// START TRANSACTION, BEGIN: ends what is open.
+    pub(super) async fn begin(&mut self, text: &str) -> Result<(), Trouble> {
+        self.end(true).await?;
+        self.transaction.begun_by = Some(text.to_owned());
+        Ok(())
+    }
+
+    /// SET TRANSACTION without SESSION.
+    pub(super) fn next_transaction(&mut self, text: &str) -> Result<(), Trouble> {
+        if self.is_within() {
+            return Err(say::within_transaction().into());
+        }
+        self.transaction.once = Some(text.to_owned());
+        Ok(())
+    }
+
+    pub(super) async fn savepoint(&mut self, written: &str) -> Result<(), Trouble> {
+        // Outside of transactions it comes and goes with the statement.
+        if !self.is_within() {
+            return Ok(());
+        }
+        if self.transaction.savepoints.len() >= SAVEPOINTS_MAX {
+            return Err(ClientError::new(
+                Code::TooLarge,
+                format!("a transaction has {SAVEPOINTS_MAX} savepoints"),
+                "Release those that are not needed any more.",
+            )
+            .into());
+        }
+        let name = plain(written);
+        self.catch_up().await?;
+        let place = self.transaction.savepoints.iter().position(|it| it.name == name);
+        self.on_all(&format!("SAVEPOINT {written}")).await?;
+        if let Some(place) = place {
+            self.transaction.savepoints.remove(place);
+        }
+        self.transaction.savepoints.push(Savepoint { name, written: written.to_owned() });
+        let count = self.transaction.savepoints.len();
+        self.links.iter_mut().for_each(|it| it.savepoints = count);
+        Ok(())
+    }
+
+    pub(super) async fn roll_back_to(&mut self, written: &str) -> Result<(), Trouble> {
+        let place = self.place_of(written)?;
+        self.catch_up().await?;
+        self.on_all(&format!("ROLLBACK TO SAVEPOINT {written}")).await?;
+        self.transaction.savepoints.truncate(place + 1);
+        self.links.iter_mut().for_each(|it| it.savepoints = place + 1);
+        Ok(())
+    }
+
+    pub(super) async fn release_savepoint(&mut self, written: &str) -> Result<(), Trouble> {
+        let place = self.place_of(written)?;
+        self.catch_up().await?;
+        self.on_all(&format!("RELEASE SAVEPOINT {written}")).await?;
+        self.transaction.savepoints.truncate(place);
+        self.links.iter_mut().for_each(|it| it.savepoints = place);
+        Ok(())
+    }
+
+    fn place_of(&self, written: &str) -> Result<usize, Failure> {
+        let name = plain(written);
+        let place = self.transaction.savepoints.iter().position(|it| it.name == name);
+        place.ok_or_else(|| say::no_savepoint(written.trim_matches('`')))
+    }
+
+    /// Has all that take part hear the savepoints that they lack.
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
+        let mut links = std::mem::take(&mut self.links);
+        for link in &mut links {
+            if let Err(broken) = self.tell_savepoints(link).await {
+                return Err(self.lost(broken, "", false));
+            }
+        }
+        self.links = links;
+        Ok(())
+    }
+
+    async fn tell_savepoints(&self, link: &mut Link) -> Result<(), Broken> {
+        for savepoint in self.transaction.savepoints.iter().skip(link.savepoints) {
+            if let Err(failure) = link.run(&format!("SAVEPOINT {}", savepoint.written)).await? {
+                return Err(Broken::Server(failure.to_string()));
+            }
+        }
+        link.savepoints = self.transaction.savepoints.len();
+        Ok(())
+    }
+
+    /// Says it to all that take part. What one refuses is the client's error; then the whole is rolled back, for the
+    /// others have done it.
+    async fn on_all(&mut self, text: &str) -> Result<(), Trouble> {
+        for place in 0..self.links.len() {
+            let Some(link) = self.links.get_mut(place) else { break };
+            match link.run(text).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(failure)) => {
+                    self.roll_back().await;
+                    return Err(failure.into());
+                }
+                Err(broken) => {
+                    let shard = self.shard_name(place);
+                    self.links.remove(place);
+                    let trouble = self.lost(broken, &shard, false);
+                    self.roll_back().await;
+                    return Err(trouble);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shard_name(&self, place: usize) -> Arc<str> {
+        let name = |link: &Link| {
+            let used = self.used.as_ref()?;
+            Some(Arc::clone(&used.access.service.database.shard(link.shard).name))
+        };
+        self.links.get(place).and_then(name).unwrap_or_default()
+    }
+
+    /// Makes a link part of the transaction that is open.
+    ///
+    /// # Errors
+    /// The server's own error is the inner one.
+    pub(super) async fn join(&mut self, link: &mut Link) -> Result<Result<(), Failure>, Broken> {
+        if link.begun || link.is_within() {
+            return Ok(Ok(()));
+        }
+        // Without a transaction it is for the next statement.
+        if let Some(once) = self.transaction.once.clone()
+            && let Err(failure) = link.run(&once).await?
+        {
+            return Ok(Err(failure));
+        }
+        if let Some(begin) = &self.transaction.begun_by {
+            if let Err(failure) = link.run(begin).await? {
+                return Ok(Err(failure));
+            }
+            link.begun = true;
+            self.tell_savepoints(link).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether the open transaction may write there.
+    pub(super) fn may_write(&mut self, shard: ShardId) -> Result<(), Trouble> {
+        let within = self.is_within() || !self.state.autocommit();
+        match self.transaction.writer {
+            Some(writer) if within && writer != shard => Err(ClientError::new(
+                Code::SecondWritingShard,
+                "a transaction that writes on several shards is not supported on MySQL",
+                "Commit between them, or keep what belongs together under one shard key.",
+            )
+            .into()),
+            _ => {
+                if within {
+                    self.transaction.writer = Some(shard);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A statement has ended, and with it what was for it alone.
+    pub(super) fn statement_ended(&mut self) {
+        if !self.is_within() {
+            self.transaction.once = None;
+            self.transaction.writer = None;
+            self.transaction.savepoints.clear();
+        }
+    }
+
+    /// A server has ended the transaction by itself (a deadlock): so it has ended everywhere.
+    pub(super) async fn ended_by_server(&mut self) {
+        self.roll_back().await;
+    }
+
+    /// COMMIT or ROLLBACK.
+    pub(super) async fn end(&mut self, commit: bool) -> Result<(), Trouble> {
+        let Some(access) = self.used.as_ref().map(|it| std::rc::Rc::clone(&it.access)) else { return Ok(()) };
+        let mut links = std::mem::take(&mut self.links);
+        self.transaction = Transaction::default();
+        // Who has written comes first: what it says is what has become of the transaction.
+        links.sort_by_key(|it| !it.wrote);
+        let mut outcome = Ok(());
+        for mut link in links {
+            let wrote = link.wrote;
+            let does = commit && outcome.is_ok();
+            let name = Arc::clone(&access.service.database.shard(link.shard).name);
+            if !link.begun && !link.is_within() {
+                self.keep(link);
+                continue;
+            }
+            match link.run(if does { "COMMIT" } else { "ROLLBACK" }).await {
+                Ok(Ok(_)) => {
+                    (link.begun, link.wrote, link.savepoints) = (false, false, 0);
+                    self.keep(link);
+                }
+                Ok(Err(failure)) => outcome = outcome.and(Err(failure.into())),
+                // Nothing is left of what was not committed.
+                Err(_) if !commit => {}
+                // Who has only read has nothing to lose.
+                Err(broken) => {
+                    if wrote || !matches!(broken, Broken::Server(_)) {
+                        let trouble = match broken {
+                            Broken::Server(reason) => Trouble::Refused(ClientError::new(
+                                Code::OutcomeUnknown,
+                                format!("the connection to shard \"{name}\" was lost while it committed: {reason}"),
+                                "Look whether it was done before you say it again.",
+                            )),
+                            other => self.lost(other, &name, wrote),
+                        };
+                        outcome = outcome.and(Err(trouble));
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Rolls back what is open, whatever the servers say to it.
+    pub(super) async fn roll_back(&mut self) {
+        // A connection on which that fails is closed, which does it too.
+        let _ = self.end(false).await;
+    }
+
+    /// Keeps a link that the session needs between statements, and gives back any other.
+    pub(super) fn keep(&mut self, link: Link) {
+        if link.begun || link.pinned || link.is_within() {
+            self.links.push(link);
+        } else if let Some(used) = &self.used {
+            used.access.release(link);
+        }
+    }
+
+    /// Whether a server says that its transaction is over, after an error that may have ended it.
+    pub(super) async fn is_still_within(&self, link: &mut Link) -> Result<bool, Broken> {
+        link.say(&[PING]).await?;
+        match crate::exec::mysql::relay::hear(link).await? {
+            Ok(Done { .. }) => Ok(link.is_within()),
+            Err(failure) => Err(Broken::Server(failure.to_string())),
+        }
+    }
+}
+
+/// The first byte of COM_PING.
+const PING: u8 = 0x0e;
+
+/// A savepoint's name as servers compare it.
+fn plain(written: &str) -> String {
+    written.trim_matches('`').replace("``", "`").to_lowercase()
+}
