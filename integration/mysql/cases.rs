@@ -653,8 +653,6 @@ DROP TABLE IF EXISTS nowhere_to_be_found
 ? INSERT INTO temp VALUES (1)
 ? SELECT * FROM temp
 ? DROP TEMPORARY TABLE temp
-? SELECT GET_LOCK('a lock of these tests', 0)
-? SELECT RELEASE_LOCK('a lock of these tests')
 ? LOCK TABLES t READ
 ? UNLOCK TABLES
 ? PREPARE p FROM 'SELECT a FROM t WHERE id = ?'
@@ -663,9 +661,6 @@ DROP TABLE IF EXISTS nowhere_to_be_found
 ? DEALLOCATE PREPARE p
 ? EXECUTE IMMEDIATE 'SELECT 1'
 ? HANDLER t OPEN
-? XA START 'x'
-? XA END 'x'
-? XA ROLLBACK 'x'
 ? BEGIN NOT ATOMIC SELECT 1; END
 ? SET STATEMENT max_statement_time = 10 FOR SELECT a FROM t WHERE id = 1
 SELECT a FROM t WHERE id = 1

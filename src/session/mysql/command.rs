@@ -70,8 +70,10 @@ impl Session {
         world: &World,
         more: bool,
     ) -> Result<(), Trouble> {
-        let Command::Mysql(command) = &planned.template.command else {
-            return self.data(text, saying, planned, parameters, world, more).await;
+        let command = match &planned.template.command {
+            Command::Mysql(command) => command,
+            Command::Empty => return Box::pin(self.empty(text, more)).await,
+            _ => return self.data(text, saying, planned, parameters, world, more).await,
         };
         let said = text.get(planned.range.clone()).unwrap_or_default();
         Box::pin(self.command_of_its_own(command, said, world, more)).await
@@ -86,7 +88,7 @@ impl Session {
     ) -> Result<(), Trouble> {
         let several = world.database.shards.len() > 1;
         match command {
-            MysqlCommand::Begin { snapshot, .. } => {
+            MysqlCommand::Begin { snapshot, read_only } => {
                 if *snapshot && several {
                     return Err(ClientError::unsupported(
                         "START TRANSACTION WITH CONSISTENT SNAPSHOT over several shards is not supported",
@@ -94,7 +96,7 @@ impl Session {
                     )
                     .into());
                 }
-                self.begin(said).await?;
+                self.begin(said, *read_only == Some(true)).await?;
                 if *snapshot {
                     self.touch().await?;
                 }
@@ -211,6 +213,8 @@ impl Session {
                 ClientError::unsupported("SET NAMES DEFAULT is not supported", "Name the character set.").into()
             );
         };
+        // A server says what it does not know; its connection is told again what the session speaks.
+        self.have_said(said, &[NAMES.to_owned()]).await?;
         if !CHARACTER_SETS.iter().any(|it| it.eq_ignore_ascii_case(character_set)) {
             return Err(ClientError::unsupported(
                 format!("SET NAMES {character_set} is not supported"),
@@ -218,7 +222,6 @@ impl Session {
             )
             .into());
         }
-        self.have_said(said, &[NAMES.to_owned()]).await?;
         let value = match collation {
             Some(collation) => format!("{character_set} COLLATE {collation}"),
             None => character_set.to_owned(),

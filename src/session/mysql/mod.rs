@@ -80,6 +80,8 @@ enum Trouble {
     Refused(ClientError),
     /// The same in a server's own words, or in MySQL's.
     Failed(Failure),
+    /// The client has been told already.
+    Told,
     /// The session ends.
     Gone,
 }
@@ -182,7 +184,7 @@ impl Session {
         }
         let result = self.answer(command, payload).await;
         match result {
-            Ok(()) => true,
+            Ok(()) | Err(Trouble::Told) => true,
             Err(Trouble::Refused(error)) => {
                 let failure = say::failure(&error);
                 self.warnings.of_failure(&failure);
@@ -202,8 +204,9 @@ impl Session {
         match command {
             // The first is answered before.
             Command::Quit => Err(Trouble::Gone),
+            // Warnings stay.
             Command::Ping => {
-                self.done(false);
+                self.put_done(false);
                 Ok(())
             }
             Command::InitDb(name) => {
@@ -246,7 +249,9 @@ impl Session {
                 Ok(())
             }
             Command::ResetConnection => {
-                self.roll_back().await;
+                // Closed, they leave nothing behind.
+                self.links.clear();
+                self.transaction = Transaction::default();
                 self.prepared = Statements::default();
                 self.state = self.state.fresh();
                 self.warnings = Warnings::default();
@@ -277,6 +282,10 @@ impl Session {
     /// Says that it is done, of what no server was asked.
     fn done(&mut self, more: bool) {
         self.warnings = Warnings::default();
+        self.put_done(more);
+    }
+
+    fn put_done(&mut self, more: bool) {
         let done = Done { status: self.face(more).status(self.usual_status()), ..Done::default() };
         self.client.put_done(&done);
     }
@@ -285,6 +294,9 @@ impl Session {
         let mut flags = 0;
         if self.state.autocommit() {
             flags |= status::AUTOCOMMIT;
+        }
+        if self.transaction.is_read_only() {
+            flags |= status::IN_TRANSACTION_READ_ONLY;
         }
         if self.state.keeps_backslashes() {
             flags |= status::NO_BACKSLASH_ESCAPES;

@@ -151,7 +151,11 @@ impl Session {
             .into());
         }
         let world = self.world()?;
-        let statements = self.worker.planner.borrow_mut().compile(text, &world)?;
+        let compiled = self.worker.planner.borrow_mut().compile(text, &world);
+        let statements = match compiled {
+            Ok(statements) => statements,
+            Err(error) => return Err(Box::pin(self.verified(error, text)).await),
+        };
         if statements.len() > 1 {
             return Box::pin(self.refuse_several(text)).await;
         }

@@ -45,11 +45,6 @@ pub(super) fn no_database() -> Failure {
     Failure { number: NO_DATABASE_SELECTED, sqlstate: "3D000".to_owned(), message: "No database selected".to_owned() }
 }
 
-pub(super) fn unknown_database(name: &str) -> Failure {
-    let message = format!("Unknown database '{name}'");
-    Failure { number: UNKNOWN_DATABASE, sqlstate: "42000".to_owned(), message }
-}
-
 pub(super) fn unknown_command() -> Failure {
     Failure { number: UNKNOWN_COMMAND, sqlstate: "08S01".to_owned(), message: "Unknown command".to_owned() }
 }

@@ -109,6 +109,8 @@ impl Session {
         if self.used.as_ref().is_some_and(|it| *it.name == *name) {
             return Ok(());
         }
+        let deployment = self.worker.current.load();
+        let used = find(&self.worker, &deployment, &self.user, name, self.client.capabilities)?;
         if self.is_within() || !self.links.is_empty() {
             return Err(ClientError::unsupported(
                 "another database within a transaction is not supported",
@@ -116,8 +118,6 @@ impl Session {
             )
             .into());
         }
-        let deployment = self.worker.current.load();
-        let used = find(&self.worker, &deployment, &self.user, name, self.client.capabilities)?;
         self.map = Arc::clone(&deployment.map);
         self.used = Some(used);
         Ok(())
@@ -132,7 +132,8 @@ fn find(
     capabilities: u32,
 ) -> Result<Used, Failure> {
     let found = deployment.services.get_key_value(name).filter(|(_, it)| it.database.engine == Engine::Mysql);
-    let (name, service) = found.ok_or_else(|| say::unknown_database(name))?;
+    // Whether there is one that the user may not see is not told, as on a server.
+    let (name, service) = found.ok_or_else(|| denied(&user.name, name))?;
     if user.databases.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
         return Err(denied(&user.name, name));
     }

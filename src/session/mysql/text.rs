@@ -49,6 +49,9 @@ fn within<'a>(text: &'a str, planned: &Planned) -> Cow<'a, str> {
     }
 }
 
+/// How long a server may take to say whether it would refuse a text, too.
+const ASK_MAX: Duration = Duration::from_secs(3);
+
 /// How long it may take to have a server stop what it does.
 const KILL: Duration = Duration::from_secs(3);
 
@@ -68,7 +71,11 @@ impl Session {
             return Box::pin(self.query_nowhere(text)).await;
         }
         let world = self.world()?;
-        let statements = self.worker.planner.borrow_mut().compile(text, &world)?;
+        let compiled = self.worker.planner.borrow_mut().compile(text, &world);
+        let statements = match compiled {
+            Ok(statements) => statements,
+            Err(error) => return Err(Box::pin(self.verified(error, text)).await),
+        };
         if statements.len() > 1 && !self.multi {
             return Box::pin(self.refuse_several(text)).await;
         }
@@ -117,6 +124,61 @@ impl Session {
         }
     }
 
+    /// A refusal, after a server has been asked whether it would not refuse as well: then its own error is what the client
+    /// must see.
+    pub(super) async fn verified(&mut self, error: ClientError, text: &str) -> Trouble {
+        // Of several, a server would say what is wrong with the first only.
+        let one = !text.trim_end().trim_end_matches(';').contains(';');
+        if error.code.sqlstate() != "0A000" || error.code == Code::SecondWritingShard || !one {
+            return error.into();
+        }
+        let mut link = match self.any_link().await {
+            Ok(link) => link,
+            Err(trouble) => return trouble,
+        };
+        let settings = Arc::clone(&self.state.settings);
+        let asked = async {
+            match link.take_up(&settings).await? {
+                Ok(()) => self.prepare_on(&mut link, text).await,
+                Err(failure) => Ok(Err(failure)),
+            }
+        };
+        match tokio::time::timeout(ASK_MAX, asked).await {
+            Ok(Ok(said)) => {
+                self.keep(link);
+                match said {
+                    // 1295: it cannot be prepared, which says nothing.
+                    Err(failure) if failure.number != 1295 => failure.into(),
+                    _ => error.into(),
+                }
+            }
+            // Closed as it is dropped; what was open on it is gone.
+            Ok(Err(_)) | Err(_) => {
+                if link.begun || link.is_within() {
+                    drop(link);
+                    self.roll_back().await;
+                }
+                error.into()
+            }
+        }
+    }
+
+    /// A text without a statement: a server tells it from one that is empty.
+    pub(super) async fn empty(&mut self, text: &str, more: bool) -> Result<(), Trouble> {
+        let mut link = self.any_link().await?;
+        let passed = async {
+            link.say_query(text).await?;
+            relay::pass(&mut link, &mut self.client, Face { in_transaction: false, more }).await
+        };
+        match passed.await {
+            Ok(_) => {
+                self.keep(link);
+                Ok(())
+            }
+            Err(broken) => Err(self.lost(broken, "", false)),
+        }
+    }
+
     /// Runs a statement that reads or writes rows.
     pub(super) async fn data(
         &mut self,
@@ -127,7 +189,13 @@ impl Session {
         world: &World,
         more: bool,
     ) -> Result<(), Trouble> {
-        let plan = planned.plan(text, parameters, world)?;
+        let plan = match planned.plan(text, parameters, world) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let statement = text.get(planned.range.clone()).unwrap_or_default();
+                return Err(Box::pin(self.verified(error, statement)).await);
+            }
+        };
         let shards: Vec<ShardId> = match plan {
             Plan::One(shard) => vec![shard],
             Plan::Any => vec![self.any_shard()?],
@@ -144,8 +212,8 @@ impl Session {
         let effects = &planned.template.effects;
         let asks = effects.asks_session.as_deref();
         let several = world.database.shards.len() > 1;
-        if let Some(asked) = asks.filter(|_| several) {
-            can_be_told(asked, text)?;
+        if let Some(asked) = asks {
+            can_be_told(asked, text, several)?;
         }
         if writes {
             for shard in &shards {
@@ -159,12 +227,6 @@ impl Session {
             link.pinned |= !several && (asks.is_some() || effects.pins.is_some());
             links.push(link);
         }
-        if asks.is_some_and(|it| it.eq_ignore_ascii_case(LAST_INSERT_ID))
-            && let [link] = links.as_mut_slice()
-            && let Err(broken) = link.run(&format!("SET last_insert_id = {}", self.state.insert_id)).await
-        {
-            return Err(self.lost(broken, "", false));
-        }
         let changes_schema = effects.changes_schema;
         let limit = self.used()?.access.statement_max();
         let work = self.run_on(&mut links, saying, writes, more);
@@ -175,7 +237,10 @@ impl Session {
         match ended {
             Ok(Ok(ended)) => {
                 self.ended(links, &ended).await?;
-                if changes_schema && !matches!(ended, Ended::Failed(_)) {
+                if matches!(ended, Ended::Failed(_)) {
+                    return Err(Trouble::Told);
+                }
+                if changes_schema {
                     Box::pin(self.learn_schema()).await?;
                 }
                 Ok(())
@@ -364,23 +429,32 @@ impl Session {
     }
 }
 
-/// The one part of a session's state that any connection can be told.
-const LAST_INSERT_ID: &str = "last_insert_id()";
+/// What belongs to the statement before, on the very connection that it ran on.
+const OF_THE_LAST: [&str; 9] = [
+    "connection_id",
+    "error_count",
+    "found_rows",
+    "identity",
+    "last_insert_id",
+    "row_count",
+    "warning_count",
+    "ps_current_thread_id",
+    "calc_found_rows",
+];
 
-/// Refuses what asks for state that is on no connection but one.
-fn can_be_told(asked: &str, text: &str) -> Result<(), ClientError> {
+/// Refuses what asks for state that is on no connection, or on one among several.
+fn can_be_told(asked: &str, text: &str, several: bool) -> Result<(), ClientError> {
     let text = text.to_ascii_lowercase();
-    // Any of them may stand beside the one that was found first.
-    let others = ["found_rows", "row_count", "connection_id", ":=", "into"];
-    let alone = !others.iter().any(|it| text.contains(it));
-    let known = asked.starts_with('@') && !text.contains("last_insert_id");
-    let of_all =
-        matches!(asked, "database()" | "schema()" | "user()" | "current_user()" | "session_user()" | "system_user()");
-    if alone && (known || of_all || asked.eq_ignore_ascii_case(LAST_INSERT_ID)) {
+    let of_the_last = OF_THE_LAST.iter().any(|it| text.contains(it));
+    // A variable that a statement sets is known to its server alone.
+    let sets = text.contains(":=") || text.contains("into");
+    let of_all = ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()"];
+    let known = asked.starts_with('@') || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
+    if !of_the_last && (!several || (known && !sets)) {
         return Ok(());
     }
     Err(ClientError::unsupported(
-        format!("{asked}, which asks for the session's state, is not supported in a database of several shards"),
-        "Keep such values in the application.",
+        format!("{asked}, which asks for what the session has on one connection, is not supported"),
+        "The answer to an INSERT tells its number, and how many rows were affected; keep other values in the application.",
     ))
 }

@@ -21,6 +21,7 @@ use crate::wire::mysql::result::Failure;
 pub(super) struct Transaction {
     /// BEGIN as the client said it.
     begun_by: Option<String>,
+    read_only: bool,
     /// SET TRANSACTION as the client said it, for the next transaction alone.
     once: Option<String>,
     savepoints: Vec<Savepoint>,
@@ -43,13 +44,19 @@ impl Transaction {
     pub(super) fn is_open(&self) -> bool {
         self.begun_by.is_some()
     }
+
+    /// Whether BEGIN said READ ONLY.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
 }
 
 impl Session {
     /// START TRANSACTION, BEGIN: ends what is open.
-    pub(super) async fn begin(&mut self, text: &str) -> Result<(), Trouble> {
+    pub(super) async fn begin(&mut self, text: &str, read_only: bool) -> Result<(), Trouble> {
         self.end(true).await?;
         self.transaction.begun_by = Some(text.to_owned());
+        self.transaction.read_only = read_only;
         Ok(())
     }
 
