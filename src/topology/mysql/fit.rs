@@ -58,6 +58,16 @@ pub(in super::super) fn findings(database: &Database, schemas: &[Option<&Schema>
 
 /// Servers of one database that would not answer alike.
 fn servers(database: &Database, read: &[(ShardId, &MysqlServer)], findings: &mut Vec<Finding>) {
+    if let Some((shard, _)) = read.iter().find(|(_, it)| !is_strict(&it.sql_mode)) {
+        let name = &database.shard(*shard).name;
+        findings.push(Finding::new(
+            Severity::Warning,
+            "sql-mode-lax",
+            format!("the sql_mode of shard \"{name}\" has values that do not fit stored as others"),
+            "Add STRICT_TRANS_TABLES to it: a key that is shortened when it is stored is another key than the one that \
+             placed its row.",
+        ));
+    }
     let Some(((first, model), others)) = read.split_first() else { return };
     for (shard, server) in others {
         let mut differ = |severity, code, what: &str, here: &str, there: &str, hint: &str| {
@@ -92,6 +102,11 @@ fn servers(database: &Database, read: &[(ShardId, &MysqlServer)], findings: &mut
             "Texts without a collation of their own are compared by it: ALTER DATABASE … COLLATE on one of them.",
         );
     }
+}
+
+/// Whether values that do not fit are errors.
+fn is_strict(sql_mode: &str) -> bool {
+    sql_mode.split(',').any(|it| matches!(it, "STRICT_TRANS_TABLES" | "STRICT_ALL_TABLES" | "TRADITIONAL"))
 }
 
 /// `10.11` of `10.11.6-MariaDB`.
@@ -173,6 +188,12 @@ impl Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_is_strict_when_it_says_so() {
+        assert!(is_strict("STRICT_TRANS_TABLES,NO_ZERO_DATE") && is_strict("STRICT_ALL_TABLES"));
+        assert!(!is_strict("") && !is_strict("ANSI_QUOTES"));
+    }
 
     #[test]
     fn a_series_is_what_versions_share() {
