@@ -295,6 +295,32 @@ async fn schemas_are_read_judged_and_kept_true() {
     changed(&handle, "rights", |_| unfit("orders").is_some_and(|it| it.contains("cannot be seen"))).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_locked_is_not_taken_to_be_gone() {
+    let server = Server::primary(&[]).await;
+    let map = map(&[&[server.address()]]);
+    let (topology, _stop) = watching(&map).await;
+    let handle = SchemaHandle::new(Arc::clone(&topology));
+    let (_end, ended) = watch::channel(false);
+    tasks::shared("schema", Arc::clone(&handle).run(ended));
+    assert!(handle.ready(soon(20)).await, "{}", show(&topology));
+    let mut builder = server.connect().await;
+    // Its name is locked until the rows are there, and `information_schema` leaves it out meanwhile.
+    let slow = "CREATE TABLE shop.notes AS SELECT SLEEP(8) AS id, 1 AS customer_id";
+    let building = tokio::spawn(async move { sqlx::raw_sql(slow).execute(&mut builder).await.unwrap() });
+    let mut admin = server.connect().await;
+    let sleeping = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+    let deadline = soon(7);
+    while sqlx::query_scalar::<_, i64>(sleeping).fetch_one(&mut admin).await.unwrap() == 0 {
+        assert!(clock::now() < deadline, "it does not sleep");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = handle.refresh_now().await.unwrap_err();
+    assert!(refused.to_string().to_lowercase().contains("lock"), "{refused}");
+    building.await.unwrap();
+    changed(&handle, "built", |it| it.relation(&table_of("notes")).is_some_and(|it| it.columns.len() == 2)).await;
+}
+
 fn table_of(name: &str) -> TableName {
     TableName::new("shop", name)
 }

@@ -52,7 +52,7 @@ impl Connection {
         let said = first(&mut line, "SELECT @@version, UNIX_TIMESTAMP()").await?;
         let [Some(version), Some(now)] = said.as_slice() else { return Err(unreadable("its version")) };
         let limit = if is_mariadb(version) { "max_statement_time = 10" } else { "max_execution_time = 10000" };
-        let settings = format!("SET SESSION sql_mode = '', sql_quote_show_create = 1, lock_wait_timeout = 5, {limit}");
+        let settings = format!("SET SESSION sql_mode = '', sql_quote_show_create = 1, lock_wait_timeout = 1, {limit}");
         rows(&mut line, &settings).await?;
         let up = first(&mut line, "SHOW GLOBAL STATUS LIKE 'Uptime'").await?;
         let up = up.get(1).and_then(Option::as_deref).and_then(|it| it.parse::<i64>().ok());
