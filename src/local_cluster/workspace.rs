@@ -73,8 +73,7 @@ impl Workspace {
         let number = home.join(process::id().to_string());
         let dir = match dir {
             Some(dir) => dir.to_path_buf(),
-            // One process may run several clusters, as tests do.
-            None => (0_u32..).map(|n| number.with_extension(n.to_string())).find(|dir| !dir.exists()).unwrap_or(number),
+            None => make_new(&number)?,
         };
         let failed = |what: &'static str, source| ClusterError::Folder { what, path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(|error| failed("create", error))?;
@@ -128,6 +127,19 @@ impl Drop for Workspace {
         }
         if let Err(error) = fs::remove_file(&self.registration) {
             tracing::warn!(file = %self.registration.display(), %error, "the cluster is still registered");
+        }
+    }
+}
+
+/// Makes a folder that was not there: one process may start several clusters at once, as tests do.
+fn make_new(number: &Path) -> Result<PathBuf, ClusterError> {
+    let mut n = 0_u32;
+    loop {
+        let dir = number.with_extension(n.to_string());
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
+            Err(source) => return Err(ClusterError::Folder { what: "create", path: dir, source }),
         }
     }
 }
