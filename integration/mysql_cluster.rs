@@ -20,6 +20,7 @@ use shardway::clock;
 use shardway::local_cluster::MadeAs;
 use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
 use shardway::local_cluster::mariadb::CONTROL_USER;
+use shardway::local_cluster::mariadb::ED25519_USER;
 use shardway::local_cluster::mariadb::MariaCluster;
 use shardway::local_cluster::mariadb::MariaSpec;
 use shardway::local_cluster::mariadb::PASSWORD;
@@ -152,6 +153,15 @@ async fn the_client_reads_every_kind_of_answer() -> Outcome {
     let port = cluster.node("s1-a")?.port();
     let wrong = Client::connect(port, USER, "wrong", "shop").err().ok_or("a wrong password was taken")?;
     assert_eq!((wrong.errno, wrong.sqlstate.as_str()), (1045, "28000"));
+    // What this client cannot do it says.
+    let modern = Client::connect(port, ED25519_USER, PASSWORD, "shop").err().ok_or("by another proof")?;
+    let has_plugin = cluster
+        .node("s1-a")?
+        .value("", "SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519'");
+    match has_plugin.await?.as_deref() {
+        Some("1") => assert!(modern.message.ends_with("asked for a proof by client_ed25519"), "{modern}"),
+        _ => assert_eq!(modern.errno, 1045, "{modern}"),
+    }
     let nowhere = Client::connect(port, USER, PASSWORD, "nowhere").err().ok_or("no such database")?;
     assert!(matches!(nowhere.errno, 1044 | 1049), "{nowhere}");
 

@@ -2,7 +2,8 @@
 //!
 //! A line is answered as by one server; one that begins with `!` spans shards and is refused where there are three, one
 //! with `?` is answered so or refused. `⏎` is a line's end within a statement; lines that begin with a backslash are commands
-//! of their own: `\ping`, `\db NAME` (COM_INIT_DB), `\reset` (COM_RESET_CONNECTION).
+//! of their own: `\ping`, `\db NAME` (COM_INIT_DB; `own` is the session's first), `\reset` (COM_RESET_CONNECTION). `{db}` is the
+//! database's name.
 
 /// What a session says, and what it is about.
 pub(crate) type Case = (&'static str, &'static str);
@@ -498,6 +499,17 @@ SELECT DATABASE()
 \db nowhere
 ? USE nowhere
 ? SELECT * FROM nowhere.t WHERE id = 1
+? \db information_schema
+\db own
+SELECT DATABASE()
+USE {db}
+SELECT a FROM {db}.t WHERE id = 1
+SELECT {db}.t.a, x.note FROM t AS x JOIN {db}.t ON x.id = t.id WHERE t.id = 1 AND x.id = 1
+SELECT `{db}`.`t`.`a` FROM `{db}`.`t` WHERE `{db}`.`t`.`id` = 2
+INSERT INTO {db}.t (id, a) VALUES (190, 1)
+UPDATE {db}.t SET {db}.t.a = 2 WHERE {db}.t.id = 190
+DELETE FROM {db}.t WHERE id = 190
+! SELECT COUNT(*) FROM {db}.t
 \ping
 SELECT a FROM t WHERE id = 1
 ",

@@ -1,5 +1,7 @@
-//! Commands beside statements, and payloads that no single packet holds.
+//! Logins, commands beside statements, and payloads that no single packet holds.
 
+use shardway::local_cluster::mariadb::PASSWORD;
+use shardway::local_cluster::mariadb::USER;
 use shardway::wire::mysql::capability;
 
 use crate::client::Answer;
@@ -117,6 +119,53 @@ const DEEDS: &[Deed] = &[
     }),
 ];
 
+/// Who logs in: a name, a password, whether a database is named at once, and the capabilities.
+const LOGINS: &[(&str, &str, bool, u32)] = &[
+    (USER, PASSWORD, true, MODERN),
+    (USER, PASSWORD, true, OLD),
+    (USER, PASSWORD, false, MODERN),
+    (USER, PASSWORD, false, OLD),
+    (USER, "wrong", true, MODERN),
+    (USER, "", true, MODERN),
+    ("nobody", PASSWORD, true, MODERN),
+    ("nobody", "", false, OLD),
+    ("", "", true, MODERN),
+];
+
+/// Logs in on both sides, and looks what holds then; what differs.
+fn logins(house: &House, width: usize) -> Vec<String> {
+    let failed = |error| vec![Answer { error: Some(error), ..Answer::default() }];
+    let mut problems = Vec::new();
+    for (user, password, named, capabilities) in LOGINS {
+        let arrive = |port: u16, database: &str| {
+            let named = if *named { database } else { "" };
+            let mut client = match Client::connect_with(port, user, password, named, *capabilities) {
+                Ok(client) => client,
+                Err(error) => return (String::new(), failed(error)),
+            };
+            let mut answers = vec![client.welcome.clone()];
+            answers.extend(client.query("SELECT DATABASE()"));
+            answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
+            answers.push(client.init_db(database));
+            answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
+            let version = client.greeting().version.clone();
+            if let Err(error) = client.quit() {
+                answers.extend(failed(error));
+            }
+            (version, answers)
+        };
+        let [ours, plain] = house.ports();
+        let (our_version, ours) = arrive(ours, &format!("d{width}"));
+        let (version, theirs) = arrive(plain, &format!("plain{width}"));
+        let place = format!("{width} shards, login as {user:?} with {password:?}, database named: {named}");
+        problems.extend(difference(&ours, &renamed(theirs, width), true).map(|it| format!("{place}: {it}")));
+        if our_version != version {
+            problems.push(format!("{place}: version {our_version:?} where one server says {version:?}"));
+        }
+    }
+    problems
+}
+
 /// Does those whose title holds `wanted` on both sides; what differs.
 pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
     let mut problems = Vec::new();
@@ -136,6 +185,7 @@ pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
             problems.extend(direct.difference()?.map(|it| format!("{place}: behind it, {it}")));
         }
         direct.fill()?;
+        problems.extend(logins(house, width));
     }
     Ok(problems)
 }

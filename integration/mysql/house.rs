@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use shardway::clock;
 use shardway::local_cluster::Durability;
 use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
 use shardway::local_cluster::mariadb::CONTROL_USER;
@@ -15,7 +14,6 @@ use shardway::local_cluster::mariadb::PASSWORD;
 use shardway::local_cluster::mariadb::USER;
 
 use crate::client::Client;
-use crate::client::Failure;
 use crate::client::Row;
 use crate::compare::shown;
 use crate::proxy::Outcome;
@@ -185,18 +183,16 @@ impl House {
         let proxy = Proxy::start_when(self.cluster.dir(), port, &map, &[], answers).await;
         let proxy = proxy.map_err(|error| format!("{error}\nthe last login's error: {refusal}"))?;
         for width in WIDTHS {
-            let begun = clock::now();
             let mut last = String::new();
             // Its own error tells more than that something was waited for.
             let known = until("tables to be known", async || {
-                let answer =
-                    Client::connect(port, USER, PASSWORD, &format!("d{width}"))?.one("SELECT a FROM t WHERE id = 1");
-                last = answer.error.as_ref().map(Failure::to_string).unwrap_or_default();
-                Ok(answer.error.is_none())
+                let client = Client::connect(port, USER, PASSWORD, &format!("d{width}"));
+                let answer = client.and_then(|mut client| client.done("SELECT a FROM t WHERE id = 1"));
+                let known = answer.is_ok();
+                last = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                Ok(known)
             });
-            known.await.map_err(|error| {
-                format!("d{width}: {error}, {:?}: {last}\n{}", clock::now().since(begun), proxy.log())
-            })?;
+            known.await.map_err(|error| format!("d{width}: {error}: {last}\n{}", proxy.log()))?;
         }
         (self.proxy, self.port) = (Some(proxy), port);
         Ok(self)
@@ -226,10 +222,15 @@ impl House {
         self.proxy.as_ref().map(Proxy::log).unwrap_or_default()
     }
 
+    /// Where the proxy listens, and the plain server.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.port, self.cluster.nodes()[0].port()]
+    }
+
     pub(crate) fn pair(&self, width: usize, capabilities: Capabilities) -> Outcome<Pair> {
         let ours = Client::connect_with(self.port, USER, PASSWORD, &format!("d{width}"), capabilities)
             .map_err(|error| format!("our login to d{width}: {error}"))?;
-        let plain = self.cluster.nodes()[0].port();
+        let [_, plain] = self.ports();
         let plain = Client::connect_with(plain, USER, PASSWORD, &format!("plain{width}"), capabilities)?;
         Ok(Pair { ours, plain })
     }

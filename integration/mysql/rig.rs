@@ -252,7 +252,8 @@ fn say(client: &mut Client, way: Way, sql: &str, width: usize, prefix: &str) -> 
         };
         return vec![answer];
     }
-    if way.is_text() { client.query(sql) } else { client.run(sql, &[]) }
+    let sql = sql.replace("{db}", &format!("{prefix}{width}"));
+    if way.is_text() { client.query(&sql) } else { client.run(&sql, &[]) }
 }
 
 /// Prepares once, and executes with each set of parameters: types are told where they differ from those before.
