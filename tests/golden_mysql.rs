@@ -188,19 +188,27 @@ fn refusal(error: &shardway::error::ClientError) -> String {
     format!("refused{name}: {}\nhint: {}", error.message, error.hint)
 }
 
-#[test]
-fn statements_go_where_recorded() {
+fn bench() -> Bench {
     let text = fs::read_to_string(folder().join("map.yaml")).unwrap();
     let (map, _) = ShardMap::parse("map.yaml", &text, &NoEnvironment)
         .unwrap_or_else(|mistakes| panic!("{}", shardway::shard_map::mistake::render(&mistakes)));
     let of_mysql = |name: &str| Arc::new(Database { engine: Engine::Mysql, ..(*map.databases[name]).clone() });
     let databases = vec![of_mysql("shop"), of_mysql("small")];
-    let mut bench = Bench { databases, schema: Arc::new(schema()), planner: Planner::new(100) };
+    Bench { databases, schema: Arc::new(schema()), planner: Planner::new(100) }
+}
+
+fn files() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|it| it == "golden"));
     files.sort();
+    files
+}
+
+#[test]
+fn statements_go_where_recorded() {
+    let mut bench = bench();
     let (mut wrong, mut cases) = (Vec::new(), 0);
-    for path in files {
+    for path in files() {
         let text = fs::read_to_string(&path).unwrap();
         let mut rewritten = String::new();
         for block in text.trim_end().split("\n\n") {
@@ -221,4 +229,67 @@ fn statements_go_where_recorded() {
         }
     }
     assert!(cases > 100, "only {cases} cases were found");
+}
+
+#[test]
+fn mutated_statements_never_panic() {
+    let mut bench = bench();
+    let mut seeds: Vec<String> = Vec::new();
+    for path in files() {
+        let text = fs::read_to_string(path).unwrap();
+        seeds.extend(text.split("\n\n").map(|block| {
+            let statement = block.split_once("\n----").map_or(block, |it| it.0);
+            statement.lines().filter(|it| !it.starts_with("# ")).collect::<Vec<_>>().join("\n")
+        }));
+    }
+    let pieces =
+        ["(", ")", ",", "'", "`", ";", "SELECT", "FROM", "?", "7", "NULL", "ON", "é", "/*", "-- ", ".", "*", "@x"];
+    let mut state = 0x1234_5678_9ABC_DEF1_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..3000 {
+        let mut lines: Vec<&str> = seeds[random(seeds.len())].lines().collect();
+        let Some(last) = lines.pop() else { continue };
+        let mut words: Vec<&str> = last.split(' ').collect();
+        for _ in 0..=random(4) {
+            let at = random(words.len());
+            match random(3) {
+                0 => words.insert(at, pieces[random(pieces.len())]),
+                1 => words[at] = pieces[random(pieces.len())],
+                _ => {
+                    let other = random(words.len());
+                    words.swap(at, other);
+                }
+            }
+        }
+        let last = words.join(" ");
+        lines.push(&last);
+        let _ = outcome(&mut bench, &lines.join("\n"));
+    }
+}
+
+#[test]
+fn deep_and_long_statements_are_planned_or_refused_without_harm() {
+    let mut bench = bench();
+    let times = |it: &str, count: usize| it.repeat(count);
+    for count in [10, 150, 1000, 20_000] {
+        for text in [
+            format!("SELECT {}1{}", times("(", count), times(")", count)),
+            format!("SELECT * FROM users WHERE id = 7{}", times(" OR id = 7", count / 2)),
+            format!("SELECT * FROM users WHERE id = 7{}", times(" AND id = 7", count / 2)),
+            format!("SELECT 1{}", times("+1", count)),
+            format!("SELECT 1{}", times(" UNION ALL SELECT 1", count / 10)),
+            format!("SELECT * FROM users WHERE id IN (7{})", times(", 7", count)),
+            format!("INSERT INTO users (id) VALUES (7){}", times(", (7)", count)),
+            format!("INSERT INTO users (id, name) VALUES (7, 'a'){}", times(", (7, lower('a'))", count / 10)),
+            format!("SELECT {}1", times("- ", count)),
+            format!("SELECT * FROM users WHERE {} id = 7", times("NOT ", count)),
+        ] {
+            let _ = outcome(&mut bench, &text);
+        }
+    }
 }

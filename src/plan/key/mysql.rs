@@ -165,13 +165,14 @@ fn key(given: &Given, limits: Limits, utf8: bool) -> Option<Key> {
             canonical(bytes).filter(|it| short && *it >= least && *it <= most).map(Key::Int)
         }
         (Limits::Text { unicode, .. }, Given::Text(bytes)) => {
-            // Blanks at the end may be cut off when it is stored.
-            let fits = plain(bytes) && (unicode || bytes.is_ascii()) && bytes.last() != Some(&b' ');
+            // Blanks at the end may be cut off when it is stored; nothing at all may be NULL (EMPTY_STRING_IS_NULL).
+            let fits =
+                !bytes.is_empty() && plain(bytes) && (unicode || bytes.is_ascii()) && bytes.last() != Some(&b' ');
             fits.then(|| Key::Text(bytes.clone()))
         }
         (Limits::Bytes { most, fixed }, Given::Text(bytes) | Given::Bytes(bytes)) => {
             let read = matches!(given, Given::Bytes(_)) || plain(bytes);
-            (read && (!fixed || bytes.len() == most)).then(|| Key::Bytea(bytes.clone()))
+            (read && !bytes.is_empty() && (!fixed || bytes.len() == most)).then(|| Key::Bytea(bytes.clone()))
         }
         (Limits::Uuid, Given::Text(bytes)) => {
             let hyphens = bytes.len() == 36 && [8, 13, 18, 23].iter().all(|it| bytes.get(*it) == Some(&b'-'));

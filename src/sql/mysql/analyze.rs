@@ -357,9 +357,17 @@ impl<'a> Analyzer<'a> {
         match body {
             ast::SetExpr::Select(select) => self.select(select, parent, ctes, parent_block, host).map(|it| vec![it]),
             ast::SetExpr::Query(query) => self.query(query, parent, ctes, parent_block, host),
-            ast::SetExpr::SetOperation { left, right, .. } => {
-                let mut blocks = self.set_expression(left, parent, ctes, parent_block, host)?;
-                blocks.extend(self.set_expression(right, parent, ctes, parent_block, host)?);
+            ast::SetExpr::SetOperation { .. } => {
+                // From the left, without a call for each.
+                let (mut arms, mut first) = (Vec::new(), body);
+                while let ast::SetExpr::SetOperation { left, right, .. } = first {
+                    arms.push(&**right);
+                    first = left;
+                }
+                let mut blocks = self.set_expression(first, parent, ctes, parent_block, host)?;
+                for arm in arms.into_iter().rev() {
+                    blocks.extend(self.set_expression(arm, parent, ctes, parent_block, host)?);
+                }
                 Ok(blocks)
             }
             ast::SetExpr::Values(values) => {

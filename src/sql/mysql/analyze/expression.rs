@@ -23,6 +23,19 @@ use crate::sql::session::unreadable;
 impl Analyzer<'_> {
     /// Looks at an expression: its functions, columns and subqueries.
     pub(super) fn expression(&mut self, expression: &Expr, scope: &Scope<'_>) -> Outcome<()> {
+        // Chains of operators are as deep as they are long.
+        let mut rest = vec![expression];
+        while let Some(it) = rest.pop() {
+            match it {
+                Expr::Nested(inner) => rest.push(inner),
+                Expr::BinaryOp { left, right, .. } => rest.extend([&**right, &**left]),
+                other => self.part(other, scope)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, expression: &Expr, scope: &Scope<'_>) -> Outcome<()> {
         match expression {
             Expr::Identifier(name) => {
                 let word = name.value.to_ascii_lowercase();
@@ -38,8 +51,7 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Expr::Value(_) | Expr::TypedString(_) => Ok(()),
-            Expr::Nested(it)
-            | Expr::IsFalse(it)
+            Expr::IsFalse(it)
             | Expr::IsNotFalse(it)
             | Expr::IsTrue(it)
             | Expr::IsNotTrue(it)
@@ -69,8 +81,7 @@ impl Analyzer<'_> {
                 self.expression(low, scope)?;
                 self.expression(high, scope)
             }
-            Expr::BinaryOp { left, right, .. }
-            | Expr::AnyOp { left, right, .. }
+            Expr::AnyOp { left, right, .. }
             | Expr::AllOp { left, right, .. }
             | Expr::Position { expr: left, r#in: right } => {
                 self.expression(left, scope)?;

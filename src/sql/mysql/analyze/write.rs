@@ -167,15 +167,12 @@ impl Analyzer<'_> {
         if let (ast::SetExpr::Select(select), [block]) = (&*source.body, blocks.as_slice()) {
             whole = true;
             for item in &select.projection {
-                let expression = match item {
-                    ast::SelectItem::UnnamedExpr(it) | ast::SelectItem::ExprWithAlias { expr: it, .. } => it,
-                    _ => {
-                        // From here on no place is known.
-                        whole = false;
-                        break;
-                    }
+                let (ast::SelectItem::UnnamedExpr(it) | ast::SelectItem::ExprWithAlias { expr: it, .. }) = item else {
+                    // From here on no place is known.
+                    whole = false;
+                    break;
                 };
-                outputs.push(self.output(expression, *block));
+                outputs.push(self.output(it, *block));
             }
         }
         Ok(Rows::Query { blocks, outputs, whole })
