@@ -143,7 +143,8 @@ impl Planner {
     }
 
     /// Where the statements of a text stand, in bytes, as the world's engine cuts them: for sessions of MySQL, which
-    /// carry out what stands before a statement that is refused.
+    /// carry out what stands before a statement that is refused. Behind a SET of sql_mode or of a character set the rest
+    /// of the text is to be cut anew, as a server does.
     ///
     /// # Errors
     /// The text cannot be cut.

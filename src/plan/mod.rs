@@ -201,6 +201,9 @@ pub struct Template {
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
+///
+/// MySQL's `?` come as text with the number of the Postgres type that behaves alike: integers as 20, strings as 25 (in
+/// `character_set_client`), strings of bytes as 17. What comes as 0 (floats, decimals, dates) narrows nothing and is no key.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters<'a> {
     /// The types given at Parse (0: left to the server); may be shorter than the values.

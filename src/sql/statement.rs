@@ -94,7 +94,8 @@ pub enum Command {
     Data,
     /// EXPLAIN (SHARDS): how the statement in this part of the text would be carried out.
     ExplainShards(Range<usize>),
-    /// A change of schema: on all shards in order, or on the planned one.
+    /// A change of schema: on all shards in order, or on the planned one. MySQL, for which administration counts as such,
+    /// commits what is open before it and behind it.
     Ddl,
     /// BEGIN or START TRANSACTION.
     Begin(Modes),

@@ -206,6 +206,10 @@ impl Compiler<'_> {
                 "a subquery over a sharded table across shards is not supported",
                 format!("{ONE_SHARD}."),
             )),
+            Err(_) if around == Around::One("EXPLAIN") => Spread::Refuse(ClientError::unsupported(
+                "EXPLAIN across shards is not supported",
+                "Name one value of the shard key, or ask each shard's own server.",
+            )),
             // Each server has its own.
             Ok(_) if query.notes.placed => Spread::Refuse(ClientError::unsupported(
                 "what asks for the session's state (a variable, a function such as last_insert_id) across shards is not \

@@ -108,13 +108,8 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
     match session::read(&mut cursor, mode)? {
         First::Session(command, tag) => Ok(plain(Command::Mysql(Box::new(relative(command, base))), tag)),
         First::Whole(found) => {
-            let effects = Effects {
-                changes_schema: found.ddl,
-                outside_transaction: found.ddl,
-                pins: found.pins,
-                unpins: found.unpins,
-                ..Effects::default()
-            };
+            let effects =
+                Effects { changes_schema: found.ddl, pins: found.pins, unpins: found.unpins, ..Effects::default() };
             let command = if found.ddl { Command::Ddl } else { Command::Data };
             let access = if found.reads { Access::ReadPrimary } else { Access::Write };
             let body = Body::Whole(Whole { what: found.tag, hint: found.hint });

@@ -109,7 +109,12 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                 }
                 match word.as_str() {
                     // The parser has other priorities for these.
-                    "xor" | "sounds" | "procedure" if !called => return None,
+                    "xor" => return None,
+                    // As an operator the parser would have it take in all that follows.
+                    "binary" if next != Some(Kind::Close) && !place.checked_sub(2).is_some_and(|it| is(it, "as")) => {
+                        return None;
+                    }
+                    "sounds" | "procedure" if !called => return None,
                     "distinctrow" => put(Token::make_word("DISTINCT", None)),
                     "mod" if !called => put(Token::Mod),
                     "lock" if is(place, "in") && is(place + 1, "share") && is(place + 2, "mode") => {

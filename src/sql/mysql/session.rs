@@ -39,7 +39,7 @@ pub(crate) struct Whole {
     pub(crate) tag: &'static str,
     /// What to do instead.
     pub(crate) hint: &'static str,
-    /// It changes the schema, and commits.
+    /// It may change the schema, and commits what is open.
     pub(crate) ddl: bool,
     /// What stays on the connection.
     pub(crate) pins: Option<Pin>,
@@ -91,6 +91,11 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "truncate" => ("TRUNCATE", ddl("TRUNCATE")),
         "grant" => ("GRANT", ddl("GRANT")),
         "revoke" => ("REVOKE", ddl("REVOKE")),
+        // MariaDB's way to run a statement and tell how.
+        "analyze" if !["table", "local", "no_write_to_binlog"].iter().any(|it| cursor.is_at(1, it)) => (
+            "ANALYZE",
+            explain(cursor).map(|it| if matches!(it, Found::Explain(_)) { Found::Explain(true) } else { it }),
+        ),
         "analyze" | "check" | "checksum" | "optimize" | "repair" => {
             ("ANALYZE, CHECK, OPTIMIZE and REPAIR", ddl("ANALYZE, CHECK, OPTIMIZE and REPAIR"))
         }
