@@ -305,7 +305,12 @@ async fn pool_and_death() -> Outcome {
 
 /// What our side of a login does for MariaDB's own client: OK to the login and to its ping.
 async fn serve_one(listener: tokio::net::TcpListener, tls: Option<&ListenerTls>) -> Result<(), Box<dyn Error>> {
-    let users = |user: &str| (user == "ann").then(|| UserAuth::Password(Secret::new(PASSWORD)));
+    let users = |user: &str| match user {
+        "ann" => Some(UserAuth::Password(Secret::new(PASSWORD))),
+        "void" => Some(UserAuth::Password(Secret::new(""))),
+        "demo" => Some(UserAuth::Trust),
+        _ => None,
+    };
     let entrance = client_login::Entrance {
         tls,
         tls_required: false,
@@ -349,6 +354,15 @@ async fn the_servers_own_client_logs_in_here() -> Outcome {
         ("ann", PASSWORD, Some("mysql_native_password"), None),
         ("ann", PASSWORD, None, Some(&tls)),
         ("ann", PASSWORD, Some("caching_sha2_password"), Some(&tls)),
+        ("void", "", None, None),
+        ("void", "", Some("caching_sha2_password"), None),
+        ("demo", "", None, None),
+        ("demo", "any", None, None),
+        ("demo", "", Some("caching_sha2_password"), None),
+        ("demo", "any", Some("caching_sha2_password"), None),
+        ("demo", "any", Some("client_ed25519"), Some(&tls)),
+        ("ann", PASSWORD, Some("client_ed25519"), None),
+        ("ann", PASSWORD, Some("mysql_clear_password"), Some(&tls)),
         ("ann", "wrong", None, None),
         ("ann", "wrong", Some("caching_sha2_password"), None),
         ("ann", "wrong", Some("caching_sha2_password"), Some(&tls)),
@@ -359,14 +373,14 @@ async fn the_servers_own_client_logs_in_here() -> Outcome {
         let port = listener.local_addr()?.port();
         let mut client = tokio::process::Command::from(Command::new("mariadb-admin"));
         client.args(["--no-defaults", "-h127.0.0.1", &format!("-P{port}"), &format!("-u{user}")]);
-        client.arg(format!("-p{password}")).args(plugin.map(|it| format!("--default-auth={it}")));
+        client.arg(format!("--password={password}")).args(plugin.map(|it| format!("--default-auth={it}")));
         client.arg(if tls.is_some() { "--ssl" } else { "--skip-ssl" }).arg("ping").kill_on_drop(true);
         let served = serve_one(tokio::net::TcpListener::from_std(listener)?, tls);
         let (said, served) = tokio::join!(client.output(), served);
         let said = said?;
         let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
         let case = format!("{user} {password} {plugin:?} {}: {text} {served:?}", tls.is_some());
-        if user == "ann" && password == PASSWORD {
+        if user != "eve" && password != "wrong" {
             assert!(text.contains("mysqld is alive") && served.is_ok(), "{case}");
         } else {
             let words = format!("Access denied for user '{user}'@'127.0.0.1' (using password: YES)");

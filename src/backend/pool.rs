@@ -392,10 +392,7 @@ pub struct WorkerPools<C: Pooled = Connection> {
 pub struct Pool<C: Pooled = Connection> {
     /// What the threads share.
     pub shared: Arc<Shared<C>>,
-    #[expect(
-        clippy::vec_box,
-        reason = "they stay in their boxes when they are lent: a pointer moves, not a connection"
-    )]
+    // They stay in their boxes when they are lent: a pointer moves, not a connection.
     idle: RefCell<Vec<Box<C>>>,
 }
 

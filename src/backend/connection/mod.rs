@@ -402,30 +402,37 @@ impl Pooled for Connection {
         Ok(connection)
     }
 
+    #[inline]
     fn is_quiet(&mut self) -> bool {
         Self::is_quiet(self)
     }
 
+    #[inline]
     fn is_drained(&self) -> bool {
         Self::is_drained(self)
     }
 
+    #[inline]
     fn rest(&mut self) {
         Self::rest(self);
     }
 
+    #[inline]
     fn home(&self) -> usize {
         self.home
     }
 
+    #[inline]
     fn slot(&self) -> &Slot {
         &self.slot
     }
 
+    #[inline]
     fn generation(&self) -> u64 {
         self.generation
     }
 
+    #[inline]
     fn opened(&self) -> Tick {
         self.opened
     }

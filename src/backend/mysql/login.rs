@@ -198,7 +198,7 @@ async fn log_in(stream: Stream, tls: Option<(&ClientTls, &str)>, login: &Login<'
         ..Response::default()
     };
     if let Some((tls, host)) = tls {
-        talk.encrypt(&mut response, greeting.capabilities, tls, host).await?;
+        talk.encrypt(&mut response, &greeting, tls, host).await?;
     }
     talk.capabilities = response.capabilities;
 
@@ -275,15 +275,17 @@ impl Talk {
     async fn encrypt(
         &mut self,
         response: &mut Response,
-        offered: u32,
+        greeting: &Greeting,
         tls: &ClientTls,
         host: &str,
     ) -> Result<(), OpenError> {
-        let beside = self.stream.peer().is_some_and(|it| it.ip().is_loopback());
+        // A server that remembers no proof of the user asks for the password, which it gets in TLS only.
+        let beside =
+            greeting.plugin != auth::CACHING_SHA2 && self.stream.peer().is_some_and(|it| it.ip().is_loopback());
         if !tls.is_wanted() || (beside && !tls.is_required()) {
             return Ok(());
         }
-        if offered & capability::SSL == 0 {
+        if greeting.capabilities & capability::SSL == 0 {
             return if tls.is_required() { Err(OpenError::NoTls) } else { Ok(()) };
         }
         response.capabilities |= capability::SSL;

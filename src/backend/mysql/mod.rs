@@ -85,7 +85,7 @@ pub const MANNERS: [&str; 13] = [
 ];
 
 /// How much of a buffer for what is to be sent is kept, in bytes.
-const OUT_KEPT: usize = 64 << 10;
+const OUT_KEPT: usize = 16 << 10;
 
 /// How many commands may wait for their answers on one connection.
 pub const AWAITED_MAX: usize = 64;
@@ -470,30 +470,37 @@ impl Pooled for Connection {
         Ok(connection)
     }
 
+    #[inline]
     fn is_quiet(&mut self) -> bool {
         !self.in_doubt && Self::is_quiet(self)
     }
 
+    #[inline]
     fn is_drained(&self) -> bool {
         Self::is_drained(self) && !self.in_doubt
     }
 
+    #[inline]
     fn rest(&mut self) {
         Self::rest(self);
     }
 
+    #[inline]
     fn home(&self) -> usize {
         self.home
     }
 
+    #[inline]
     fn slot(&self) -> &Slot {
         &self.slot
     }
 
+    #[inline]
     fn generation(&self) -> u64 {
         self.generation
     }
 
+    #[inline]
     fn opened(&self) -> Tick {
         self.opened
     }
