@@ -1,5 +1,6 @@
 //! Connections to a real MariaDB server: every way to log in, what its sessions tell, and the pool when it dies; and
 //! MariaDB's own client on our side of a login.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 #[path = "mysql_backend/server.rs"]
 mod server;
