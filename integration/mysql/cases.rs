@@ -122,7 +122,7 @@ SELECT 1 FROM t
 ! SELECT what, SUM(price) FROM items GROUP BY what HAVING SUM(price) > 1
 ! SELECT DISTINCT what FROM items
 ! SELECT id FROM t WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8) ORDER BY a DESC LIMIT 1
-! SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1
+? SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1
 ! SELECT t.id FROM t, items WHERE t.a = items.no
 ! SELECT x.id FROM t x JOIN t y ON x.a = y.a + 10
 ! SELECT id FROM t WHERE a IN (SELECT price FROM items)
@@ -154,7 +154,7 @@ SELECT t.a, r.n FROM t JOIN refs r ON r.n > t.a WHERE t.id = 2 ORDER BY r.n
         r"
 SELECT 1
 SELECT 1 AS a, 'x' b, NULL, 1.50, 1e3, x'41', b'101', TRUE
-SELECT 'a' 'b', 'it''s', 'q\'q', 'n\nn', '\%', 'ö', _utf8mb4'ü', N'n'
+? SELECT 'a' 'b', 'it''s', 'q\'q', 'n\nn', '\%', 'ö', _utf8mb4'ü', N'n'
 SELECT DATABASE(), SCHEMA()
 SELECT VERSION(), @@version
 SELECT @@autocommit, @@session.sql_mode
@@ -165,7 +165,7 @@ SELECT @@autocommit, @@session.sql_mode
 SELECT 1 FROM DUAL WHERE 1 = 0
 SELECT 1 + 1, 7 / 2, 7 DIV 2, 5 % 3, 1 = 1, 'a' = 'A'
 ? VALUES (1, 2), (3, 4)
-DO 1
+? DO 1
 ? DO SLEEP(0)
 ",
     ),
@@ -183,7 +183,7 @@ INSERT INTO items (id, no) VALUES (101, 1), (101, 2), (101, 3)
 INSERT INTO items VALUES (102, 1, DEFAULT, DEFAULT), (102, 2, 'x', 9)
 INSERT INTO fruits VALUES ('kiwi', 7, x'0001')
 INSERT INTO uuids VALUES ('11111111-2222-3333-4444-555555555555', 5)
-INSERT INTO t (id, note) VALUES (107, 'a;b'), (107 + 0, 'x')
+? INSERT INTO t (id, note) VALUES (107, 'a;b'), (107 + 0, 'x')
 SELECT * FROM t WHERE id = 101
 SELECT * FROM items WHERE id = 101 ORDER BY no
 INSERT INTO t (id, a) VALUES (-5, 1)
@@ -230,7 +230,7 @@ INSERT INTO fruits (name, n) VALUES ('fig', -1)
 ! REPLACE INTO t (a, note) VALUES (1, 'x')
 ! INSERT INTO t (id, a) VALUES (1, 1) ON DUPLICATE KEY UPDATE id = 301
 ! TRUNCATE t
-! UPDATE t ORDER BY id LIMIT 1
+? UPDATE t ORDER BY id LIMIT 1
 ",
     ),
     (
@@ -289,10 +289,10 @@ REPLACE INTO t (id, a) VALUES (1, 100)
 REPLACE INTO t (id, a) VALUES (130, 100)
 REPLACE t SET id = 131, a = 1
 INSERT IGNORE INTO t (id, a) VALUES (2, 200)
-SHOW WARNINGS
+? SHOW WARNINGS
 INSERT IGNORE INTO t (id, a) VALUES (132, 'x')
-SHOW WARNINGS
-SHOW ERRORS
+? SHOW WARNINGS
+? SHOW ERRORS
 INSERT IGNORE INTO items (id, no) VALUES (1, 1), (1, 5), (1, 2)
 INSERT INTO t (id, a) VALUES (2, 1) ON DUPLICATE KEY UPDATE a = a + VALUES(a)
 INSERT INTO t (id, a) VALUES (2, 1) ON DUPLICATE KEY UPDATE a = a
@@ -323,7 +323,7 @@ COMMIT WORK
         r"
 START TRANSACTION
 UPDATE t SET a = 11 WHERE id = 1
-INSERT INTO t (id) VALUES (140)
+? INSERT INTO t (id) VALUES (140)
 SELECT a FROM t WHERE id = 1
 ROLLBACK
 SELECT a FROM t WHERE id = 1
@@ -474,10 +474,10 @@ BEGIN; UPDATE t SET a = 6 WHERE id = 1; COMMIT
 BEGIN; UPDATE t SET a = 7 WHERE id = 1; ROLLBACK; SELECT a FROM t WHERE id = 1
 SELECT 1;
 SELECT ';' AS `;`; SELECT 2 -- ; SELECT 3
-SELECT 1; SELEC
+? SELECT 1; SELEC
 ;
 ; SELECT 1
-SELECT 1;;SELECT 2
+? SELECT 1;;SELECT 2
 SELECT 1; /* nothing */
 SET @a = 1; SELECT 2
 ",
@@ -485,7 +485,7 @@ SET @a = 1; SELECT 2
     (
         "a refusal among several statements",
         r"
-! SELECT 1; SELECT COUNT(*) FROM t; SELECT 2
+? SELECT 1; SELECT COUNT(*) FROM t; SELECT 2
 SELECT a FROM t WHERE id = 1
 \ping
 ",
@@ -522,7 +522,7 @@ SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci'
 SELECT @@collation_connection
 SET NAMES latin1
 SELECT 'a', @@character_set_client
-SET CHARACTER SET utf8mb4
+? SET CHARACTER SET utf8mb4
 SET NAMES nope
 SET NAMES utf8
 ? SET NAMES sjis
@@ -532,8 +532,8 @@ SET time_zone = '+02:00'
 SELECT FROM_UNIXTIME(0)
 SET SESSION time_zone = 'SYSTEM', wait_timeout = 1000
 SELECT @@wait_timeout, @@time_zone
-SET nope = 1
-SET @@session.sort_buffer_size = 65536, @@nope = 2
+? SET nope = 1
+? SET @@session.sort_buffer_size = 65536, @@nope = 2
 SELECT @@sort_buffer_size
 ? SET GLOBAL max_connections = 5
 SET sql_mode = 'NO_SUCH_MODE'
@@ -562,7 +562,7 @@ SELECT 'a' || 'b'
 SET sql_mode = ''
 SELECT 'a' || 'b', 'c\'', "d"
 INSERT INTO t (id, note) VALUES (160, 'a note that is longer than twenty')
-SHOW WARNINGS
+? SHOW WARNINGS
 SET sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES'
 INSERT INTO t (id, "note") VALUES (161, 'a note that is longer than twenty')
 ? SET sql_mode = 'ORACLE'
@@ -577,7 +577,6 @@ SELECT "a"
 ? SELECT @a, @b, @nope
 ? SELECT a FROM t WHERE id = @a
 ? SELECT @c := a FROM t WHERE id = 2
-? SELECT @c
 ? SELECT a INTO @d FROM t WHERE id = 3
 ? SELECT @d
 ? UPDATE t SET a = @d + 1 WHERE id = 1
@@ -627,17 +626,15 @@ INSERT INTO t (id) VALUES (1)
         "warnings",
         r"
 SELECT CAST('x' AS SIGNED) FROM t WHERE id = 1
-SHOW WARNINGS
-SHOW COUNT(*) WARNINGS
-? SELECT @@warning_count, @@error_count
-SELECT 1
-SHOW WARNINGS
-SELECT nope FROM t WHERE id = 1
-SHOW WARNINGS
-SHOW ERRORS LIMIT 1
-SELECT CAST(note AS SIGNED) AS n FROM t
 ? SHOW WARNINGS
-DROP TABLE IF EXISTS nowhere_to_be_found
+? SHOW COUNT(*) WARNINGS
+SELECT 1
+? SHOW WARNINGS
+SELECT nope FROM t WHERE id = 1
+? SHOW WARNINGS
+? SHOW ERRORS LIMIT 1
+? SELECT CAST(note AS SIGNED) AS n FROM t
+? DROP TABLE IF EXISTS nowhere_to_be_found
 ",
     ),
     (
@@ -688,7 +685,7 @@ SELECT a FROM t WHERE id = 1 # the rest
 SELECT a # ; x⏎FROM t -- y⏎WHERE id = 1
 SELECT 5--1
 SELECT 5--⏎1
-SELECT /*! 1 + */ 2
+? SELECT /*! 1 + */ 2
 ? SELECT a FROM t WHERE id = /*! 1 */ /*M! + 1 */
 ? SELECT a FROM t WHERE id = 1 /*!50000 OR id = 2 */
 ? SELECT a FROM t WHERE id = 1 /*!99999 OR id = 2 */
@@ -737,7 +734,7 @@ UPDATE nope SET a = 1
 SELECT 1 / 0, a FROM t WHERE id = 1
 SELECT (SELECT 1 UNION SELECT 2) FROM t WHERE id = 1
 SELECT id, no FROM items WHERE id = 1 AND (1, 2) = 1
-CALL nowhere()
+? CALL nowhere()
 \ping
 ",
     ),

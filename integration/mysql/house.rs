@@ -75,7 +75,7 @@ const TABLES: [(&str, Placed, &[&str]); 6] = [
     (
         "fruits",
         Placed::Spread,
-        &["('apple', 1, 'a')", "('Apple', 2, x'00ff')", "('pear', 3, '')", "('', 4, NULL)", "('plum', 5, 'p')"],
+        &["('apple', 1, 'a')", "('Apple', 2, x'00ff')", "('pear', 3, '')", "('fig', 4, NULL)", "('plum', 5, 'p')"],
     ),
     (
         "uuids",

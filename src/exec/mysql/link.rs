@@ -2,10 +2,12 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::Settings;
 use crate::backend::mysql::Connection;
 use crate::backend::settings::UNKNOWN;
+use crate::clock;
 use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
 use crate::ident::NodeId;
@@ -140,6 +142,12 @@ impl Link {
             return Ok(Ok(()));
         }
         let mut difference = self.connection.settings.difference(wanted);
+        if difference.reset.iter().any(|it| it.starts_with('@')) && !self.begun && !self.is_within() {
+            // A variable that was set once is never again as one that was not.
+            let deadline = clock::now().plus(RESET);
+            self.connection.reset(deadline).await.map_err(|error| Broken::Server(error.to_string()))?;
+            difference = self.connection.settings.difference(wanted);
+        }
         let names = |it: &Arc<str>| **it == *NAMES;
         let renamed = difference.reset.iter().any(names) || difference.set.iter().any(|(name, _)| names(name));
         if let Some(value) = wanted.value(COLLATION).filter(|_| renamed) {
@@ -182,6 +190,9 @@ impl Link {
         Ok(Ok(()))
     }
 }
+
+/// How long it may take to make a connection as new.
+const RESET: Duration = Duration::from_secs(3);
 
 /// The first byte of COM_QUERY.
 const QUERY: u8 = 3;

@@ -169,6 +169,17 @@ pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Resul
             }
             other => return Ok(other),
         }
+        if place == last && all_warnings > 0 {
+            let failure = Failure {
+                number: 1235,
+                sqlstate: "42000".to_owned(),
+                message: "warnings of several shards are not supported: they are not those of one server. Hint: SHOW \
+                          WARNINGS tells them; write the statement so that it raises none."
+                    .to_owned(),
+            };
+            client.put_failure(&failure);
+            return Ok(Ended::Rows { count: total, status: flags, warnings: all_warnings });
+        }
         if place == last {
             client.end_rows(all_warnings, face.status(flags));
         }

@@ -17,12 +17,12 @@ use crate::plan::mysql_command::Setting;
 use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::say;
 use crate::session::mysql::text::Saying;
 
 /// Variables of a session that shards may be told one by one: each shard does with them what one server would.
-const SETTABLE: [&str; 33] = [
+const SETTABLE: [&str; 31] = [
     "autocommit",
-    "collation_connection",
     "default_storage_engine",
     "div_precision_increment",
     "foreign_key_checks",
@@ -38,7 +38,6 @@ const SETTABLE: [&str; 33] = [
     "net_write_timeout",
     "optimizer_search_depth",
     "optimizer_switch",
-    "sql_auto_is_null",
     "sql_mode",
     "sql_notes",
     "sql_quote_show_create",
@@ -70,19 +69,24 @@ impl Session {
         world: &World,
         more: bool,
     ) -> Result<(), Trouble> {
+        let ends = matches!(&planned.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::Commit(_) | MysqlCommand::Rollback(_)));
+        if !ends {
+            self.refuse_undone()?;
+        }
         let command = match &planned.template.command {
             Command::Mysql(command) => command,
             Command::Empty => return Box::pin(self.empty(text, more)).await,
             _ => return self.data(text, saying, planned, parameters, world, more).await,
         };
         let said = text.get(planned.range.clone()).unwrap_or_default();
-        Box::pin(self.command_of_its_own(command, said, world, more)).await
+        Box::pin(self.command_of_its_own(command, said, parameters.is_some(), world, more)).await
     }
 
     async fn command_of_its_own(
         &mut self,
         command: &MysqlCommand,
         said: &str,
+        prepared: bool,
         world: &World,
         more: bool,
     ) -> Result<(), Trouble> {
@@ -122,15 +126,31 @@ impl Session {
                     self.state.set("tx_read_only", Some(if *read_only { "1" } else { "0" }));
                 }
             }
-            MysqlCommand::Set(settings) => self.set(settings, said, several).await?,
+            MysqlCommand::Set(settings) => {
+                let computed = settings.iter().any(|it| it.constant == Constant::Expression);
+                if prepared && computed {
+                    return Err(ClientError::unsupported(
+                        "a prepared SET to an expression or parameter is not supported",
+                        "Set a constant by a query.",
+                    )
+                    .into());
+                }
+                self.set(settings, said, several).await?;
+            }
             MysqlCommand::SetNames { character_set, collation } => {
                 self.set_names(character_set.as_deref(), collation.as_deref(), said).await?;
             }
             MysqlCommand::Use(name) => self.use_database(name)?,
-            MysqlCommand::ShowWarnings { errors: false, count: false } => return self.show_warnings(more).await,
+            MysqlCommand::ShowWarnings { errors: false, count: false } if !prepared => {
+                return self.show_warnings(more).await;
+            }
+            MysqlCommand::ShowWarnings { .. } => {
+                // Its own error takes no warning's place.
+                self.client.put_failure(&say::failure(&not_there(command)));
+                return Err(Trouble::Told);
+            }
             MysqlCommand::SetTransaction { .. }
             | MysqlCommand::SetCharacterSet(_)
-            | MysqlCommand::ShowWarnings { .. }
             | MysqlCommand::ShowProcesses
             | MysqlCommand::Kill { .. }
             | MysqlCommand::Prepare { .. }
@@ -307,7 +327,10 @@ fn not_there(command: &MysqlCommand) -> ClientError {
     let (what, hint) = match command {
         MysqlCommand::SetTransaction { .. } => ("SET GLOBAL TRANSACTION", "Set it on each server."),
         MysqlCommand::SetCharacterSet(_) => ("SET CHARACTER SET", "SET NAMES does the same for the client's side."),
-        MysqlCommand::ShowWarnings { .. } => ("SHOW ERRORS, and counts of warnings,", "SHOW WARNINGS."),
+        MysqlCommand::ShowWarnings { .. } => (
+            "SHOW ERRORS, a count of warnings, and SHOW WARNINGS as a prepared statement",
+            "SHOW WARNINGS, as a query.",
+        ),
         MysqlCommand::ShowProcesses => ("SHOW PROCESSLIST", "Ask each server."),
         MysqlCommand::Kill { .. } => ("KILL", "Kill the connection on its server."),
         _ => ("PREPARE in SQL", "Prepare statements by the driver's protocol."),

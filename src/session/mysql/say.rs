@@ -25,8 +25,9 @@ fn numbered(code: Code) -> (u16, &'static str) {
         | Code::Unreadable
         | Code::FunctionNotReviewed
         | Code::SecondWritingShard
+        | Code::ShardKeyNull
         | Code::KeyRequired => (NOT_SUPPORTED_YET, "42000"),
-        Code::ShardKeyNull | Code::ShardKeyMissing => (BAD_NULL, "23000"),
+        Code::ShardKeyMissing => (NO_DEFAULT_FOR_FIELD, "HY000"),
         Code::NoShardForKey => (NO_PARTITION_FOR_GIVEN_VALUE, "HY000"),
         Code::UnknownSetting => (UNKNOWN_SYSTEM_VARIABLE, "HY000"),
         Code::InvalidSetting => (WRONG_VALUE_FOR_VAR, "42000"),
@@ -92,7 +93,6 @@ const TOO_MANY_CONNECTIONS: u16 = 1040;
 const ACCESS_DENIED: u16 = 1045;
 const NO_DATABASE_SELECTED: u16 = 1046;
 const UNKNOWN_COMMAND: u16 = 1047;
-const BAD_NULL: u16 = 1048;
 const UNKNOWN_DATABASE: u16 = 1049;
 const UNKNOWN_ERROR: u16 = 1105;
 const NET_PACKET_TOO_LARGE: u16 = 1153;
@@ -103,6 +103,7 @@ const WRONG_VALUE_FOR_VAR: u16 = 1231;
 const NOT_SUPPORTED_YET: u16 = 1235;
 const UNKNOWN_STATEMENT: u16 = 1243;
 const SAVEPOINT_DOES_NOT_EXIST: u16 = 1305;
+const NO_DEFAULT_FOR_FIELD: u16 = 1364;
 const NO_PARTITION_FOR_GIVEN_VALUE: u16 = 1526;
 const CANT_CHANGE_TRANSACTION: u16 = 1568;
 const MALFORMED_PACKET: u16 = 1835;

@@ -109,6 +109,14 @@ impl Session {
         if self.used.as_ref().is_some_and(|it| *it.name == *name) {
             return Ok(());
         }
+        let of_servers = ["information_schema", "performance_schema", "mysql", "sys"];
+        if of_servers.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+            return Err(ClientError::unsupported(
+                format!("using database \"{name}\" is not supported"),
+                "Name it before the table.",
+            )
+            .into());
+        }
         let deployment = self.worker.current.load();
         let used = find(&self.worker, &deployment, &self.user, name, self.client.capabilities)?;
         if self.is_within() || !self.links.is_empty() {

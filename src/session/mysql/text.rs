@@ -79,11 +79,29 @@ impl Session {
         if statements.len() > 1 && !self.multi {
             return Box::pin(self.refuse_several(text)).await;
         }
+        for (one, next) in statements.iter().zip(statements.iter().skip(1)) {
+            let between = text.get(one.range.end..next.range.start).unwrap_or_default();
+            if between.matches(';').count() != 1 {
+                return Err(ClientError::unsupported(
+                    "nothing, or a comment with a semicolon, between two statements is not supported",
+                    "Send the statements one by one.",
+                )
+                .into());
+            }
+        }
         let last = statements.len().saturating_sub(1);
         for (place, planned) in statements.iter().enumerate() {
             let alone = statements.len() == 1;
             // What the one before has changed may change what this one means.
-            let world = if place == 0 { Rc::clone(&world) } else { self.world()? };
+            let now = self.world()?;
+            if !Rc::ptr_eq(&now, &world) && (now.view != world.view || !Arc::ptr_eq(&now.database, &world.database)) {
+                return Err(ClientError::unsupported(
+                    "a statement behind one that changes how texts are read, in the same query, is not supported",
+                    "Send it in a query of its own.",
+                )
+                .into());
+            }
+            let world = now;
             let said = if alone { spliced(text, planned) } else { within(text, planned) };
             self.statement(text, Saying::Text(&said), planned, None, &world, place < last).await?;
         }
@@ -196,6 +214,10 @@ impl Session {
                 return Err(Box::pin(self.verified(error, statement)).await);
             }
         };
+        // What names no table leaves the warnings of the statement before, unless it has some of its own.
+        let lower = text.to_ascii_lowercase();
+        let names_none = planned.template.effects.asks_catalogs
+            && !["schema.", "mysql.", "sys."].iter().any(|it| lower.contains(it));
         let shards: Vec<ShardId> = match plan {
             Plan::One(shard) => vec![shard],
             Plan::Any => vec![self.any_shard()?],
@@ -236,7 +258,7 @@ impl Session {
         };
         match ended {
             Ok(Ok(ended)) => {
-                self.ended(links, &ended).await?;
+                self.ended(links, &ended, names_none).await?;
                 if matches!(ended, Ended::Failed(_)) {
                     return Err(Trouble::Told);
                 }
@@ -264,7 +286,9 @@ impl Session {
                         drop(link);
                     });
                 }
+                let undone = self.is_within();
                 self.roll_back().await;
+                self.transaction.is_undone(undone);
                 Err(say::too_slow().into())
             }
         }
@@ -333,19 +357,22 @@ impl Session {
     }
 
     /// Takes in how a statement ended, and keeps or gives back its links.
-    async fn ended(&mut self, links: Vec<Link>, ended: &Ended) -> Result<(), Trouble> {
+    async fn ended(&mut self, links: Vec<Link>, ended: &Ended, leaves_warnings: bool) -> Result<(), Trouble> {
         if let Ended::Done(done) = ended
             && done.insert_id != 0
         {
             self.state.insert_id = done.insert_id;
         }
-        self.warnings.clear();
+        if ended.warnings() > 0 || !leaves_warnings {
+            self.warnings.clear();
+        }
         let several = links.len() > 1;
-        let mut over = false;
+        let (mut over, mut undone) = (false, false);
         for mut link in links {
             // Of several, those behind the one that failed still have something to say.
             if several && matches!(ended, Ended::Failed(_)) {
                 over |= link.begun || link.is_within();
+                undone |= over;
                 continue;
             }
             if ended.warnings() > 0
@@ -353,6 +380,7 @@ impl Session {
             {
                 tracing::debug!(?broken, "a connection broke before its warnings were read");
                 over |= link.begun;
+                undone |= over;
                 continue;
             }
             // What commits by itself (DDL) has ended it.
@@ -369,7 +397,7 @@ impl Session {
                         over = true;
                     }
                     Err(_) => {
-                        over = true;
+                        (over, undone) = (true, true);
                         continue;
                     }
                 }
@@ -377,7 +405,9 @@ impl Session {
             self.keep(link);
         }
         if over {
-            self.ended_by_server().await;
+            self.roll_back().await;
+            // The client has not been told, and must not go on as if nothing had happened.
+            self.transaction.is_undone(undone);
         }
         self.statement_ended();
         Ok(())
@@ -430,12 +460,15 @@ impl Session {
 }
 
 /// What belongs to the statement before, on the very connection that it ran on.
-const OF_THE_LAST: [&str; 9] = [
+const OF_THE_LAST: [&str; 11] = [
     "connection_id",
     "error_count",
     "found_rows",
     "identity",
-    "last_insert_id",
+    // With an argument it tells nothing that was before.
+    "last_insert_id()",
+    "@@last_insert_id",
+    ".last_insert_id",
     "row_count",
     "warning_count",
     "ps_current_thread_id",
@@ -445,11 +478,15 @@ const OF_THE_LAST: [&str; 9] = [
 /// Refuses what asks for state that is on no connection, or on one among several.
 fn can_be_told(asked: &str, text: &str, several: bool) -> Result<(), ClientError> {
     let text = text.to_ascii_lowercase();
-    let of_the_last = OF_THE_LAST.iter().any(|it| text.contains(it));
+    let plain: String = text.chars().filter(|it| !it.is_whitespace()).collect();
+    let of_the_last = OF_THE_LAST.iter().any(|it| plain.contains(it));
     // A variable that a statement sets is known to its server alone.
-    let sets = text.contains(":=") || text.contains("into");
+    let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
+    let sets = text.contains(":=") || (!writes && text.contains("into"));
     let of_all = ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()"];
-    let known = asked.starts_with('@') || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
+    let known = asked.starts_with('@')
+        || asked.eq_ignore_ascii_case("last_insert_id()")
+        || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
     if !of_the_last && (!several || (known && !sets)) {
         return Ok(());
     }

@@ -22,6 +22,8 @@ pub(super) struct Transaction {
     /// BEGIN as the client said it.
     begun_by: Option<String>,
     read_only: bool,
+    /// It was rolled back by the proxy: nothing is done until the client ends it.
+    undone: bool,
     /// SET TRANSACTION as the client said it, for the next transaction alone.
     once: Option<String>,
     savepoints: Vec<Savepoint>,
@@ -43,6 +45,11 @@ impl Transaction {
     /// Whether BEGIN was said.
     pub(super) fn is_open(&self) -> bool {
         self.begun_by.is_some()
+    }
+
+    /// It has been rolled back, and the client does not know.
+    pub(super) fn is_undone(&mut self, undone: bool) {
+        self.undone |= undone;
     }
 
     /// Whether BEGIN said READ ONLY.
@@ -224,13 +231,25 @@ impl Session {
         }
     }
 
-    /// A server has ended the transaction by itself (a deadlock): so it has ended everywhere.
-    pub(super) async fn ended_by_server(&mut self) {
-        self.roll_back().await;
+    /// Refuses what would be done outside of the transaction that the client takes it to be in.
+    pub(super) fn refuse_undone(&self) -> Result<(), ClientError> {
+        if !self.transaction.undone {
+            return Ok(());
+        }
+        Err(ClientError::new(
+            Code::NotDone,
+            "the transaction has been rolled back: a statement of it failed on one of several shards, or took too long",
+            "ROLLBACK, and begin anew.",
+        ))
     }
 
     /// COMMIT or ROLLBACK.
     pub(super) async fn end(&mut self, commit: bool) -> Result<(), Trouble> {
+        if commit && self.transaction.undone {
+            let refused = self.refuse_undone();
+            self.transaction = Transaction::default();
+            refused?;
+        }
         let Some(access) = self.used.as_ref().map(|it| std::rc::Rc::clone(&it.access)) else { return Ok(()) };
         let mut links = std::mem::take(&mut self.links);
         self.transaction = Transaction::default();

@@ -153,9 +153,9 @@ fn begin(cursor: &mut Cursor<'_>) -> Option<Found> {
         while more {
             if cursor.take_all(&["with", "consistent", "snapshot"]) {
                 snapshot = true;
-            } else if cursor.take_all(&["read", "only"]) {
+            } else if read_only.is_none() && cursor.take_all(&["read", "only"]) {
                 read_only = Some(true);
-            } else if cursor.take_all(&["read", "write"]) {
+            } else if read_only.is_none() && cursor.take_all(&["read", "write"]) {
                 read_only = Some(false);
             } else {
                 return None;
