@@ -37,7 +37,6 @@ const WANTED: u32 = capability::LONG_PASSWORD
     | capability::PROTOCOL_41
     | capability::TRANSACTIONS
     | capability::SECURE_CONNECTION
-    | capability::MULTI_STATEMENTS
     | capability::MULTI_RESULTS
     | capability::PS_MULTI_RESULTS
     | capability::PLUGIN_AUTH

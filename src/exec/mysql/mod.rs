@@ -41,8 +41,11 @@ pub struct Access {
     workers: Rc<WorkerPools<Connection>>,
     /// Capabilities that the session's connections have beyond the usual ones.
     flags: u32,
-    pools: RefCell<Vec<Vec<Option<Rc<Pool<Connection>>>>>>,
+    pools: RefCell<Vec<PoolsOfShard>>,
 }
+
+/// Its pools by node, as far as they were used.
+type PoolsOfShard = Vec<Option<Rc<Pool<Connection>>>>;
 
 type Refused = CheckoutError<<Connection as Pooled>::Refusal>;
 

@@ -269,7 +269,7 @@ impl Session {
                     (link.begun, link.wrote, link.savepoints) = (false, false, 0);
                     self.keep(link);
                 }
-                Ok(Err(failure)) => outcome = outcome.and(Err(failure.into())),
+                Ok(Err(failure)) => outcome = outcome.and_then(|()| Err(failure.into())),
                 // Nothing is left of what was not committed.
                 Err(_) if !commit => {}
                 // Who has only read has nothing to lose.
@@ -283,7 +283,9 @@ impl Session {
                             )),
                             other => self.lost(other, &name, wrote),
                         };
-                        outcome = outcome.and(Err(trouble));
+                        if outcome.is_ok() {
+                            outcome = Err(trouble);
+                        }
                     }
                 }
             }

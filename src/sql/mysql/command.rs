@@ -54,7 +54,7 @@ pub enum MysqlCommand {
         /// COUNT(*).
         count: bool,
     },
-    /// SHOW [FULL] PROCESSLIST.
+    /// SHOW PROCESSLIST, FULL or not.
     ShowProcesses,
     /// KILL.
     Kill {
@@ -70,7 +70,7 @@ pub enum MysqlCommand {
         /// Its text.
         from: Prepared,
     },
-    /// EXECUTE name [USING @a, @b].
+    /// EXECUTE name USING @a, @b.
     Execute {
         /// As PREPARE named it.
         name: Arc<str>,
