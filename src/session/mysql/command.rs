@@ -169,7 +169,15 @@ impl Session {
             let value = match &it.constant {
                 Constant::Default => None,
                 Constant::Plain(value) => Some(Arc::clone(value)),
-                Constant::Text(value) => Some(literal(value, self.state.keeps_backslashes()).into()),
+                // How it is written depends on a mode that may be another when the next connection hears it.
+                Constant::Text(value) if value.contains('\\') => {
+                    return Err(ClientError::unsupported(
+                        "SET to a string with a backslash is not supported",
+                        "Give such values as parameters of the statements that use them.",
+                    )
+                    .into());
+                }
+                Constant::Text(value) => Some(literal(value).into()),
                 Constant::Expression if several => {
                     return Err(ClientError::unsupported(
                         "SET to an expression over several shards is not supported",
@@ -275,7 +283,7 @@ impl Session {
                 self.keep(link);
                 Err(failure.into())
             }
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
         }
     }
 
@@ -296,7 +304,7 @@ impl Session {
                 self.keep(link);
                 done.map(|_| ()).map_err(Trouble::from)
             }
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
         }
     }
 
@@ -308,7 +316,7 @@ impl Session {
                 self.keep(link);
                 joined.map_err(Trouble::from)
             }
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
         }
     }
 }
@@ -352,9 +360,7 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A string as SQL writes it.
-fn literal(value: &str, keeps_backslashes: bool) -> String {
-    let value = value.replace('\'', "''");
-    let value = if keeps_backslashes { value } else { value.replace('\\', "\\\\") };
-    format!("'{value}'")
+/// A string without backslashes as SQL writes it.
+fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
 }

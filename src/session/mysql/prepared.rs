@@ -83,6 +83,8 @@ impl Statements {
 #[derive(Debug)]
 pub(super) struct Bound<'a> {
     text: Cow<'a, str>,
+    /// What connections know it by.
+    key: String,
     types: &'a [Type],
     values: Vec<Option<&'a [u8]>>,
     long: &'a HashMap<u16, Vec<u8>, RandomState>,
@@ -91,7 +93,7 @@ pub(super) struct Bound<'a> {
 impl Bound<'_> {
     /// Says it to a server that has the statement.
     pub(super) async fn say(&self, link: &mut Link) -> Result<(), Broken> {
-        let Some(number) = link.connection.prepared.number(&self.text) else {
+        let Some(number) = link.connection.prepared.number(&self.key) else {
             return Err(Broken::Server("a prepared statement is gone".to_owned()));
         };
         for (parameter, bytes) in self.long {
@@ -163,12 +165,15 @@ impl Session {
         let settings = Arc::clone(&self.state.settings);
         match link.take_up(&settings).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => return Err(failure.into()),
-            Err(broken) => return Err(self.lost(broken, "", false)),
+            Ok(Err(failure)) => {
+                self.keep(link);
+                return Err(failure.into());
+            }
+            Err(broken) => return Err(self.lost_all(broken, "", false).await),
         }
         let told = match self.prepare_on(&mut link, text).await {
             Ok(told) => told,
-            Err(broken) => return Err(self.lost(broken, "", false)),
+            Err(broken) => return Err(self.lost_all(broken, "", false).await),
         };
         self.keep(link);
         let told = told?;
@@ -225,7 +230,7 @@ impl Session {
                 relay::payload(link).await?;
             }
         }
-        link.connection.prepared.add(text.into(), prepared.statement);
+        link.connection.prepared.add(self.state.key_of(text).into(), prepared.statement);
         Ok(Ok(told))
     }
 
@@ -259,7 +264,9 @@ impl Session {
         let planned = statements.first().ok_or_else(|| {
             ClientError::new(Code::Internal, "a prepared statement holds none", "Report this; the log has more.")
         })?;
-        let bound = Bound { text: spliced(&text, planned), types, values: read.values, long: &statement.long };
+        let said = spliced(&text, planned);
+        let key = self.state.key_of(&said);
+        let bound = Bound { text: said, key, types, values: read.values, long: &statement.long };
         let texts: Vec<Option<(u32, Vec<u8>)>> = bound.texts();
         let oids: Vec<u32> = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
         let values: Vec<Parameter<'_>> = texts
@@ -276,7 +283,7 @@ impl Session {
         link: &mut Link,
         bound: &Bound<'_>,
     ) -> Result<Result<(), Failure>, Broken> {
-        if link.connection.prepared.number(&bound.text).is_some() {
+        if link.connection.prepared.number(&bound.key).is_some() {
             return Ok(Ok(()));
         }
         Ok(self.prepare_on(link, &bound.text).await?.map(|_| ()))

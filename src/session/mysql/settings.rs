@@ -65,6 +65,15 @@ impl State {
         self.settings = Arc::new(settings);
     }
 
+    /// What a connection knows a prepared text by: servers read it by the modes in force when it was prepared.
+    pub(super) fn key_of(&self, text: &str) -> String {
+        let of_reading = ["sql_mode", NAMES, "time_zone", "tx_isolation"];
+        let mut key: String =
+            of_reading.iter().map(|it| format!("{}\0", self.settings.value(it).map_or("", |it| it))).collect();
+        key.push_str(text);
+        key
+    }
+
     pub(super) fn autocommit(&self) -> bool {
         self.settings.value("autocommit").is_none_or(|it| {
             let it = it.trim_matches('\'');

@@ -128,7 +128,7 @@ impl Session {
         // What is prepared is one statement, whatever has been agreed.
         let said = self.prepare_on(&mut link, text).await;
         match said {
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
             Ok(Err(failure)) => {
                 self.keep(link);
                 Err(failure.into())
@@ -172,9 +172,11 @@ impl Session {
             }
             // Closed as it is dropped; what was open on it is gone.
             Ok(Err(_)) | Err(_) => {
-                if link.begun || link.is_within() {
-                    drop(link);
+                let undone = link.begun || link.is_within();
+                drop(link);
+                if undone {
                     self.roll_back().await;
+                    self.transaction.is_undone(true);
                 }
                 error.into()
             }
@@ -193,7 +195,7 @@ impl Session {
                 self.keep(link);
                 Ok(())
             }
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
         }
     }
 
@@ -244,7 +246,13 @@ impl Session {
         }
         let mut links = Vec::with_capacity(shards.len());
         for shard in &shards {
-            let mut link = self.take_link(*shard).await?;
+            let mut link = match self.take_link(*shard).await {
+                Ok(link) => link,
+                Err(trouble) => {
+                    links.into_iter().for_each(|it| self.keep(it));
+                    return Err(trouble);
+                }
+            };
             // What it leaves on the connection, or finds there, is the session's.
             link.pinned |= !several && (asks.is_some() || effects.pins.is_some());
             links.push(link);
@@ -426,7 +434,7 @@ impl Session {
                 self.keep(link);
                 Ok(())
             }
-            Err(broken) => Err(self.lost(broken, "", false)),
+            Err(broken) => Err(self.lost_all(broken, "", false).await),
         }
     }
 

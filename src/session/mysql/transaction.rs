@@ -61,7 +61,10 @@ impl Transaction {
 impl Session {
     /// START TRANSACTION, BEGIN: ends what is open.
     pub(super) async fn begin(&mut self, text: &str, read_only: bool) -> Result<(), Trouble> {
+        // What SET TRANSACTION said is for this one.
+        let once = self.transaction.once.take();
         self.end(true).await?;
+        self.transaction.once = once;
         self.transaction.begun_by = Some(text.to_owned());
         self.transaction.read_only = read_only;
         Ok(())
@@ -129,13 +132,20 @@ impl Session {
     /// Has all that take part hear the savepoints that they lack.
     async fn catch_up(&mut self) -> Result<(), Trouble> {
         let mut links = std::mem::take(&mut self.links);
+        let mut outcome = Ok(());
         for link in &mut links {
-            if let Err(broken) = self.tell_savepoints(link).await {
-                return Err(self.lost(broken, "", false));
+            outcome = outcome.and(self.tell_savepoints(link).await);
+        }
+        match outcome {
+            Ok(()) => {
+                self.links = links;
+                Ok(())
+            }
+            Err(broken) => {
+                drop(links);
+                Err(self.lost_all(broken, "", false).await)
             }
         }
-        self.links = links;
-        Ok(())
     }
 
     async fn tell_savepoints(&self, link: &mut Link) -> Result<(), Broken> {
@@ -187,11 +197,13 @@ impl Session {
         if link.begun || link.is_within() {
             return Ok(Ok(()));
         }
-        // Without a transaction it is for the next statement.
-        if let Some(once) = self.transaction.once.clone()
-            && let Err(failure) = link.run(&once).await?
-        {
-            return Ok(Err(failure));
+        if let Some(once) = self.transaction.once.clone() {
+            // Without a transaction it is for the next statement that begins one, which need not be the one at hand: nobody
+            // else may have the connection.
+            link.doubtful |= self.transaction.begun_by.is_none();
+            if let Err(failure) = link.run(&once).await? {
+                return Ok(Err(failure));
+            }
         }
         if let Some(begin) = &self.transaction.begun_by {
             if let Err(failure) = link.run(begin).await? {
@@ -291,6 +303,13 @@ impl Session {
             }
         }
         outcome
+    }
+
+    /// The error of what broke, with which an open transaction is gone: it is rolled back wherever it was.
+    pub(super) async fn lost_all(&mut self, broken: Broken, shard: &str, may_have_written: bool) -> Trouble {
+        let trouble = self.lost(broken, shard, may_have_written);
+        self.roll_back().await;
+        trouble
     }
 
     /// Rolls back what is open, whatever the servers say to it.

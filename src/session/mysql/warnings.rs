@@ -60,7 +60,7 @@ impl Session {
                 self.keep(link);
                 return Err(failure.into());
             }
-            Err(broken) => return Err(self.lost(broken, "", false)),
+            Err(broken) => return Err(self.lost_all(broken, "", false).await),
         };
         self.keep(link);
         let flags = self.face(more).status(self.usual_status());
