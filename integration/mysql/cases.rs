@@ -478,7 +478,7 @@ SELECT ';' AS `;`; SELECT 2 -- ; SELECT 3
 ;
 ; SELECT 1
 ? SELECT 1;;SELECT 2
-SELECT 1; /* nothing */
+? SELECT 1; /* nothing */
 SET @a = 1; SELECT 2
 ",
     ),
@@ -534,7 +534,7 @@ SET SESSION time_zone = 'SYSTEM', wait_timeout = 1000
 SELECT @@wait_timeout, @@time_zone
 ? SET nope = 1
 ? SET @@session.sort_buffer_size = 65536, @@nope = 2
-SELECT @@sort_buffer_size
+? SELECT @@sort_buffer_size
 ? SET GLOBAL max_connections = 5
 SET sql_mode = 'NO_SUCH_MODE'
 SET wait_timeout = DEFAULT

@@ -484,6 +484,10 @@ fn effects_of(query: &Query, database: &Database, effects: &mut Effects) {
     if notes.advisory {
         effects.pins = Some(Pin::AdvisoryLock);
     }
+    // What a function of one's own leaves on its connection is not told.
+    if database.engine == Engine::Mysql && notes.unreviewed.is_some() && effects.asks_session.is_none() {
+        effects.pins = Some(Pin::Other("a function that is not known"));
+    }
     effects.unpins |= notes.unlocks;
     let is_asked = |name: &String| matches!(name.as_str(), "currval" | "lastval");
     effects.asks_drawn |= !notes.sequences.is_empty() && notes.sequences.iter().all(is_asked);

@@ -36,6 +36,8 @@ pub struct Client {
     sequence: u8,
     /// What was agreed at login.
     pub capabilities: u32,
+    /// It has been given a part of a payload: nothing but the rest of it can follow.
+    pub within_payload: bool,
 }
 
 impl Client {
@@ -44,7 +46,16 @@ impl Client {
     #[must_use]
     pub fn new(stream: Stream, leftover: &[u8], capabilities: u32, sequence: u8, message_max: usize) -> Self {
         let joiner = Joiner::new(message_max);
-        Self { stream, inbox: Inbox::of(leftover), out: Vec::new(), sent: 0, joiner, sequence, capabilities }
+        Self {
+            stream,
+            inbox: Inbox::of(leftover),
+            out: Vec::new(),
+            sent: 0,
+            joiner,
+            sequence,
+            capabilities,
+            within_payload: false,
+        }
     }
 
     /// The next command, into `payload`, if it has come whole. The answer to it begins behind.

@@ -163,7 +163,7 @@ impl Link {
             match (&**name, value) {
                 // It sets three variables at once, and is said before what sets one of them.
                 (NAMES, Some(value)) => statements.push(format!("SET NAMES {value}")),
-                (NAMES, None) => statements.push(format!("SET NAMES {USUAL_NAMES}")),
+                (NAMES, None) => statements.push(format!("SET NAMES {FIRST_NAMES}")),
                 (variable, value) if variable.starts_with('@') => {
                     assignments.push(format!("{variable} = {}", value.map_or("NULL", |it| it)));
                 }
@@ -205,6 +205,9 @@ const COLLATION: &str = "collation_connection";
 
 /// What connections speak that nobody has told otherwise.
 pub const USUAL_NAMES: &str = "utf8mb4";
+
+/// The same as connections are told it when they are opened.
+const FIRST_NAMES: &str = "utf8mb4 COLLATE utf8mb4_general_ci";
 
 /// What MySQL calls variables that MariaDB knows by their old names.
 fn of_mysql(variable: &str) -> &str {

@@ -33,6 +33,8 @@ pub enum Ended {
     },
     /// With an error of the server's, which the client has been told.
     Failed(Failure),
+    /// With an error of the proxy's behind the rows, which the client has been told; the servers have said all.
+    Refused(Failure),
 }
 
 impl Ended {
@@ -42,7 +44,7 @@ impl Ended {
         match self {
             Self::Done(done) => done.warnings,
             Self::Rows { warnings, .. } => *warnings,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Refused(_) => 1,
         }
     }
 }
@@ -99,7 +101,7 @@ fn more_follows(ended: &Ended) -> bool {
     let flags = match ended {
         Ended::Done(done) => done.status,
         Ended::Rows { status, .. } => *status,
-        Ended::Failed(_) => 0,
+        Ended::Failed(_) | Ended::Refused(_) => 0,
     };
     flags & status::MORE_RESULTS != 0
 }
@@ -178,7 +180,7 @@ pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Resul
                     .to_owned(),
             };
             client.put_failure(&failure);
-            return Ok(Ended::Rows { count: total, status: flags, warnings: all_warnings });
+            return Ok(Ended::Refused(failure));
         }
         if place == last {
             client.end_rows(all_warnings, face.status(flags));
@@ -310,7 +312,14 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
         }
         if !within && !packet.goes_on && ends_rows(body, capabilities) {
             let (warnings, flags) = end(link, body)?;
-            link.connection.consume(&packet);
+            if capabilities & capability::DEPRECATE_EOF != 0
+                && let Ok(done) = Done::read(body, capabilities)
+            {
+                link.connection.consume(&packet);
+                link.heard(&done);
+            } else {
+                link.connection.consume(&packet);
+            }
             link.connection.status = flags;
             if let Last::Tells(status) = last {
                 client.end_rows(warnings, status(flags));
@@ -320,6 +329,7 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
         client.put_packet(body);
         count += u64::from(!within);
         within = packet.goes_on;
+        client.within_payload = within;
         link.connection.consume(&packet);
     }
 }
@@ -369,6 +379,7 @@ async fn packets(link: &mut Link, client: &mut Client) -> Result<(), Broken> {
         let packet = next(link).await?;
         client.put_packet(link.connection.bytes(packet.body.clone()));
         link.connection.consume(&packet);
+        client.within_payload = packet.goes_on;
         if !packet.goes_on {
             return Ok(());
         }

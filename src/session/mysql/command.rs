@@ -18,10 +18,11 @@ use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
+use crate::session::mysql::settings::one_name;
 use crate::session::mysql::text::Saying;
 
 /// Variables of a session that shards may be told one by one: each shard does with them what one server would.
-const SETTABLE: [&str; 31] = [
+pub(super) const SETTABLE: [&str; 31] = [
     "autocommit",
     "default_storage_engine",
     "div_precision_increment",
@@ -166,9 +167,13 @@ impl Session {
         let mut changes: Vec<(String, Option<Arc<str>>)> = Vec::new();
         let mut stays = false;
         for it in settings {
+            settable(it)?;
             let value = match &it.constant {
                 Constant::Default => None,
-                Constant::Plain(value) => Some(Arc::clone(value)),
+                Constant::Plain(value) => Some(match it.autocommit() {
+                    Some(Some(on)) => if on { "1" } else { "0" }.into(),
+                    _ => Arc::clone(value),
+                }),
                 // How it is written depends on a mode that may be another when the next connection hears it.
                 Constant::Text(value) if value.contains('\\') => {
                     return Err(ClientError::unsupported(
@@ -221,7 +226,7 @@ impl Session {
             return self.have_said_for_good(said).await;
         }
         // A server says what is wrong with it.
-        let names: Vec<String> = changes.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = changes.iter().map(|(name, _)| one_name(name).to_owned()).collect();
         self.have_said(said, &names).await?;
         for (name, value) in changes {
             self.state.set(&name, value.as_deref());
@@ -283,7 +288,7 @@ impl Session {
                 self.keep(link);
                 Err(failure.into())
             }
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
 
@@ -304,7 +309,7 @@ impl Session {
                 self.keep(link);
                 done.map(|_| ()).map_err(Trouble::from)
             }
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
 
@@ -316,7 +321,7 @@ impl Session {
                 self.keep(link);
                 joined.map_err(Trouble::from)
             }
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
 }
@@ -363,4 +368,29 @@ fn quoted(name: &str) -> String {
 /// A string without backslashes as SQL writes it.
 fn literal(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
+}
+
+/// Refuses what is not the same whenever it is said again, or what the proxy would not know of.
+fn settable(setting: &Setting) -> Result<(), ClientError> {
+    let plain = |value: &str| {
+        let number = value.strip_prefix('-').unwrap_or(value);
+        let number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+        number || ["null", "true", "false"].iter().any(|it| value.eq_ignore_ascii_case(it))
+    };
+    let refused = match (&setting.target, &setting.constant) {
+        (Target::User(name), Constant::Plain(value)) if !plain(value) => format!("SET @{name} to {value}"),
+        (Target::System(_, name), Constant::Plain(value))
+            if **name == *"sql_mode" && !value.starts_with(|it: char| it.is_ascii_alphabetic()) =>
+        {
+            "SET sql_mode to a number".to_owned()
+        }
+        (Target::System(_, name), Constant::Expression)
+            if ["sql_mode", "autocommit"].contains(&&**name) || name.starts_with("character_set") =>
+        {
+            format!("SET {name} to an expression")
+        }
+        _ if setting.autocommit() == Some(None) => "SET autocommit to such a value".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(ClientError::unsupported(format!("{refused} is not supported"), "Set a constant."))
 }

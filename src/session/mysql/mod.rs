@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -63,6 +64,8 @@ pub struct Session {
     /// Several statements may stand in one query.
     multi: bool,
     turn: usize,
+    /// What the session had left on a connection is gone with it: so it ends, as it would on a server.
+    ends: bool,
 }
 
 /// A database in use.
@@ -122,11 +125,17 @@ impl Session {
                     break;
                 }
             }
-            let goes_on = Box::pin(self.command(&payload)).await;
+            // Each statement has its own limit; this one is for what stands around it.
+            let limit = exec::limit(self.map.timeouts.statement).map(|it| it * 2 + COMMAND_MORE);
+            let command = Box::pin(self.command(&payload));
+            let goes_on = match limit {
+                Some(limit) => tokio::time::timeout(limit, command).await.unwrap_or(false),
+                None => command.await,
+            };
             if payload.capacity() > PAYLOAD_KEPT {
                 payload = Vec::new();
             }
-            if self.client.flush().await.is_err() || !goes_on {
+            if self.client.flush().await.is_err() || !goes_on || self.ends {
                 break;
             }
         }
@@ -183,6 +192,10 @@ impl Session {
             return false;
         }
         let result = self.answer(command, payload).await;
+        // Within a payload nothing else can be said.
+        if self.client.within_payload {
+            return false;
+        }
         match result {
             Ok(()) | Err(Trouble::Told) => true,
             Err(Trouble::Refused(error)) => {
@@ -372,7 +385,7 @@ impl Session {
     }
 
     /// The error of a statement whose link broke.
-    fn lost(&mut self, broken: Broken, shard: &str, may_have_written: bool) -> Trouble {
+    fn lost(&mut self, broken: Broken, shard: &str, within: bool, may_have_written: bool) -> Trouble {
         match broken {
             Broken::Client(error) => {
                 tracing::debug!(%error, "a client's connection broke");
@@ -383,7 +396,6 @@ impl Session {
                 "The tables may differ between the shards: `shardway check --connect` compares them.",
             )),
             Broken::Server(reason) => {
-                let within = self.is_within();
                 let (code, hint) = match (within, may_have_written) {
                     // What an open transaction did is undone.
                     (true, _) | (_, false) => (Code::NotDone, "Say it again, from the beginning of the transaction."),
@@ -395,6 +407,9 @@ impl Session {
         }
     }
 }
+
+/// How much longer than its statement may take a command may.
+const COMMAND_MORE: Duration = Duration::from_secs(30);
 
 /// The largest buffer for commands that is kept between them, in bytes.
 const PAYLOAD_KEPT: usize = 64 << 10;

@@ -169,11 +169,11 @@ impl Session {
                 self.keep(link);
                 return Err(failure.into());
             }
-            Err(broken) => return Err(self.lost_all(broken, "", false).await),
+            Err(broken) => return Err(self.lost_all(broken, &link).await),
         }
         let told = match self.prepare_on(&mut link, text).await {
             Ok(told) => told,
-            Err(broken) => return Err(self.lost_all(broken, "", false).await),
+            Err(broken) => return Err(self.lost_all(broken, &link).await),
         };
         self.keep(link);
         let told = told?;
@@ -204,7 +204,9 @@ impl Session {
 
     /// Has a server prepare a text on that link, unless it has done so.
     pub(super) async fn prepare_on(&self, link: &mut Link, text: &str) -> Result<Result<Told, Failure>, Broken> {
-        if let Some(unwanted) = link.connection.prepared.make_room() {
+        let key = self.state.key_of(text);
+        let again = link.connection.prepared.remove(&key);
+        if let Some(unwanted) = again.or_else(|| link.connection.prepared.make_room()) {
             let mut payload = vec![CLOSE];
             payload.extend_from_slice(&unwanted.to_le_bytes());
             // It is not answered.
@@ -230,7 +232,7 @@ impl Session {
                 relay::payload(link).await?;
             }
         }
-        link.connection.prepared.add(self.state.key_of(text).into(), prepared.statement);
+        link.connection.prepared.add(key.into(), prepared.statement);
         Ok(Ok(told))
     }
 

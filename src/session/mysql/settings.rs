@@ -50,6 +50,7 @@ impl State {
     }
 
     pub(super) fn set(&mut self, name: &str, value: Option<&str>) {
+        let name = one_name(name);
         let mut settings = match value {
             Some(value) => self.settings.with(name, value),
             None => self.settings.without(name),
@@ -77,7 +78,7 @@ impl State {
     pub(super) fn autocommit(&self) -> bool {
         self.settings.value("autocommit").is_none_or(|it| {
             let it = it.trim_matches('\'');
-            !(it == "0" || it.eq_ignore_ascii_case("off"))
+            !(it == "0" || it.eq_ignore_ascii_case("off") || it.eq_ignore_ascii_case("false"))
         })
     }
 
@@ -98,5 +99,14 @@ impl State {
             client_encoding: names.into(),
             ..SessionView::plain_mysql(user, database)
         }
+    }
+}
+
+/// Of two names of one variable, that under which it is kept.
+pub(super) fn one_name(name: &str) -> &str {
+    match name {
+        "transaction_isolation" => "tx_isolation",
+        "transaction_read_only" => "tx_read_only",
+        other => other,
     }
 }

@@ -97,6 +97,7 @@ impl Session {
             prepared: Statements::default(),
             warnings: Warnings::default(),
             turn: 0,
+            ends: false,
         };
         let done = Done { status: this.usual_status(), ..Done::default() };
         this.client.put_done(&done);
@@ -118,7 +119,8 @@ impl Session {
             .into());
         }
         let deployment = self.worker.current.load();
-        let used = find(&self.worker, &deployment, &self.user, name, self.client.capabilities)?;
+        let user = deployment.map.users.get(&self.user.name).ok_or_else(|| denied(&self.user.name, name))?;
+        let used = find(&self.worker, &deployment, user, name, self.client.capabilities)?;
         if self.is_within() || !self.links.is_empty() {
             return Err(ClientError::unsupported(
                 "another database within a transaction is not supported",

@@ -21,6 +21,7 @@ use crate::plan::Planned;
 use crate::plan::World;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::command::SETTABLE;
 use crate::session::mysql::prepared::Bound;
 use crate::session::mysql::say;
 use crate::tasks;
@@ -79,6 +80,17 @@ impl Session {
         if statements.len() > 1 && !self.multi {
             return Box::pin(self.refuse_several(text)).await;
         }
+        if let [only] = statements.as_slice()
+            && let Some(behind) = text.get(only.range.end..).and_then(|it| it.trim_start().strip_prefix(';'))
+            && self.multi
+            && !behind.trim().is_empty()
+        {
+            return Err(ClientError::unsupported(
+                "a comment behind the last semicolon, which is a statement of its own, is not supported",
+                "Leave it out, or put it before the semicolon.",
+            )
+            .into());
+        }
         for (one, next) in statements.iter().zip(statements.iter().skip(1)) {
             let between = text.get(one.range.end..next.range.start).unwrap_or_default();
             if between.matches(';').count() != 1 {
@@ -128,7 +140,7 @@ impl Session {
         // What is prepared is one statement, whatever has been agreed.
         let said = self.prepare_on(&mut link, text).await;
         match said {
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
             Ok(Err(failure)) => {
                 self.keep(link);
                 Err(failure.into())
@@ -195,7 +207,7 @@ impl Session {
                 self.keep(link);
                 Ok(())
             }
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
 
@@ -236,8 +248,16 @@ impl Session {
         let effects = &planned.template.effects;
         let asks = effects.asks_session.as_deref();
         let several = world.database.shards.len() > 1;
-        if let Some(asked) = asks {
-            can_be_told(asked, text, several)?;
+        can_be_told(asks, text, several)?;
+        if several && effects.pins.is_some() {
+            return Err(ClientError::unsupported(
+                format!(
+                    "{}, which leaves something on one connection, is not supported in a database of several shards",
+                    planned.template.tag
+                ),
+                "Locks by name, table locks and temporary tables belong to one server: take them there.",
+            )
+            .into());
         }
         if writes {
             for shard in &shards {
@@ -258,8 +278,11 @@ impl Session {
             links.push(link);
         }
         let changes_schema = effects.changes_schema;
+        // What is lost with one of these connections: a transaction, or what was left on it.
+        let was = self.is_within() || links.iter().any(|it| it.begun || it.is_within());
+        let pinned = links.iter().any(|it| it.pinned);
         let limit = self.used()?.access.statement_max();
-        let work = self.run_on(&mut links, saying, writes, more);
+        let work = self.run_on(&mut links, saying, writes, was, more);
         let ended = match limit {
             Some(span) => tokio::time::timeout(span, work).await,
             None => Ok(work.await),
@@ -267,20 +290,24 @@ impl Session {
         match ended {
             Ok(Ok(ended)) => {
                 self.ended(links, &ended, names_none).await?;
-                if matches!(ended, Ended::Failed(_)) {
+                if matches!(ended, Ended::Failed(_) | Ended::Refused(_)) {
                     return Err(Trouble::Told);
                 }
-                if changes_schema {
-                    Box::pin(self.learn_schema()).await?;
+                // The client has been told already that it is done.
+                if changes_schema && Box::pin(self.learn_schema()).await.is_err() {
+                    tracing::warn!("the schema could not be read behind a statement that may have changed it");
+                    self.forget_world();
                 }
                 Ok(())
             }
             Ok(Err(trouble)) => {
                 // Connections that broke are closed; what they did is undone, and so is what others did.
                 drop(links);
-                if self.transaction.is_open() || !self.links.is_empty() {
-                    self.roll_back().await;
-                }
+                self.ends |= pinned;
+                self.roll_back().await;
+                // Of this error alone clients know that it has ended the transaction.
+                let told = matches!(&trouble, Trouble::Refused(error) if error.code == Code::NotDone);
+                self.transaction.is_undone(was && !told);
                 Err(trouble)
             }
             Err(_) => {
@@ -294,9 +321,17 @@ impl Session {
                         drop(link);
                     });
                 }
-                let undone = self.is_within();
+                self.ends |= pinned;
                 self.roll_back().await;
-                self.transaction.is_undone(undone);
+                self.transaction.is_undone(was);
+                if writes && !was {
+                    return Err(ClientError::new(
+                        Code::OutcomeUnknown,
+                        "the statement took longer than timeouts.statement, and was stopped; it may have been done before",
+                        "Look whether it was done before you say it again.",
+                    )
+                    .into());
+                }
                 Err(say::too_slow().into())
             }
         }
@@ -308,6 +343,7 @@ impl Session {
         links: &mut [Link],
         saying: Saying<'_>,
         writes: bool,
+        was: bool,
         more: bool,
     ) -> Result<Ended, Trouble> {
         for link in links.iter_mut() {
@@ -317,7 +353,7 @@ impl Session {
                     self.client.put_failure(&failure);
                     return Ok(Ended::Failed(failure));
                 }
-                Err(broken) => return Err(self.lost_on(broken, link, false)),
+                Err(broken) => return Err(self.lost_on(broken, link, was, false)),
             }
         }
         for link in links.iter_mut() {
@@ -326,7 +362,7 @@ impl Session {
                 Saying::Bound(bound) => bound.say(link).await,
             };
             if let Err(broken) = said {
-                return Err(self.lost_on(broken, link, false));
+                return Err(self.lost_on(broken, link, was, writes));
             }
             link.wrote |= writes;
         }
@@ -334,10 +370,10 @@ impl Session {
         let face = Face { in_transaction: false, more };
         if let [link] = links {
             let passed = relay::pass(link, &mut self.client, face).await;
-            return passed.map_err(|broken| self.lost_on(broken, link, writes));
+            return passed.map_err(|broken| self.lost_on(broken, link, was, writes));
         }
         let passed = relay::unite(links, &mut self.client, face).await;
-        passed.map_err(|broken| self.lost(broken, "one of several", writes))
+        passed.map_err(|broken| self.lost(broken, "one of several", was, writes))
     }
 
     /// Brings a link to where the session is.
@@ -359,9 +395,9 @@ impl Session {
         }
     }
 
-    fn lost_on(&mut self, broken: Broken, link: &Link, may_have_written: bool) -> Trouble {
+    fn lost_on(&mut self, broken: Broken, link: &Link, within: bool, may_have_written: bool) -> Trouble {
         let name = self.used.as_ref().map(|it| Arc::clone(&it.access.service.database.shard(link.shard).name));
-        self.lost(broken, &name.unwrap_or_default(), may_have_written)
+        self.lost(broken, &name.unwrap_or_default(), within, may_have_written)
     }
 
     /// Takes in how a statement ended, and keeps or gives back its links.
@@ -379,16 +415,19 @@ impl Session {
         for mut link in links {
             // Of several, those behind the one that failed still have something to say.
             if several && matches!(ended, Ended::Failed(_)) {
-                over |= link.begun || link.is_within();
+                over |= link.begun || link.is_within() || !self.state.autocommit();
                 undone |= over;
                 continue;
             }
-            if ended.warnings() > 0
+            if let Ended::Refused(failure) = ended {
+                self.warnings.of_failure(failure);
+            } else if ended.warnings() > 0
                 && let Err(broken) = self.warnings.read(&mut link).await
             {
                 tracing::debug!(?broken, "a connection broke before its warnings were read");
-                over |= link.begun;
+                over |= link.begun || link.is_within();
                 undone |= over;
+                self.ends |= link.pinned;
                 continue;
             }
             // What commits by itself (DDL) has ended it.
@@ -397,15 +436,17 @@ impl Session {
                 over = true;
             }
             // An error does not say whether it has ended the transaction.
-            if matches!(ended, Ended::Failed(_)) && (link.begun || link.is_within()) {
+            let within = link.begun || link.is_within();
+            if matches!(ended, Ended::Failed(_)) && (within || !self.state.autocommit()) {
                 match self.is_still_within(&mut link).await {
                     Ok(true) => {}
                     Ok(false) => {
                         link.begun = false;
-                        over = true;
+                        over |= within;
                     }
                     Err(_) => {
                         (over, undone) = (true, true);
+                        self.ends |= link.pinned;
                         continue;
                     }
                 }
@@ -434,7 +475,7 @@ impl Session {
                 self.keep(link);
                 Ok(())
             }
-            Err(broken) => Err(self.lost_all(broken, "", false).await),
+            Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
 
@@ -467,39 +508,73 @@ impl Session {
     }
 }
 
-/// What belongs to the statement before, on the very connection that it ran on.
-const OF_THE_LAST: [&str; 11] = [
+/// What belongs to the statement before, on the very connection that it ran on: words that may stand nowhere in a
+/// statement that asks for a session's state, be it in a comment.
+const OF_THE_LAST: [&str; 10] = [
     "connection_id",
     "error_count",
     "found_rows",
     "identity",
-    // With an argument it tells nothing that was before.
-    "last_insert_id()",
-    "@@last_insert_id",
-    ".last_insert_id",
+    "insert_id",
+    "last_gtid",
     "row_count",
     "warning_count",
-    "ps_current_thread_id",
-    "calc_found_rows",
+    "thread_id",
+    "rand_seed",
+];
+
+/// Variables of the servers that any connection of the session tells alike.
+const ALIKE: [&str; 18] = [
+    "auto_increment_increment",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_database",
+    "character_set_results",
+    "character_set_server",
+    "collation_connection",
+    "collation_database",
+    "collation_server",
+    "init_connect",
+    "license",
+    "lower_case_table_names",
+    "max_allowed_packet",
+    "net_buffer_length",
+    "performance_schema",
+    "query_cache_type",
+    "version",
+    "version_comment",
 ];
 
 /// Refuses what asks for state that is on no connection, or on one among several.
-fn can_be_told(asked: &str, text: &str, several: bool) -> Result<(), ClientError> {
+fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), ClientError> {
+    let Some(asked) = asked else { return Ok(()) };
     let text = text.to_ascii_lowercase();
-    let plain: String = text.chars().filter(|it| !it.is_whitespace()).collect();
-    let of_the_last = OF_THE_LAST.iter().any(|it| plain.contains(it));
+    // With an argument it tells nothing that was before.
+    let argued = text.matches("last_insert_id(").count() - text.matches("last_insert_id()").count();
+    let searched = text.replace("last_insert_id(", if argued == 0 { "last_insert_id(" } else { "(" });
+    let of_the_last = text.contains("last_insert_id()") || OF_THE_LAST.iter().any(|it| searched.contains(it));
     // A variable that a statement sets is known to its server alone.
     let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
     let sets = text.contains(":=") || (!writes && text.contains("into"));
-    let of_all = ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()"];
-    let known = asked.starts_with('@')
-        || asked.eq_ignore_ascii_case("last_insert_id()")
-        || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
-    if !of_the_last && (!several || (known && !sets)) {
+    let of_all =
+        ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()", "last_insert_id()"];
+    let known = asked.starts_with('@') || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
+    if !of_the_last && (!several || (known && !sets && variables_are_alike(&text))) {
         return Ok(());
     }
     Err(ClientError::unsupported(
         format!("{asked}, which asks for what the session has on one connection, is not supported"),
         "The answer to an INSERT tells its number, and how many rows were affected; keep other values in the application.",
     ))
+}
+
+/// Whether all system variables of a text are told alike by all connections of a session.
+fn variables_are_alike(text: &str) -> bool {
+    text.split("@@").skip(1).all(|behind| {
+        let end =
+            behind.find(|it: char| !(it.is_ascii_alphanumeric() || matches!(it, '_' | '.'))).unwrap_or(behind.len());
+        let name = behind.get(..end).unwrap_or_default();
+        let name = ["session.", "local.", "global."].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
+        ALIKE.contains(&name) || SETTABLE.contains(&name)
+    })
 }

@@ -133,8 +133,10 @@ impl Session {
     async fn catch_up(&mut self) -> Result<(), Trouble> {
         let mut links = std::mem::take(&mut self.links);
         let mut outcome = Ok(());
-        for link in &mut links {
-            outcome = outcome.and(self.tell_savepoints(link).await);
+        for link in links.iter_mut().filter(|it| it.begun || it.is_within()) {
+            if outcome.is_ok() {
+                outcome = self.tell_savepoints(link).await;
+            }
         }
         match outcome {
             Ok(()) => {
@@ -143,7 +145,9 @@ impl Session {
             }
             Err(broken) => {
                 drop(links);
-                Err(self.lost_all(broken, "", false).await)
+                let trouble = self.lost(broken, "", true, false);
+                self.roll_back().await;
+                Err(trouble)
             }
         }
     }
@@ -163,16 +167,20 @@ impl Session {
     async fn on_all(&mut self, text: &str) -> Result<(), Trouble> {
         for place in 0..self.links.len() {
             let Some(link) = self.links.get_mut(place) else { break };
+            if !link.begun && !link.is_within() {
+                continue;
+            }
             match link.run(text).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(failure)) => {
                     self.roll_back().await;
+                    self.transaction.is_undone(true);
                     return Err(failure.into());
                 }
                 Err(broken) => {
                     let shard = self.shard_name(place);
-                    self.links.remove(place);
-                    let trouble = self.lost(broken, &shard, false);
+                    self.ends |= self.links.remove(place).pinned;
+                    let trouble = self.lost(broken, &shard, true, false);
                     self.roll_back().await;
                     return Err(trouble);
                 }
@@ -210,6 +218,9 @@ impl Session {
                 return Ok(Err(failure));
             }
             link.begun = true;
+        }
+        if self.is_within() {
+            link.savepoints = 0;
             self.tell_savepoints(link).await?;
         }
         Ok(Ok(()))
@@ -283,9 +294,10 @@ impl Session {
                 }
                 Ok(Err(failure)) => outcome = outcome.and_then(|()| Err(failure.into())),
                 // Nothing is left of what was not committed.
-                Err(_) if !commit => {}
+                Err(_) if !commit => self.ends |= link.pinned,
                 // Who has only read has nothing to lose.
                 Err(broken) => {
+                    self.ends |= link.pinned;
                     if wrote || !matches!(broken, Broken::Server(_)) {
                         let trouble = match broken {
                             Broken::Server(reason) => Trouble::Refused(ClientError::new(
@@ -293,7 +305,7 @@ impl Session {
                                 format!("the connection to shard \"{name}\" was lost while it committed: {reason}"),
                                 "Look whether it was done before you say it again.",
                             )),
-                            other => self.lost(other, &name, wrote),
+                            other => self.lost(other, &name, true, wrote),
                         };
                         if outcome.is_ok() {
                             outcome = Err(trouble);
@@ -305,9 +317,12 @@ impl Session {
         outcome
     }
 
-    /// The error of what broke, with which an open transaction is gone: it is rolled back wherever it was.
-    pub(super) async fn lost_all(&mut self, broken: Broken, shard: &str, may_have_written: bool) -> Trouble {
-        let trouble = self.lost(broken, shard, may_have_written);
+    /// The error of a link that broke beside the statements of the client's: an open transaction is gone with it, and what
+    /// was left on it.
+    pub(super) async fn lost_all(&mut self, broken: Broken, link: &Link) -> Trouble {
+        let within = self.is_within() || link.begun || link.is_within();
+        self.ends |= link.pinned;
+        let trouble = self.lost(broken, "", within, false);
         self.roll_back().await;
         trouble
     }

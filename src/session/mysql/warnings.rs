@@ -34,13 +34,10 @@ impl Warnings {
 
     /// Reads those of a server that has some.
     pub(super) async fn read(&mut self, link: &mut Link) -> Result<(), Broken> {
-        let flags = link.connection.status;
         link.say_query("SHOW WARNINGS").await?;
         if let Ok(collected) = relay::collect(link, WARNINGS_MAX).await? {
             self.rows.extend(collected.rows);
         }
-        // That is no statement of the client's.
-        link.connection.status = flags;
         Ok(())
     }
 }
@@ -60,7 +57,7 @@ impl Session {
                 self.keep(link);
                 return Err(failure.into());
             }
-            Err(broken) => return Err(self.lost_all(broken, "", false).await),
+            Err(broken) => return Err(self.lost_all(broken, &link).await),
         };
         self.keep(link);
         let flags = self.face(more).status(self.usual_status());

@@ -99,8 +99,10 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "analyze" | "check" | "checksum" | "optimize" | "repair" => {
             ("ANALYZE, CHECK, OPTIMIZE and REPAIR", ddl("ANALYZE, CHECK, OPTIMIZE and REPAIR"))
         }
-        "flush" | "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache"
-        | "restart" | "clone" | "binlog" | "backup" => ("administration", ddl("administration")),
+        // FLUSH TABLES WITH READ LOCK stays with its connection.
+        "flush" | "backup" => ("FLUSH", pinning("FLUSH and BACKUP", false)),
+        "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache" | "restart"
+        | "clone" | "binlog" => ("administration", ddl("administration")),
         "lock" => ("LOCK TABLES", pinning("LOCK TABLES", false)),
         "unlock" => ("UNLOCK TABLES", pinning("UNLOCK TABLES", true)),
         "handler" => ("HANDLER", pinning("HANDLER", false)),
