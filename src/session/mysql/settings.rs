@@ -18,8 +18,6 @@ pub(super) struct State {
     first: Arc<Settings>,
     /// The servers' own `sql_mode`.
     pub(super) usual_mode: Arc<str>,
-    /// What LAST_INSERT_ID() says.
-    pub(super) insert_id: u64,
 }
 
 impl State {
@@ -41,12 +39,12 @@ impl State {
         };
         let none = Settings::none();
         let first = if names == USUAL_NAMES { none } else { Arc::new(none.with(NAMES, names)) };
-        Ok(Self { settings: Arc::clone(&first), first, usual_mode: "".into(), insert_id: 0 })
+        Ok(Self { settings: Arc::clone(&first), first, usual_mode: "".into() })
     }
 
     /// As it was at first.
     pub(super) fn fresh(&self) -> Self {
-        Self { settings: Arc::clone(&self.first), insert_id: 0, ..self.clone() }
+        Self { settings: Arc::clone(&self.first), ..self.clone() }
     }
 
     pub(super) fn set(&mut self, name: &str, value: Option<&str>) {

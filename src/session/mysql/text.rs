@@ -402,11 +402,6 @@ impl Session {
 
     /// Takes in how a statement ended, and keeps or gives back its links.
     async fn ended(&mut self, links: Vec<Link>, ended: &Ended, leaves_warnings: bool) -> Result<(), Trouble> {
-        if let Ended::Done(done) = ended
-            && done.insert_id != 0
-        {
-            self.state.insert_id = done.insert_id;
-        }
         if ended.warnings() > 0 || !leaves_warnings {
             self.warnings.clear();
         }
@@ -550,9 +545,10 @@ fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), Cli
     let Some(asked) = asked else { return Ok(()) };
     let text = text.to_ascii_lowercase();
     // With an argument it tells nothing that was before.
-    let argued = text.matches("last_insert_id(").count() - text.matches("last_insert_id()").count();
-    let searched = text.replace("last_insert_id(", if argued == 0 { "last_insert_id(" } else { "(" });
-    let of_the_last = text.contains("last_insert_id()") || OF_THE_LAST.iter().any(|it| searched.contains(it));
+    let is_argument = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '`');
+    let argued = text.split("last_insert_id(").skip(1).all(|behind| behind.starts_with(is_argument));
+    let searched = text.replace("last_insert_id(", if argued { "(" } else { "last_insert_id(" });
+    let of_the_last = OF_THE_LAST.iter().any(|it| searched.contains(it));
     // A variable that a statement sets is known to its server alone.
     let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
     let sets = text.contains(":=") || (!writes && text.contains("into"));
@@ -577,4 +573,37 @@ fn variables_are_alike(text: &str) -> bool {
         let name = ["session.", "local.", "global."].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
         ALIKE.contains(&name) || SETTABLE.contains(&name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_the_statement_before_is_refused_however_it_is_written() {
+        let told = |asked: &str, text: &str, several: bool| can_be_told(Some(asked), text, several).is_ok();
+        for several in [false, true] {
+            for text in [
+                "SELECT LAST_INSERT_ID()",
+                "SELECT last_insert_id ()",
+                "SELECT LAST_INSERT_ID/**/()",
+                "SELECT LAST_INSERT_ID(/**/)",
+                "SELECT `last_insert_id`()",
+                "SELECT LAST_INSERT_ID(n), LAST_INSERT_ID() FROM t",
+                "SELECT LAST_INSERT_ID(n), @@last_insert_id FROM t",
+            ] {
+                assert!(!told("last_insert_id()", text, several), "{text}");
+            }
+            assert!(!told("@@identity", "SELECT @@identity", several));
+            assert!(!told("@@version", "SELECT @@version, ROW_COUNT()", several));
+            assert!(told("last_insert_id()", "UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = 1", several));
+            assert!(told("@@version", "SELECT @@version, @@session.sql_mode", several));
+            assert!(told("@a", "INSERT INTO t (id, n) VALUES (1, @a)", several));
+        }
+        // These are a connection's own, and one server's.
+        for text in ["SELECT @a := 1", "SELECT a INTO @b FROM t", "SELECT @@hostname", "SELECT @@`version`"] {
+            assert!(!told("@a", text, true), "{text}");
+            assert!(told("@a", text, false), "{text}");
+        }
+    }
 }
