@@ -13,12 +13,30 @@ use super::ClusterSpec;
 use super::Durability;
 use super::MadeAs;
 use super::Ports;
+use super::mariadb::CONTROL_PASSWORD;
+use super::mariadb::CONTROL_USER;
+use super::mariadb::MariaCluster;
+use super::mariadb::MariaSpec;
+use super::mariadb::PASSWORD;
+use super::mariadb::USER;
 use super::signals::Signals;
 
-/// Starts Postgres servers without a proxy, prints them as JSON when they answer, and stops them on SIGINT or SIGTERM.
+/// Whose servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Those of Postgres.
+    Postgres,
+    /// Those of MariaDB.
+    Mariadb,
+}
+
+/// Starts servers without a proxy, prints them as JSON when they answer, and stops them on SIGINT or SIGTERM.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DevClusterOptions {
-    /// The folder to use; a temporary one without.
+    /// Whose servers.
+    #[arg(long, value_enum, default_value_t = Kind::Postgres)]
+    pub engine: Kind,
+    /// The folder to use; a temporary one without. For Postgres alone.
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// How many shards.
@@ -51,11 +69,30 @@ pub async fn dev_cluster(options: DevClusterOptions) -> Result<(), ClusterError>
     let failed =
         |source| ClusterError::Folder { what: "listen for signals, or print, in", path: PathBuf::new(), source };
     let mut signals = Signals::listen().map_err(failed)?;
+    let ports = options.node_ports.map_or(Ports::Free, Ports::From);
+    if options.engine == Kind::Mariadb {
+        let spec = MariaSpec {
+            shards: options.shards,
+            replicas: options.replicas,
+            ports,
+            database: options.database,
+            durability: Durability::Volatile,
+            settings: options.settings,
+            ..MariaSpec::default()
+        };
+        let cluster = tokio::select! {
+            cluster = MariaCluster::start(spec) => cluster?,
+            () = signals.any() => return Ok(()),
+        };
+        print_mariadb(&cluster).map_err(failed)?;
+        signals.any().await;
+        return cluster.stop().await;
+    }
     let spec = ClusterSpec {
         dir: options.dir,
         shards: options.shards,
         replicas: options.replicas,
-        ports: options.node_ports.map_or(Ports::Free, Ports::From),
+        ports,
         database: options.database,
         durability: Durability::Volatile,
         at_end: AtEnd::Remove,
@@ -72,15 +109,30 @@ pub async fn dev_cluster(options: DevClusterOptions) -> Result<(), ClusterError>
 }
 
 fn print(cluster: &Cluster) -> io::Result<()> {
-    let nodes: Vec<_> = cluster
-        .nodes()
-        .iter()
-        .map(|node| {
-            let role = if node.made_as() == MadeAs::Primary { "primary" } else { "replica" };
-            json!({"name": node.name(), "shard": node.shard(), "port": node.port(), "role": role, "pid": node.pid()})
-        })
+    let nodes = cluster.nodes().iter();
+    let nodes: Vec<_> = nodes
+        .map(|node| json!({"name": node.name(), "shard": node.shard(), "port": node.port(), "role": role(node.made_as()), "pid": node.pid()}))
         .collect();
+    print_line(&json!({"dir": cluster.dir(), "database": cluster.database(), "nodes": nodes}))
+}
+
+fn print_mariadb(cluster: &MariaCluster) -> io::Result<()> {
+    let nodes = cluster.nodes().iter();
+    let nodes: Vec<_> = nodes
+        .map(|node| json!({"name": node.name(), "shard": node.shard(), "port": node.port(), "role": role(node.made_as()), "pid": node.pid()}))
+        .collect();
+    print_line(&json!({
+        "dir": cluster.dir(), "database": cluster.database(), "nodes": nodes, "user": USER, "password": PASSWORD,
+        "control": {"user": CONTROL_USER, "password": CONTROL_PASSWORD},
+    }))
+}
+
+fn role(made_as: MadeAs) -> &'static str {
+    if made_as == MadeAs::Primary { "primary" } else { "replica" }
+}
+
+fn print_line(line: &serde_json::Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", json!({"dir": cluster.dir(), "database": cluster.database(), "nodes": nodes}))?;
+    writeln!(out, "{line}")?;
     out.flush()
 }
