@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::backend::Settings;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::mysql::Link;
@@ -17,6 +19,7 @@ use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
+use crate::plan::Planned;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
@@ -48,6 +51,20 @@ pub(super) struct Statement {
     long: HashMap<u16, Vec<u8>, RandomState>,
     /// Something that was sent before cannot be used: it is said at Execute.
     spoiled: bool,
+    compiled: Option<Compiled>,
+}
+
+/// A statement as it was understood last, which holds as long as what it was understood by.
+#[derive(Debug)]
+struct Compiled {
+    /// The number of the world.
+    world: u32,
+    settings: Arc<Settings>,
+    planned: Rc<Planned>,
+    /// As servers are told it.
+    said: Arc<str>,
+    /// What connections know it by.
+    key: Arc<str>,
 }
 
 /// How many one client may have; as `max_prepared_stmt_count` of a server.
@@ -82,9 +99,9 @@ impl Statements {
 /// One execution.
 #[derive(Debug)]
 pub(super) struct Bound<'a> {
-    text: Cow<'a, str>,
+    text: Arc<str>,
     /// What connections know it by.
-    key: String,
+    key: Arc<str>,
     types: &'a [Type],
     values: Vec<Option<&'a [u8]>>,
     long: &'a HashMap<u16, Vec<u8>, RandomState>,
@@ -197,6 +214,7 @@ impl Session {
             types: None,
             long: HashMap::default(),
             spoiled: false,
+            compiled: None,
         };
         self.prepared.all.insert(number, statement);
         Ok(())
@@ -262,12 +280,30 @@ impl Session {
         let types = statement.types.as_deref().unwrap_or_default();
         let world = self.world()?;
         let text = Arc::clone(&statement.text);
-        let statements = self.worker.planner.borrow_mut().compile(&text, &world)?;
-        let planned = statements.first().ok_or_else(|| {
-            ClientError::new(Code::Internal, "a prepared statement holds none", "Report this; the log has more.")
-        })?;
-        let said = spliced(&text, planned);
-        let key = self.state.key_of(&said);
+        let known = statement.compiled.as_ref().filter(|it| it.world == world.id);
+        let (planned, said, key) = match known.filter(|it| Arc::ptr_eq(&it.settings, &self.state.settings)) {
+            Some(it) => (Rc::clone(&it.planned), Arc::clone(&it.said), Arc::clone(&it.key)),
+            None => {
+                let planned = self.worker.planner.borrow_mut().compile(&text, &world)?.pop().map(Rc::new);
+                let planned = planned.ok_or_else(|| {
+                    let what = "a prepared statement holds none";
+                    ClientError::new(Code::Internal, what, "Report this; the log has more.")
+                })?;
+                let said = match spliced(&text, &planned) {
+                    Cow::Borrowed(_) => Arc::clone(&text),
+                    Cow::Owned(it) => it.into(),
+                };
+                let key: Arc<str> = self.state.key_of(&said).into();
+                statement.compiled = Some(Compiled {
+                    world: world.id,
+                    settings: Arc::clone(&self.state.settings),
+                    planned: Rc::clone(&planned),
+                    said: Arc::clone(&said),
+                    key: Arc::clone(&key),
+                });
+                (planned, said, key)
+            }
+        };
         let bound = Bound { text: said, key, types, values: read.values, long: &statement.long };
         let texts: Vec<Option<(u32, Vec<u8>)>> = bound.texts();
         let oids: Vec<u32> = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
@@ -276,7 +312,7 @@ impl Session {
             .map(|it| Parameter { binary: false, bytes: it.as_ref().map(|(_, bytes)| bytes.as_slice()) })
             .collect();
         let parameters = Parameters { types: &oids, values: &values };
-        self.statement(&text, Saying::Bound(&bound), planned, Some(&parameters), &world, false).await
+        self.statement(&text, Saying::Bound(&bound), &planned, Some(&parameters), &world, false).await
     }
 
     /// Has a statement prepared where it is to run.

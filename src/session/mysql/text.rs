@@ -229,9 +229,10 @@ impl Session {
             }
         };
         // What names no table leaves the warnings of the statement before, unless it has some of its own.
-        let lower = text.to_ascii_lowercase();
-        let names_none = planned.template.effects.asks_catalogs
-            && !["schema.", "mysql.", "sys."].iter().any(|it| lower.contains(it));
+        let names_none = planned.template.effects.asks_catalogs && {
+            let lower = text.to_ascii_lowercase();
+            !["schema.", "mysql.", "sys."].iter().any(|it| lower.contains(it))
+        };
         let shards: Vec<ShardId> = match plan {
             Plan::One(shard) => vec![shard],
             Plan::Any => vec![self.any_shard()?],
