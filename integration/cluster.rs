@@ -193,6 +193,11 @@ impl Demo {
             lines.get(6).and_then(|line| line.split_whitespace().nth(1)).ok_or("it wrote its segment down")?;
         Ok((lines.first().ok_or("it wrote its number down")?.trim().to_owned(), segment.to_owned()))
     }
+
+    /// The process of its server of MariaDB.
+    fn mariadb(&self) -> Result<String, Box<dyn std::error::Error>> {
+        Ok(fs::read_to_string(self.dir.join("mariadb/s1-a/mariadbd.pid"))?.trim().to_owned())
+    }
 }
 
 impl Drop for Demo {
@@ -215,23 +220,24 @@ async fn what_a_killed_demo_leaves_is_gone_after_the_next_start() -> Outcome {
     let temporary = std::env::temp_dir().join(format!("shardway-killed-{}", std::process::id()));
     fs::create_dir_all(&temporary)?;
     let mut killed = Demo::start(&temporary)?;
-    let (server, segment) = killed.server()?;
+    let ((server, segment), mariadb) = (killed.server()?, killed.mariadb()?);
     let lives = |pid: &str| Path::new("/proc").join(pid).exists();
     killed.process.kill()?;
     killed.process.wait()?;
     // Nobody was left to stop it.
     assert!(killed.dir.join("shard-map.yaml").exists() && lives(&server) && has_segment(&segment));
+    assert!(lives(&mariadb));
 
     let mut next = Demo::start(&temporary)?;
-    assert!(!killed.dir.exists() && !lives(&server) && !has_segment(&segment));
+    assert!(!killed.dir.exists() && !lives(&server) && !has_segment(&segment) && !lives(&mariadb));
     let mut client = Client::connect(next.port, "demo", "shop").await?;
     assert_eq!(client.value("SELECT name FROM customers WHERE id = 7").await?.as_deref(), Some("Amber Paper 7"));
 
-    let (server, segment) = next.server()?;
+    let ((server, segment), mariadb) = (next.server()?, next.mariadb()?);
     let signal = format!("kill -s INT {}", next.process.id());
     Command::new("/bin/sh").args(["-c", &signal]).status()?;
     assert!(next.process.wait()?.success());
-    assert!(!next.dir.exists() && !lives(&server) && !has_segment(&segment));
+    assert!(!next.dir.exists() && !lives(&server) && !has_segment(&segment) && !lives(&mariadb));
     assert!(Client::connect(next.port, "demo", "shop").await.is_err());
     fs::remove_dir_all(temporary)?;
     Ok(())

@@ -8,33 +8,86 @@ use std::fmt::Write as _;
 const EXAMPLE: &str = include_str!("../../shard-map.yaml");
 /// What the example says, where a cluster may differ.
 const EXAMPLE_PORT: &str = "6432";
-const EXAMPLE_DATABASE: &str = "\n  shop:";
+const EXAMPLE_DATABASE: &str = "  shop:";
 const EXAMPLE_USER: &str = "demo: {auth: trust}";
 const EXAMPLE_HTTP: &str = "6480";
+const EXAMPLE_MYSQL: &str = "6433";
+/// How the lines begin that are for servers of MariaDB: comments, in the example.
+const MYSQL_LISTENER: &str = "  #mysql:";
+const MYSQL_DATABASE: &str = "  #shop_mysql:";
+const MYSQL_SHARD: &str = "      #s";
 
 /// What a map needs to know of a node: its shard, its name, its port.
 pub(super) type Place<'a> = (&'a str, &'a str, u16);
 
-/// The map of `places`, with the proxy on `postgres` and, if wanted, its HTTP on `http`.
-pub(super) fn yaml(places: &[Place<'_>], database: &str, user: &str, postgres: u16, http: Option<u16>) -> String {
+/// Where the proxy listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listeners {
+    /// For clients of Postgres.
+    pub postgres: u16,
+    /// For clients of MySQL, where there are servers of theirs.
+    pub mysql: u16,
+    /// For HTTP, if wanted.
+    pub http: Option<u16>,
+}
+
+/// The map of `places`, and of those of MariaDB if there are any.
+pub(super) fn yaml(
+    places: &[Place<'_>],
+    mariadb: &[Place<'_>],
+    database: &str,
+    user: &str,
+    listeners: Listeners,
+) -> String {
+    let postgres = listeners.postgres.to_string();
+    let http = listeners.http.map_or_else(|| EXAMPLE_HTTP.to_owned(), |port| port.to_string());
+    let replaced = |line: &str| {
+        let line = line.replace(EXAMPLE_PORT, &postgres).replace(EXAMPLE_HTTP, &http);
+        let line = line.replace(EXAMPLE_USER, &format!("{user}: {{auth: trust}}"));
+        match line.strip_prefix(EXAMPLE_DATABASE) {
+            Some(rest) => format!("  {database}:{rest}"),
+            None => line,
+        }
+    };
     let mut text = String::new();
     let mut lines = EXAMPLE.lines();
+    // Writing to a String cannot fail.
     while let Some(line) = lines.next() {
-        if line.starts_with("  http:") && http.is_none() {
+        if line.starts_with("  http:") && listeners.http.is_none() {
             continue;
         }
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{line}");
+        if mariadb.is_empty() {
+            let _ = writeln!(text, "{}", replaced(line));
+        } else if line.starts_with(MYSQL_LISTENER) {
+            let _ = writeln!(text, "{}", taken_in(line).replace(EXAMPLE_MYSQL, &listeners.mysql.to_string()));
+        } else if line.starts_with(MYSQL_DATABASE) {
+            let _ = writeln!(text, "{}", taken_in(line));
+            for line in lines.by_ref().take_while(|line| !line.is_empty()) {
+                if line.starts_with(MYSQL_SHARD) && !line.contains("#shards") {
+                    continue;
+                }
+                let _ = writeln!(text, "{}", taken_in(line));
+                if line.trim_start().starts_with("#shards:") {
+                    write_shards(&mut text, mariadb, &[]);
+                }
+            }
+            text.push('\n');
+        } else {
+            let _ = writeln!(text, "{}", replaced(line));
+        }
         if line.starts_with("    shards:") {
             let old = lines.by_ref().take_while(|line| !line.is_empty());
             let comments: Vec<&str> = old.filter(|line| line.trim_start().starts_with('#')).collect();
             write_shards(&mut text, places, &comments);
+            text.push('\n');
         }
     }
-    text.replace(EXAMPLE_PORT, &postgres.to_string())
-        .replace(EXAMPLE_HTTP, &http.map_or_else(|| EXAMPLE_HTTP.to_owned(), |port| port.to_string()))
-        .replace(EXAMPLE_DATABASE, &format!("\n  {database}:"))
-        .replace(EXAMPLE_USER, &format!("{user}: {{auth: trust}}"))
+    text
+}
+
+/// A comment as the key that it is.
+fn taken_in(line: &str) -> String {
+    line.replacen('#', "", 1)
 }
 
 /// The block below `shards:`; the example's comments stay with the first shard.
@@ -50,27 +103,48 @@ fn write_shards(text: &mut String, places: &[Place<'_>], comments: &[&str]) {
             let _ = writeln!(text, "{comment}");
         }
     }
-    text.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::shard_map::Engine;
+    use crate::shard_map::ShardMap;
+    use crate::shard_map::live::ProcessEnvironment;
+
     use super::*;
 
     const USUAL: [Place<'_>; 4] =
         [("s1", "s1-a", 6501), ("s1", "s1-b", 6502), ("s2", "s2-a", 6503), ("s2", "s2-b", 6504)];
+    const LISTENERS: Listeners = Listeners { postgres: 6432, mysql: 6433, http: Some(6480) };
 
     #[test]
     fn the_usual_cluster_has_the_example_itself() {
-        assert_eq!(yaml(&USUAL, "shop", "demo", 6432, Some(6480)), EXAMPLE);
+        assert_eq!(yaml(&USUAL, &[], "shop", "demo", LISTENERS), EXAMPLE);
     }
 
     #[test]
     fn other_ports_and_names_take_the_place_of_the_examples() {
-        let text = yaml(&[("s1", "s1-a", 7001)], "test", "me", 7432, None);
+        let listeners = Listeners { postgres: 7432, mysql: 7433, http: None };
+        let text = yaml(&[("s1", "s1-a", 7001)], &[], "test", "me", listeners);
         assert!(text.contains("\n  postgres: 127.0.0.1:7432"), "{text}");
         assert!(text.contains("\n  test:") && text.contains("\n  me: {auth: trust}"), "{text}");
         assert!(text.contains("      s1:\n        - {name: s1-a, host: 127.0.0.1, port: 7001}\n"), "{text}");
-        assert!(!text.contains("6432") && !text.contains("\n  http:") && !text.contains("s2-a"), "{text}");
+        assert!(!text.contains("6432") && !text.contains("\n  http:") && !text.contains("s2-a, host"), "{text}");
+    }
+
+    #[test]
+    fn servers_of_mariadb_stand_beside_those_of_postgres() {
+        // A port that was another's in the example stays what it is.
+        let listeners = Listeners { postgres: 6433, mysql: 6432, http: Some(6480) };
+        let places = [("s1", "s1-a", 7001), ("s1", "s1-b", 7002), ("s2", "s2-a", 7003)];
+        let text = yaml(&USUAL, &places, "shop", "demo", listeners);
+        let (map, _) = ShardMap::parse("m.yaml", &text, &ProcessEnvironment).expect("it is right");
+        let port = |address: Option<std::net::SocketAddr>| address.map(|it| it.port());
+        assert_eq!((port(map.listen.postgres), port(map.listen.mysql)), (Some(6433), Some(6432)), "{text}");
+        let found = &map.databases["shop_mysql"];
+        assert_eq!((found.engine, &*found.server_name), (Engine::Mysql, "shop"));
+        let nodes: Vec<_> = found.nodes().map(|(_, node)| (&*node.name, node.port)).collect();
+        assert_eq!(nodes, [("s1-a", 7001), ("s1-b", 7002), ("s2-a", 7003)]);
+        assert_eq!(map.databases["shop"].engine, Engine::Postgres);
     }
 }

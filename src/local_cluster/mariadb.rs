@@ -15,6 +15,7 @@ pub use binaries::Programs;
 pub use node::MariaNode;
 use node::pid_file;
 
+use super::AtEnd;
 use super::ClusterError;
 use super::Durability;
 use super::Ports;
@@ -23,12 +24,14 @@ use super::all;
 use super::check_count;
 use super::check_reachable;
 use super::choose_ports;
+use super::hold_port;
 use super::node::MadeAs;
 use super::node_name;
 use super::process::Account;
 use super::process::command;
 use super::process::run;
 use super::servers_account;
+use super::workspace::Found;
 use super::workspace::Workspace;
 
 /// The database that is made on every shard, unless another is asked for.
@@ -50,6 +53,10 @@ pub const CONTROL_PASSWORD: &str = "control";
 /// What a cluster should be.
 #[derive(Clone, Debug)]
 pub struct MariaSpec {
+    /// Its folder; without one, a new one in the system's folder for temporary files.
+    pub dir: Option<PathBuf>,
+    /// What becomes of the folder when the cluster ends, however that happens.
+    pub at_end: AtEnd,
     /// How many shards.
     pub shards: usize,
     /// How many replicas each shard's primary has.
@@ -58,6 +65,8 @@ pub struct MariaSpec {
     pub ports: Ports,
     /// The database that is made on every shard.
     pub database: String,
+    /// The password of [`USER`].
+    pub password: String,
     /// Whether commits survive a crash of the machine. `Volatile` ones survive that of a server.
     pub durability: Durability,
     /// Server settings for every node, over the cluster's own.
@@ -69,10 +78,13 @@ pub struct MariaSpec {
 impl Default for MariaSpec {
     fn default() -> Self {
         Self {
+            dir: None,
+            at_end: AtEnd::Remove,
             shards: 2,
             replicas: 1,
             ports: Ports::Free,
             database: DATABASE.to_owned(),
+            password: PASSWORD.to_owned(),
             durability: Durability::Durable,
             settings: Vec::new(),
             node_settings: BTreeMap::new(),
@@ -80,12 +92,15 @@ impl Default for MariaSpec {
     }
 }
 
-/// A running cluster. Dropping it kills its servers and removes their files; [`MariaCluster::stop`] does it in order.
+/// A running cluster. Dropping it kills its servers, and removes their files unless they are to be kept;
+/// [`MariaCluster::stop`] does it in order.
 #[derive(Debug)]
 pub struct MariaCluster {
     // Before the workspace: servers end before their files are removed.
     nodes: Vec<MariaNode>,
     database: String,
+    at_end: AtEnd,
+    resumed: bool,
     workspace: Workspace,
 }
 
@@ -101,28 +116,44 @@ impl MariaCluster {
         check_count("the number of replicas", spec.replicas, 0)?;
         let programs = Programs::find()?;
         let account = servers_account()?;
-        let workspace = Workspace::claim(None).await?;
+        let workspace = Workspace::claim(spec.dir.as_deref()).await?;
         check_reachable(workspace.dir(), account.as_ref()).await?;
 
-        let mut cluster = Self { nodes: Vec::new(), database: spec.database.clone(), workspace };
+        let resumed = workspace.found() == Found::Servers;
+        let mut cluster =
+            Self { nodes: Vec::new(), database: spec.database.clone(), at_end: spec.at_end, resumed, workspace };
         let places: Vec<(usize, usize)> =
             (1..=spec.shards).flat_map(|shard| (0..=spec.replicas).map(move |index| (shard, index))).collect();
-        let ports = choose_ports(spec.ports, places.len())?;
+        let ports = match resumed {
+            true => kept_ports(cluster.dir(), &places)?,
+            false => choose_ports(spec.ports, places.len())?,
+        };
         for ((shard, index), port) in places.into_iter().zip(ports) {
             let names = (format!("s{shard}"), node_name(shard, index));
             let made_as = if index == 0 { MadeAs::Primary } else { MadeAs::Replica };
             let dir = cluster.workspace.dir();
             cluster.nodes.push(MariaNode::new(names, port, made_as, dir, (&programs, account.as_ref())));
         }
-        let template = cluster.prepare(&programs, account.as_ref()).await?;
-        for (number, node) in cluster.nodes.iter().enumerate() {
-            node.init(&template, &settings_of(node, number + 1, &spec, cluster.dir()))?;
+        if resumed {
+            // Replicas go on where they were.
+            all(cluster.nodes.iter().map(MariaNode::start).collect()).await?;
+        } else {
+            cluster.make(&spec, &programs, account.as_ref()).await?;
+        }
+        cluster.workspace.at_end(spec.at_end)?;
+        Ok(cluster)
+    }
+
+    /// Makes new servers and starts them.
+    async fn make(&self, spec: &MariaSpec, programs: &Programs, account: Option<&Account>) -> Result<(), ClusterError> {
+        let template = self.prepare(programs, account).await?;
+        for (number, node) in self.nodes.iter().enumerate() {
+            node.init(&template, &settings_of(node, number + 1, spec, self.dir()))?;
         }
         let unwritable = |source| ClusterError::Folder { what: "remove", path: template.clone(), source };
         fs::remove_dir_all(&template).map_err(unwritable)?;
-        let shards = cluster.nodes.chunk_by(|a, b| a.shard() == b.shard());
-        all(shards.map(|nodes| start_shard(nodes, &spec)).collect()).await?;
-        Ok(cluster)
+        let shards = self.nodes.chunk_by(|a, b| a.shard() == b.shard());
+        all(shards.map(|nodes| start_shard(nodes, spec)).collect()).await
     }
 
     /// Makes the folders that all servers share, and an empty data folder, which is slow and therefore made once.
@@ -182,13 +213,23 @@ impl MariaCluster {
         found.ok_or_else(|| ClusterError::NoNode { node: name.to_owned() })
     }
 
-    /// Ends the servers and removes their files.
+    /// Whether the folder was a kept one, with the rows of an earlier run.
+    #[must_use]
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Ends the servers, and removes their files unless they are to be kept.
     ///
     /// # Errors
     /// When a server does not end.
     pub async fn stop(self) -> Result<(), ClusterError> {
-        // Their rows go: nothing needs to be written down.
-        all(self.nodes.iter().map(MariaNode::kill9).collect()).await
+        let end = async |node: &MariaNode| match self.at_end {
+            // Their rows go: nothing needs to be written down.
+            AtEnd::Remove => node.kill9().await,
+            AtEnd::Keep => node.stop().await,
+        };
+        all(self.nodes.iter().map(end).collect()).await
     }
 }
 
@@ -200,7 +241,7 @@ async fn start_shard(nodes: &[MariaNode], spec: &MariaSpec) -> Result<(), Cluste
         format!("CREATE USER '{user}'@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}')")
     };
     let mut statements = vec![
-        native(USER, PASSWORD),
+        native(USER, &spec.password),
         native(CONTROL_USER, CONTROL_PASSWORD),
         native(REPLICATION_USER, PASSWORD),
         // Tables are only seen by whom may read them. The last ends what a proxy has to end.
@@ -228,6 +269,30 @@ async fn start_shard(nodes: &[MariaNode], spec: &MariaSpec) -> Result<(), Cluste
         node.until_replayed(primary).await
     };
     all(replicas.iter().map(replica).collect()).await
+}
+
+/// The ports that a kept folder's servers had: its replicas and its map know their primaries by them.
+fn kept_ports(dir: &Path, places: &[(usize, usize)]) -> Result<Vec<u16>, ClusterError> {
+    let mut wanted: Vec<String> = places.iter().map(|(shard, index)| node_name(*shard, *index)).collect();
+    let mut ports = Vec::new();
+    for name in &wanted {
+        let path = dir.join(format!("{name}.cnf"));
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let port: Option<u16> = text.lines().rev().find_map(|line| line.strip_prefix("port = ")?.parse().ok());
+        ports.extend(port);
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut held: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(".cnf")?.to_owned())).collect();
+    held.sort();
+    wanted.sort();
+    if held != wanted || ports.len() != wanted.len() {
+        return Err(ClusterError::OtherShape { path: dir.into(), held });
+    }
+    for port in &ports {
+        hold_port(*port)?;
+    }
+    Ok(ports)
 }
 
 /// What keeps a server small, from the making of its data folder on.

@@ -31,6 +31,7 @@ use std::task::Poll;
 use binaries::Binaries;
 use client::SqlError;
 use client::identifier;
+pub use map::Listeners;
 pub use node::MadeAs;
 pub use node::Node;
 pub use node::Stop;
@@ -345,8 +346,16 @@ impl Cluster {
     /// A shard map of the sample shop on these servers, with the proxy on `postgres` and, if wanted, its HTTP on `http`.
     #[must_use]
     pub fn map_yaml(&self, postgres: u16, http: Option<u16>) -> String {
+        self.map_yaml_beside(None, Listeners { postgres, mysql: 0, http })
+    }
+
+    /// The same with the shop on servers of MariaDB beside it, if there are any.
+    #[must_use]
+    pub fn map_yaml_beside(&self, mariadb: Option<&mariadb::MariaCluster>, listeners: Listeners) -> String {
         let places: Vec<_> = self.nodes.iter().map(|node| (node.shard(), node.name(), node.port())).collect();
-        map::yaml(&places, &self.database, &self.user, postgres, http)
+        let mariadb = mariadb.into_iter().flat_map(mariadb::MariaCluster::nodes);
+        let mariadb: Vec<_> = mariadb.map(|node| (node.shard(), node.name(), node.port())).collect();
+        map::yaml(&places, &mariadb, &self.database, &self.user, listeners)
     }
 
     /// Stops the servers, and removes their files unless they are to be kept.

@@ -33,6 +33,8 @@ const LOCK: &str = "cluster.lock";
 const KEPT: &str = "cluster.kept";
 /// The file in which a server of MariaDB writes its number down, as its options say; Postgres' is `postmaster.pid`.
 pub(super) const MARIADB_PID: &str = "mariadbd.pid";
+/// The folder within a cluster's, for a second one of the same process: whoever removes the outer one ends both.
+pub(super) const BESIDE: &str = "mariadb";
 /// How long the processes of a killed cluster may take to end.
 const SWEEP_MAX: Duration = Duration::from_secs(20);
 /// How long files may still appear while a folder is removed: servers that were killed notice it within a moment.
@@ -227,7 +229,9 @@ fn lock(dir: &Path) -> Result<Option<File>, ClusterError> {
 /// Ends the servers whose data is in a folder of `dir`, and no other process.
 async fn end_servers(dir: &Path) -> Result<(), ClusterError> {
     let mut ending = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+    let nested = dir.join(BESIDE);
+    let entries = [dir, &nested].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    for entry in entries.flatten() {
         let read = |name: &str| fs::read_to_string(entry.path().join(name));
         let Ok(text) = read("postmaster.pid").or_else(|_| read(MARIADB_PID)) else { continue };
         let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { continue };

@@ -2,6 +2,7 @@
 //!
 //! The proxy itself is handed in, so that nothing here depends on how it is built.
 
+mod mysql;
 mod progress;
 mod shop;
 
@@ -22,6 +23,7 @@ use super::AtEnd;
 use super::Cluster;
 use super::ClusterError;
 use super::ClusterSpec;
+use super::Listeners;
 use super::MadeAs;
 use super::Ports;
 use super::client::Client;
@@ -29,10 +31,13 @@ use super::client::SqlError;
 use super::hold_port;
 use super::process::until;
 use super::signals::Signals;
+use mysql::Mysql;
 use progress::Progress;
 
 /// The proxy's port, unless the options name another.
 const PORT: u16 = 6432;
+/// The proxy's port for clients of MySQL, when `--port` is the usual one.
+const MYSQL_PORT: u16 = 6433;
 /// The proxy's HTTP port, when `--port` is the usual one.
 const HTTP_PORT: u16 = 6480;
 /// The first node's port, when `--port` is the usual one.
@@ -57,8 +62,8 @@ pub struct DemoOptions {
     /// The port for Postgres clients. With another than the usual one, the servers take any free ports.
     #[arg(long, default_value_t = PORT)]
     pub port: u16,
-    /// The port for MySQL clients.
-    #[arg(long, hide = true)]
+    /// The port for MySQL clients, where MariaDB is installed [default: 6433 when --port is the usual one, else any free one].
+    #[arg(long)]
     pub mysql_port: Option<u16>,
     /// The port for /healthz and /readyz [default: 6480 when --port is the usual one, else none].
     #[arg(long)]
@@ -80,6 +85,11 @@ pub struct DemoOptions {
 impl DemoOptions {
     fn http_port(&self) -> Option<u16> {
         self.http_port.or_else(|| (self.port == PORT).then_some(HTTP_PORT))
+    }
+
+    /// The port for clients of MySQL; 0 for any that is free.
+    fn mysql_port(&self) -> u16 {
+        self.mysql_port.unwrap_or(if self.port == PORT { MYSQL_PORT } else { 0 })
     }
 
     fn node_ports(&self) -> Ports {
@@ -106,10 +116,8 @@ enum DemoError {
     Cluster(#[from] ClusterError),
     #[error("cannot write or print ({0})")]
     Io(#[from] io::Error),
-    #[error("--mysql-port: MySQL is not built yet")]
-    Mysql,
-    #[error("the kept map {} does not listen on 127.0.0.1:{port}: give --port as it was then", path.display())]
-    OtherPort { path: PathBuf, port: u16 },
+    #[error("the kept map {} does not listen on 127.0.0.1:{port}: give {option} as it was then", path.display())]
+    OtherPort { path: PathBuf, option: &'static str, port: u16 },
     #[error("the proxy ended: {0}")]
     ProxyEnded(String),
     #[error("the proxy did not answer on port {port} within {} s: {error}", PROXY_MAX.as_secs())]
@@ -143,39 +151,39 @@ pub async fn demo(options: DemoOptions, serve: impl FnOnce(&Path) -> Serving) ->
 }
 
 async fn run(options: &DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> Result<(), DemoError> {
-    if options.mysql_port.is_some() {
-        return Err(DemoError::Mysql);
-    }
     let mut signals = Signals::listen()?;
-    let cluster = {
-        // Held until the servers run, so that a taken port is found before anything is made.
-        let _ports: Vec<_> =
-            [Some(options.port), options.http_port()].into_iter().flatten().map(hold_port).collect::<Result<_, _>>()?;
-        let progress =
-            Progress::step(&format!("starting {} Postgres servers", options.shards * (1 + options.replicas)));
-        let spec = ClusterSpec {
-            dir: options.dir.clone(),
-            shards: options.shards,
-            replicas: options.replicas,
-            ports: options.node_ports(),
-            database: DATABASE.to_owned(),
-            user: USER.to_owned(),
-            at_end: if options.keep { AtEnd::Keep } else { AtEnd::Remove },
-            ..ClusterSpec::default()
-        };
-        let cluster = tokio::select! {
-            cluster = Cluster::start(spec) => cluster?,
-            () = signals.any() => return Ok(()),
-        };
-        progress.done();
-        cluster
+    // Held until the servers run, so that a taken port is found before anything is made.
+    let held = [Some(options.port), options.http_port()].into_iter().flatten().map(hold_port);
+    let held: Vec<_> = held.collect::<Result<_, _>>()?;
+    let for_mysql = hold_port(options.mysql_port())?;
+    let mysql_port = for_mysql.local_addr()?.port();
+    let progress = Progress::step(&format!("starting {} Postgres servers", options.shards * (1 + options.replicas)));
+    let spec = ClusterSpec {
+        dir: options.dir.clone(),
+        shards: options.shards,
+        replicas: options.replicas,
+        ports: options.node_ports(),
+        database: DATABASE.to_owned(),
+        user: USER.to_owned(),
+        at_end: if options.keep { AtEnd::Keep } else { AtEnd::Remove },
+        ..ClusterSpec::default()
     };
-    let map = write_map(&cluster, options)?;
+    let cluster = tokio::select! {
+        cluster = Cluster::start(spec) => cluster?,
+        () = signals.any() => return Ok(()),
+    };
+    progress.done();
+    let mysql = tokio::select! {
+        mysql = Mysql::start(options, &cluster, mysql_port) => mysql?,
+        () = signals.any() => return Ok(()),
+    };
+    drop((held, for_mysql));
+    let map = write_map(&cluster, mysql.as_ref(), options)?;
 
     let Serving { mut ended, stop } = serve(&map);
     let mut running = true;
     let outcome = tokio::select! {
-        outcome = show(&cluster, options, &map) => outcome,
+        outcome = show(&cluster, mysql.as_ref(), options, &map) => outcome,
         outcome = &mut ended => { running = false; proxy_ended(outcome) }
         () = signals.any() => Ok(()),
     };
@@ -187,6 +195,9 @@ async fn run(options: &DemoOptions, serve: impl FnOnce(&Path) -> Serving) -> Res
         }
     }
     let progress = Progress::step("stopping");
+    if let Some(mysql) = mysql {
+        mysql.cluster.stop().await?;
+    }
     cluster.stop().await?;
     progress.done();
     outcome
@@ -198,18 +209,26 @@ fn proxy_ended(outcome: Result<(), String>) -> Result<(), DemoError> {
 }
 
 /// Writes the map, unless the folder is a kept one that has its own.
-fn write_map(cluster: &Cluster, options: &DemoOptions) -> Result<PathBuf, DemoError> {
+fn write_map(cluster: &Cluster, mysql: Option<&Mysql>, options: &DemoOptions) -> Result<PathBuf, DemoError> {
     let path = cluster.dir().join(MAP_FILE);
     if cluster.resumed() && path.exists() {
-        let listens = fs::read_to_string(&path)?.contains(&format!("127.0.0.1:{}", options.port));
-        return if listens { Ok(path) } else { Err(DemoError::OtherPort { path, port: options.port }) };
+        let text = fs::read_to_string(&path)?;
+        let wanted = [Some(("--port", options.port)), mysql.map(|it| ("--mysql-port", it.port))];
+        for (option, port) in wanted.into_iter().flatten() {
+            if !text.contains(&format!("127.0.0.1:{port}")) {
+                return Err(DemoError::OtherPort { path, option, port });
+            }
+        }
+        return Ok(path);
     }
-    fs::write(&path, cluster.map_yaml(options.port, options.http_port()))?;
+    let listeners =
+        Listeners { postgres: options.port, mysql: mysql.map_or(MYSQL_PORT, |it| it.port), http: options.http_port() };
+    fs::write(&path, cluster.map_yaml_beside(mysql.map(|it| &it.cluster), listeners))?;
     Ok(path)
 }
 
 /// Loads the shop, says what there is, and waits for ever.
-async fn show(cluster: &Cluster, options: &DemoOptions, map: &Path) -> Result<(), DemoError> {
+async fn show(cluster: &Cluster, mysql: Option<&Mysql>, options: &DemoOptions, map: &Path) -> Result<(), DemoError> {
     let progress = Progress::step("starting the proxy");
     let mut client = connect(options.port).await?;
     progress.done();
@@ -222,8 +241,11 @@ async fn show(cluster: &Cluster, options: &DemoOptions, map: &Path) -> Result<()
         load(cluster, &mut client).await?;
     }
     drop(client);
+    if let Some(mysql) = mysql {
+        mysql.load().await?;
+    }
     let mut out = io::stdout().lock();
-    out.write_all(welcome(cluster, options, map).as_bytes())?;
+    out.write_all(welcome(cluster, mysql, options, map).as_bytes())?;
     out.flush()?;
     drop(out);
     std::future::pending().await
@@ -294,7 +316,7 @@ async fn load(cluster: &Cluster, client: &mut Client) -> Result<(), DemoError> {
 }
 
 /// What the demo prints when it is ready. Each command works when it is pasted.
-fn welcome(cluster: &Cluster, options: &DemoOptions, map: &Path) -> String {
+fn welcome(cluster: &Cluster, mysql: Option<&Mysql>, options: &DemoOptions, map: &Path) -> String {
     let url = |database| format!("postgres://{USER}@127.0.0.1:{}/{database}", options.port);
     let (shop, console) = (url(DATABASE), url(CONSOLE));
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("shardway"));
@@ -309,10 +331,17 @@ fn welcome(cluster: &Cluster, options: &DemoOptions, map: &Path) -> String {
         let role = if node.made_as() == MadeAs::Primary { "primary" } else { "replica" };
         let _ = writeln!(text, "  {:<8} 127.0.0.1:{}  {role}", node.name(), node.port());
     }
+    match mysql {
+        Some(mysql) => text.push_str(&mysql.addresses()),
+        None => {
+            let _ = write!(text, "\n{}", mysql::absent(cluster.resumed()));
+        }
+    }
     let _ = write!(
         text,
-        "\nThe rows went through the proxy, but for those of \"countries\": until writes of reference tables exist,\n\
-         they were put on every shard directly.\n\nTry, in another terminal:\n\n"
+        "\nThe rows went through the proxy, but for those of \"countries\", which were put on every shard directly{}.\n\n\
+         Try, in another terminal:\n\n",
+        if mysql.is_some() { ",\nas were MariaDB's tables" } else { "" }
     );
     let statements = [
         "SELECT * FROM customers WHERE id = 7",
@@ -324,6 +353,7 @@ fn welcome(cluster: &Cluster, options: &DemoOptions, map: &Path) -> String {
     for statement in statements {
         let _ = writeln!(text, "  psql {shop} -c \"{statement}\"");
     }
+    text.push_str(&mysql.map(Mysql::tries).unwrap_or_default());
     for statement in ["SHOW NODES", "SHOW MAP"] {
         let _ = writeln!(text, "  psql {console} -c \"{statement}\"");
     }

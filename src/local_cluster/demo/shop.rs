@@ -19,6 +19,21 @@ pub(super) const TABLES: [&str; 5] = [
      FOREIGN KEY (customer_id, order_id) REFERENCES orders (customer_id, id))",
 ];
 
+/// The same tables for MariaDB.
+pub(super) const MYSQL_TABLES: [&str; 5] = [
+    "CREATE TABLE countries (code varchar(2) PRIMARY KEY, name varchar(80) NOT NULL)",
+    "CREATE TABLE settings (name varchar(80) PRIMARY KEY, value varchar(200) NOT NULL)",
+    "CREATE TABLE customers (id bigint PRIMARY KEY, name varchar(200) NOT NULL, email varchar(200) NOT NULL, \
+     country varchar(2) NOT NULL, created_at datetime NOT NULL DEFAULT current_timestamp)",
+    "CREATE TABLE orders (id bigint NOT NULL, customer_id bigint NOT NULL, status varchar(20) NOT NULL DEFAULT 'new', \
+     total decimal(10,2) NOT NULL DEFAULT 0, created_at datetime NOT NULL DEFAULT current_timestamp, \
+     PRIMARY KEY (customer_id, id), FOREIGN KEY (customer_id) REFERENCES customers (id))",
+    "CREATE TABLE order_items (customer_id bigint NOT NULL, order_id bigint NOT NULL, line integer NOT NULL, \
+     product varchar(80) NOT NULL, quantity integer NOT NULL, price decimal(10,2) NOT NULL, \
+     PRIMARY KEY (customer_id, order_id, line), \
+     FOREIGN KEY (customer_id, order_id) REFERENCES orders (customer_id, id))",
+];
+
 /// The statements that rows are loaded by, each with its name.
 pub(super) const INSERTS: [(&str, &str); 3] = [
     (CUSTOMER, "INSERT INTO customers (id, name, email, country, created_at) VALUES ($1, $2, $3, $4, $5)"),
@@ -113,6 +128,35 @@ pub(super) fn countries() -> String {
     sql
 }
 
+/// All rows of one customer as MariaDB is told them: one transaction, with a statement for each table.
+pub(super) fn mysql_rows_of(customer: u64) -> String {
+    let rows = rows_of(customer);
+    let mut sql = String::from("BEGIN;\n");
+    for (name, insert) in INSERTS {
+        let values: Vec<String> = rows.iter().filter(|row| row.0 == name).map(|row| quoted(&row.1)).collect();
+        let into = insert.split_once(" VALUES ").map_or(insert, |(into, _)| into);
+        // Writing to a String cannot fail.
+        let _ = writeln!(sql, "{into} VALUES {};", values.join(", "));
+    }
+    sql.push_str("COMMIT;\n");
+    sql
+}
+
+/// The statement that fills `settings` on MariaDB.
+pub(super) fn mysql_settings() -> String {
+    let rows = SETTINGS.1.lines().map(|line| quoted(line.split('\t')));
+    format!("INSERT INTO settings (name, value) VALUES {};\n", rows.collect::<Vec<_>>().join(", "))
+}
+
+/// A row as it stands in VALUES. Moments go without their zone, which MariaDB takes in no literal.
+fn quoted<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> String {
+    let value = |value: T| {
+        let value = value.as_ref();
+        format!("'{}'", value.strip_suffix("+00").unwrap_or(value).replace('\'', "''"))
+    };
+    format!("({})", values.into_iter().map(value).collect::<Vec<_>>().join(", "))
+}
+
 fn pick<T: Copy, const N: usize>(list: &[T; N], number: u64) -> T {
     let index = usize::try_from(number).unwrap_or(0) % N;
     *list.get(index).expect("a remainder is below the length it was taken by")
@@ -142,6 +186,18 @@ mod tests {
                 rows += 1;
             }
         }
+        assert_eq!(rows, 10_000);
+    }
+
+    #[test]
+    fn mariadb_gets_the_same_rows() {
+        let sql = mysql_rows_of(7);
+        assert!(
+            sql.starts_with("BEGIN;\nINSERT INTO customers (id, name, email, country, created_at) VALUES ('7', "),
+            "{sql}"
+        );
+        assert_eq!((sql.lines().count(), sql.matches("+00").count()), (5, 0), "{sql}");
+        let rows: usize = (1..=CUSTOMERS).map(|customer| mysql_rows_of(customer).matches("('").count()).sum();
         assert_eq!(rows, 10_000);
     }
 

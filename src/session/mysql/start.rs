@@ -119,6 +119,11 @@ impl Session {
             .into());
         }
         let deployment = self.worker.current.load();
+        let same =
+            called(&deployment, name).is_some_and(|(it, _)| self.used.as_ref().is_some_and(|used| used.name == *it));
+        if same {
+            return Ok(());
+        }
         let user = deployment.map.users.get(&self.user.name).ok_or_else(|| denied(&self.user.name, name))?;
         let used = find(&self.worker, &deployment, user, name, self.client.capabilities)?;
         if self.is_within() || !self.links.is_empty() {
@@ -134,6 +139,18 @@ impl Session {
     }
 }
 
+/// The database that clients call so.
+fn called<'d>(deployment: &'d Deployment, name: &str) -> Option<(&'d Arc<str>, &'d Arc<Service>)> {
+    let named = deployment.services.get_key_value(name).filter(|(_, it)| it.database.engine == Engine::Mysql);
+    // Or as its servers call it, where one database alone is called so: a map that has a database of Postgres with the same
+    // name must name them apart.
+    named.or_else(|| {
+        let by_server = |it: &Arc<Service>| it.database.engine == Engine::Mysql && *it.database.server_name == *name;
+        let mut called = deployment.services.iter().filter(|(_, it)| by_server(it));
+        called.next().filter(|_| called.next().is_none())
+    })
+}
+
 fn find(
     worker: &Rc<Worker>,
     deployment: &Deployment,
@@ -141,7 +158,7 @@ fn find(
     name: &str,
     capabilities: u32,
 ) -> Result<Used, Failure> {
-    let found = deployment.services.get_key_value(name).filter(|(_, it)| it.database.engine == Engine::Mysql);
+    let found = called(deployment, name);
     // Whether there is one that the user may not see is not told, as on a server.
     let (name, service) = found.ok_or_else(|| denied(&user.name, name))?;
     if user.databases.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
