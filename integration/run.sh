@@ -79,6 +79,29 @@ run_rust() {
     count "$1" "$status"
 }
 
+# All Rust tests in one run, so that none waits for the end of a program whose last test is slow. Figures are shown, but
+# are not those of a machine that has nothing else to do.
+run_together() {
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        for name in $rust; do run_rust "$name"; done
+        return
+    fi
+    start_demo || { echo "FAIL rust: the demo does not start"; failed=$((failed + 1)); return; }
+    echo "-- $rust"
+    # shellcheck disable=SC2086,SC2046 # a list of arguments
+    SHARDWAY_TEST_PORT=$port cargo nextest run --no-fail-fast --color never --status-level pass \
+        --success-output immediate --test-threads 3 $(printf -- '--test %s ' $rust) >"$work/rust" 2>&1
+    local status=$?
+    sed -n 's/^ *PASS \[ *\(.*\)\] *\(([^)]*)\)\{0,1\} *shardway::\([^ ]*\) \(.*\)$/ok \3 \4 (\1)/p' "$work/rust" | sort -u >"$work/out"
+    sed -n 's/^ *\(FAIL\|TIMEOUT\|SIGABRT\|SIGSEGV\) \[.*\] *\(([^)]*)\)\{0,1\} *shardway::\(.*\)$/FAIL \3/p' "$work/rust" |
+        sort -u >>"$work/out"
+    sed -n 's/^ *figure: /   /p' "$work/rust"
+    cat "$work/out"
+    sed -n 's/^ *\(oracle: .*\)/    \1/p' "$work/rust"
+    [ "$status" -eq 0 ] || sed 's/^/    | /' "$work/rust"
+    count rust "$status"
+}
+
 # One demo for all drivers, on ports that nobody has.
 start_demo() {
     [ -n "$demo_pid" ] && return 0
@@ -119,6 +142,13 @@ run_driver() {
     esac
 }
 
+# Says how long it took.
+timed() {
+    local begun=$SECONDS
+    "$@"
+    echo "   $((SECONDS - begun)) s: $*"
+}
+
 run() {
     case " $drivers " in *" $1 "*) run_driver "$1"; return ;; esac
     case $1 in
@@ -128,7 +158,12 @@ run() {
     # Twice, for a hand-out that is looked at does not go the usual statement's way.
     sessions) run_rust sessions; run_rust sessions check ;;
     spread) run_rust spread; run_rust spread mistakes ;;
-    all) for name in $rust $drivers readme; do run "$name"; done ;;
+    all)
+        timed run_together
+        timed run_rust sessions check
+        timed run_rust spread mistakes
+        for name in $drivers readme; do timed run "$name"; done
+        ;;
     *)
         if [ -e "integration/$1.rs" ]; then run_rust "$1"; else echo "FAIL $1: no such test"; failed=$((failed + 1)); fi
         ;;
