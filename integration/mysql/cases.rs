@@ -399,6 +399,16 @@ UPDATE t SET a = 16 WHERE id = 1
 ROLLBACK
 SELECT a FROM t WHERE id = 1
 COMMIT
+SAVEPOINT first_of_all
+UPDATE t SET a = 18 WHERE id = 1
+ROLLBACK TO first_of_all
+SELECT a FROM t WHERE id = 1
+RELEASE SAVEPOINT first_of_all
+SAVEPOINT again
+SELECT 1
+ROLLBACK TO again
+COMMIT
+ROLLBACK TO again
 SET @@autocommit = ON
 \ping
 UPDATE t SET a = 17 WHERE id = 1

@@ -70,6 +70,22 @@ const DEEDS: &[Deed] = &[
         answers.extend(client.query("SELECT name, raw FROM fruits WHERE name = 'apple'"));
         answers
     }),
+    (Is::Alike, "bytes that are no text stand in strings", MODERN, |client| {
+        let texts: [&[u8]; 5] = [
+            b"UPDATE fruits SET raw = 'a\xff\xfe\\0\\'\xc3' WHERE name = 'apple'",
+            b"INSERT INTO fruits (name, n, raw) VALUES ('kiwi', 1, _binary'\xf0(\xe2\x82')",
+            b"/* \xe9 */ UPDATE fruits SET raw = _binary'\xe9' WHERE name = 'pear'",
+            b"DELETE FROM fruits WHERE raw = _binary'\xf0(\xe2\x82' AND name = 'kiwi'",
+            b"UPDATE fruits SET raw = _binary'\xe9 WHERE name = 'pear'",
+        ];
+        let mut answers: Vec<Answer> = texts.iter().map(|it| client.raw(3, it)).collect();
+        answers.extend(client.query("SELECT name, HEX(raw) FROM fruits WHERE name = 'apple'"));
+        answers.extend(client.query("SELECT name, HEX(raw) FROM fruits WHERE name = 'pear'"));
+        answers
+    }),
+    (Is::Either, "bytes that are no text are no key", MODERN, |client| {
+        vec![client.raw(3, b"DELETE FROM fruits WHERE name = 'app\xffle'"), client.ping()]
+    }),
     (Is::Alike, "statements that nobody prepared", MODERN, |client| {
         let unknown = 4711_u32.to_le_bytes();
         let mut execute = unknown.to_vec();

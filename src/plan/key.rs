@@ -5,6 +5,8 @@
 
 mod mysql;
 
+pub use mysql::MASK;
+
 use std::ops::Range;
 
 use crate::plan::Parameters;

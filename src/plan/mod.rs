@@ -66,6 +66,7 @@ pub use gather::Gather;
 pub use gather::as_parameter;
 pub use gather::as_table;
 pub use gather::put_element;
+pub use key::MASK;
 pub use lookup::Known;
 pub use lookup::LookUp;
 pub use merge::Bound;

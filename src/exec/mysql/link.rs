@@ -104,9 +104,17 @@ impl Link {
     /// # Errors
     /// [`Broken::Server`].
     pub async fn say_query(&mut self, text: &str) -> Result<(), Broken> {
+        self.say_bytes(text.as_bytes()).await
+    }
+
+    /// Says a query that need not be text.
+    ///
+    /// # Errors
+    /// [`Broken::Server`].
+    pub async fn say_bytes(&mut self, text: &[u8]) -> Result<(), Broken> {
         let mut payload = Vec::with_capacity(text.len() + 1);
         payload.push(QUERY);
-        payload.extend_from_slice(text.as_bytes());
+        payload.extend_from_slice(text);
         self.say(&payload).await
     }
 

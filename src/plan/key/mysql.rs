@@ -21,6 +21,10 @@ const DIGITS_MAX: usize = 15;
 /// The first integer of more digits than that.
 const EXACT_MAX: i64 = 1_000_000_000_000_000;
 
+/// Stands for each byte of a client's text that is not of its character set: what holds it is no value that is known.
+/// (Written as `\Z` in a string it is itself.)
+pub const MASK: char = '\x1a';
+
 /// What a column of MySQL can hold as it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limits {
@@ -122,6 +126,10 @@ fn given(values: &Values<'_>, value: &Value, mode: Mode) -> Given {
 }
 
 fn literal(raw: &str, mode: Mode) -> Given {
+    // What was not text in the client's bytes stands as this; see `session::mysql`.
+    if raw.contains(MASK) {
+        return Given::Unknown;
+    }
     if raw.starts_with(['\'', '"']) {
         return lex::string_value(raw, mode).map_or(Given::Unknown, Given::Text);
     }

@@ -228,10 +228,13 @@ impl Session {
                 self.done(false);
                 Ok(())
             }
-            Command::Query(text) => {
-                let text = std::str::from_utf8(text).map_err(|_| say::not_utf8())?;
-                self.query(text).await
-            }
+            Command::Query(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => self.query(text, None).await,
+                Err(_) => {
+                    let masked = text::masked(bytes).ok_or_else(say::not_utf8)?;
+                    Box::pin(self.query(&masked, Some(bytes))).await
+                }
+            },
             Command::Prepare(text) => {
                 let text = std::str::from_utf8(text).map_err(|_| say::not_utf8())?;
                 self.prepare(text).await

@@ -15,6 +15,8 @@ use crate::exec::mysql::relay::Ended;
 use crate::exec::mysql::relay::Face;
 use crate::ident::ShardId;
 use crate::plan::Access;
+use crate::plan::Command;
+use crate::plan::MASK;
 use crate::plan::Parameters;
 use crate::plan::Plan;
 use crate::plan::Planned;
@@ -50,6 +52,25 @@ fn within<'a>(text: &'a str, planned: &Planned) -> Cow<'a, str> {
     }
 }
 
+/// Whether servers are told a statement as it stands.
+fn is_passed(planned: &Planned) -> bool {
+    planned.template.command == Command::Data && planned.template.splice_columns.is_none()
+}
+
+/// A text with one [`MASK`] in the place of each byte that is not UTF-8, so that everything else stands where it stood.
+/// `None`: it holds that itself.
+pub(super) fn masked(bytes: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        if chunk.valid().contains(MASK) {
+            return None;
+        }
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| MASK));
+    }
+    Some(text)
+}
+
 /// How long a server may take to say whether it would refuse a text, too.
 const ASK_MAX: Duration = Duration::from_secs(3);
 
@@ -61,14 +82,19 @@ const KILL: Duration = Duration::from_secs(3);
 pub(super) enum Saying<'a> {
     /// As text.
     Text(&'a str),
+    /// As text that holds bytes of another kind, in strings; what was planned is [`masked`].
+    Raw(&'a [u8]),
     /// As a prepared one, with values.
     Bound(&'a Bound<'a>),
 }
 
 impl Session {
-    /// COM_QUERY.
-    pub(super) async fn query(&mut self, text: &str) -> Result<(), Trouble> {
+    /// COM_QUERY. `raw`: the bytes that came, where they are not the text.
+    pub(super) async fn query(&mut self, text: &str, raw: Option<&[u8]>) -> Result<(), Trouble> {
         if self.used.is_none() {
+            if raw.is_some() {
+                return Err(say::not_utf8().into());
+            }
             return Box::pin(self.query_nowhere(text)).await;
         }
         let world = self.world()?;
@@ -114,6 +140,13 @@ impl Session {
                 .into());
             }
             let world = now;
+            if let Some(raw) = raw {
+                let range = if alone { 0..raw.len() } else { planned.range.clone() };
+                // What is not sent as it came would be sent with other bytes.
+                let bytes = raw.get(range).filter(|_| is_passed(planned)).ok_or_else(say::not_utf8)?;
+                self.statement(text, Saying::Raw(bytes), planned, None, &world, place < last).await?;
+                continue;
+            }
             let said = if alone { spliced(text, planned) } else { within(text, planned) };
             self.statement(text, Saying::Text(&said), planned, None, &world, place < last).await?;
         }
@@ -228,6 +261,9 @@ impl Session {
                 return Err(Box::pin(self.verified(error, statement)).await);
             }
         };
+        if matches!(saying, Saying::Raw(_)) && !matches!(plan, Plan::One(_) | Plan::Any | Plan::Concat(_)) {
+            return Err(say::not_utf8().into());
+        }
         // What names no table leaves the warnings of the statement before, unless it has some of its own.
         let names_none = planned.template.effects.asks_catalogs && {
             let lower = text.to_ascii_lowercase();
@@ -360,6 +396,7 @@ impl Session {
         for link in links.iter_mut() {
             let said = match saying {
                 Saying::Text(text) => link.say_query(text).await,
+                Saying::Raw(bytes) => link.say_bytes(bytes).await,
                 Saying::Bound(bound) => bound.say(link).await,
             };
             if let Err(broken) = said {
@@ -391,7 +428,7 @@ impl Session {
             return Ok(Err(failure));
         }
         match saying {
-            Saying::Text(_) => Ok(Ok(())),
+            Saying::Text(_) | Saying::Raw(_) => Ok(Ok(())),
             Saying::Bound(bound) => self.ready_prepared(link, bound).await,
         }
     }

@@ -80,8 +80,8 @@ impl Session {
     }
 
     pub(super) async fn savepoint(&mut self, written: &str) -> Result<(), Trouble> {
-        // Outside of transactions it comes and goes with the statement.
-        if !self.is_within() {
+        // Outside of transactions it comes and goes with the statement. Without autocommit there is no outside.
+        if !self.is_within() && self.state.autocommit() {
             return Ok(());
         }
         if self.transaction.savepoints.len() >= SAVEPOINTS_MAX {
@@ -219,7 +219,7 @@ impl Session {
             }
             link.begun = true;
         }
-        if self.is_within() {
+        if self.is_within() || !self.state.autocommit() {
             link.savepoints = 0;
             self.tell_savepoints(link).await?;
         }
@@ -250,7 +250,9 @@ impl Session {
         if !self.is_within() {
             self.transaction.once = None;
             self.transaction.writer = None;
-            self.transaction.savepoints.clear();
+            if self.state.autocommit() {
+                self.transaction.savepoints.clear();
+            }
         }
     }
 
