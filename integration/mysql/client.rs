@@ -521,6 +521,18 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// The stream, for what no client says.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// The results of a query that was sent before, by [`Self::send`].
+    pub(crate) fn hear(&mut self) -> Vec<Answer> {
+        self.joiner.restart();
+        self.joiner.sent(1);
+        self.all_results(Cells::Text)
+    }
+
     // ── answers ──
 
     fn results(&mut self, command: u8, body: &[u8], cells: Cells) -> Vec<Answer> {
@@ -528,6 +540,10 @@ impl Client {
             self.lost = true;
             return vec![Answer::failed(failure)];
         }
+        self.all_results(cells)
+    }
+
+    fn all_results(&mut self, cells: Cells) -> Vec<Answer> {
         let mut answers = Vec::new();
         loop {
             let mut answer = Answer::default();

@@ -1,4 +1,5 @@
-//! A TCP relay that can cut one connection, or keep it waiting, after so many messages in one direction.
+//! A TCP relay that can cut one connection, or keep it waiting, after so many messages in one direction: those of Postgres,
+//! or packets of MySQL.
 //!
 //! A connection becomes the one to be cut by carrying the text `MARK` toward the server.
 
@@ -39,8 +40,43 @@ pub(crate) struct Relay {
 
 const MARK: &[u8] = b"MARK";
 
+/// How messages are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Postgres,
+    Mysql,
+}
+
+impl Framing {
+    /// The length of the message that the bytes begin with, as far as they tell it. Postgres's startup packet has no type.
+    fn length(self, bytes: &[u8], is_startup: bool) -> Option<usize> {
+        match self {
+            Self::Postgres => {
+                let header = usize::from(!is_startup);
+                let length = bytes.get(header..header + 4)?;
+                Some(header + u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize)
+            }
+            Self::Mysql => {
+                let length = bytes.get(..4)?;
+                Some(4 + u32::from_le_bytes([length[0], length[1], length[2], 0]) as usize)
+            }
+        }
+    }
+}
+
 impl Relay {
+    #[allow(dead_code, reason = "not every test has such servers")]
     pub(crate) fn start(server: u16) -> Self {
+        Self::start_with(server, Framing::Postgres)
+    }
+
+    /// Before a server of MySQL.
+    #[allow(dead_code, reason = "not every test has such servers")]
+    pub(crate) fn of_mysql(server: u16) -> Self {
+        Self::start_with(server, Framing::Mysql)
+    }
+
+    fn start_with(server: u16, framing: Framing) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
@@ -51,8 +87,8 @@ impl Relay {
                 let _ = (client.set_nodelay(true), server.set_nodelay(true));
                 let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { continue };
                 let (one, two) = (Arc::clone(&shared), Arc::clone(&shared));
-                thread::spawn(move || carry(number, Way::ToServer, client, server, &one));
-                thread::spawn(move || carry(number, Way::ToProxy, server_too, client_too, &two));
+                thread::spawn(move || carry((number, framing), Way::ToServer, client, server, &one));
+                thread::spawn(move || carry((number, framing), Way::ToProxy, server_too, client_too, &two));
             }
         });
         Self { port, state }
@@ -93,15 +129,21 @@ impl Relay {
     }
 }
 
-fn carry(number: usize, way: Way, mut from: TcpStream, mut to: TcpStream, state: &(Mutex<State>, Condvar)) {
-    let outcome = pass(number, way, &mut from, &mut to, state);
+fn carry(
+    connection: (usize, Framing),
+    way: Way,
+    mut from: TcpStream,
+    mut to: TcpStream,
+    state: &(Mutex<State>, Condvar),
+) {
+    let outcome = pass(connection, way, &mut from, &mut to, state);
     drop(outcome);
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
 }
 
 fn pass(
-    number: usize,
+    (number, framing): (usize, Framing),
     way: Way,
     from: &mut TcpStream,
     to: &mut TcpStream,
@@ -109,16 +151,14 @@ fn pass(
 ) -> io::Result<()> {
     let mut kept: Vec<u8> = Vec::new();
     let mut space = vec![0; 1 << 16];
-    // The startup packet has no type.
-    let mut header = usize::from(way == Way::ToProxy);
+    let mut is_startup = way == Way::ToServer;
     loop {
-        while let Some(length) = kept.get(header..header + 4) {
-            let length = header + u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        while let Some(length) = framing.length(&kept, is_startup) {
             if kept.len() < length {
                 break;
             }
             let message: Vec<u8> = kept.drain(..length).collect();
-            header = 1;
+            is_startup = false;
             {
                 let mut state = state.lock().expect("no panic");
                 let marked = way == Way::ToServer && message.windows(MARK.len()).any(|it| it == MARK);

@@ -40,6 +40,13 @@ pub struct Client {
     pub within_payload: bool,
 }
 
+/// A place in what the client is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    length: usize,
+    sequence: u8,
+}
+
 impl Client {
     /// Takes over a stream that has logged in, and what it sent too early. `sequence` is that of the packet that is due,
     /// `message_max` the longest payload that is taken, in bytes.
@@ -138,6 +145,19 @@ impl Client {
             let payload = done.payload(0xfe, self.capabilities);
             self.put(&payload);
         }
+    }
+
+    /// Where it is, before something that may have to be taken back.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { length: self.out.len(), sequence: self.sequence }
+    }
+
+    /// Takes back what was added since, none of which may have been sent.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.out.truncate(mark.length);
+        self.sequence = mark.sequence;
+        self.within_payload = false;
     }
 
     // ── sending ──

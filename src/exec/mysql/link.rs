@@ -39,6 +39,8 @@ pub struct Link {
     pub pinned: bool,
     /// Something of the session on it has changed, and nobody knows what it was before.
     pub doubtful: bool,
+    /// How long a statement of the proxy's own may take; `None`: as long as it wants.
+    pub patience: Option<Duration>,
     /// Counts as load on the node.
     pub load: Serving,
 }
@@ -56,6 +58,7 @@ impl Link {
             savepoints: 0,
             pinned: false,
             doubtful: false,
+            patience: None,
             load,
         }
     }
@@ -131,8 +134,17 @@ impl Link {
     /// # Errors
     /// [`Broken`]; the server's own error is the inner one.
     pub async fn run(&mut self, text: &str) -> Result<Result<Done, Failure>, Broken> {
-        self.say_query(text).await?;
-        relay::hear(self).await
+        let patience = self.patience;
+        let work = async {
+            self.say_query(text).await?;
+            relay::hear(self).await
+        };
+        match patience {
+            None => work.await,
+            Some(span) => tokio::time::timeout(span, work)
+                .await
+                .unwrap_or_else(|_| Err(Broken::Server("no answer within timeouts.statement".to_owned()))),
+        }
     }
 
     /// Something was said that may have changed these: whoever uses the connection next says them anew.

@@ -131,7 +131,7 @@ impl Access {
     async fn link(&self, node: NodeId) -> Result<Link, Refused> {
         let connection = self.workers.checkout(&self.pool(node)).await?;
         let load = self.service.topology.node(node).serve(self.workers.worker);
-        Ok(Link::new(node, connection, load))
+        Ok(Link { patience: self.statement_max(), ..Link::new(node, connection, load) })
     }
 
     /// Gives a link back when it is clean, otherwise closes it.

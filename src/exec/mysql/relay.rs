@@ -123,11 +123,16 @@ async fn pass_one(link: &mut Link, client: &mut Client, face: Face) -> Result<En
         First::File(_) => return Err(Broken::Server("asks for a file of the client's".to_owned())),
         First::Columns(count) => count,
     };
+    // Among columns a client reads no error: it is told of all of them or of none.
+    let mark = client.mark();
     client.put(&crate::wire::mysql::result::column_count(count));
-    for _ in 0..count {
-        packets(link, client).await?;
-    }
-    let early = end_of_columns(link).await?;
+    let early = match columns(count, link, client).await {
+        Ok(early) => early,
+        Err(broken) => {
+            client.rewind(mark);
+            return Err(broken);
+        }
+    };
     client.end_columns(flags(early.unwrap_or(link.connection.status)));
     rows(link, client, Last::Tells(&flags)).await
 }
@@ -367,6 +372,14 @@ async fn first(link: &mut Link) -> Result<First, Broken> {
 async fn column(link: &mut Link) -> Result<Column, Broken> {
     let payload = payload(link).await?;
     Column::read(&payload).map_err(|error| Broken::Server(error.to_string()))
+}
+
+/// Passes columns on: the status behind them, where the server says it.
+async fn columns(count: u64, link: &mut Link, client: &mut Client) -> Result<Option<u16>, Broken> {
+    for _ in 0..count {
+        packets(link, client).await?;
+    }
+    end_of_columns(link).await
 }
 
 fn failure(payload: &[u8]) -> Result<Failure, Broken> {

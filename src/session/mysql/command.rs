@@ -306,6 +306,7 @@ impl Session {
             Ok(done) => {
                 link.pinned = true;
                 link.doubtful = true;
+                self.pins.stay();
                 self.keep(link);
                 done.map(|_| ()).map_err(Trouble::from)
             }

@@ -6,6 +6,7 @@
 
 mod command;
 pub mod login;
+mod pins;
 mod prepared;
 mod say;
 mod settings;
@@ -40,6 +41,7 @@ use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::status;
 
+use self::pins::Pins;
 use self::prepared::Statements;
 use self::settings::State;
 use self::transaction::Transaction;
@@ -59,6 +61,7 @@ pub struct Session {
     transaction: Transaction,
     /// Connections that the session holds between statements.
     links: Vec<Link>,
+    pins: Pins,
     prepared: Statements,
     warnings: Warnings,
     /// Several statements may stand in one query.
@@ -183,6 +186,8 @@ impl Session {
     async fn command(&mut self, payload: &[u8]) -> bool {
         let command = match Command::read(payload, self.client.capabilities) {
             Ok(command) => command,
+            // To those without an answer nothing is said.
+            Err(_) if Command::has_no_answer(payload) => return true,
             Err(violation) => {
                 self.client.put_failure(&say::failure(&violation.into()));
                 return true;
@@ -267,6 +272,7 @@ impl Session {
             Command::ResetConnection => {
                 // Closed, they leave nothing behind.
                 self.links.clear();
+                self.pins = Pins::default();
                 self.transaction = Transaction::default();
                 self.prepared = Statements::default();
                 self.state = self.state.fresh();

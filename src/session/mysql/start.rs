@@ -15,6 +15,7 @@ use crate::session::mysql::Statements;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::Used;
 use crate::session::mysql::login::Arrival;
+use crate::session::mysql::pins::Pins;
 use crate::session::mysql::say;
 use crate::session::mysql::settings::State;
 use crate::session::mysql::transaction::Transaction;
@@ -94,6 +95,7 @@ impl Session {
             state,
             transaction: Transaction::default(),
             links: Vec::new(),
+            pins: Pins::default(),
             prepared: Statements::default(),
             warnings: Warnings::default(),
             turn: 0,

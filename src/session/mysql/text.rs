@@ -301,6 +301,8 @@ impl Session {
                 self.may_write(*shard)?;
             }
         }
+        let leaves = !several && asks.is_some() && leaves_behind(text, writes);
+        let ties = !several && (leaves || effects.pins.is_some());
         let mut links = Vec::with_capacity(shards.len());
         for shard in &shards {
             let mut link = match self.take_link(*shard).await {
@@ -310,16 +312,18 @@ impl Session {
                     return Err(trouble);
                 }
             };
-            // What it leaves on the connection, or finds there, is the session's.
-            link.pinned |= !several && (asks.is_some() || effects.pins.is_some());
+            // What it leaves on the connection is the session's.
+            link.pinned |= ties;
             links.push(link);
         }
         let changes_schema = effects.changes_schema;
         // What is lost with one of these connections: a transaction, or what was left on it.
         let was = self.is_within() || links.iter().any(|it| it.begun || it.is_within());
+        // Without autocommit the servers begin one by themselves; what changes the schema commits it.
+        let begins = was || (!self.state.autocommit() && !changes_schema);
         let pinned = links.iter().any(|it| it.pinned);
         let limit = self.used()?.access.statement_max();
-        let work = self.run_on(&mut links, saying, writes, was, more);
+        let work = self.run_on(&mut links, saying, writes, begins, more);
         let ended = match limit {
             Some(span) => tokio::time::timeout(span, work).await,
             None => Ok(work.await),
@@ -327,7 +331,11 @@ impl Session {
         match ended {
             Ok(Ok(ended)) => {
                 self.ended(links, &ended, names_none).await?;
-                if matches!(ended, Ended::Failed(_) | Ended::Refused(_)) {
+                let failed = matches!(ended, Ended::Failed(_) | Ended::Refused(_));
+                if ties || (effects.unpins && !several) {
+                    Box::pin(self.settle_pins(text, &planned.template, leaves, failed)).await?;
+                }
+                if failed {
                     return Err(Trouble::Told);
                 }
                 // The client has been told already that it is done.
@@ -361,7 +369,7 @@ impl Session {
                 self.ends |= pinned;
                 self.roll_back().await;
                 self.transaction.is_undone(was);
-                if writes && !was {
+                if writes && !begins {
                     return Err(ClientError::new(
                         Code::OutcomeUnknown,
                         "the statement took longer than timeouts.statement, and was stopped; it may have been done before",
@@ -539,6 +547,12 @@ impl Session {
         let shard = self.any_shard()?;
         self.take_link(shard).await
     }
+}
+
+/// Whether what a statement computes stays on its connection: variables that it sets, or a count of what it found.
+fn leaves_behind(text: &str, writes: bool) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains(":=") || (!writes && text.contains("into")) || text.contains("sql_calc_found_rows")
 }
 
 /// What belongs to the statement before, on the very connection that it ran on: words that may stand nowhere in a

@@ -103,6 +103,12 @@ impl<'a> Command<'a> {
         reader.end()?;
         Ok(command)
     }
+
+    /// Whether a client waits for no answer to it, be it readable or not: long data and the closing of a statement.
+    #[must_use]
+    pub fn has_no_answer(payload: &[u8]) -> bool {
+        matches!(payload.first(), Some(0x18 | 0x19))
+    }
 }
 
 /// Skips the attributes of a query. They are the client's notes: nothing here asks for them.
