@@ -50,6 +50,7 @@ impl Choices {
         self.below(100) + percent >= 100
     }
 
+    #[allow(dead_code, reason = "not every test has such lists")]
     pub(crate) fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }

@@ -1,0 +1,216 @@
+//! Servers, a proxy before them, and for each number of shards a database `dN` and a plain one of the same tables.
+
+use std::env;
+
+use shardway::local_cluster::Durability;
+use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
+use shardway::local_cluster::mariadb::CONTROL_USER;
+use shardway::local_cluster::mariadb::MariaCluster;
+use shardway::local_cluster::mariadb::MariaSpec;
+use shardway::local_cluster::mariadb::PASSWORD;
+use shardway::local_cluster::mariadb::USER;
+
+use crate::choices::Choices;
+use crate::client::Client;
+use crate::client::MODERN;
+use crate::client::OLD;
+use crate::compare::shown;
+use crate::proxy::Outcome;
+use crate::proxy::Proxy;
+use crate::proxy::free_port;
+use crate::proxy::until;
+use crate::schema::Placed;
+use crate::schema::Table;
+use crate::schema::tables;
+
+/// How many rows a table begins with, at most.
+const ROWS: usize = 26;
+
+/// A number of the environment's.
+pub(crate) fn number(name: &str, usual: u64) -> u64 {
+    env::var(name).map_or(usual, |it| it.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// On how many shards everything is tried.
+pub(crate) fn widths() -> Vec<usize> {
+    let text = env::var("MYSQL_RANDOM_WIDTHS").unwrap_or_else(|_| "1,2,3".to_owned());
+    text.split(',').map(|it| it.trim().parse().expect("MYSQL_RANDOM_WIDTHS are numbers")).collect()
+}
+
+pub(crate) fn mix(seed: u64, place: u64) -> u64 {
+    (seed ^ 0x9e37_79b9_7f4a_7c15)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        .wrapping_add(place.wrapping_mul(0x94d0_49bb_1331_11eb))
+}
+
+pub(crate) struct House {
+    // Ends before the servers do.
+    proxy: Proxy,
+    cluster: MariaCluster,
+    port: u16,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) widths: Vec<usize>,
+}
+
+/// A session of ours, one of the plain database beside it, and one of each server.
+pub(crate) struct Ring {
+    pub(crate) width: usize,
+    pub(crate) ours: Client,
+    pub(crate) plain: Client,
+    shards: Vec<Client>,
+    /// Another one of the plain server's, and of ours: what is open in the first is not their matter.
+    beside: Client,
+    through: Client,
+}
+
+impl House {
+    pub(crate) async fn build(seed: u64) -> Outcome<Self> {
+        let widths = widths();
+        let shards = widths.iter().copied().max().unwrap_or(1);
+        let spec = MariaSpec { shards, replicas: 0, durability: Durability::Volatile, ..MariaSpec::default() };
+        let cluster = MariaCluster::start(spec).await?;
+        let tables = tables(seed);
+        let ddl: Vec<String> = tables.iter().map(Table::ddl).collect();
+        for width in &widths {
+            let places = cluster.nodes().iter().take(*width).map(|node| (node, format!("d{width}")));
+            for (node, database) in places.chain([(&cluster.nodes()[0], format!("plain{width}"))]) {
+                node.create_database(&database).await?;
+                Client::connect(node.port(), USER, PASSWORD, &database)?.done(&ddl.join(";"))?;
+            }
+        }
+        let port = free_port()?;
+        let mut map = format!(
+            "version: 1\nlisten: {{mysql: 127.0.0.1:{port}}}\nusers: {{{USER}: {{password: {PASSWORD}}}}}\ndatabases:\n"
+        );
+        for width in &widths {
+            let shards: String = cluster
+                .nodes()
+                .iter()
+                .take(*width)
+                .enumerate()
+                .map(|(at, node)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, node.port()))
+                .collect();
+            map += &format!(
+                "  d{width}:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    \
+                 shards:\n{shards}    groups:\n      number: {{key: bigint, tables: {{s1: k, s2: k, s3: k}}}}\n      name: \
+                 {{key: text, tables: {{f1: k}}}}\n    reference: [r1]\n    unsharded: {{s1: [u1]}}\n"
+            );
+        }
+        let answers = async || Client::connect(port, USER, PASSWORD, &format!("d{}", widths[0])).is_ok();
+        let proxy = Proxy::start_when(cluster.dir(), port, &map, &[], answers).await?;
+        for width in &widths {
+            until("tables to be known", async || {
+                let client = Client::connect(port, USER, PASSWORD, &format!("d{width}"));
+                Ok(client.is_ok_and(|mut client| client.one("SELECT n FROM s1 WHERE k = 1").error.is_none()))
+            })
+            .await
+            .map_err(|error| format!("{error}\n{}", proxy.log()))?;
+        }
+        Ok(Self { proxy, cluster, port, tables, widths })
+    }
+
+    pub(crate) fn ring(&self, width: usize, old: bool) -> Outcome<Ring> {
+        let (ours, plain) = (format!("d{width}"), format!("plain{width}"));
+        let own = self.cluster.nodes()[0].port();
+        let capabilities = if old { OLD } else { MODERN };
+        let shards = self.cluster.nodes().iter().take(width);
+        Ok(Ring {
+            width,
+            ours: Client::connect_with(self.port, USER, PASSWORD, &ours, capabilities)?,
+            plain: Client::connect_with(own, USER, PASSWORD, &plain, capabilities)?,
+            shards: shards.map(|node| Client::connect(node.port(), USER, PASSWORD, &ours)).collect::<Result<_, _>>()?,
+            beside: Client::connect(own, USER, PASSWORD, &plain)?,
+            through: Client::connect(self.port, USER, PASSWORD, &ours)?,
+        })
+    }
+
+    /// What the proxy has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.proxy.log()
+    }
+
+    pub(crate) async fn stop(self) -> Outcome {
+        self.proxy.stop().await?;
+        Ok(self.cluster.stop().await?)
+    }
+}
+
+impl Ring {
+    /// Fills all tables anew, with rows of a seed. What is spread goes through the proxy a row at a time, so that it lies
+    /// where the proxy looks for it.
+    pub(crate) fn fill(&mut self, tables: &[Table], seed: u64) -> Outcome {
+        let mut choices = Choices::random(seed);
+        for table in tables {
+            let delete = format!("DELETE FROM {}", table.name);
+            for client in self.shards.iter_mut().chain([&mut self.beside]) {
+                client.done(&delete)?;
+            }
+            for _ in 0..ROWS {
+                let insert = format!("INSERT INTO {} VALUES {}", table.name, table.row(&mut choices));
+                // One that is there already is left out on both sides.
+                let plain = self.beside.one(&insert);
+                if plain.error.as_ref().is_some_and(|it| it.errno == 1062) {
+                    continue;
+                }
+                if let Some(error) = plain.error {
+                    return Err(format!("{insert}: {error}").into());
+                }
+                match table.placed {
+                    Placed::Spread => drop(self.through.done(&insert)?),
+                    Placed::Everywhere => {
+                        for shard in &mut self.shards {
+                            shard.done(&insert)?;
+                        }
+                    }
+                    Placed::First => drop(self.shards[0].done(&insert)?),
+                }
+            }
+        }
+        match self.difference(tables)? {
+            None => Ok(()),
+            Some(difference) => Err(format!("rows are not as they were brought: {difference}").into()),
+        }
+    }
+
+    /// The first table that is not the same on both sides.
+    pub(crate) fn difference(&mut self, tables: &[Table]) -> Outcome<Option<String>> {
+        for table in tables {
+            let sql = format!("SELECT * FROM {} ORDER BY k, n", table.name);
+            let theirs = self.beside.done(&sql)?.rows;
+            let mut ours = Vec::new();
+            for (place, shard) in self.shards.iter_mut().enumerate() {
+                let held = shard.done(&sql)?.rows;
+                match table.placed {
+                    Placed::Spread => ours.extend(held),
+                    Placed::Everywhere if held == theirs => ours = held,
+                    Placed::First if place == 0 => ours = held,
+                    Placed::First if held.is_empty() => {}
+                    Placed::Everywhere | Placed::First => {
+                        let (held, theirs) = (shown(&held), shown(&theirs));
+                        let place = place + 1;
+                        return Ok(Some(format!(
+                            "{} on shard {place}: {held} where one server has {theirs}",
+                            table.name
+                        )));
+                    }
+                }
+            }
+            let mut sorted = theirs.clone();
+            ours.sort();
+            sorted.sort();
+            if ours != sorted {
+                let only = |one: &[crate::client::Row], other: &[crate::client::Row]| {
+                    let rows: Vec<_> = one.iter().filter(|it| !other.contains(it)).cloned().collect();
+                    shown(&rows)
+                };
+                return Ok(Some(format!(
+                    "table {}: only ours {}, only one server's {}",
+                    table.name,
+                    only(&ours, &sorted),
+                    only(&sorted, &ours)
+                )));
+            }
+        }
+        Ok(None)
+    }
+}

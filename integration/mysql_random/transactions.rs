@@ -1,0 +1,248 @@
+//! Transactions made up by seeds, said to both; what the proxy refuses is left out on the plain server, for it has done nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::choices::Choices;
+use crate::choices::shrink;
+use crate::client::Answer;
+use crate::client::Client;
+use crate::compare::difference;
+use crate::compare::is_refused;
+use crate::compare::renamed;
+use crate::house::House;
+use crate::house::Ring;
+use crate::house::mix;
+use crate::house::number;
+use crate::proxy::Outcome;
+use crate::reads::general;
+use crate::schema::Table;
+use crate::writes::script;
+
+const SEED: u64 = 3;
+/// On each number of shards.
+const TRANSACTIONS: u64 = 160;
+/// Between two times that the tables are filled anew.
+const BATCH: u64 = 10;
+/// More mismatches than this are counted, but not made smaller.
+const SHRUNK_MAX: usize = 6;
+/// One is made smaller for so long at most.
+const SHRUNK_FOR: Duration = Duration::from_secs(20);
+/// More than this end the search.
+const FOUND_MAX: usize = 25;
+/// So many reasons of refusals are shown.
+const REASONS: usize = 25;
+/// One statement in so many may fail by another row than on one server.
+const OTHER_ROW_ONE_IN: usize = 50;
+
+#[derive(Default)]
+struct Tally {
+    transactions: usize,
+    alike: usize,
+    failed_alike: usize,
+    /// Both failed by a duplicate, of another row.
+    other_row: usize,
+    refused: BTreeMap<String, usize>,
+    /// By number of shards: answered, refused.
+    widths: BTreeMap<usize, [usize; 2]>,
+    found: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.transactions += other.transactions;
+        self.alike += other.alike;
+        self.failed_alike += other.failed_alike;
+        self.other_row += other.other_row;
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+        for (width, counts) in other.widths {
+            let all = self.widths.entry(width).or_default();
+            all.iter_mut().zip(counts).for_each(|(all, it)| *all += it);
+        }
+    }
+
+    fn print(&self, began: Instant) {
+        println!(
+            "oracle: transactions: {}; statements: {} alike, {} failed alike, {} failed by another row, {} MISMATCH; {} s",
+            self.transactions,
+            self.alike,
+            self.failed_alike,
+            self.other_row,
+            self.found.len(),
+            began.elapsed().as_secs()
+        );
+        for (width, [answered, refused]) in &self.widths {
+            let share = *answered as f64 * 100.0 / (answered + refused).max(1) as f64;
+            println!("oracle:   on {width} shards {answered} answered, {refused} refused: {share:.1} % answered");
+        }
+        let mut reasons: Vec<_> = self.refused.iter().collect();
+        reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
+        for (reason, count) in reasons.into_iter().take(REASONS) {
+            println!("oracle:   {count:6} {reason}");
+        }
+    }
+}
+
+fn say(client: &mut Client, prepared: bool, sql: &str) -> Vec<Answer> {
+    // Some cannot be prepared.
+    let prepared = prepared && ["INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT"].iter().any(|it| sql.starts_with(it));
+    let mut answers = if prepared { client.run(sql, &[]) } else { client.query(sql) };
+    if answers.last().is_some_and(|it| it.error.is_none() && it.warnings > 0) {
+        let shown = client.query("SHOW WARNINGS");
+        // In which order rows were tried is not told where they are on several shards.
+        answers.extend(shown);
+    }
+    answers
+}
+
+fn errno(answers: &[Answer]) -> u16 {
+    answers.iter().find_map(|it| it.error.as_ref()).map_or(0, |it| it.errno)
+}
+
+/// Runs the statements of a transaction; what came out differently, with all that was said.
+fn run(ring: &mut Ring, tables: &[Table], all: &[String], prepared: bool, tally: &mut Tally) -> Option<String> {
+    let mut said = String::new();
+    let width = ring.width;
+    for sql in all {
+        let ours = say(&mut ring.ours, prepared, sql);
+        // Writing to a String cannot fail.
+        let _ = write!(said, "\n    {sql};");
+        if is_refused(&ours) {
+            let reason = ours.iter().find_map(|it| it.error.as_ref()).map_or(String::new(), |it| general(&it.message));
+            let _ = write!(said, " -- refused: {reason}");
+            *tally.refused.entry(reason).or_default() += 1;
+            tally.widths.entry(width).or_default()[1] += 1;
+        } else {
+            let plain = renamed(say(&mut ring.plain, prepared, sql), width);
+            tally.widths.entry(width).or_default()[0] += 1;
+            match difference(&ours, &plain, sql.contains("ORDER BY")) {
+                None if errno(&ours) == 0 => tally.alike += 1,
+                None => {
+                    tally.failed_alike += 1;
+                    let _ = write!(said, " -- error {}", errno(&ours));
+                }
+                // Which row is tried first is a matter of plans.
+                Some(_) if errno(&ours) == 1062 && errno(&plain) == 1062 => tally.other_row += 1,
+                Some(what) => return Some(format!("{what}{said}")),
+            }
+        }
+        if let Some(what) = difference(&[ring.ours.ping()], &[ring.plain.ping()], true) {
+            return Some(format!("afterwards {what}{said}"));
+        }
+    }
+    tally.transactions += 1;
+    match ring.difference(tables) {
+        Ok(None) => None,
+        Ok(Some(what)) => Some(format!("tables: {what}{said}")),
+        Err(error) => Some(format!("tables cannot be read: {error}{said}")),
+    }
+}
+
+/// Ends what is open on both sides.
+fn end(ring: &mut Ring) {
+    for client in [&mut ring.ours, &mut ring.plain] {
+        client.query("ROLLBACK");
+        client.query("SET autocommit = 1");
+    }
+}
+
+/// One transaction on freshly filled tables.
+fn alone(house: &House, ring: &mut Ring, choices: &mut Choices, fill: u64, prepared: bool) -> Outcome<Option<String>> {
+    end(ring);
+    if ring.ours.is_lost() || ring.plain.is_lost() {
+        *ring = house.ring(ring.width, false)?;
+    }
+    ring.fill(&house.tables, fill)?;
+    let all = script(choices, &house.tables);
+    Ok(run(ring, &house.tables, &all, prepared, &mut Tally::default()))
+}
+
+fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outcome {
+    let mut ring = house.ring(width, false)?;
+    let first = number("MYSQL_RANDOM_FIRST", 0);
+    let transactions = number("MYSQL_RANDOM_TRANSACTIONS", TRANSACTIONS);
+    for batch in first..first + transactions.div_ceil(BATCH) {
+        let fill = mix(seed, batch);
+        ring.fill(&house.tables, fill)?;
+        for place in 0..BATCH {
+            let prepared = place % 3 == 1;
+            let mut choices = Choices::random(mix(seed ^ fill, place));
+            let all = script(&mut choices, &house.tables);
+            let mut own = Tally::default();
+            let found = run(&mut ring, &house.tables, &all, prepared, &mut own);
+            end(&mut ring);
+            let before = {
+                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                tally.add(own);
+                tally.found.len()
+            };
+            let Some(what) = found else { continue };
+            let mut smaller = String::new();
+            if before < SHRUNK_MAX {
+                let began = Instant::now();
+                shrink(choices.chosen(), &mut |choices| {
+                    if began.elapsed() > SHRUNK_FOR {
+                        return false;
+                    }
+                    let found = alone(house, &mut ring, choices, fill, prepared).unwrap_or(None);
+                    if let Some(found) = &found {
+                        smaller.clone_from(found);
+                    }
+                    found.is_some()
+                });
+            }
+            let said = if prepared { "prepared" } else { "text" };
+            let told = format!(
+                "MISMATCH on {width} shards, {said}, MYSQL_RANDOM_SEED={seed} MYSQL_RANDOM_FIRST={batch}: {what}\n  made smaller: {smaller}"
+            );
+            println!("{told}");
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.found.push(told);
+            if tally.found.len() >= FOUND_MAX {
+                return Ok(());
+            }
+            drop(tally);
+            ring = house.ring(width, false)?;
+            ring.fill(&house.tables, fill)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_transactions_do_what_they_do_on_one_server() -> Outcome {
+    let seed = number("MYSQL_RANDOM_SEED", SEED);
+    println!("oracle: MYSQL_RANDOM_SEED={seed}");
+    let house = House::build(seed).await?;
+    for table in &house.tables {
+        println!("{};", table.ddl());
+    }
+    let began = Instant::now();
+    let tally = Mutex::new(Tally::default());
+    let outcome: Result<(), String> = thread::scope(|scope| {
+        let searches: Vec<_> = house
+            .widths
+            .iter()
+            .map(|width| {
+                let (house, tally) = (&house, &tally);
+                scope.spawn(move || search(house, *width, seed, tally).map_err(|it| it.to_string()))
+            })
+            .collect();
+        searches.into_iter().try_for_each(|it| it.join().unwrap_or_else(|_| Err("a search panicked".to_owned())))
+    });
+    let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.print(began);
+    outcome?;
+    assert!(tally.found.is_empty(), "{} differ\n{}", tally.found.len(), house.log());
+    assert!(tally.alike > tally.transactions, "{} statements answered", tally.alike);
+    let other_max = (tally.alike + tally.failed_alike) / OTHER_ROW_ONE_IN;
+    assert!(tally.other_row <= other_max.max(2), "{} failed by another row", tally.other_row);
+    house.stop().await
+}
