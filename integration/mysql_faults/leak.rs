@@ -331,6 +331,24 @@ fn savepoints_hold_for_shards_that_join_late() {
         client.done("ROLLBACK TO a").expect("back once more");
         client.done("COMMIT").expect("it commits");
         assert_eq!(count(one, 0), "0", "{begin}");
+        // Without autocommit a savepoint may come before all statements; with BEGIN as well.
+        client.done("BEGIN").expect("it begins");
+        for first in ["SELECT nonsense", "SELECT 1"] {
+            if begin == "BEGIN" {
+                client.done("BEGIN").expect("it begins");
+            } else {
+                client.done("COMMIT").expect("nothing is open");
+            }
+            client.query(first);
+            client.done("SAVEPOINT a").expect("a savepoint");
+            client.query(first);
+            client.done("ROLLBACK TO a").expect("back");
+            client.done(&row(one, 1)).expect("a row");
+            client.done("ROLLBACK TO a").expect("back");
+            client.done("COMMIT").expect("it commits");
+            assert_eq!(count(one, 0), "0", "{begin}, {first}");
+            assert_eq!(client.one("ROLLBACK TO a").error.map(|it| it.errno), Some(1305), "{begin}, {first}");
+        }
         // Where both write, if they may.
         client.done("BEGIN").expect("it begins");
         client.done(&row(one, 1)).expect("a row");

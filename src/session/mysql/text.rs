@@ -332,6 +332,9 @@ impl Session {
             Ok(Ok(ended)) => {
                 self.ended(links, &ended, names_none).await?;
                 let failed = matches!(ended, Ended::Failed(_) | Ended::Refused(_));
+                if changes_schema || ties {
+                    self.has_committed();
+                }
                 if ties || (effects.unpins && !several) {
                     Box::pin(self.settle_pins(text, &planned.template, leaves, failed)).await?;
                 }

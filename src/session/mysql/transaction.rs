@@ -256,6 +256,13 @@ impl Session {
         }
     }
 
+    /// What commits by itself has ended what was open, and its savepoints.
+    pub(super) fn has_committed(&mut self) {
+        if !self.is_within() {
+            self.transaction.savepoints.clear();
+        }
+    }
+
     /// Refuses what would be done outside of the transaction that the client takes it to be in.
     pub(super) fn refuse_undone(&self) -> Result<(), ClientError> {
         if !self.transaction.undone {
