@@ -15,6 +15,8 @@ mod parameters;
 mod proxy;
 #[path = "mysql/rig.rs"]
 mod rig;
+#[path = "mysql/writes.rs"]
+mod writes;
 
 use client::Answer;
 use client::Failure;

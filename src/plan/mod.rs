@@ -11,10 +11,12 @@ mod copy;
 mod draw;
 mod explain;
 mod gather;
+mod inserted;
 mod key;
 mod lookup;
 mod merge;
 mod moves;
+mod numbers;
 mod route;
 mod split;
 mod utility;
@@ -55,6 +57,7 @@ pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use crate::sql::mysql::command as mysql_command;
+pub use crate::sql::mysql::state as mysql_state;
 pub use cache::Planner;
 pub use carry::Carried;
 pub use copy::CopyIn;
@@ -76,6 +79,10 @@ pub use merge::Settings;
 pub use merge::Sorting;
 pub use moves::Arrivals;
 pub use moves::Moves;
+pub use numbers::Gets;
+pub use numbers::Numbered;
+pub use numbers::Numbering;
+pub use numbers::Slot;
 pub use split::Share;
 pub use split::Split;
 
@@ -199,6 +206,8 @@ pub struct Template {
     prefix: Option<Box<str>>,
     /// COPY … TO STDOUT in binary format of several shards: its columns and their types, by the catalog shard's numbers.
     pub packed: Vec<(Arc<str>, u32)>,
+    /// MySQL: an INSERT into a table with a column that counts.
+    counted: Option<Box<numbers::Counted>>,
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
@@ -254,6 +263,12 @@ impl World {
         let (utc, utf8) = (is_utc(&view.time_zone), is_utf8(&view.client_encoding));
         let mysql = (database.engine == Engine::Mysql).then(|| Mode::of(&view.sql_mode, &view.client_encoding));
         Self { id, database, schema, view, utc, utf8, mysql }
+    }
+
+    /// How texts of MySQL are cut.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mysql.unwrap_or_default()
     }
 
     /// Whether texts travel as UTF-8.
@@ -333,6 +348,7 @@ impl Template {
         let mut uses = Vec::new();
         let mut explained_at = None;
         let mut packed = Vec::new();
+        let mut counted = None;
         let route = match &statement.body {
             Body::Session => {
                 // SET, SHOW and savepoints carry what the text says.
@@ -361,6 +377,7 @@ impl Template {
                 }
                 splice_columns = compiled.splice.map(|(at, list)| (at.saturating_sub(piece.range.start), list));
                 uses.clone_from(&query.parameters);
+                counted = world.mysql.and_then(|_| numbers::compile(query, world));
                 compiled.route
             }
             Body::Whole(whole) => {
@@ -429,6 +446,7 @@ impl Template {
             uses,
             prefix,
             packed,
+            counted,
         };
         Ok((template, exact_only))
     }
@@ -471,6 +489,7 @@ impl Template {
             uses: Vec::new(),
             prefix: None,
             packed: Vec::new(),
+            counted: None,
         }
     }
 }
@@ -611,6 +630,7 @@ impl Planned {
             uses: Vec::new(),
             prefix: None,
             packed: Vec::new(),
+            counted: None,
         };
         Self { range: 0..text.len(), template: Rc::new(template), literals: SmallVec::new(), read: false }
     }

@@ -3,6 +3,7 @@
 //! Only what means the same in every sql_mode is a key: an integer, or a string that spells one as the server would
 //! print it; a string of bytes for a text under a binary collation. All else narrows nothing and is not written.
 
+use crate::plan::Gets;
 use crate::plan::key::Column;
 use crate::plan::key::Found;
 use crate::plan::key::Stored;
@@ -245,6 +246,22 @@ impl Values<'_> {
         }
         let limits = column.limits?;
         all.iter().filter(|it| **it != Given::Null).map(|it| key(it, limits, self.utf8)).collect()
+    }
+
+    /// What a value means to an AUTO_INCREMENT column; `zero`: 0 is no number of its own.
+    pub(crate) fn mysql_counted(&self, value: &Value, zero: bool) -> Gets {
+        let Some(mode) = self.mysql else { return Gets::Unknown };
+        let number = match given(self, value, mode) {
+            Given::Null => return Gets::Next,
+            Given::Int(value) => Some(value),
+            Given::Text(bytes) => canonical(&bytes),
+            Given::Bytes(_) | Given::Unknown => None,
+        };
+        match number {
+            Some(0) if zero => Gets::Next,
+            Some(number) => Gets::Own(number),
+            None => Gets::Unknown,
+        }
     }
 
     /// Whether a value for an AUTO_INCREMENT column is surely a number of its own.

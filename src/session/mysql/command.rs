@@ -1,5 +1,6 @@
 //! One statement: what the session does itself, and what goes to servers.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::ClientError;
@@ -17,7 +18,6 @@ use crate::plan::mysql_command::Setting;
 use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
-use crate::session::mysql::say;
 use crate::session::mysql::settings::one_name;
 use crate::session::mysql::text::Saying;
 
@@ -67,7 +67,7 @@ impl Session {
         saying: Saying<'_>,
         planned: &Planned,
         parameters: Option<&Parameters<'_>>,
-        world: &World,
+        world: &Rc<World>,
         more: bool,
     ) -> Result<(), Trouble> {
         let ends = matches!(&planned.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::Commit(_) | MysqlCommand::Rollback(_)));
@@ -88,7 +88,7 @@ impl Session {
         command: &MysqlCommand,
         said: &str,
         prepared: bool,
-        world: &World,
+        world: &Rc<World>,
         more: bool,
     ) -> Result<(), Trouble> {
         let several = world.database.shards.len() > 1;
@@ -142,13 +142,8 @@ impl Session {
                 self.set_names(character_set.as_deref(), collation.as_deref(), said).await?;
             }
             MysqlCommand::Use(name) => self.use_database(name)?,
-            MysqlCommand::ShowWarnings { errors: false, count: false } if !prepared => {
-                return self.show_warnings(more).await;
-            }
-            MysqlCommand::ShowWarnings { .. } => {
-                // Its own error takes no warning's place.
-                self.client.put_failure(&say::failure(&not_there(command)));
-                return Err(Trouble::Told);
+            MysqlCommand::ShowWarnings { errors, count } => {
+                return self.show_warnings(*errors, *count, prepared, more).await;
             }
             MysqlCommand::SetTransaction { .. }
             | MysqlCommand::SetCharacterSet(_)
@@ -341,10 +336,6 @@ fn not_there(command: &MysqlCommand) -> ClientError {
     let (what, hint) = match command {
         MysqlCommand::SetTransaction { .. } => ("SET GLOBAL TRANSACTION", "Set it on each server."),
         MysqlCommand::SetCharacterSet(_) => ("SET CHARACTER SET", "SET NAMES does the same for the client's side."),
-        MysqlCommand::ShowWarnings { .. } => (
-            "SHOW ERRORS, a count of warnings, and SHOW WARNINGS as a prepared statement",
-            "SHOW WARNINGS, as a query.",
-        ),
         MysqlCommand::ShowProcesses => ("SHOW PROCESSLIST", "Ask each server."),
         MysqlCommand::Kill { .. } => ("KILL", "Kill the connection on its server."),
         _ => ("PREPARE in SQL", "Prepare statements by the driver's protocol."),

@@ -5,6 +5,7 @@
 //! `start` lets a client in.
 
 mod command;
+mod last;
 pub mod login;
 mod pins;
 mod prepared;
@@ -41,6 +42,7 @@ use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::status;
 
+use self::last::Last;
 use self::pins::Pins;
 use self::prepared::Statements;
 use self::settings::State;
@@ -64,6 +66,7 @@ pub struct Session {
     pins: Pins,
     prepared: Statements,
     warnings: Warnings,
+    last: Last,
     /// Several statements may stand in one query.
     multi: bool,
     turn: usize,
@@ -206,11 +209,13 @@ impl Session {
             Err(Trouble::Refused(error)) => {
                 let failure = say::failure(&error);
                 self.warnings.of_failure(&failure);
+                self.last.no_count();
                 self.client.put_failure(&failure);
                 true
             }
             Err(Trouble::Failed(failure)) => {
                 self.warnings.of_failure(&failure);
+                self.last.no_count();
                 self.client.put_failure(&failure);
                 true
             }
@@ -224,6 +229,7 @@ impl Session {
             Command::Quit => Err(Trouble::Gone),
             // Warnings stay.
             Command::Ping => {
+                self.last.done();
                 self.put_done(false);
                 Ok(())
             }
@@ -277,6 +283,7 @@ impl Session {
                 self.prepared = Statements::default();
                 self.state = self.state.fresh();
                 self.warnings = Warnings::default();
+                self.last.reset();
                 self.forget_world();
                 self.done(false);
                 Ok(())
@@ -304,6 +311,7 @@ impl Session {
     /// Says that it is done, of what no server was asked.
     fn done(&mut self, more: bool) {
         self.warnings = Warnings::default();
+        self.last.done();
         self.put_done(more);
     }
 

@@ -17,9 +17,11 @@ use crate::error::Code;
 use crate::exec::mysql::Link;
 use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
+use crate::plan::Command;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Planned;
+use crate::plan::mysql_command::MysqlCommand;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
@@ -108,6 +110,11 @@ pub(super) struct Bound<'a> {
 }
 
 impl Bound<'_> {
+    /// The same values for another text.
+    pub(super) fn with_text(&self, text: &str, key: String) -> Bound<'_> {
+        Bound { text: text.into(), key: key.into(), types: self.types, values: self.values.clone(), long: self.long }
+    }
+
     /// Says it to a server that has the statement.
     pub(super) async fn say(&self, link: &mut Link) -> Result<(), Broken> {
         let Some(number) = link.connection.prepared.number(&self.key) else {
@@ -173,7 +180,14 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
-            Err(error) => return Err(Box::pin(self.verified(error, text)).await),
+            Err(error) => match self.told_whole(text, &world) {
+                // What it asks for may be a shard key, and is another number each time.
+                Some(told) => match self.worker.planner.borrow_mut().compile(&told, &world) {
+                    Ok(statements) => statements,
+                    Err(_) => return Err(error.into()),
+                },
+                None => return Err(Box::pin(self.verified(error, text)).await),
+            },
         };
         if statements.len() > 1 {
             return Box::pin(self.refuse_several(text)).await;
@@ -194,7 +208,14 @@ impl Session {
         };
         self.keep(link);
         let told = told?;
-        self.warnings.clear();
+        // What names no table leaves them.
+        let leaves = statements.first().is_some_and(|it| {
+            let effects = &it.template.effects;
+            effects.asks_catalogs || matches!(&it.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::ShowWarnings { .. }))
+        });
+        if !leaves {
+            self.warnings.clear();
+        }
         let number = self.prepared.latest.wrapping_add(1).max(1);
         self.prepared.latest = number;
         let ok = Prepared { statement: number, ..told.prepared };
@@ -281,23 +302,28 @@ impl Session {
         let world = self.world()?;
         let text = Arc::clone(&statement.text);
         let known = statement.compiled.as_ref().filter(|it| it.world == world.id);
+        let mut told = None;
         let (planned, said, key) = match known.filter(|it| Arc::ptr_eq(&it.settings, &self.state.settings)) {
-            Some(it) => (Rc::clone(&it.planned), Arc::clone(&it.said), Arc::clone(&it.key)),
+            Some(it) => (Some(Rc::clone(&it.planned)), Arc::clone(&it.said), Arc::clone(&it.key)),
             None => {
-                let planned = self.worker.planner.borrow_mut().compile(&text, &world)?.pop().map(Rc::new);
-                let planned = planned.ok_or_else(|| {
-                    let what = "a prepared statement holds none";
-                    ClientError::new(Code::Internal, what, "Report this; the log has more.")
-                })?;
-                let said = match spliced(&text, &planned) {
-                    Cow::Borrowed(_) => Arc::clone(&text),
-                    Cow::Owned(it) => it.into(),
+                let compiled = self.worker.planner.borrow_mut().compile(&text, &world);
+                let planned = match compiled {
+                    Ok(mut statements) => statements.pop().map(Rc::new),
+                    // What it asks of the statement before may be a shard key.
+                    Err(error) => {
+                        told = Some(self.told_whole(&text, &world).ok_or(error)?);
+                        None
+                    }
+                };
+                let said = match planned.as_ref().map(|it| spliced(&text, it)) {
+                    Some(Cow::Owned(it)) => it.into(),
+                    Some(Cow::Borrowed(_)) | None => Arc::clone(&text),
                 };
                 let key: Arc<str> = self.state.key_of(&said).into();
-                statement.compiled = Some(Compiled {
+                statement.compiled = planned.as_ref().map(|planned| Compiled {
                     world: world.id,
                     settings: Arc::clone(&self.state.settings),
-                    planned: Rc::clone(&planned),
+                    planned: Rc::clone(planned),
                     said: Arc::clone(&said),
                     key: Arc::clone(&key),
                 });
@@ -312,7 +338,21 @@ impl Session {
             .map(|it| Parameter { binary: false, bytes: it.as_ref().map(|(_, bytes)| bytes.as_slice()) })
             .collect();
         let parameters = Parameters { types: &oids, values: &values };
-        self.statement(&text, Saying::Bound(&bound), &planned, Some(&parameters), &world, false).await
+        match (told, planned) {
+            (Some(told), _) => {
+                self.refuse_undone()?;
+                self.data_told(&told, Saying::Bound(&bound), Some(&parameters), &world, false).await
+            }
+            (None, Some(planned)) => {
+                self.statement(&text, Saying::Bound(&bound), &planned, Some(&parameters), &world, false).await
+            }
+            (None, None) => Err(ClientError::new(
+                Code::Internal,
+                "a prepared statement holds none",
+                "Report this; the log has more.",
+            )
+            .into()),
+        }
     }
 
     /// Has a statement prepared where it is to run.

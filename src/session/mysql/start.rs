@@ -14,6 +14,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::Statements;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::Used;
+use crate::session::mysql::last::Last;
 use crate::session::mysql::login::Arrival;
 use crate::session::mysql::pins::Pins;
 use crate::session::mysql::say;
@@ -98,6 +99,7 @@ impl Session {
             pins: Pins::default(),
             prepared: Statements::default(),
             warnings: Warnings::default(),
+            last: Last::default(),
             turn: 0,
             ends: false,
         };

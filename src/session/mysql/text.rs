@@ -21,9 +21,12 @@ use crate::plan::Parameters;
 use crate::plan::Plan;
 use crate::plan::Planned;
 use crate::plan::World;
+use crate::plan::mysql_state::sets_insert_id;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::command::SETTABLE;
+use crate::session::mysql::last::Counts;
+use crate::session::mysql::last::counts_of;
 use crate::session::mysql::prepared::Bound;
 use crate::session::mysql::say;
 use crate::tasks;
@@ -101,7 +104,16 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
-            Err(error) => return Err(Box::pin(self.verified(error, text)).await),
+            Err(error) => {
+                // What it asks for may be a shard key.
+                return match self.told_whole(text, &world) {
+                    Some(told) => {
+                        self.refuse_undone()?;
+                        Box::pin(self.data_told(&told, Saying::Text(""), None, &world, false)).await
+                    }
+                    None => Err(Box::pin(self.verified(error, text)).await),
+                };
+            }
         };
         if statements.len() > 1 && !self.multi {
             return Box::pin(self.refuse_several(text)).await;
@@ -251,9 +263,16 @@ impl Session {
         saying: Saying<'_>,
         planned: &Planned,
         parameters: Option<&Parameters<'_>>,
-        world: &World,
+        world: &Rc<World>,
         more: bool,
     ) -> Result<(), Trouble> {
+        let asks = planned.template.effects.asks_session.as_deref();
+        if asks.is_some() {
+            let told = Box::pin(self.data_written_out(text, saying, planned, parameters, world, more)).await?;
+            if told.is_some() {
+                return Ok(());
+            }
+        }
         let plan = match planned.plan(text, parameters, world) {
             Ok(plan) => plan,
             Err(error) => {
@@ -283,7 +302,6 @@ impl Session {
         };
         let writes = planned.template.access == Access::Write;
         let effects = &planned.template.effects;
-        let asks = effects.asks_session.as_deref();
         let several = world.database.shards.len() > 1;
         can_be_told(asks, text, several)?;
         if several && effects.pins.is_some() {
@@ -293,6 +311,23 @@ impl Session {
                     planned.template.tag
                 ),
                 "Locks by name, table locks and temporary tables belong to one server: take them there.",
+            )
+            .into());
+        }
+        let mut counts = match planned.counts() {
+            true => counts_of(planned.numbering(text, parameters, world).as_ref()),
+            false => Counts::Told,
+        };
+        if asks.is_some() && sets_insert_id(text, planned.range.clone(), world.mode()) {
+            counts = Counts::Asked;
+        }
+        if asks.is_some() && shards.len() == 1 && text.to_ascii_lowercase().contains("sql_calc_found_rows") {
+            counts = Counts::AskedRows;
+        }
+        if counts == Counts::Asked && shards.len() > 1 {
+            return Err(ClientError::unsupported(
+                "LAST_INSERT_ID with an argument over several shards is not supported",
+                "Name one value of the shard key.",
             )
             .into());
         }
@@ -323,7 +358,7 @@ impl Session {
         let begins = was || (!self.state.autocommit() && !changes_schema);
         let pinned = links.iter().any(|it| it.pinned);
         let limit = self.used()?.access.statement_max();
-        let work = self.run_on(&mut links, saying, writes, begins, more);
+        let work = self.run_on(&mut links, saying, (writes, counts), begins, more);
         let ended = match limit {
             Some(span) => tokio::time::timeout(span, work).await,
             None => Ok(work.await),
@@ -390,7 +425,7 @@ impl Session {
         &mut self,
         links: &mut [Link],
         saying: Saying<'_>,
-        writes: bool,
+        (writes, counts): (bool, Counts),
         was: bool,
         more: bool,
     ) -> Result<Ended, Trouble> {
@@ -402,6 +437,11 @@ impl Session {
                     return Ok(Ended::Failed(failure));
                 }
                 Err(broken) => return Err(self.lost_on(broken, link, was, false)),
+            }
+            if counts == Counts::Asked
+                && let Err(broken) = self.tell_insert_id(link).await
+            {
+                return Err(self.lost_on(broken, link, was, false));
             }
         }
         for link in links.iter_mut() {
@@ -419,7 +459,20 @@ impl Session {
         let face = Face { in_transaction: false, more };
         if let [link] = links {
             let passed = relay::pass(link, &mut self.client, face).await;
-            return passed.map_err(|broken| self.lost_on(broken, link, was, writes));
+            let ended = passed.map_err(|broken| self.lost_on(broken, link, was, writes))?;
+            if counts == Counts::AskedRows {
+                let asked = self.ask_found_rows(link).await;
+                asked.map_err(|broken| self.lost_on(broken, link, was, writes))?;
+            }
+            match (&ended, counts) {
+                (_, Counts::Asked) => {
+                    let asked = self.ask_insert_id(link).await;
+                    asked.map_err(|broken| self.lost_on(broken, link, was, writes))?;
+                }
+                (Ended::Done(done), Counts::Told) if done.insert_id != 0 => self.last.counted(done.insert_id),
+                _ => {}
+            }
+            return Ok(ended);
         }
         let passed = relay::unite(links, &mut self.client, face).await;
         passed.map_err(|broken| self.lost(broken, "one of several", was, writes))
@@ -451,9 +504,11 @@ impl Session {
 
     /// Takes in how a statement ended, and keeps or gives back its links.
     async fn ended(&mut self, links: Vec<Link>, ended: &Ended, leaves_warnings: bool) -> Result<(), Trouble> {
+        self.last.heard(ended);
         if ended.warnings() > 0 || !leaves_warnings {
             self.warnings.clear();
         }
+        self.warnings.count(ended.warnings());
         let several = links.len() > 1;
         let (mut over, mut undone) = (false, false);
         for mut link in links {
@@ -573,6 +628,9 @@ const OF_THE_LAST: [&str; 10] = [
     "rand_seed",
 ];
 
+/// What the analyzer calls it.
+const CALC_FOUND_ROWS: &str = "SQL_CALC_FOUND_ROWS";
+
 /// Variables of the servers that any connection of the session tells alike.
 const ALIKE: [&str; 18] = [
     "auto_increment_increment",
@@ -603,13 +661,15 @@ fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), Cli
     let is_argument = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '`');
     let argued = text.split("last_insert_id(").skip(1).all(|behind| behind.starts_with(is_argument));
     let searched = text.replace("last_insert_id(", if argued { "(" } else { "last_insert_id(" });
+    let searched = searched.replace("sql_calc_found_rows", "");
     let of_the_last = OF_THE_LAST.iter().any(|it| searched.contains(it));
     // A variable that a statement sets is known to its server alone.
     let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
     let sets = text.contains(":=") || (!writes && text.contains("into"));
     let of_all =
         ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()", "last_insert_id()"];
-    let known = asked.starts_with('@') || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
+    let known =
+        asked.starts_with('@') || asked == CALC_FOUND_ROWS || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
     if !of_the_last && (!several || (known && !sets && variables_are_alike(&text))) {
         return Ok(());
     }

@@ -4,6 +4,7 @@ mod analyze;
 pub mod command;
 mod read;
 mod session;
+pub mod state;
 
 use std::ops::Range;
 use std::sync::Arc;

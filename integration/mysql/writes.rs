@@ -1,0 +1,125 @@
+//! What statements leave for the next one to ask, numbers of AUTO_INCREMENT, and rows for several shards.
+
+use crate::cases::Case;
+
+pub(crate) const WRITES: &[Case] = &[
+    (
+        "what the statement before has left",
+        r"
+INSERT INTO solo (v) VALUES ('p'), ('q')
+SELECT LAST_INSERT_ID(), ROW_COUNT(), @@identity, @@last_insert_id, @@warning_count, @@error_count
+SELECT ROW_COUNT(), FOUND_ROWS()
+INSERT INTO solo (n, v) VALUES (500, 'r')
+SELECT LAST_INSERT_ID() AS x, ROW_COUNT() y, @@session.warning_count, @@local.identity
+SELECT last_insert_id( ) + 1, ABS(ROW_COUNT()), 'a', LAST_INSERT_ID()
+SELECT * FROM solo WHERE n = LAST_INSERT_ID()
+SELECT n, v, LAST_INSERT_ID() FROM solo WHERE n >= LAST_INSERT_ID() ORDER BY n
+INSERT INTO items (id, no) VALUES (LAST_INSERT_ID(), 1)
+INSERT INTO items (id, no) VALUES (17, LAST_INSERT_ID())
+UPDATE items SET no = LAST_INSERT_ID() + 1 WHERE id = 17
+SELECT ROW_COUNT()
+DELETE FROM items WHERE id = LAST_INSERT_ID()
+SELECT ROW_COUNT(), LAST_INSERT_ID()
+SELECT COUNT(*), MAX(n) FROM refs WHERE n > LAST_INSERT_ID()
+INSERT INTO solo (n, v) VALUES (0, 's'), (600, 't'), (NULL, 'u'), (DEFAULT, 'v')
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+INSERT INTO solo (n, v) VALUES (700 + 1, 's')
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+INSERT INTO solo (n, v) VALUES (1, 'dup')
+SELECT LAST_INSERT_ID(), ROW_COUNT(), @@error_count, @@warning_count
+INSERT IGNORE INTO solo (n, v) VALUES (1, 'dup')
+SELECT LAST_INSERT_ID(), ROW_COUNT(), @@error_count, @@warning_count
+INSERT INTO solo SET v = 'set'
+SELECT LAST_INSERT_ID()
+INSERT INTO solo (v) SELECT code FROM refs
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+REPLACE INTO solo (n, v) VALUES (1, 're')
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+",
+    ),
+    (
+        "counts of rows found and changed",
+        r"
+SELECT n FROM refs
+SELECT FOUND_ROWS()
+SELECT FOUND_ROWS()
+SELECT n FROM refs
+SET @x = 1
+SELECT FOUND_ROWS(), ROW_COUNT()
+SELECT n FROM refs
+BEGIN
+COMMIT
+SELECT FOUND_ROWS(), ROW_COUNT()
+SELECT n FROM refs
+UPDATE t SET a = a + 1 WHERE id = 1
+SELECT ROW_COUNT(), FOUND_ROWS()
+SELECT n FROM refs LIMIT 1
+SELECT FOUND_ROWS()
+SELECT SQL_CALC_FOUND_ROWS n FROM refs LIMIT 1
+SELECT FOUND_ROWS()
+SELECT SQL_CALC_FOUND_ROWS no FROM items WHERE id = 1 ORDER BY no LIMIT 1
+SELECT FOUND_ROWS(), ROW_COUNT()
+SELECT id FROM t
+SELECT FOUND_ROWS()
+SELECT nope FROM t WHERE id = 1
+SELECT FOUND_ROWS(), ROW_COUNT()
+SELECT n FROM refs
+SHOW WARNINGS
+SELECT FOUND_ROWS(), ROW_COUNT()
+SELECT n FROM refs
+\ping
+SELECT FOUND_ROWS(), ROW_COUNT()
+UPDATE t SET a = a + 1 WHERE id = 2; SELECT ROW_COUNT(); SELECT ROW_COUNT()
+UPDATE t SET a = a WHERE id = 2; SELECT ROW_COUNT(), FOUND_ROWS()
+INSERT INTO items (id, no) VALUES (2, 7), (2, 8), (2, 9); SELECT ROW_COUNT(); SELECT FOUND_ROWS()
+REPLACE INTO t (id, a) VALUES (2, 1); SELECT ROW_COUNT()
+INSERT INTO t (id, a) VALUES (2, 1) ON DUPLICATE KEY UPDATE a = a + 1; SELECT ROW_COUNT()
+DELETE FROM items WHERE id = 2; SELECT ROW_COUNT() AS n
+SELECT id FROM t; SELECT FOUND_ROWS(), ROW_COUNT()
+INSERT INTO solo (v) VALUES ('a'); SELECT LAST_INSERT_ID(); INSERT INTO solo (v) VALUES ('b'); SELECT LAST_INSERT_ID(), ROW_COUNT()
+SET @y = 2; SELECT ROW_COUNT()
+BEGIN; SELECT ROW_COUNT(); ROLLBACK; SELECT ROW_COUNT()
+DELETE FROM t WHERE id = 1
+\reset
+SELECT ROW_COUNT(), FOUND_ROWS(), LAST_INSERT_ID()
+",
+    ),
+    (
+        "LAST_INSERT_ID with an argument",
+        r"
+UPDATE t SET a = LAST_INSERT_ID(a + 1) WHERE id = 1
+SELECT LAST_INSERT_ID()
+UPDATE t SET a = LAST_INSERT_ID(a + 1) WHERE id = 99
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+SELECT LAST_INSERT_ID(77)
+SELECT LAST_INSERT_ID()
+INSERT INTO solo (n, v) VALUES (1, 's') ON DUPLICATE KEY UPDATE n = LAST_INSERT_ID(n), v = 'up'
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+INSERT INTO solo (v) VALUES ('new') ON DUPLICATE KEY UPDATE v = 'up'
+SELECT LAST_INSERT_ID()
+INSERT INTO solo (n, v) VALUES (2, 's') ON DUPLICATE KEY UPDATE v = 'up'
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+",
+    ),
+    (
+        "warnings and errors are shown and counted",
+        r"
+SHOW COUNT(*) WARNINGS
+SHOW COUNT(*) ERRORS
+INSERT IGNORE INTO t (id, a) VALUES (132, 'x')
+SHOW COUNT(*) WARNINGS
+SHOW WARNINGS
+SHOW ERRORS
+SELECT @@warning_count
+SELECT @@warning_count, @@error_count
+SELECT nope FROM t WHERE id = 1
+SHOW COUNT(*) ERRORS
+SHOW ERRORS
+SHOW WARNINGS
+SELECT @@error_count
+SELECT ROW_COUNT()
+SELECT a FROM t WHERE id = 1
+SHOW COUNT(*) WARNINGS
+",
+    ),
+];
