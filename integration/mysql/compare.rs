@@ -36,26 +36,30 @@ pub(crate) fn is_refused(answers: &[Answer]) -> bool {
 }
 
 /// The answers of the plain database, with the other's name in the place of its own.
-pub(crate) fn renamed(mut answers: Vec<Answer>, width: usize) -> Vec<Answer> {
-    let (from, to) = (format!("plain{width}"), format!("d{width}"));
+pub(crate) fn renamed(answers: Vec<Answer>, width: usize) -> Vec<Answer> {
+    renamed_from(answers, &format!("plain{width}"), &format!("d{width}"))
+}
+
+/// The same for any two names.
+pub(crate) fn renamed_from(mut answers: Vec<Answer>, from: &str, to: &str) -> Vec<Answer> {
     let bytes = |bytes: &mut Vec<u8>| {
         let text = String::from_utf8_lossy(bytes);
-        if text.contains(&from) {
-            *bytes = text.replace(&from, &to).into_bytes();
+        if text.contains(from) {
+            *bytes = text.replace(from, to).into_bytes();
         }
     };
     for answer in &mut answers {
         if let Some(error) = &mut answer.error {
-            error.message = error.message.replace(&from, &to);
+            error.message = error.message.replace(from, to);
         }
-        answer.info = answer.info.replace(&from, &to);
+        answer.info = answer.info.replace(from, to);
         for column in answer.columns.iter_mut().flatten() {
-            rename(column, width);
+            rename_from(column, from, to);
         }
         answer.rows.iter_mut().flatten().flatten().for_each(bytes);
         for change in &mut answer.changes {
             if let Change::Database(name) = change {
-                *name = name.replace(&from, &to);
+                *name = name.replace(from, to);
             }
         }
     }
@@ -64,12 +68,15 @@ pub(crate) fn renamed(mut answers: Vec<Answer>, width: usize) -> Vec<Answer> {
 
 /// The same of one column.
 pub(crate) fn rename(column: &mut Column, width: usize) {
-    let (from, to) = (format!("plain{width}"), format!("d{width}"));
+    rename_from(column, &format!("plain{width}"), &format!("d{width}"));
+}
+
+fn rename_from(column: &mut Column, from: &str, to: &str) {
     for part in [&mut column.database, &mut column.table, &mut column.own_table, &mut column.name, &mut column.own_name]
     {
         let text = String::from_utf8_lossy(part);
-        if text.contains(&from) {
-            *part = text.replace(&from, &to).into_bytes();
+        if text.contains(from) {
+            *part = text.replace(from, to).into_bytes();
         }
     }
 }

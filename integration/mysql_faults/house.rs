@@ -27,7 +27,7 @@ pub(crate) const HANG: Duration = Duration::from_secs(20);
 pub(crate) const BOTH: &str = "d2";
 pub(crate) const ONE: &str = "d1";
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE t (id bigint PRIMARY KEY, a int, note varchar(20));
 CREATE TABLE items (id bigint, no int, PRIMARY KEY (id, no));
 CREATE TABLE refs (code varchar(10) PRIMARY KEY, n int)";
@@ -69,8 +69,8 @@ impl House {
             )
         };
         let map = format!(
-            "version: 1\nlisten: {{mysql: 127.0.0.1:{proxy}}}\nusers: {{{USER}: {{password: {PASSWORD}}}}}\npool: \
-             {{{pool}}}\n{more}databases:\n{}{}",
+            "version: 1\nlisten: {{mysql: 127.0.0.1:{proxy}}}\nusers: {{{USER}: {{password: {PASSWORD}}}, \
+             {CONTROL_USER}: {{password: {CONTROL_PASSWORD}}}}}\npool: {{{pool}}}\n{more}databases:\n{}{}",
             database(ONE, 1),
             database(BOTH, 2)
         );
@@ -99,6 +99,11 @@ impl House {
     /// A client of a shard's own server.
     pub(crate) fn direct(&self, shard: usize, database: &str) -> Client {
         Client::connect(self.node(shard).port(), USER, PASSWORD, database).expect("the server lets in")
+    }
+
+    /// A folder that goes with the servers.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.cluster.as_ref().expect("it runs").dir()
     }
 
     /// One that sees all of a server's transactions.

@@ -72,7 +72,10 @@ impl Link {
     /// Whether the connection may go back to its pool.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.begun && !self.pinned && !self.doubtful && !self.is_within()
+        // A variable that was set once is never again as one that was not, unless the server makes its session as new.
+        let is_renewable =
+            self.connection.can_reset() || !self.connection.settings.iter().any(|(name, _)| name.starts_with('@'));
+        !self.begun && !self.pinned && !self.doubtful && !self.is_within() && is_renewable
     }
 
     /// Takes in what an OK packet tells of the session's state.
