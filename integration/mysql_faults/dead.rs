@@ -99,9 +99,17 @@ fn what_a_killed_server_takes_with_it_is_told() {
     within.done(&insert(two, 11)).expect("a row");
     kill_all(&mut direct);
     assert_eq!(errno(&within.one(&insert(two, 12))), 1213);
-    within.done(&insert(two, 13)).expect("a row");
+    // A server forgets a connection before it closes it: what is said in between is not known to be done.
+    let again = |client: &mut Client, no: i64| {
+        let answer = client.one(&insert(two, no));
+        if errno(&answer) != 0 {
+            assert_eq!(errno(&answer), 1105, "{answer:?}");
+            client.done(&format!("INSERT IGNORE INTO items VALUES ({two}, {no})")).expect("a row");
+        }
+    };
+    again(&mut within, 13);
     kill_all(&mut direct);
-    within.done(&insert(two, 14)).expect("a row");
+    again(&mut within, 14);
     assert_eq!(rows(&house, 1, two), "6");
 
     // With a shard gone the others go on; what needs it is refused, and no session ends.
