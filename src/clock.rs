@@ -25,6 +25,13 @@ impl Tick {
     }
 }
 
+/// The time since 1970, by the machine's own clock: for what others read, never for how long something took.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn unix_now() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Reads the clock.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]

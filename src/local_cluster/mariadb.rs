@@ -248,6 +248,8 @@ async fn start_shard(nodes: &[MariaNode], spec: &MariaSpec) -> Result<(), Cluste
         format!(
             "GRANT SELECT, TRIGGER, PROCESS, RELOAD, BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN ON *.* TO '{CONTROL_USER}'@'%'"
         ),
+        // What shardway keeps on its servers.
+        format!("GRANT ALL ON shardway.* TO '{CONTROL_USER}'@'%' WITH GRANT OPTION"),
         format!("GRANT REPLICATION SLAVE ON *.* TO '{REPLICATION_USER}'@'%'"),
     ];
     let plugin = "SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519'";

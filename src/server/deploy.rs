@@ -13,6 +13,7 @@ use crate::exec::Deployment;
 use crate::exec::Service;
 use crate::exec::gate::Gate;
 use crate::session::cancel::Cancels;
+use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
 use crate::shard_map::diff;
 use crate::tasks;
@@ -81,9 +82,11 @@ pub(super) async fn start(
                 tracing::warn!(database = %name, "not every shard has told whether it can prepare transactions");
             }
             tasks::shared("two-phase", two_phase::run(Arc::clone(&topology), ended.subscribe()));
-            tasks::shared("txlog", txlog::run(Arc::clone(&topology), ended.subscribe()));
-            let sessions: Arc<dyn deadlock::Sessions> = Arc::<Cancels>::clone(cancels);
-            tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
+            if database.engine == Engine::Postgres {
+                tasks::shared("txlog", txlog::run(Arc::clone(&topology), ended.subscribe()));
+                let sessions: Arc<dyn deadlock::Sessions> = Arc::<Cancels>::clone(cancels);
+                tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
+            }
         }
         let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
         tasks::shared("schema", Arc::clone(&schema).run(ended.subscribe()));

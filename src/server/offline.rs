@@ -12,6 +12,7 @@ use crate::plan::SessionView;
 use crate::server;
 use crate::server::Settings;
 use crate::server::Stop;
+use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
 use crate::shard_map::cli;
 use crate::shard_map::cli::Format;
@@ -19,6 +20,7 @@ use crate::shard_map::live::ProcessEnvironment;
 use crate::shard_map::mistake;
 use crate::topology::connect_check;
 use crate::topology::fit;
+use crate::topology::mysql::own;
 use crate::topology::two_phase;
 use crate::topology::verify;
 
@@ -58,7 +60,13 @@ pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
 /// What could not be done.
 pub fn prepare(path: &Path, tell: &mut dyn FnMut(String)) -> Result<(), String> {
     let map = read(path)?;
-    tell(format!("{};\n{};", two_phase::SCHEMA, two_phase::SETUP));
+    let has = |engine| map.databases.values().any(|it| it.engine == engine);
+    if has(Engine::Postgres) {
+        tell(format!("{};\n{};", two_phase::SCHEMA, two_phase::SETUP));
+    }
+    if has(Engine::Mysql) {
+        tell(format!("{};", own::SETUP.join(";\n")));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
     runtime.block_on(connect_check::prepare(&map, tell))
 }

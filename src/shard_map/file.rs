@@ -252,7 +252,7 @@ record! {
 
     /// What a transaction may do across shards.
     Transactions = "`transactions`" {
-        /// Default two_phase, of MySQL reject. What one transaction wrote on several shards is committed on all of them or on none; this takes `max_prepared_transactions` and `shardway check --connect --prepare`. With reject, the second shard that it would write is refused.
+        /// Default two_phase. What one transaction wrote on several shards is committed on all of them or on none; this takes `shardway check --connect --prepare`, and of Postgres `max_prepared_transactions`. With reject, the second shard that it would write is refused.
         across_shards: At<AcrossShards>;
     }
 

@@ -67,9 +67,7 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
 /// # Errors
 /// What could not be done, and where.
 pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(), String> {
-    let wanted = |it: &&Arc<Database>| {
-        it.engine == Engine::Postgres && it.shards.len() > 1 && it.across_shards == AcrossShards::TwoPhase
-    };
+    let wanted = |it: &&Arc<Database>| it.shards.len() > 1 && it.across_shards == AcrossShards::TwoPhase;
     for database in map.databases.values().filter(wanted) {
         let login = control::login(map, database)
             .ok_or_else(|| format!("nobody may log in to database \"{}\"", database.name))?;
@@ -78,6 +76,10 @@ pub async fn prepare(map: &ShardMap, tell: &mut dyn FnMut(String)) -> Result<(),
             map.users.values().filter(|it| it.databases.as_ref().is_none_or(|it| it.contains(&database.name)));
         let logins: Vec<String> =
             allowed.map(|it| it.server.as_ref().map_or(&it.name, |server| &server.user).to_string()).collect();
+        if database.engine == Engine::Mysql {
+            mysql::check::prepare(database, &control, &logins, tell).await?;
+            continue;
+        }
         let mut primaries = Vec::new();
         let mut cluster: Option<(String, &Arc<str>)> = None;
         for (place, shard) in (0_u16..).zip(&database.shards) {

@@ -23,7 +23,7 @@ mod freshness;
 pub mod gid;
 mod health;
 mod monitor;
-mod mysql;
+pub mod mysql;
 mod pace;
 pub mod placement;
 mod postgres_probe;

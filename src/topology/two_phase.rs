@@ -21,6 +21,7 @@ use super::control::Purpose;
 use super::gid::Gid;
 use super::gid::PREFIX;
 use super::health::Heard;
+use super::mysql;
 use super::txlog;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
@@ -108,7 +109,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    fn read(word: &str) -> Result<Self, ControlError> {
+    pub(super) fn read(word: &str) -> Result<Self, ControlError> {
         match word {
             "commit" => Ok(Self::Commit),
             "abort" => Ok(Self::Abort),
@@ -135,6 +136,7 @@ pub struct TwoPhase {
 #[derive(Debug, Default)]
 struct Known {
     fitness: Vec<Fitness>,
+    servers: Vec<Option<Arc<str>>>,
     in_doubt: Vec<InDoubt>,
 }
 
@@ -143,6 +145,30 @@ impl TwoPhase {
     #[must_use]
     pub fn fitness(&self, shard: ShardId) -> Fitness {
         self.known().fitness.get(shard.index()).cloned().unwrap_or_default()
+    }
+
+    /// What tells a shard's servers from those of all other shards: of MySQL, which has no identifier of its own.
+    #[must_use]
+    pub fn server(&self, shard: ShardId) -> Option<Arc<str>> {
+        self.known().servers.get(shard.index()).cloned().flatten()
+    }
+
+    /// Takes in what the `count` shards were found to be.
+    pub(super) fn note(&self, shard: ShardId, count: usize, fitness: Fitness, server: Option<Arc<str>>) {
+        let mut known = self.known();
+        known.fitness.resize(count, Fitness::Unknown);
+        known.servers.resize(count, None);
+        if let Some(slot) = known.fitness.get_mut(shard.index()) {
+            *slot = fitness;
+        }
+        if let Some(slot) = known.servers.get_mut(shard.index()) {
+            *slot = server;
+        }
+    }
+
+    /// Takes in which parts wait.
+    pub(super) fn note_in_doubt(&self, parts: Vec<InDoubt>) {
+        self.known().in_doubt = parts;
     }
 
     /// The parts that waited for a decision when the shards were last asked.
@@ -158,6 +184,9 @@ impl TwoPhase {
 
 /// Looks at every shard again and again, and ends what was left behind, until `shutdown` is true.
 pub async fn run(topology: Arc<Topology>, mut shutdown: watch::Receiver<bool>) {
+    if topology.database().engine == Engine::Mysql {
+        return mysql::two_phase::run(&topology, shutdown).await;
+    }
     let mut sweeper = Sweeper::new(&topology);
     loop {
         tokio::select! {
@@ -172,6 +201,9 @@ pub async fn run(topology: Arc<Topology>, mut shutdown: watch::Receiver<bool>) {
 
 /// Looks at every shard once, so that it is known who can take part.
 pub async fn look(topology: &Topology) {
+    if topology.database().engine == Engine::Mysql {
+        return mysql::two_phase::look(topology).await;
+    }
     Sweeper::new(topology).round().await;
 }
 
@@ -180,7 +212,7 @@ pub async fn look(topology: &Topology) {
 pub fn is_wanted(topology: &Topology) -> bool {
     let database = topology.database();
     // Whatever the map says by now: what was prepared before has to be ended.
-    database.engine == Engine::Postgres && database.shards.len() > 1
+    database.shards.len() > 1
 }
 
 struct Sweeper<'a> {
@@ -207,11 +239,7 @@ impl<'a> Sweeper<'a> {
             let shard = ShardId(number);
             match self.ask(shard).await {
                 Ok((fitness, parts)) => {
-                    let mut known = self.topology.two_phase.known();
-                    known.fitness.resize(self.connections.len(), Fitness::Unknown);
-                    if let Some(slot) = known.fitness.get_mut(place) {
-                        *slot = fitness.clone();
-                    }
+                    self.topology.two_phase.note(shard, self.connections.len(), fitness.clone(), None);
                     found.extend(parts.into_iter().map(|part| (shard, fitness.clone(), part)));
                 }
                 // What was known of it holds, but for whether it is there.
@@ -229,7 +257,7 @@ impl<'a> Sweeper<'a> {
             }
             in_doubt.push(InDoubt { shard: name, gid: part.gid, age: part.age, trouble });
         }
-        self.topology.two_phase.known().in_doubt = in_doubt;
+        self.topology.two_phase.note_in_doubt(in_doubt);
     }
 
     async fn ask(&mut self, shard: ShardId) -> Result<(Fitness, Vec<Part>), ControlError> {
@@ -446,18 +474,18 @@ fn quoted(text: &str, quote: char) -> String {
     format!("{quote}{doubled}{quote}")
 }
 
-fn no_primary(topology: &Topology, shard: ShardId) -> ControlError {
+pub(super) fn no_primary(topology: &Topology, shard: ShardId) -> ControlError {
     failure(format!("shard \"{}\" has no reachable primary", topology.database().shard(shard).name))
 }
 
-fn failure(text: String) -> ControlError {
+pub(super) fn failure(text: String) -> ControlError {
     ControlError { heard: Heard::Failure, text, sqlstate: None }
 }
 
 /// How often shards are asked.
-const PACE: Duration = Duration::from_secs(1);
+pub(super) const PACE: Duration = Duration::from_secs(1);
 /// Younger parts are left to their coordinator. Ending them sooner would be safe, and would abort what is under way.
-const AGE_MIN: Duration = Duration::from_secs(5);
+pub(super) const AGE_MIN: Duration = Duration::from_secs(5);
 
 const STANDING: &str = "
 select current_setting('max_prepared_transactions')::int8,

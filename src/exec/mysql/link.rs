@@ -13,6 +13,7 @@ use crate::exec::mysql::relay::Broken;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::topology::Serving;
+use crate::topology::mysql::xid::Branch;
 use crate::wire::mysql::result::Change;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
@@ -31,6 +32,8 @@ pub struct Link {
     pub connection: Box<Connection>,
     /// The session's transaction has begun on it.
     pub begun: bool,
+    /// What its part of the transaction is called, where XA began it.
+    pub branch: Option<Box<Branch>>,
     /// It may have changed rows in the open transaction.
     pub wrote: bool,
     /// How many of the transaction's savepoints it has.
@@ -54,6 +57,7 @@ impl Link {
             node,
             connection,
             begun: false,
+            branch: None,
             wrote: false,
             savepoints: 0,
             pinned: false,
@@ -148,6 +152,51 @@ impl Link {
                 .await
                 .unwrap_or_else(|_| Err(Broken::Server("no answer within timeouts.statement".to_owned()))),
         }
+    }
+
+    /// Has statements of the proxy's own done, in one flight; each is said whatever the ones before come to. The first
+    /// error of the server's is the inner one.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn run_all(&mut self, texts: &[&str]) -> Result<Result<(), Failure>, Broken> {
+        self.tell_all(texts).await?;
+        self.hear_all(texts.len()).await
+    }
+
+    /// The first half of [`Self::run_all`].
+    ///
+    /// # Errors
+    /// [`Broken::Server`].
+    pub async fn tell_all(&mut self, texts: &[&str]) -> Result<(), Broken> {
+        for text in texts {
+            let mut payload = Vec::with_capacity(text.len() + 1);
+            payload.push(QUERY);
+            payload.extend_from_slice(text.as_bytes());
+            self.connection.say(&payload);
+        }
+        self.flush().await
+    }
+
+    /// The second half of [`Self::run_all`].
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn hear_all(&mut self, count: usize) -> Result<Result<(), Failure>, Broken> {
+        let mut all = Ok(());
+        for _ in 0..count {
+            if let Err(failure) = relay::hear(self).await?
+                && all.is_ok()
+            {
+                all = Err(failure);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Its part of a transaction is over.
+    pub fn is_over(&mut self) {
+        (self.begun, self.wrote, self.savepoints, self.branch) = (false, false, 0, None);
     }
 
     /// Something was said that may have changed these: whoever uses the connection next says them anew.

@@ -195,7 +195,8 @@ pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Resul
 }
 
 /// Whether rows of the one can stand among rows of the other.
-fn alike(one: &[Column], other: &[Column]) -> bool {
+#[must_use]
+pub fn alike(one: &[Column], other: &[Column]) -> bool {
     // 32 is UNSIGNED, 128 BINARY, 256 ENUM, 2048 SET: what a client reads a value by.
     const MATTER: u16 = 32 | 128 | 256 | 2048;
     let kind = |it: &Column| (it.kind, it.collation, it.decimals, it.flags & MATTER);
@@ -252,11 +253,27 @@ pub async fn hear(link: &mut Link) -> Result<Result<Done, Failure>, Broken> {
 /// # Errors
 /// [`Broken`]; the link is of no more use then.
 pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, Failure>, Broken> {
+    match take(link, limit).await? {
+        Ok(Taken { collected: Some(collected), .. }) => Ok(Ok(collected)),
+        Ok(Taken { collected: None, .. }) => Err(Broken::Server("answers without rows".to_owned())),
+        Err(failure) => Ok(Err(failure)),
+    }
+}
+
+/// Hears an answer with or without rows, of which no more than `limit` bytes are held. It must be the only one.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn take(link: &mut Link, limit: usize) -> Result<Result<Taken, Failure>, Broken> {
     let mut collected = Collected::default();
     let count = match first(link).await? {
         First::Columns(count) => count,
         First::Failed(failure) => return Ok(Err(failure)),
-        First::Done(_) | First::File(_) => return Err(Broken::Server("answers without rows".to_owned())),
+        First::Done(done) => {
+            link.heard(&done);
+            return Ok(Ok(Taken { done, collected: None }));
+        }
+        First::File(_) => return Err(Broken::Server("asks for a file".to_owned())),
     };
     for _ in 0..count {
         collected.columns.push(column(link).await?);
@@ -269,9 +286,10 @@ pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, 
             return Ok(Err(failure(&payload)?));
         }
         if ends_rows(&payload, link.connection.capabilities) {
-            let (_, flags) = end(link, &payload)?;
+            let (warnings, flags) = end(link, &payload)?;
             link.connection.status = flags;
-            return Ok(Ok(collected));
+            let done = Done { warnings, status: flags, ..Done::default() };
+            return Ok(Ok(Taken { done, collected: Some(collected) }));
         }
         size += payload.len();
         if size > limit {
@@ -279,6 +297,15 @@ pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, 
         }
         collected.rows.push(payload);
     }
+}
+
+/// An answer that is not the client's as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// What its end said; of one with rows, the status and the warnings alone.
+    pub done: Done,
+    /// Its rows, if it has any columns.
+    pub collected: Option<Collected>,
 }
 
 /// Rows that are not the client's.

@@ -25,6 +25,7 @@ use crate::plan::route::is_writable;
 use crate::plan::route::needs_primary;
 use crate::plan::route::same_part;
 use crate::plan::route::unfit;
+use crate::plan::split::Splitting;
 use crate::schema::Relation;
 use crate::schema::RelationKind;
 use crate::shard_map::KeyType;
@@ -201,6 +202,8 @@ impl Compiler<'_> {
         let beneath = query.top.is_some()
             && places.iter().any(|(leaf, _)| query.leaves.get(*leaf).map(|it| it.block) != query.top);
         let spread = match self.spread(&parts, &places, around, writes, false, None) {
+            // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
+            Ok(anchor) if changes(query) => Spread::Concat(anchor.part),
             Ok(_) if writes => Spread::Refuse(several(query)),
             _ if beneath && !writes && around == Around::Nothing => Spread::Refuse(ClientError::unsupported(
                 "a subquery over a sharded table across shards is not supported",
@@ -219,6 +222,14 @@ impl Compiler<'_> {
             Ok(anchor) => Spread::Concat(anchor.part),
             Err(error) => Spread::Refuse(error),
         };
+        let split = match changes(query) {
+            // Columns may be set to the time by any UPDATE.
+            true => Ok(Splitting::whole(
+                query.notes.now || query.writes.iter().any(|it| it.kind == WriteKind::Update),
+                false,
+            )),
+            false => Err(several(query)),
+        };
         let route = Route::Keys(Box::new(Keys {
             fixed: self.fixed.take(),
             parts,
@@ -227,7 +238,7 @@ impl Compiler<'_> {
             gather: None,
             merge: None,
             scattered: false,
-            split: Err(several(query)),
+            split,
             moving: None,
             writes,
             carry: None,
@@ -384,6 +395,13 @@ impl Compiler<'_> {
             )),
         }
     }
+}
+
+/// Whether it is one UPDATE or DELETE.
+fn changes(query: &Query) -> bool {
+    matches!(query.writes.as_slice(), [write] if matches!(write.kind, WriteKind::Update | WriteKind::Delete))
+        && query.only_writes
+        && !query.notes.locks
 }
 
 /// How many values a row has.

@@ -101,7 +101,7 @@ impl Session {
                     )
                     .into());
                 }
-                self.begin(said, *read_only == Some(true)).await?;
+                self.begin(said, *read_only).await?;
                 if *snapshot {
                     self.touch().await?;
                 }

@@ -11,9 +11,11 @@ mod pins;
 mod prepared;
 mod say;
 mod settings;
+mod span;
 mod start;
 mod text;
 mod transaction;
+mod two_phase;
 mod warnings;
 
 use std::future::Future;

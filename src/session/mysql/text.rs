@@ -78,7 +78,7 @@ pub(super) fn masked(bytes: &[u8]) -> Option<String> {
 const ASK_MAX: Duration = Duration::from_secs(3);
 
 /// How long it may take to have a server stop what it does.
-const KILL: Duration = Duration::from_secs(3);
+pub(super) const KILL: Duration = Duration::from_secs(3);
 
 /// How a statement is said to a server.
 #[derive(Clone, Copy, Debug)]
@@ -292,6 +292,10 @@ impl Session {
             Plan::One(shard) => vec![shard],
             Plan::Any => vec![self.any_shard()?],
             Plan::Concat(shards) => shards.iter().collect(),
+            Plan::Split(split) if split.rows.is_empty() && split.beside.is_none() => {
+                can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
+                return Box::pin(self.write_on_several(&split, saying, more)).await;
+            }
             _ => {
                 return Err(ClientError::unsupported(
                     format!("{} over several shards in this way is not supported on MySQL", planned.template.tag),
@@ -332,9 +336,7 @@ impl Session {
             .into());
         }
         if writes {
-            for shard in &shards {
-                self.may_write(*shard)?;
-            }
+            self.may_write(&shards)?;
         }
         let leaves = !several && asks.is_some() && leaves_behind(text, writes);
         let ties = !several && (leaves || effects.pins.is_some());
@@ -429,6 +431,10 @@ impl Session {
         was: bool,
         more: bool,
     ) -> Result<Ended, Trouble> {
+        if links.len() > 1 && !self.state.autocommit() {
+            // What servers begin by themselves might begin on the second and not on the first.
+            self.transaction.open();
+        }
         for link in links.iter_mut() {
             match self.make_ready(link, saying).await {
                 Ok(Ok(())) => {}
@@ -479,7 +485,7 @@ impl Session {
     }
 
     /// Brings a link to where the session is.
-    async fn make_ready(
+    pub(super) async fn make_ready(
         &mut self,
         link: &mut Link,
         saying: Saying<'_>,
@@ -497,7 +503,7 @@ impl Session {
         }
     }
 
-    fn lost_on(&mut self, broken: Broken, link: &Link, within: bool, may_have_written: bool) -> Trouble {
+    pub(super) fn lost_on(&mut self, broken: Broken, link: &Link, within: bool, may_have_written: bool) -> Trouble {
         let name = self.used.as_ref().map(|it| Arc::clone(&it.access.service.database.shard(link.shard).name));
         self.lost(broken, &name.unwrap_or_default(), within, may_have_written)
     }
@@ -531,7 +537,7 @@ impl Session {
             }
             // What commits by itself (DDL) has ended it.
             if link.begun && !link.is_within() && !matches!(ended, Ended::Failed(_)) {
-                (link.begun, link.wrote) = (false, false);
+                link.is_over();
                 over = true;
             }
             // An error does not say whether it has ended the transaction.
@@ -539,6 +545,11 @@ impl Session {
             if matches!(ended, Ended::Failed(_)) && (within || !self.state.autocommit()) {
                 match self.is_still_within(&mut link).await {
                     Ok(true) => {}
+                    // XA keeps it until it is told to forget it.
+                    Ok(false) if link.branch.is_some() => {
+                        over = true;
+                        continue;
+                    }
                     Ok(false) => {
                         link.begun = false;
                         over |= within;

@@ -1,7 +1,8 @@
 //! Transactions: what BEGIN, savepoints and the like have said, and which servers have heard it.
 //!
 //! BEGIN costs nothing: a shard joins with its first statement. Without BEGIN, `autocommit = 0` does the same, and there
-//! the servers themselves begin. A transaction may read on any shards and write on one of them.
+//! the servers themselves begin. The first shard that joins is the home and hears the client's own words; each later one
+//! begins its part by XA, so that it can be prepared should several have written by the end (`two_phase`).
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::ident::ShardId;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
+use crate::topology::mysql::xid::Gid;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 
@@ -21,13 +23,25 @@ use crate::wire::mysql::result::Failure;
 pub(super) struct Transaction {
     /// BEGIN as the client said it.
     begun_by: Option<String>,
-    read_only: bool,
+    /// What BEGIN said of it.
+    read_only: Option<bool>,
     /// It was rolled back by the proxy: nothing is done until the client ends it.
     undone: bool,
     /// SET TRANSACTION as the client said it, for the next transaction alone.
     once: Option<String>,
     savepoints: Vec<Savepoint>,
-    writer: Option<ShardId>,
+    /// The shard that joined first.
+    pub(super) home: Option<Home>,
+    /// What servers know it by, once a second shard has joined.
+    pub(super) gid: Option<Gid>,
+}
+
+/// Where the decision will be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    pub(super) shard: ShardId,
+    /// Its connection.
+    pub(super) thread: u32,
 }
 
 #[derive(Debug)]
@@ -54,13 +68,18 @@ impl Transaction {
 
     /// Whether BEGIN said READ ONLY.
     pub(super) fn is_read_only(&self) -> bool {
-        self.read_only
+        self.read_only == Some(true)
+    }
+
+    /// Has the next statement be part of a transaction, whether or not the client knows of one.
+    pub(super) fn open(&mut self) {
+        self.begun_by.get_or_insert_with(|| "START TRANSACTION".to_owned());
     }
 }
 
 impl Session {
     /// START TRANSACTION, BEGIN: ends what is open.
-    pub(super) async fn begin(&mut self, text: &str, read_only: bool) -> Result<(), Trouble> {
+    pub(super) async fn begin(&mut self, text: &str, read_only: Option<bool>) -> Result<(), Trouble> {
         // What SET TRANSACTION said is for this one.
         let once = self.transaction.once.take();
         self.end(true).await?;
@@ -213,43 +232,37 @@ impl Session {
                 return Ok(Err(failure));
             }
         }
-        if let Some(begin) = &self.transaction.begun_by {
+        if let Some(branch) = self.branch_of(link) {
+            // XA knows no access modes of its own.
+            if self.transaction.read_only == Some(false)
+                && let Err(failure) = link.run("SET TRANSACTION READ WRITE").await?
+            {
+                return Ok(Err(failure));
+            }
+            if let Err(failure) = link.run(&format!("XA START {branch}")).await? {
+                return Ok(Err(failure));
+            }
+            (link.begun, link.branch) = (true, Some(Box::new(branch)));
+        } else if let Some(begin) = &self.transaction.begun_by {
             if let Err(failure) = link.run(begin).await? {
                 return Ok(Err(failure));
             }
             link.begun = true;
         }
         if self.is_within() || !self.state.autocommit() {
+            let home = Home { shard: link.shard, thread: link.connection.thread };
+            self.transaction.home.get_or_insert(home);
             link.savepoints = 0;
             self.tell_savepoints(link).await?;
         }
         Ok(Ok(()))
     }
 
-    /// Whether the open transaction may write there.
-    pub(super) fn may_write(&mut self, shard: ShardId) -> Result<(), Trouble> {
-        let within = self.is_within() || !self.state.autocommit();
-        match self.transaction.writer {
-            Some(writer) if within && writer != shard => Err(ClientError::new(
-                Code::SecondWritingShard,
-                "a transaction that writes on several shards is not supported on MySQL",
-                "Commit between them, or keep what belongs together under one shard key.",
-            )
-            .into()),
-            _ => {
-                if within {
-                    self.transaction.writer = Some(shard);
-                }
-                Ok(())
-            }
-        }
-    }
-
     /// A statement has ended, and with it what was for it alone.
     pub(super) fn statement_ended(&mut self) {
         if !self.is_within() {
             self.transaction.once = None;
-            self.transaction.writer = None;
+            (self.transaction.home, self.transaction.gid) = (None, None);
             if self.state.autocommit() {
                 self.transaction.savepoints.clear();
             }
@@ -282,48 +295,18 @@ impl Session {
             self.transaction = Transaction::default();
             refused?;
         }
-        let Some(access) = self.used.as_ref().map(|it| std::rc::Rc::clone(&it.access)) else { return Ok(()) };
-        let mut links = std::mem::take(&mut self.links);
-        self.transaction = Transaction::default();
-        // Who has written comes first: what it says is what has become of the transaction.
-        links.sort_by_key(|it| !it.wrote);
-        let mut outcome = Ok(());
-        for mut link in links {
-            let wrote = link.wrote;
-            let does = commit && outcome.is_ok();
-            let name = Arc::clone(&access.service.database.shard(link.shard).name);
-            if !link.begun && !link.is_within() {
-                self.keep(link);
-                continue;
-            }
-            match link.run(if does { "COMMIT" } else { "ROLLBACK" }).await {
-                Ok(Ok(_)) => {
-                    (link.begun, link.wrote, link.savepoints) = (false, false, 0);
-                    self.keep(link);
-                }
-                Ok(Err(failure)) => outcome = outcome.and_then(|()| Err(failure.into())),
-                // Nothing is left of what was not committed.
-                Err(_) if !commit => self.ends |= link.pinned,
-                // Who has only read has nothing to lose.
-                Err(broken) => {
-                    self.ends |= link.pinned;
-                    if wrote || !matches!(broken, Broken::Server(_)) {
-                        let trouble = match broken {
-                            Broken::Server(reason) => Trouble::Refused(ClientError::new(
-                                Code::OutcomeUnknown,
-                                format!("the connection to shard \"{name}\" was lost while it committed: {reason}"),
-                                "Look whether it was done before you say it again.",
-                            )),
-                            other => self.lost(other, &name, true, wrote),
-                        };
-                        if outcome.is_ok() {
-                            outcome = Err(trouble);
-                        }
-                    }
-                }
-            }
+        let links = std::mem::take(&mut self.links);
+        let gid = std::mem::take(&mut self.transaction).gid;
+        let (parts, others): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|it| it.begun || it.is_within());
+        others.into_iter().for_each(|it| self.keep(it));
+        if !commit {
+            self.undo(parts).await;
+            return Ok(());
         }
-        outcome
+        match gid {
+            Some(gid) if parts.iter().filter(|it| it.wrote).nth(1).is_some() => self.commit_on_all(parts, gid).await,
+            _ => self.commit_on_one(parts).await,
+        }
     }
 
     /// The error of a link that broke beside the statements of the client's: an open transaction is gone with it, and what

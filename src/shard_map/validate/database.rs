@@ -209,7 +209,7 @@ impl Validator<'_, '_> {
             sequences,
             reads: self.reads(file, engine),
             gather,
-            across_shards: self.across_shards(file, engine),
+            across_shards: self.across_shards(file),
             failover: self.failover(file),
         }
     }
@@ -558,7 +558,7 @@ impl Validator<'_, '_> {
         reads
     }
 
-    fn across_shards(&mut self, file: &file::Database, engine: Engine) -> AcrossShards {
+    fn across_shards(&mut self, file: &file::Database) -> AcrossShards {
         if let Some(durability) = file.durability.given()
             && durability.value == file::Durability::Replicated
         {
@@ -573,10 +573,7 @@ impl Validator<'_, '_> {
         match written.map(|at| at.value) {
             Some(file::AcrossShards::TwoPhase) => AcrossShards::TwoPhase,
             Some(file::AcrossShards::Reject) => AcrossShards::Reject,
-            None => match engine {
-                Engine::Postgres => AcrossShards::TwoPhase,
-                Engine::Mysql => AcrossShards::Reject,
-            },
+            None => AcrossShards::TwoPhase,
         }
     }
 

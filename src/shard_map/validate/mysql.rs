@@ -27,12 +27,6 @@ impl Validator<'_, '_> {
             "`gather`",
             "Remove it: a statement that needs rows of several shards in one place is refused.",
         );
-        let across = file.transactions.given().and_then(|it| it.across_shards.given());
-        refuse(
-            across.filter(|at| at.value == file::AcrossShards::TwoPhase).map(|at| at.place),
-            "across_shards two_phase",
-            "Write `across_shards: reject`, or leave it out: a transaction is of one shard.",
-        );
         let shards = file.shards.given().map_or(0, |named| named.entries.len());
         for (name, group) in file.groups.given().into_iter().flat_map(Named::iter) {
             let scheme = group.scheme.given();

@@ -1,6 +1,7 @@
 //! `check --connect` of a MySQL or MariaDB database: its servers, and the map against what they say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::control::Control;
 use super::super::control::ControlError;
@@ -8,8 +9,10 @@ use super::super::fit;
 use super::super::fit::Finding;
 use super::super::fit::Severity;
 use super::Connection;
+use super::own;
 use super::reader;
 use super::takes_writes;
+use super::two_phase;
 use super::unreadable;
 use crate::ident::NodeId;
 use crate::schema::Schema;
@@ -60,6 +63,79 @@ pub(in super::super) async fn findings(database: &Database, control: &Control) -
         .collect();
     findings.extend(fit::compare(database, &schemas));
     findings
+}
+
+/// Makes every shard able to take part in transactions that span shards; doing it again changes nothing.
+///
+/// # Errors
+/// What could not be done, and where.
+pub(in super::super) async fn prepare(
+    database: &Database,
+    control: &Control,
+    logins: &[String],
+    tell: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let mut primaries = Vec::new();
+    let mut cluster: Option<(Arc<str>, &Arc<str>)> = None;
+    for (place, shard) in (0_u16..).zip(&database.shards) {
+        let mut connection = primary(database, control, place).await?;
+        let at = |it: &ControlError| format!("shard \"{}\": {it}", shard.name);
+        match (two_phase::cluster_of(&mut connection).await.map_err(|it| at(&it))?, &cluster) {
+            (Some(new), Some((old, other))) if new != *old => {
+                return Err(format!(
+                    "shards \"{other}\" and \"{}\" were set up as parts of different clusters: shardway.cluster holds \
+                     {old} and {new}",
+                    shard.name
+                ));
+            }
+            (Some(new), None) => cluster = Some((new, &shard.name)),
+            _ => {}
+        }
+        primaries.push((&shard.name, connection));
+    }
+    let id = cluster.map_or_else(|| format!("{:016x}", rand::random::<u64>()), |(id, _)| id.to_string());
+    for (name, connection) in &mut primaries {
+        let server = format!("{:016x}", rand::random::<u64>());
+        let set_up = two_phase::set_up(connection, &id, &server).await;
+        set_up.map_err(|it| format!("shard \"{name}\": {it}\n{}", remedy(control.user(), logins)))?;
+        tell(format!("database \"{}\", shard \"{name}\": set up as part of cluster {id}", database.name));
+        let accounts = two_phase::accounts(connection, logins).await;
+        let accounts = accounts.map_err(|it| format!("shard \"{name}\": {it}\n{}", remedy(control.user(), logins)))?;
+        for account in accounts {
+            let granted = connection.ask(&format!("{} {account}", own::GRANTED)).await;
+            granted.map_err(|it| format!("shard \"{name}\": {it}\n{}", remedy(control.user(), logins)))?;
+            tell(format!("there {account} may note decisions"));
+        }
+    }
+    Ok(())
+}
+
+/// What has to be granted by hand where we may not do it.
+fn remedy(user: &str, logins: &[String]) -> String {
+    let grants = logins.iter().map(|it| format!("{} '{it}'@'%';", own::GRANTED)).collect::<Vec<_>>().join("\n");
+    format!(
+        "There an administrator has to say this (with the accounts' own hosts), and then this command can be run again:\n\
+         GRANT ALL ON shardway.* TO '{user}'@'%' WITH GRANT OPTION;\n{grants}"
+    )
+}
+
+/// A connection to the node of a shard that takes writes.
+async fn primary(database: &Database, control: &Control, place: u16) -> Result<Connection, String> {
+    let mut trouble = "it has no node that takes writes".to_owned();
+    for (_, node) in database.nodes().filter(|(id, _)| id.shard.0 == place) {
+        let asked = async {
+            let mut connection = Connection::open(control, node).await?;
+            let said = connection.ask("SELECT @@global.read_only").await?;
+            Ok::<_, ControlError>((said.first().and_then(|it| it.first()?.clone()), connection))
+        };
+        match asked.await {
+            Ok((Some(read_only), connection)) if takes_writes(&read_only) => return Ok(connection),
+            Ok(_) => {}
+            Err(error) => trouble = error.text,
+        }
+    }
+    let name = database.shards.get(usize::from(place)).map(|it| Arc::clone(&it.name)).unwrap_or_default();
+    Err(format!("the primary of shard \"{name}\" does not answer: {trouble}"))
 }
 
 fn named(database: &Database, id: NodeId) -> String {

@@ -7,7 +7,10 @@
 mod catalog;
 pub(super) mod check;
 pub(super) mod fit;
+pub mod own;
 pub(super) mod reader;
+pub mod two_phase;
+pub mod xid;
 
 use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions;
