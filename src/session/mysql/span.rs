@@ -204,6 +204,7 @@ impl Session {
         }
         match saying {
             Saying::Text(text) => link.say_query(text).await?,
+            Saying::Raw(bytes) => link.say_bytes(bytes).await?,
             Saying::Bound(bound) => bound.say(link).await?,
         }
         let doubtful = link.doubtful;
