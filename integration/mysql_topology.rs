@@ -52,7 +52,6 @@ databases:
   shop:
     engine: mysql
     control: {{user: {user}, password: {password}}}
-    reads: {{from: primary}}
     shards: {{{}}}
     groups:
       customer:
@@ -119,9 +118,31 @@ async fn one_that_takes_writes_is_the_primary_and_two_are_none() {
     until(&topology, "roles", |it| roles(it) == [Role::Primary, Role::Replica]).await;
     assert_eq!(topology.primary(SHARD), Some(PRIMARY));
     assert_eq!(topology.node(REPLICA).trouble(), None);
-    // Reads stay on the primary: no replica is known to be fresh.
-    assert_eq!(topology.node(REPLICA).fresh_as_of(), Tick::NEVER);
-    assert!(topology.measured(soon(0)).await);
+    assert!(topology.measured(soon(10)).await, "{}", show(&topology));
+    assert_ne!(topology.node(REPLICA).fresh_as_of(), Tick::NEVER);
+    // What was written before a moment is there once the replica is fresh as of it.
+    primary.execute("CREATE TABLE shop.seen (n INT PRIMARY KEY)").await;
+    for n in 0..20 {
+        primary.execute(&format!("INSERT INTO shop.seen VALUES ({n})")).await;
+        let written = clock::now();
+        topology.vouched(REPLICA, written, soon(10)).await;
+        until(&topology, "fresh", |it| it.node(REPLICA).fresh_as_of() >= written).await;
+        assert_eq!(replica.value("SELECT MAX(n) FROM shop.seen").await, n.to_string());
+    }
+    assert_eq!(topology.node(PRIMARY).position_text(), replica.value("SELECT @@gtid_slave_pos").await);
+    // While it applies nothing it gains nothing, and says why.
+    replica.execute("STOP SLAVE SQL_THREAD").await;
+    primary.execute("INSERT INTO shop.seen VALUES (99)").await;
+    let written = clock::now();
+    until(&topology, "told", |it| it.node(REPLICA).trouble().is_some_and(|it| it.contains("applies nothing"))).await;
+    assert!(topology.node(REPLICA).fresh_as_of() < written);
+    replica.execute("START SLAVE").await;
+    until(&topology, "fresh again", |it| it.node(REPLICA).fresh_as_of() >= written).await;
+    primary.execute("SET GLOBAL rpl_semi_sync_master_enabled = 1").await;
+    replica.execute("SET GLOBAL rpl_semi_sync_slave_enabled = 1; STOP SLAVE; START SLAVE").await;
+    until(&topology, "semi-sync", |it| it.node(PRIMARY).semi_sync().as_deref() == Some("semi-sync, 1 replica")).await;
+    primary.execute("SET GLOBAL rpl_semi_sync_master_enabled = 0").await;
+    until(&topology, "no more", |it| it.node(PRIMARY).semi_sync().is_some_and(|it| it.starts_with("async"))).await;
     replica.execute("STOP SLAVE").await;
     until(&topology, "told", |it| it.node(REPLICA).trouble().is_some_and(|it| it.contains("receives nothing"))).await;
     replica.execute("SET GLOBAL read_only = 0").await;
@@ -133,21 +154,71 @@ async fn one_that_takes_writes_is_the_primary_and_two_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_made_writable_after_the_primary_died_waits_for_the_map() {
+async fn who_is_made_writable_succeeds_with_everything_and_waits_for_the_map_without() {
     let mut primary = Server::primary(&[]).await;
     let replica = Server::replica_of(&primary).await;
     let discovered = map(&[&[primary.address(), replica.address()]]);
     let (first, _stop) = watching(&discovered).await;
     until(&first, "roles", |it| roles(it) == [Role::Primary, Role::Replica]).await;
+    let written = clock::now();
+    until(&first, "fresh", |it| it.node(REPLICA).fresh_as_of() >= written).await;
     primary.kill();
     until(&first, "down", |it| it.node(PRIMARY).health() == Health::Down).await;
     assert_eq!(first.primary(SHARD), None);
-    replica.execute("SET GLOBAL read_only = 0").await;
-    // Nothing proves that it has everything: it may lack what was acknowledged last.
-    until(&first, "fenced", |it| it.node(REPLICA).role() == Role::Fenced).await;
-    let named = format!("{{host: 127.0.0.1, port: {}, role: primary}}", replica.port);
-    let (second, _stop) = topology(&map(&[&[primary.address(), named]]), Some(&first));
-    assert_eq!(second.wait_primary(SHARD, soon(20)).await, Some(REPLICA), "{}", show(&second));
+    replica.execute(PROMOTE).await;
+    assert_eq!(first.wait_primary(SHARD, soon(20)).await, Some(REPLICA), "{}", show(&first));
+    replica.execute("CREATE TABLE shop.later (n INT)").await;
+    // Its predecessor comes back as it was: two take writes, so that none may.
+    primary.start().await;
+    until(&first, "both fenced", |it| roles(it) == [Role::Fenced, Role::Fenced]).await;
+    primary.execute("SET GLOBAL read_only = 1").await;
+    until(&first, "settled", |it| it.primary(SHARD) == Some(REPLICA)).await;
+    // It follows nobody, so it serves no reads.
+    until(&first, "told", |it| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("receives nothing"))).await;
+    assert_eq!(first.node(PRIMARY).fresh_as_of(), Tick::NEVER);
+    primary.execute("SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos").await;
+    primary.follow(&replica).await;
+    let followed = clock::now();
+    until(&first, "follows", |it| it.node(PRIMARY).fresh_as_of() >= followed).await;
+
+    // This time the last write does not reach the one that is promoted.
+    primary.execute("STOP SLAVE").await;
+    replica.execute("INSERT INTO shop.later VALUES (1)").await;
+    let known = replica.value("SELECT @@gtid_current_pos").await;
+    until(&first, "sampled", |it| it.node(REPLICA).position_text() == known).await;
+    replica.execute("SET GLOBAL read_only = 1").await;
+    until(&first, "none", |it| it.primary(SHARD).is_none()).await;
+    primary.execute(PROMOTE).await;
+    // Numbers of its own do not stand for what it lacks.
+    for n in 0..5 {
+        primary.execute(&format!("INSERT INTO shop.later VALUES ({n})")).await;
+    }
+    let lacks = |it: &Topology| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("before it had everything"));
+    until(&first, "fenced", |it| it.node(PRIMARY).role() == Role::Fenced && lacks(it)).await;
+    let named = format!("{{host: 127.0.0.1, port: {}, role: primary}}", primary.port);
+    let (second, _stop) = topology(&map(&[&[named, replica.address()]]), Some(&first));
+    assert_eq!(second.wait_primary(SHARD, soon(20)).await, Some(PRIMARY), "{}", show(&second));
+}
+
+/// What an operator says to a replica that is to take writes.
+const PROMOTE: &str = "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_start_a_former_primary_is_not_believed_beside_a_replica_that_has_more() {
+    let former = Server::primary(&[]).await;
+    let follower = Server::replica_of(&former).await;
+    follower.execute("STOP SLAVE").await;
+    // It has followed somebody since whom nobody can reach any more.
+    let position = follower.value("SELECT @@gtid_slave_pos").await;
+    let (server, number) = position.strip_prefix("0-").unwrap().split_once('-').unwrap();
+    let later = number.parse::<u64>().unwrap() + 5;
+    follower.execute(&format!("SET GLOBAL gtid_slave_pos = '0-{server}-{later}'")).await;
+    let map = map(&[&[former.address(), follower.address()]]);
+    let (topology, _stop) = watching(&map).await;
+    until(&topology, "told", |it| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("it lacks"))).await;
+    assert_eq!(topology.primary(SHARD), None);
+    follower.execute(&format!("SET GLOBAL gtid_slave_pos = '{position}'")).await;
+    assert_eq!(topology.wait_primary(SHARD, soon(20)).await, Some(PRIMARY), "{}", show(&topology));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

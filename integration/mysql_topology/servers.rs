@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// The first value of the first row, as text.
-    async fn value(&self, text: &str) -> String {
+    pub(crate) async fn value(&self, text: &str) -> String {
         use sqlx::Row;
         let mut connection = self.connect().await;
         let row = sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap();

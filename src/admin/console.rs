@@ -306,6 +306,7 @@ impl Console {
                     Some(state.in_use().to_string()),
                     Some(state.served().to_string()),
                     state.trouble(),
+                    state.semi_sync().map(|it| it.to_string()),
                 ]);
             }
         }
@@ -322,6 +323,7 @@ impl Console {
                 "in_use",
                 "served",
                 "trouble",
+                "commits",
             ],
             rows,
             tag: "SHOW".to_owned(),

@@ -216,7 +216,8 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
             || !notes.sequences.is_empty();
         return Ok(Compiled {
             route: Route::Fixed(Plan::One(ShardId(0)), "the database has one shard".to_owned()),
-            primary: needs_primary(query),
+            // Nobody has looked at what views of MySQL call.
+            primary: needs_primary(query) || (world.mysql.is_some() && shows_views(query)),
             writes: writes || unknown,
             splice: None,
         });
@@ -264,6 +265,10 @@ pub(crate) fn compile(query: &Query, world: &World, around: Around<'_>) -> Resul
         }
         (outcome, _) => outcome,
     }
+}
+
+fn shows_views(query: &Query) -> bool {
+    query.leaves.iter().any(|it| matches!(&it.source, Source::Table(relation) if relation.kind == RelationKind::View))
 }
 
 /// Whether it names a table of a schema that is whole on one shard.

@@ -73,7 +73,7 @@ impl State {
     #[must_use]
     pub fn consistency(&self, local: &Settings, user: &User, database: &Database) -> Consistency {
         match local.value("shardway.consistency").or_else(|| self.settings.value("shardway.consistency")) {
-            Some(text) => parse_consistency(text).unwrap_or(Consistency::Strong),
+            Some(text) => consistency_of(text).unwrap_or(Consistency::Strong),
             None => user.consistency.unwrap_or(database.reads.consistency),
         }
     }
@@ -98,7 +98,9 @@ pub fn consistency_name(level: Consistency) -> String {
     }
 }
 
-fn parse_consistency(text: &str) -> Option<Consistency> {
+/// Reads a level as SET takes it.
+#[must_use]
+pub fn consistency_of(text: &str) -> Option<Consistency> {
     match text {
         "strong" => Some(Consistency::Strong),
         "session" => Some(Consistency::Session),
@@ -132,7 +134,7 @@ pub fn check_own(name: &str, value: &str, database: &Database, user: &User) -> R
         ))
     };
     match name {
-        "shardway.consistency" => match parse_consistency(value) {
+        "shardway.consistency" => match consistency_of(value) {
             Some(_) => Ok(()),
             None => bad("strong, session, bounded, bounded:500ms, eventual"),
         },
@@ -205,10 +207,10 @@ mod tests {
 
     #[test]
     fn a_bound_needs_its_unit() {
-        assert_eq!(parse_consistency("bounded:500ms"), Some(Consistency::Bounded(Some(Duration::from_millis(500)))));
-        assert_eq!(parse_consistency("bounded"), Some(Consistency::Bounded(None)));
-        assert_eq!(parse_consistency("bounded:500"), None);
-        assert_eq!(parse_consistency("linear"), None);
+        assert_eq!(consistency_of("bounded:500ms"), Some(Consistency::Bounded(Some(Duration::from_millis(500)))));
+        assert_eq!(consistency_of("bounded"), Some(Consistency::Bounded(None)));
+        assert_eq!(consistency_of("bounded:500"), None);
+        assert_eq!(consistency_of("linear"), None);
     }
 
     #[test]

@@ -232,7 +232,7 @@ record! {
 
     /// Where reads go and how new they are.
     Reads = "`reads`" {
-        /// Default replicas. Of MySQL, primaries alone serve so far.
+        /// Default replicas.
         from: At<ReadsFrom>;
         /// How new a read is. Default session.
         consistency: At<Consistency>;

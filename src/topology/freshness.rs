@@ -4,11 +4,45 @@
 //! everything that was acknowledged before t0. So t0 is noted before asking, never after.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
 
+use super::gtid::Gtids;
 use crate::clock::Tick;
 
 /// A position in the write-ahead log.
-pub type Lsn = u64;
+pub(super) type Lsn = u64;
+
+/// How much of what was written a server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// Postgres: up to here.
+    Wal(Lsn),
+    /// MySQL and MariaDB: these transactions.
+    Gtids(Arc<Gtids>),
+}
+
+impl Position {
+    /// Whether who is here has everything that who is at `other` has.
+    #[must_use]
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Wal(this), Self::Wal(other)) => this >= other,
+            (Self::Gtids(these), Self::Gtids(others)) => these.covers(others),
+            _ => false,
+        }
+    }
+}
+
+/// As servers print it.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wal(lsn) => write!(f, "{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff),
+            Self::Gtids(gtids) => gtids.fmt(f),
+        }
+    }
+}
 
 /// One history of one cluster: positions compare only within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +66,16 @@ impl WalShape {
     /// The position that stands for `lsn`: the start of its page when only the page's header lies between. The end of
     /// the record before is that start, and an idle replica never reports more.
     #[must_use]
-    pub(super) fn round_down(self, lsn: Lsn) -> Lsn {
-        if self.segment > 0 && lsn % self.segment == LONG_HEADER {
+    pub(super) fn round_down(self, position: Position) -> Position {
+        let Position::Wal(lsn) = position else { return position };
+        let lsn = if self.segment > 0 && lsn % self.segment == LONG_HEADER {
             lsn - LONG_HEADER
         } else if self.page > 0 && lsn % self.page == SHORT_HEADER {
             lsn - SHORT_HEADER
         } else {
             lsn
-        }
+        };
+        Position::Wal(lsn)
     }
 }
 
@@ -48,11 +84,11 @@ const LONG_HEADER: u64 = 40;
 /// `SizeOfXLogShortPHD`: the header of every other page.
 const SHORT_HEADER: u64 = 24;
 
-/// Samples of one primary in one history, oldest first: neither moments nor positions go back.
+/// Samples of one primary in one history, oldest first: moments do not go back, and each position covers those before.
 #[derive(Clone, Debug)]
 pub(super) struct Samples {
     of: Option<(usize, History)>,
-    kept: VecDeque<(Tick, Lsn)>,
+    kept: VecDeque<(Tick, Position)>,
     capacity: usize,
 }
 
@@ -63,24 +99,24 @@ impl Default for Samples {
 }
 
 impl Samples {
-    /// Takes in a sample of node `node`: position `lsn`, asked after `t0`. Returns whether all former ones were
+    /// Takes in a sample of node `node`: its position, asked after `t0`. Returns whether all former ones were
     /// dropped, because the primary or the history changed or its position went back.
-    pub(super) fn push(&mut self, node: usize, history: History, t0: Tick, lsn: Lsn) -> bool {
-        let back = self.kept.back().is_some_and(|(_, last)| lsn < *last);
+    pub(super) fn push(&mut self, node: usize, history: History, t0: Tick, position: Position) -> bool {
+        let back = self.kept.back().is_some_and(|(_, last)| !position.covers(last));
         let dropped = self.of != Some((node, history)) || back;
         if dropped {
             self.kept.clear();
             self.of = Some((node, history));
         }
         match self.kept.back_mut() {
-            Some((at, last)) if *last == lsn => *at = (*at).max(t0),
+            Some((at, last)) if *last == position => *at = (*at).max(t0),
             // Answers overtake each other only across a reconnect; an older question adds nothing then.
             Some((at, _)) if *at >= t0 => {}
             _ => {
                 if self.kept.len() >= self.capacity {
                     self.thin();
                 }
-                self.kept.push_back((t0, lsn));
+                self.kept.push_back((t0, position));
             }
         }
         dropped
@@ -100,18 +136,18 @@ impl Samples {
 
     /// The newest moment sampled.
     #[must_use]
-    pub(super) fn newest(&self) -> Option<(Tick, Lsn)> {
-        self.kept.back().copied()
+    pub(super) fn newest(&self) -> Option<&(Tick, Position)> {
+        self.kept.back()
     }
 
     /// The moment that a replica of `history` is fresh as of once it has replayed `replayed`: the latest of all
     /// samples that it has reached.
     #[must_use]
-    pub(super) fn reached(&self, history: History, replayed: Lsn) -> Option<Tick> {
+    pub(super) fn reached(&self, history: History, replayed: &Position) -> Option<Tick> {
         if self.of.map(|(_, of)| of) != Some(history) {
             return None;
         }
-        let count = self.kept.partition_point(|(_, lsn)| *lsn <= replayed);
+        let count = self.kept.partition_point(|(_, position)| replayed.covers(position));
         self.kept.get(count.checked_sub(1)?).map(|(t0, _)| *t0)
     }
 
@@ -130,9 +166,9 @@ impl Samples {
 const CAPACITY: usize = 4096;
 
 /// What one replica has told in one life of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Replayed {
-    position: Option<Lsn>,
+    position: Option<Position>,
     fresh_as_of: Tick,
 }
 
@@ -145,25 +181,25 @@ impl Replayed {
 
     /// The last position that it reported.
     #[must_use]
-    pub(super) fn position(&self) -> Option<Lsn> {
-        self.position
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
     }
 
     /// Takes in a report. Within one life and one history a replica only gains, so what it once reached stays true.
     ///
     /// # Errors
-    /// [`WentBack`]: the report is below an earlier one, so this is another life of that server; nothing is known now.
+    /// [`WentBack`]: the report lacks something of an earlier one, so this is another life of that server; nothing is known now.
     pub(super) fn report(
         &mut self,
         samples: &Samples,
         history: Option<History>,
-        replayed: Lsn,
+        replayed: &Position,
     ) -> Result<(), WentBack> {
-        if self.position.is_some_and(|last| replayed < last) {
+        if self.position.as_ref().is_some_and(|last| !replayed.covers(last)) {
             *self = Self::default();
             return Err(WentBack);
         }
-        self.position = Some(replayed);
+        self.position = Some(replayed.clone());
         if let Some(reached) = history.and_then(|history| samples.reached(history, replayed)) {
             self.fresh_as_of = self.fresh_as_of.max(reached);
         }
@@ -189,46 +225,79 @@ mod tests {
     fn samples(of: &[(u64, Lsn)]) -> Samples {
         let mut it = Samples::default();
         for (t0, lsn) in of {
-            it.push(0, HERE, Tick(*t0), *lsn);
+            it.push(0, HERE, Tick(*t0), Position::Wal(*lsn));
         }
         it
+    }
+
+    fn wal(lsn: Lsn) -> Position {
+        Position::Wal(lsn)
+    }
+
+    fn gtids(text: &str) -> Position {
+        Position::Gtids(Arc::new(Gtids::of_mariadb(text).unwrap()))
+    }
+
+    #[test]
+    fn a_replica_has_a_sample_once_it_has_all_domains_of_it() {
+        let mut it = Samples::default();
+        for (t0, position) in [(10, "0-1-1"), (20, "0-1-1,5-1-1"), (30, "0-1-2,5-1-1")] {
+            assert_eq!(it.push(0, HERE, Tick(t0), gtids(position)), t0 == 10);
+        }
+        for (replayed, reached) in [
+            ("", None),
+            ("0-1-1", Some(Tick(10))),
+            ("0-1-9", Some(Tick(10))),
+            ("5-1-9", None),
+            ("0-1-1,5-1-9", Some(Tick(20))),
+            ("0-1-2,5-1-1", Some(Tick(30))),
+        ] {
+            assert_eq!(it.reached(HERE, &gtids(replayed)), reached, "{replayed}");
+        }
+        // A domain that was there is gone: it is another server's log.
+        assert!(it.push(0, HERE, Tick(40), gtids("0-1-3")));
+        assert_eq!(it.reached(HERE, &gtids("0-1-2,5-1-1")), None);
+        let mut replica = Replayed::default();
+        replica.report(&it, Some(HERE), &gtids("0-1-3,5-1-1")).unwrap();
+        assert_eq!(replica.fresh_as_of(), Tick(40));
+        assert_eq!(replica.report(&it, Some(HERE), &gtids("0-1-4")), Err(WentBack));
     }
 
     #[test]
     fn a_replica_is_fresh_as_of_the_latest_sample_it_reached() {
         let it = samples(&[(10, 100), (20, 200), (30, 300)]);
-        assert_eq!(it.reached(HERE, 99), None);
-        assert_eq!(it.reached(HERE, 100), Some(Tick(10)));
-        assert_eq!(it.reached(HERE, 299), Some(Tick(20)));
-        assert_eq!(it.reached(HERE, 999), Some(Tick(30)));
+        assert_eq!(it.reached(HERE, &wal(99)), None);
+        assert_eq!(it.reached(HERE, &wal(100)), Some(Tick(10)));
+        assert_eq!(it.reached(HERE, &wal(299)), Some(Tick(20)));
+        assert_eq!(it.reached(HERE, &wal(999)), Some(Tick(30)));
     }
 
     #[test]
     fn an_idle_primary_moves_the_moment_without_new_samples() {
         let it = samples(&[(10, 100), (20, 100), (30, 100)]);
-        assert_eq!(it.reached(HERE, 100), Some(Tick(30)));
+        assert_eq!(it.reached(HERE, &wal(100)), Some(Tick(30)));
         assert_eq!(it.kept.len(), 1);
     }
 
     #[test]
     fn another_history_reaches_nothing() {
         let it = samples(&[(10, 100)]);
-        assert_eq!(it.reached(History { timeline: 2, ..HERE }, 999), None);
-        assert_eq!(it.reached(History { system: 8, ..HERE }, 999), None);
+        assert_eq!(it.reached(History { timeline: 2, ..HERE }, &wal(999)), None);
+        assert_eq!(it.reached(History { system: 8, ..HERE }, &wal(999)), None);
     }
 
     #[test]
     fn another_timeline_node_or_a_position_gone_back_drops_all_samples() {
         let mut it = samples(&[(10, 100)]);
-        assert!(it.push(0, History { timeline: 2, ..HERE }, Tick(20), 100));
-        assert_eq!(it.reached(HERE, 999), None);
+        assert!(it.push(0, History { timeline: 2, ..HERE }, Tick(20), wal(100)));
+        assert_eq!(it.reached(HERE, &wal(999)), None);
         let mut it = samples(&[(10, 100)]);
-        assert!(it.push(1, HERE, Tick(20), 150));
-        assert_eq!(it.reached(HERE, 149), None);
+        assert!(it.push(1, HERE, Tick(20), wal(150)));
+        assert_eq!(it.reached(HERE, &wal(149)), None);
         let mut it = samples(&[(10, 100), (20, 200)]);
-        assert!(it.push(0, HERE, Tick(30), 150));
-        assert_eq!(it.reached(HERE, 149), None);
-        assert_eq!(it.reached(HERE, 150), Some(Tick(30)));
+        assert!(it.push(0, HERE, Tick(30), wal(150)));
+        assert_eq!(it.reached(HERE, &wal(149)), None);
+        assert_eq!(it.reached(HERE, &wal(150)), Some(Tick(30)));
     }
 
     #[test]
@@ -236,33 +305,33 @@ mod tests {
         let all: Vec<_> = (1..=100).map(|n| (n, n * 10)).collect();
         let mut it = Samples { capacity: 16, ..Samples::default() };
         for (t0, lsn) in &all {
-            it.push(0, HERE, Tick(*t0), *lsn);
+            it.push(0, HERE, Tick(*t0), wal(*lsn));
         }
         assert!(it.kept.len() <= 16);
         for replayed in 0..1100 {
             let exact = all.iter().rev().find(|(_, lsn)| *lsn <= replayed).map_or(Tick::NEVER, |(t0, _)| Tick(*t0));
-            assert!(it.reached(HERE, replayed).unwrap_or(Tick::NEVER) <= exact);
+            assert!(it.reached(HERE, &wal(replayed)).unwrap_or(Tick::NEVER) <= exact);
         }
-        assert_eq!(it.reached(HERE, 1000), Some(Tick(100)));
+        assert_eq!(it.reached(HERE, &wal(1000)), Some(Tick(100)));
     }
 
     #[test]
     fn a_position_just_behind_a_header_stands_for_the_page_start() {
         let it = WalShape { page: 8192, segment: 1 << 24 };
-        assert_eq!(it.round_down(0x0300_0028), 0x0300_0000);
-        assert_eq!(it.round_down(0x0300_2018), 0x0300_2000);
-        assert_eq!(it.round_down(0x0300_2028), 0x0300_2028);
-        assert_eq!(it.round_down(0x0300_0060), 0x0300_0060);
-        assert_eq!(it.round_down(0), 0);
+        assert_eq!(it.round_down(wal(0x0300_0028)), wal(0x0300_0000));
+        assert_eq!(it.round_down(wal(0x0300_2018)), wal(0x0300_2000));
+        assert_eq!(it.round_down(wal(0x0300_2028)), wal(0x0300_2028));
+        assert_eq!(it.round_down(wal(0x0300_0060)), wal(0x0300_0060));
+        assert_eq!(it.round_down(wal(0)), wal(0));
     }
 
     #[test]
     fn a_report_gone_back_voids_what_was_known() {
         let it = samples(&[(10, 100), (20, 200)]);
         let mut replica = Replayed::default();
-        replica.report(&it, Some(HERE), 200).unwrap();
+        replica.report(&it, Some(HERE), &wal(200)).unwrap();
         assert_eq!(replica.fresh_as_of(), Tick(20));
-        assert_eq!(replica.report(&it, Some(HERE), 199), Err(WentBack));
+        assert_eq!(replica.report(&it, Some(HERE), &wal(199)), Err(WentBack));
         assert_eq!(replica.fresh_as_of(), Tick::NEVER);
         assert_eq!(replica.position(), None);
     }
@@ -271,9 +340,9 @@ mod tests {
     fn an_unknown_timeline_gains_nothing_and_loses_nothing() {
         let mut it = samples(&[(10, 100)]);
         let mut replica = Replayed::default();
-        replica.report(&it, Some(HERE), 100).unwrap();
-        it.push(0, HERE, Tick(20), 200);
-        replica.report(&it, None, 200).unwrap();
+        replica.report(&it, Some(HERE), &wal(100)).unwrap();
+        it.push(0, HERE, Tick(20), wal(200));
+        replica.report(&it, None, &wal(200)).unwrap();
         assert_eq!(replica.fresh_as_of(), Tick(10));
     }
 }

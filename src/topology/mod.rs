@@ -21,6 +21,7 @@ mod engine;
 pub mod fit;
 mod freshness;
 pub mod gid;
+mod gtid;
 mod health;
 mod monitor;
 pub mod mysql;
@@ -48,7 +49,6 @@ use crate::clock::Tick;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::Database;
-use crate::shard_map::Engine;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::Timeouts;
 
@@ -56,7 +56,6 @@ pub use choose::Choice;
 pub use choose::Chosen;
 pub use choose::Floor;
 pub use choose::ReadDemand;
-pub use freshness::Lsn;
 pub use health::Health;
 pub use roles::Role;
 pub use schema_reader::TypeNumbers;
@@ -135,11 +134,8 @@ impl Topology {
     }
 
     /// Waits until every replica that answers has been measured, so that reads may go there, at most until `deadline`.
-    /// Replicas of MySQL are not measured yet. Cancel-safe.
+    /// Cancel-safe.
     pub async fn measured(&self, deadline: Tick) -> bool {
-        if self.database.engine == Engine::Mysql {
-            return true;
-        }
         for shard in &self.shards {
             let _waiting = shard.wait_for(clock::now());
             if shard.until(deadline, || shard.all_measured().then_some(())).await.is_none() {

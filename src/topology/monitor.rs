@@ -3,12 +3,13 @@
 //! `health` says who answers, `roles` who is what, `freshness` how new the replicas are; this file keeps the three
 //! together and decides what a loss of contact voids.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Health;
 use super::Role;
 use super::freshness::History;
-use super::freshness::Lsn;
+use super::freshness::Position;
 use super::freshness::Replayed;
 use super::freshness::Samples;
 use super::freshness::WalShape;
@@ -33,22 +34,28 @@ pub(super) struct Identity {
 }
 
 /// One answer of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     /// Noted before it was asked.
     pub asked: Tick,
     /// Whether it takes no writes: `pg_is_in_recovery()`, of MySQL `read_only`.
     pub in_recovery: bool,
     /// Of a primary: the position that a sample is made of.
-    pub sampled: Option<Lsn>,
-    /// Of a primary: `pg_current_wal_flush_lsn()`.
-    pub flushed: Option<Lsn>,
+    pub sampled: Option<Position>,
+    /// Of a primary: `pg_current_wal_flush_lsn()`; of MySQL, also what a server wrote itself that takes no writes any more.
+    pub flushed: Option<Position>,
     /// `pg_last_wal_replay_lsn()`: of a promoted server, where its recovery ended.
-    pub replayed: Option<Lsn>,
+    pub replayed: Option<Position>,
+    /// MySQL: what of that others have written.
+    pub received: Option<Position>,
     /// Written on (primary) or received (replica); `None`: hidden from this user, or nothing is being received.
     pub timeline: Option<u32>,
     /// Something is being received, but this user may not see what.
     pub hidden: bool,
+    /// What is wrong with its replication, in words for people.
+    pub trouble: Option<Arc<str>>,
+    /// MySQL: whether commits wait for replicas, in words for people.
+    pub semi_sync: Option<Arc<str>>,
     /// When it started: that of its identity, unless it is another server by now.
     pub started: i64,
 }
@@ -77,7 +84,7 @@ pub(super) enum Advice {
 }
 
 /// What may be relied on of one node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// What it is.
     pub role: Role,
@@ -90,7 +97,9 @@ pub(super) struct Standing {
     /// Which life; 0: between two.
     pub generation: u64,
     /// Inserted (primary) or replayed (replica) up to here.
-    pub position: Lsn,
+    pub position: Option<Position>,
+    /// Whether its commits wait for replicas, where it tells.
+    pub semi_sync: Option<Arc<str>>,
     /// Its cluster.
     pub system: u64,
     /// Its timeline.
@@ -119,7 +128,7 @@ struct NodeMonitor {
     last: Option<Report>,
     replayed: Replayed,
     /// The furthest in the last life in which it was in recovery: what a promoted node is known to have had.
-    recovered: Lsn,
+    recovered: Option<Position>,
     trouble: Option<String>,
 }
 
@@ -139,8 +148,8 @@ impl ShardMonitor {
 
     /// The primary that was accepted last, reachable or not.
     #[must_use]
-    pub(super) fn accepted(&self) -> Option<Accepted> {
-        self.accepted
+    pub(super) fn accepted(&self) -> Option<&Accepted> {
+        self.accepted.as_ref()
     }
 
     /// Takes in what happened at node `place`.
@@ -168,7 +177,7 @@ impl ShardMonitor {
             Event::Answered(report) => {
                 // A life that was given up, be it only by silence, does not begin again: the next connection is another.
                 let over = node.generation == 0 || node.identity.is_none_or(|it| it.started != report.started);
-                if over || node.answered(report).is_err() {
+                if over || node.answered(&report).is_err() {
                     node.end();
                     advice = Advice::Reconnect;
                 } else {
@@ -193,21 +202,22 @@ impl ShardMonitor {
             role,
             health: node.verdict.health(),
             fresh_as_of: match role {
-                Role::Primary => self.samples.newest().map_or(Tick::NEVER, |(t0, _)| t0),
+                Role::Primary => self.samples.newest().map_or(Tick::NEVER, |(t0, _)| *t0),
                 Role::Replica => node.replayed.fresh_as_of(),
                 Role::Unknown | Role::Fenced => Tick::NEVER,
             },
-            asked: match (node.generation, node.last) {
+            asked: match (node.generation, &node.last) {
                 (1.., Some(last)) => last.asked,
                 _ => Tick::NEVER,
             },
             generation: node.generation,
-            position: node
-                .last
-                .and_then(|it| if primary { it.sampled } else { it.replayed.or(it.sampled) })
-                .unwrap_or(0),
+            position: node.last.as_ref().and_then(|it| {
+                let shown = if primary { &it.sampled } else { &it.replayed };
+                shown.as_ref().or(if primary { None } else { it.sampled.as_ref() }).cloned()
+            }),
+            semi_sync: node.last.as_ref().and_then(|it| it.semi_sync.clone()),
             system: identity.map_or(0, |it| it.system),
-            timeline: node.last.and_then(|it| it.timeline).unwrap_or(0),
+            timeline: node.last.as_ref().and_then(|it| it.timeline).unwrap_or(0),
             started: identity.map_or(0, |it| it.started),
         }
     }
@@ -221,8 +231,12 @@ impl ShardMonitor {
             (Some(trouble), _) => Some(trouble.clone()),
             (None, Some(objection)) => Some(objection.to_string()),
             (None, None) => {
-                let last = node.last.filter(|it| it.in_recovery && it.timeline.is_none())?;
-                Some(if last.hidden { HIDDEN } else { NOT_RECEIVING }.to_owned())
+                let last = node.last.as_ref().filter(|it| it.in_recovery)?;
+                if let Some(trouble) = &last.trouble {
+                    return Some(trouble.to_string());
+                }
+                let why = if last.hidden { HIDDEN } else { NOT_RECEIVING };
+                last.timeline.is_none().then(|| why.to_owned())
             }
         }
     }
@@ -239,7 +253,7 @@ impl ShardMonitor {
 
     /// The newest sample of the primary.
     #[must_use]
-    pub(super) fn newest_sample(&self) -> Option<(Tick, Lsn)> {
+    pub(super) fn newest_sample(&self) -> Option<&(Tick, Position)> {
         self.samples.newest()
     }
 
@@ -247,8 +261,8 @@ impl ShardMonitor {
     fn settle(&mut self, place: usize, news: Option<Report>) {
         let claims: Vec<Claim> = self.nodes.iter().map(NodeMonitor::claim).collect();
         self.judged = roles::judge(&claims, &mut self.accepted);
-        let relied = self.accepted.map(|it| (it.node, it.history));
-        if relied != self.relied || roles::contested(&claims, self.accepted) {
+        let relied = self.accepted.as_ref().map(|it| (it.node, it.history));
+        if relied != self.relied || roles::contested(&claims, self.accepted.as_ref()) {
             self.relied = relied;
             self.samples.clear();
             self.nodes.iter_mut().for_each(|it| it.replayed.stale());
@@ -258,13 +272,13 @@ impl ShardMonitor {
         let (Some(report), Some(identity)) = (news, node.identity) else { return };
         match (role, report.in_recovery) {
             (Some(Role::Primary), false) => {
-                if let (Some(lsn), Some((_, history))) = (report.sampled, relied) {
-                    self.samples.push(place, history, report.asked, identity.wal.round_down(lsn));
+                if let (Some(position), Some((_, history))) = (report.sampled, relied) {
+                    self.samples.push(place, history, report.asked, identity.wal.round_down(position));
                 }
             }
             (Some(Role::Replica), true) => {
                 let history = report.timeline.map(|timeline| History { system: identity.system, timeline });
-                if let Some(replayed) = report.replayed {
+                if let Some(replayed) = &report.replayed {
                     // A report that went back was turned away when it came.
                     let _ = node.replayed.report(&self.samples, history, replayed);
                 }
@@ -283,7 +297,7 @@ impl NodeMonitor {
             generation: 0,
             last: None,
             replayed: Replayed::default(),
-            recovered: 0,
+            recovered: None,
             trouble: None,
         }
     }
@@ -310,18 +324,18 @@ impl NodeMonitor {
         }
     }
 
-    fn answered(&mut self, report: Report) -> Result<(), ()> {
-        let back = match (self.replayed.position(), report.replayed) {
-            (Some(before), Some(now)) => now < before,
+    fn answered(&mut self, report: &Report) -> Result<(), ()> {
+        let back = match (self.replayed.position(), &report.replayed) {
+            (Some(before), Some(now)) => !now.covers(before),
             _ => false,
         };
         if back {
             return Err(());
         }
-        if let Some(replayed) = report.replayed {
-            self.recovered = replayed;
+        if let Some(replayed) = &report.replayed {
+            self.recovered = Some(replayed.clone());
         }
-        self.last = Some(report);
+        self.last = Some(report.clone());
         Ok(())
     }
 
@@ -329,11 +343,12 @@ impl NodeMonitor {
         Claim {
             wanted: self.wanted,
             health: self.verdict.health(),
-            in_recovery: self.last.map(|it| it.in_recovery),
+            in_recovery: self.last.as_ref().map(|it| it.in_recovery),
             system: self.identity.map(|it| it.system),
-            timeline: self.last.and_then(|it| it.timeline),
-            flushed: self.last.and_then(|it| it.flushed).unwrap_or(0),
-            replayed: self.recovered,
+            timeline: self.last.as_ref().and_then(|it| it.timeline),
+            flushed: self.last.as_ref().and_then(|it| it.flushed.clone()),
+            replayed: self.recovered.clone(),
+            received: self.last.as_ref().and_then(|it| it.received.clone()),
         }
     }
 }
@@ -348,6 +363,7 @@ const NOT_RECEIVING: &str = "it receives nothing from a primary";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::freshness::Lsn;
 
     const SYSTEM: u64 = 7;
 
@@ -372,11 +388,14 @@ mod tests {
             let report = Report {
                 asked: Tick(asked),
                 in_recovery: false,
-                sampled: Some(lsn),
-                flushed: Some(lsn),
+                sampled: Some(Position::Wal(lsn)),
+                flushed: Some(Position::Wal(lsn)),
                 replayed: None,
                 timeline: Some(timeline),
+                received: None,
                 hidden: false,
+                trouble: None,
+                semi_sync: None,
                 started: 1,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
@@ -388,9 +407,12 @@ mod tests {
                 in_recovery: true,
                 sampled: None,
                 flushed: None,
-                replayed: Some(lsn),
+                replayed: Some(Position::Wal(lsn)),
                 timeline,
+                received: None,
                 hidden: timeline.is_none(),
+                trouble: None,
+                semi_sync: None,
                 started: 1,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
@@ -442,7 +464,10 @@ mod tests {
             flushed: None,
             replayed: None,
             timeline: Some(0),
+            received: None,
             hidden: false,
+            trouble: None,
+            semi_sync: None,
             started: 1,
         };
         for (node, in_recovery) in [(0, false), (1, true)] {
@@ -530,7 +555,7 @@ mod tests {
         assert_eq!(it.fresh(1), 100);
         let _ = it.primary(1, 210, 1100, 2);
         assert_eq!(it.role(1), Role::Primary);
-        assert_eq!(it.monitor.newest_sample(), Some((Tick(210), 1100)));
+        assert_eq!(it.monitor.newest_sample(), Some(&(Tick(210), Position::Wal(1100))));
     }
 
     #[test]

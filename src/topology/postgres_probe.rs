@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 
 use super::control::ControlError;
 use super::freshness::Lsn;
+use super::freshness::Position;
 use super::freshness::WalShape;
 use super::monitor::Identity;
 use super::monitor::Report;
@@ -56,8 +57,9 @@ fn identity_of(row: &PgRow) -> Result<Identity, sqlx::Error> {
 }
 
 fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Error> {
-    let lsn = |place: usize| -> Result<Option<Lsn>, sqlx::Error> {
-        row.try_get::<Option<&str>, _>(place)?.map(|text| parse_lsn(text).ok_or_else(|| unreadable(text))).transpose()
+    let lsn = |place: usize| -> Result<Option<Position>, sqlx::Error> {
+        let read = |text| parse_lsn(text).map(Position::Wal).ok_or_else(|| unreadable(text));
+        row.try_get::<Option<&str>, _>(place)?.map(read).transpose()
     };
     let sampled = lsn(if fault == Fault::WritePosition { 2 } else { 1 })?;
     // Promoted while it answered: what it says of positions then is of neither state.
@@ -77,7 +79,10 @@ fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Err
         flushed: lsn(3)?,
         replayed: lsn(4)?,
         timeline,
+        received: None,
         hidden: row.try_get(7)?,
+        trouble: None,
+        semi_sync: None,
         started: row.try_get(8)?,
     })
 }

@@ -68,7 +68,7 @@ async fn open(shard: &Shard, place: usize) -> Result<(Line, Identity), ControlEr
 
 /// Probes until the connection is lost or nobody is interested any more. Returns whether it was ever answered.
 async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection: Line, fault: Fault) -> bool {
-    let mut before = 0;
+    let mut before = None;
     let mut answered = false;
     loop {
         let asked = clock::now();
@@ -81,7 +81,7 @@ async fn follow(shard: &Weak<Shard>, place: usize, wake: &Notify, mut connection
                 return answered;
             }
         };
-        let position = report.sampled.or(report.replayed).unwrap_or(0);
+        let position = report.sampled.clone().or_else(|| report.replayed.clone());
         if it.observe(place, Event::Answered(report)) == Advice::Reconnect {
             return answered;
         }

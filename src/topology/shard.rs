@@ -21,7 +21,7 @@ use super::PATIENCE;
 use super::Role;
 use super::choose::Candidate;
 use super::control::Control;
-use super::freshness::Lsn;
+use super::freshness::Position;
 use super::monitor::Advice;
 use super::monitor::Event;
 use super::monitor::ShardMonitor;
@@ -46,7 +46,8 @@ pub struct NodeState {
     fresh_as_of: AtomicU64,
     asked: AtomicU64,
     generation: AtomicU64,
-    position: AtomicU64,
+    position: Mutex<Option<Position>>,
+    semi_sync: Mutex<Option<Arc<str>>>,
     system: AtomicU64,
     timeline: AtomicU32,
     started: AtomicI64,
@@ -63,7 +64,8 @@ impl NodeState {
             fresh_as_of: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             generation: AtomicU64::new(0),
-            position: AtomicU64::new(0),
+            position: Mutex::new(None),
+            semi_sync: Mutex::new(None),
             system: AtomicU64::new(0),
             timeline: AtomicU32::new(0),
             started: AtomicI64::new(0),
@@ -126,17 +128,16 @@ impl NodeState {
         self.asked.load(Ordering::Acquire) >= opened.0.max(1)
     }
 
-    /// Written (primary) or replayed (replica) up to here.
-    #[must_use]
-    pub fn position(&self) -> Lsn {
-        self.position.load(Ordering::Acquire)
-    }
-
-    /// The same as servers print it.
+    /// Written (primary) or replayed (replica) up to here, as servers print it.
     #[must_use]
     pub fn position_text(&self) -> String {
-        let lsn = self.position();
-        format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+        lock(&self.position).as_ref().unwrap_or(&Position::Wal(0)).to_string()
+    }
+
+    /// Whether its commits wait for replicas, in words; `None`: it does not tell.
+    #[must_use]
+    pub fn semi_sync(&self) -> Option<Arc<str>> {
+        lock(&self.semi_sync).clone()
     }
 
     /// Its `system_identifier`; 0 while not known.
@@ -189,7 +190,8 @@ impl NodeState {
         self.generation.store(standing.generation, Ordering::Release);
         self.fresh_as_of.store(standing.fresh_as_of.0, Ordering::Release);
         self.asked.store(standing.asked.0, Ordering::Release);
-        self.position.store(standing.position, Ordering::Release);
+        replace(&self.position, &standing.position);
+        replace(&self.semi_sync, &standing.semi_sync);
         self.system.store(standing.system, Ordering::Release);
         self.timeline.store(standing.timeline, Ordering::Release);
         self.started.store(standing.started, Ordering::Release);
@@ -273,7 +275,7 @@ impl Shard {
         let mut monitor = ShardMonitor::new(shard.nodes.iter().map(|it| it.role), PATIENCE);
         let same_server = |a: &Node, b: &Node| a.host == b.host && a.port == b.port;
         monitor.inherit(past.and_then(|past| {
-            let accepted = lock(&past.monitor).accepted()?;
+            let accepted = lock(&past.monitor).accepted()?.clone();
             let node = past.nodes.get(accepted.node)?;
             let place = shard.nodes.iter().position(|it| same_server(it, node.node()))?;
             Some(Accepted { node: place, ..accepted })
@@ -404,7 +406,7 @@ impl Shard {
     pub(super) fn observe(&self, place: usize, event: Event) -> Advice {
         let now = clock::now();
         let mut monitor = lock(&self.monitor);
-        let sampled = monitor.newest_sample();
+        let sampled = monitor.newest_sample().cloned();
         let advice = monitor.observe(place, event, now);
         for (place, state) in self.nodes.iter().enumerate() {
             let standing = monitor.standing(place);
@@ -414,7 +416,7 @@ impl Shard {
             }
             state.publish(&standing, trouble);
         }
-        let new_sample = monitor.newest_sample() != sampled;
+        let new_sample = monitor.newest_sample() != sampled.as_ref();
         drop(monitor);
         // Almost free while nobody waits.
         self.changed.notify_waiters();
@@ -434,7 +436,7 @@ impl Shard {
             role,
             has_peers: self.nodes.len() > 1,
             wanted: waiting.then(|| Tick(self.wanted.load(Ordering::Acquire))),
-            sampled: lock(&self.monitor).newest_sample().map_or(Tick::NEVER, |(t0, _)| t0),
+            sampled: lock(&self.monitor).newest_sample().map_or(Tick::NEVER, |(t0, _)| *t0),
             fresh_as_of: state.map_or(Tick::NEVER, |it| it.fresh_as_of()),
             writing: moved,
             staleness_max: self.staleness_max,
@@ -454,6 +456,13 @@ impl Shard {
             }
             _ => tracing::info!(shard, node, role, health, why, "node is"),
         }
+    }
+}
+
+fn replace<T: Clone + PartialEq>(shown: &Mutex<Option<T>>, now: &Option<T>) {
+    let mut shown = lock(shown);
+    if *shown != *now {
+        shown.clone_from(now);
     }
 }
 

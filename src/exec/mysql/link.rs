@@ -12,6 +12,7 @@ use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
+use crate::topology::Chosen;
 use crate::topology::Serving;
 use crate::topology::mysql::xid::Branch;
 use crate::wire::mysql::result::Change;
@@ -46,12 +47,16 @@ pub struct Link {
     pub patience: Option<Duration>,
     /// Counts as load on the node.
     pub load: Serving,
+    /// Whether the node was a replica when it was chosen: nothing but proven reads may be said to it.
+    pub replica: bool,
+    /// Which life of which node this is, where the shard has replicas: for the session's floor.
+    pub chosen: Option<Chosen>,
 }
 
 impl Link {
     /// A fresh link over a clean connection.
     #[must_use]
-    pub fn new(node: NodeId, connection: Box<Connection>, load: Serving) -> Self {
+    pub fn new(node: NodeId, connection: Box<Connection>, load: Serving, replica: bool) -> Self {
         Self {
             shard: node.shard,
             node,
@@ -64,6 +69,8 @@ impl Link {
             doubtful: false,
             patience: None,
             load,
+            replica,
+            chosen: None,
         }
     }
 

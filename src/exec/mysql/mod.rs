@@ -4,6 +4,7 @@ pub mod client;
 pub mod link;
 pub mod relay;
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,11 +26,14 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::AGAIN;
 use crate::exec::AGAIN_MAX;
+use crate::exec::Freshness;
 use crate::exec::Service;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
+use crate::shard_map::Consistency;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
+use crate::topology::Chosen;
 
 /// One user's way to the nodes of one service.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub struct Access {
     /// Capabilities that the session's connections have beyond the usual ones.
     flags: u32,
     pools: RefCell<Vec<PoolsOfShard>>,
+    random: Cell<u32>,
 }
 
 /// Its pools by node, as far as they were used.
@@ -60,7 +65,8 @@ impl Access {
         flags: u32,
     ) -> Self {
         let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
-        Self { service, map, login, workers, flags, pools: RefCell::new(pools) }
+        let seed = u32::try_from(clock::now().0 & 0xffff_ffff).unwrap_or(1) | 1;
+        Self { service, map, login, workers, flags, pools: RefCell::new(pools), random: Cell::new(seed) }
     }
 
     fn pool(&self, node: NodeId) -> Rc<Pool<Connection>> {
@@ -101,7 +107,7 @@ impl Access {
         let mut pause = AGAIN;
         loop {
             let node = self.wait_primary(shard, deadline).await?;
-            let error = match self.link(node).await {
+            let error = match self.link(node, false).await {
                 Ok(link) => return Ok(link),
                 Err(error @ CheckoutError::Unreachable { .. }) => error,
                 Err(error) => return Err(self.explain(node, error)),
@@ -128,10 +134,57 @@ impl Access {
         })
     }
 
-    async fn link(&self, node: NodeId) -> Result<Link, Refused> {
+    /// Whether reads of that shard may go elsewhere than to its primary.
+    #[must_use]
+    pub fn has_choice(&self, shard: ShardId) -> bool {
+        let database = &self.service.database;
+        database.reads.from_replicas && database.shard(shard).nodes.len() > 1
+    }
+
+    /// A link that may serve a read of this freshness.
+    ///
+    /// # Errors
+    /// No node, or no connection in time.
+    pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
+        if fresh.consistency == Consistency::Strong || !self.has_choice(shard) {
+            return self.primary(shard).await;
+        }
+        let topology = &self.service.topology;
+        let demand = topology.demand(fresh.consistency, fresh.floor);
+        let deadline = demand.now.plus(self.service.database.failover.wait);
+        let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
+        let Some(chosen) = chosen.filter(|it| topology.primary(shard) != Some(it.node)) else {
+            return self.primary(shard).await;
+        };
+        // A replica that just died must not fail a read that the primary can serve.
+        let Ok(mut link) = self.link(chosen.node, true).await else { return self.primary(shard).await };
+        // What is known of a replica does not hold for a connection that is younger than the question.
+        if fresh.consistency != Consistency::Eventual && !topology.node(chosen.node).vouches_for(link.connection.opened)
+        {
+            self.release(link);
+            return self.primary(shard).await;
+        }
+        link.chosen = Some(chosen);
+        Ok(link)
+    }
+
+    fn random(&self) -> u32 {
+        // xorshift: a spread between two nodes needs no more.
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        self.random.set(state);
+        state
+    }
+
+    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Refused> {
+        // What is known of the node is noted before it is used: if it restarts in between, that is another life.
+        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
+        let chosen = shared.then(|| Chosen { node, generation: self.service.topology.node(node).generation() });
         let connection = self.workers.checkout(&self.pool(node)).await?;
         let load = self.service.topology.node(node).serve(self.workers.worker);
-        Ok(Link { patience: self.statement_max(), ..Link::new(node, connection, load) })
+        Ok(Link { chosen, patience: self.statement_max(), ..Link::new(node, connection, load, replica) })
     }
 
     /// Gives a link back when it is clean, otherwise closes it.

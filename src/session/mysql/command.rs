@@ -73,6 +73,7 @@ impl Session {
         let ends = matches!(&planned.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::Commit(_) | MysqlCommand::Rollback(_)));
         if !ends {
             self.refuse_undone()?;
+            self.refuse_on_replicas(&planned.template)?;
         }
         let command = match &planned.template.command {
             Command::Mysql(command) => command,
@@ -159,6 +160,9 @@ impl Session {
 
     /// SET of variables.
     async fn set(&mut self, settings: &[Setting], said: &str, several: bool) -> Result<(), Trouble> {
+        if self.set_own(settings)? {
+            return Ok(());
+        }
         let mut changes: Vec<(String, Option<Arc<str>>)> = Vec::new();
         let mut stays = false;
         for it in settings {

@@ -9,6 +9,7 @@ mod last;
 pub mod login;
 mod pins;
 mod prepared;
+mod reads;
 mod say;
 mod settings;
 mod span;
@@ -47,6 +48,7 @@ use crate::wire::mysql::status;
 use self::last::Last;
 use self::pins::Pins;
 use self::prepared::Statements;
+use self::reads::Reads;
 use self::settings::State;
 use self::transaction::Transaction;
 use self::warnings::Warnings;
@@ -69,6 +71,7 @@ pub struct Session {
     prepared: Statements,
     warnings: Warnings,
     last: Last,
+    reads: Reads,
     /// Several statements may stand in one query.
     multi: bool,
     turn: usize,
@@ -202,6 +205,7 @@ impl Session {
             return false;
         }
         let result = self.answer(command, payload).await;
+        self.raise_floors();
         // Within a payload nothing else can be said.
         if self.client.within_payload {
             return false;
@@ -286,6 +290,7 @@ impl Session {
                 self.state = self.state.fresh();
                 self.warnings = Warnings::default();
                 self.last.reset();
+                self.reads.as_usual();
                 self.forget_world();
                 self.done(false);
                 Ok(())
@@ -394,6 +399,9 @@ impl Session {
         let Some(service) = deployment.services.get(&used.name) else { return };
         if Arc::ptr_eq(service, &used.access.service) && Arc::ptr_eq(&deployment.map, &self.map) {
             return;
+        }
+        if service.database.shards != used.access.service.database.shards {
+            self.reads.elsewhere();
         }
         self.map = Arc::clone(&deployment.map);
         if let Some(user) = deployment.map.users.get(&self.user.name) {

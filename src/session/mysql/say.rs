@@ -73,6 +73,14 @@ pub(super) fn within_transaction() -> Failure {
     }
 }
 
+pub(super) fn read_only_transaction() -> Failure {
+    Failure {
+        number: CANT_EXECUTE_IN_READ_ONLY,
+        sqlstate: "25006".to_owned(),
+        message: "Cannot execute statement in a READ ONLY transaction".to_owned(),
+    }
+}
+
 pub(super) fn too_slow() -> Failure {
     Failure {
         number: STATEMENT_TIMEOUT,
@@ -105,6 +113,7 @@ const UNKNOWN_STATEMENT: u16 = 1243;
 const SAVEPOINT_DOES_NOT_EXIST: u16 = 1305;
 const NO_DEFAULT_FOR_FIELD: u16 = 1364;
 const NO_PARTITION_FOR_GIVEN_VALUE: u16 = 1526;
+const CANT_EXECUTE_IN_READ_ONLY: u16 = 1792;
 const CANT_CHANGE_TRANSACTION: u16 = 1568;
 const MALFORMED_PACKET: u16 = 1835;
 const STATEMENT_TIMEOUT: u16 = 1969;

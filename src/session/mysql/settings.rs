@@ -80,6 +80,11 @@ impl State {
         })
     }
 
+    /// Whether plain reads lock what they read, within transactions.
+    pub(super) fn is_serializable(&self) -> bool {
+        self.settings.value("tx_isolation").is_some_and(|it| it.to_ascii_uppercase().contains("SERIALIZABLE"))
+    }
+
     /// Whether backslashes stand for themselves, as far as the session has said so.
     pub(super) fn keeps_backslashes(&self) -> bool {
         self.sql_mode().to_ascii_uppercase().contains("NO_BACKSLASH_ESCAPES")

@@ -17,6 +17,7 @@ use crate::session::mysql::Used;
 use crate::session::mysql::last::Last;
 use crate::session::mysql::login::Arrival;
 use crate::session::mysql::pins::Pins;
+use crate::session::mysql::reads::Reads;
 use crate::session::mysql::say;
 use crate::session::mysql::settings::State;
 use crate::session::mysql::transaction::Transaction;
@@ -100,6 +101,7 @@ impl Session {
             prepared: Statements::default(),
             warnings: Warnings::default(),
             last: Last::default(),
+            reads: Reads::default(),
             turn: 0,
             ends: false,
         };
@@ -138,6 +140,7 @@ impl Session {
             .into());
         }
         self.map = Arc::clone(&deployment.map);
+        self.reads.elsewhere();
         self.used = Some(used);
         Ok(())
     }

@@ -340,18 +340,10 @@ impl Session {
         }
         let leaves = !several && asks.is_some() && leaves_behind(text, writes);
         let ties = !several && (leaves || effects.pins.is_some());
-        let mut links = Vec::with_capacity(shards.len());
-        for shard in &shards {
-            let mut link = match self.take_link(*shard).await {
-                Ok(link) => link,
-                Err(trouble) => {
-                    links.into_iter().for_each(|it| self.keep(it));
-                    return Err(trouble);
-                }
-            };
+        let mut links = self.take_links(&shards, &planned.template).await?;
+        for link in &mut links {
             // What it leaves on the connection is the session's.
             link.pinned |= ties;
-            links.push(link);
         }
         let changes_schema = effects.changes_schema;
         // What is lost with one of these connections: a transaction, or what was left on it.
@@ -592,7 +584,7 @@ impl Session {
     // ── links ──
 
     /// A shard of those that all have what is asked for: one that the session has a connection to, or any.
-    fn any_shard(&mut self) -> Result<ShardId, Trouble> {
+    pub(super) fn any_shard(&mut self) -> Result<ShardId, Trouble> {
         if let Some(link) = self.links.first() {
             return Ok(link.shard);
         }
@@ -600,21 +592,6 @@ impl Session {
         let count = database.shards.len();
         self.turn = (self.turn + 1) % count.max(1);
         Ok(ShardId(u16::try_from(self.turn).unwrap_or(0)))
-    }
-
-    /// The session's link to that shard, or a new one.
-    pub(super) async fn take_link(&mut self, shard: ShardId) -> Result<Link, Trouble> {
-        if let Some(place) = self.links.iter().position(|it| it.shard == shard) {
-            return Ok(self.links.swap_remove(place));
-        }
-        let access = Rc::clone(&self.used()?.access);
-        Ok(access.primary(shard).await?)
-    }
-
-    /// A link to whichever shard.
-    pub(super) async fn any_link(&mut self) -> Result<Link, Trouble> {
-        let shard = self.any_shard()?;
-        self.take_link(shard).await
     }
 }
 

@@ -66,6 +66,11 @@ impl Transaction {
         self.undone |= undone;
     }
 
+    /// Whether SET TRANSACTION has said something of it.
+    pub(super) fn has_modes(&self) -> bool {
+        self.once.is_some()
+    }
+
     /// Whether BEGIN said READ ONLY.
     pub(super) fn is_read_only(&self) -> bool {
         self.read_only == Some(true)
@@ -327,6 +332,7 @@ impl Session {
 
     /// Keeps a link that the session needs between statements, and gives back any other.
     pub(super) fn keep(&mut self, link: Link) {
+        self.note_answer(&link);
         if link.begun || link.pinned || link.is_within() {
             self.links.push(link);
         } else if let Some(used) = &self.used {

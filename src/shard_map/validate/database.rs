@@ -207,7 +207,7 @@ impl Validator<'_, '_> {
             unlisted,
             schemas,
             sequences,
-            reads: self.reads(file, engine),
+            reads: self.reads(file),
             gather,
             across_shards: self.across_shards(file),
             failover: self.failover(file),
@@ -532,14 +532,13 @@ impl Validator<'_, '_> {
         ServerTls { mode, ca: ca.map(|ca| self.existing(ca)) }
     }
 
-    fn reads(&mut self, file: &file::Database, engine: Engine) -> Reads {
+    fn reads(&mut self, file: &file::Database) -> Reads {
         let it = file.reads.given();
         let from = it.and_then(|it| it.from.given());
         let prefer = it.and_then(|it| it.prefer.given());
         let minute = 60 * SECOND;
         let reads = Reads {
-            from_replicas: engine == Engine::Postgres
-                && from.is_none_or(|from| from.value == file::ReadsFrom::Replicas),
+            from_replicas: from.is_none_or(|from| from.value == file::ReadsFrom::Replicas),
             consistency: it.and_then(|it| it.consistency.given()).map_or(Consistency::Session, |level| level.value.0),
             staleness_max: self.span("staleness_max", it.map(|it| &it.staleness_max), 2 * SECOND, Zero::Refused, HOUR),
             wait: self.span("reads.wait", it.map(|it| &it.wait), Duration::from_millis(20), Zero::Allowed, minute),

@@ -1,7 +1,6 @@
 //! What a database of MySQL or MariaDB servers cannot have yet: told by name, rather than read and not heeded.
 
 use super::super::file;
-use super::super::file::ReadsFrom;
 use super::super::file::Scheme;
 use super::super::function::KeyType;
 use super::super::mistake::Place;
@@ -50,25 +49,5 @@ impl Validator<'_, '_> {
                 );
             }
         }
-        self.reads_of_mysql(file);
-    }
-
-    /// Primaries alone serve: said where somebody may count on more.
-    fn reads_of_mysql(&mut self, file: &file::Database) {
-        let reads = file.reads.given();
-        let from = reads.and_then(|it| it.from.given());
-        if from.is_some_and(|at| at.value == ReadsFrom::Primary) {
-            return;
-        }
-        let shards = file.shards.given().into_iter().flat_map(Named::iter);
-        let of_several = shards.into_iter().find(|(_, nodes)| nodes.items.len() > 1).map(|(name, _)| name.place);
-        let spoken_of = from.map(|at| at.place).or_else(|| reads.map(|it| it.place)).or(of_several);
-        let Some(place) = spoken_of else { return };
-        self.mistakes.warning(
-            "map-no-effect",
-            place,
-            "replicas of MySQL servers serve no reads yet: primaries serve all of them",
-            "Write `reads: {from: primary}` to say the same, or keep it for later.",
-        );
     }
 }

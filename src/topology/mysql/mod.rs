@@ -1,16 +1,19 @@
 //! MySQL and MariaDB servers: what monitors ask them, and how their `information_schema` becomes a schema.
 //!
-//! There is no cluster's identifier and no timeline here, so nothing proves that a server that was made writable has
-//! what the one before it had: `roles` holds it back until the map names it. Positions are not read yet, so replicas are
-//! never known to be fresh.
+//! There is no cluster's identifier and no timeline here. What a server has is told by the names of its transactions
+//! (GTIDs): a replica is fresh once it has those of its primary, and one that was made writable is accepted when it has
+//! all that the one before it was known to have. Servers that name none prove nothing: their primary serves all reads.
 
 mod catalog;
 pub(super) mod check;
 pub(super) mod fit;
 pub mod own;
+mod probe;
 pub(super) mod reader;
 pub mod two_phase;
 pub mod xid;
+
+use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions;
@@ -42,6 +45,8 @@ pub(super) struct Connection {
     database: String,
     version: String,
     started: i64,
+    /// When it was asked last whether commits wait for replicas, as what, and what it said.
+    semi_sync: Option<(Tick, bool, Option<Arc<str>>)>,
 }
 
 impl Connection {
@@ -61,7 +66,7 @@ impl Connection {
         let up = up.get(1).and_then(Option::as_deref).and_then(|it| it.parse::<i64>().ok());
         let started = now.parse::<i64>().ok().zip(up).map(|(now, up)| (now - up) * 1_000_000);
         let started = started.ok_or_else(|| unreadable("its uptime"))?;
-        Ok(Self { line, database: control.database().to_string(), version: version.clone(), started })
+        Ok(Self { line, database: control.database().to_string(), version: version.clone(), started, semi_sync: None })
     }
 
     /// Of a server there is nothing that its copies share; an open connection is to the same process for good.
@@ -69,41 +74,9 @@ impl Connection {
         Identity { system: SYSTEM, started: self.started, wal: WalShape { page: 0, segment: 0 } }
     }
 
-    /// Probes once. A server that takes writes claims to be the primary, whether it replicates or not: two that do are
-    /// not one database.
+    /// Probes once.
     pub(super) async fn report(&mut self, asked: Tick) -> Result<Report, ControlError> {
-        let said = first(&mut self.line, "SELECT @@global.read_only").await?;
-        let read_only = said.first().and_then(Option::as_deref).ok_or_else(|| unreadable("read_only"))?;
-        let is_replica = !takes_writes(read_only);
-        let receives = !is_replica || self.receives().await?;
-        Ok(Report {
-            asked,
-            in_recovery: is_replica,
-            sampled: None,
-            flushed: None,
-            replayed: None,
-            timeline: receives.then_some(TIMELINE),
-            hidden: false,
-            started: self.started,
-        })
-    }
-
-    /// Whether it receives what a primary writes; taken to be so where this user may not see it.
-    async fn receives(&mut self) -> Result<bool, ControlError> {
-        let question = replica_status(&self.version);
-        let asked = sqlx::raw_sql(question).fetch_all(&mut self.line).await;
-        match asked {
-            Ok(rows) => {
-                let running = |row: &MySqlRow| {
-                    ["Slave_IO_Running", "Replica_IO_Running"]
-                        .iter()
-                        .any(|name| row.try_get_unchecked::<String, _>(*name).is_ok_and(|it| it == "Yes"))
-                };
-                Ok(rows.iter().any(running))
-            }
-            Err(error) if number(&error) == Some(ER_ACCESS_DENIED) => Ok(true),
-            Err(error) => Err(ControlError::from(&error)),
-        }
+        probe::report(self, asked).await
     }
 
     /// The rows of an answer.
