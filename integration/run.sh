@@ -1,21 +1,24 @@
 #!/bin/bash
 # Integration tests on real servers: `integration/run.sh NAME...` or `all`; without arguments it lists the names.
 #
-# A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc), readme, or docker (which is not
+# A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc; of MySQL mariadb, pymysql,
+# mysqlconnector, mysql2, mariadb_jdbc, sqlalchemy, django), readme, or docker (which is not
 # part of all: it takes a Docker engine, and some minutes to prepare images).
-# Drivers share one demo, started here on free ports and stopped at the end. Each test is a line "ok NAME" or
+# Drivers share one demo, started here on free ports and stopped at the end; those of MySQL share a second proxy before it. Each test is a line "ok NAME" or
 # "FAIL NAME: why"; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-drivers='psql psycopg asyncpg node jdbc'
+mysql_drivers='mariadb pymysql mysqlconnector mysql2 mariadb_jdbc sqlalchemy django'
+drivers="psql psycopg asyncpg node jdbc $mysql_drivers"
 rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
 passed=0 failed=0
 work=$(mktemp -d)
 # Thousands of clients need a file each, here and in the proxy.
 ulimit -n "$(ulimit -Hn)"
-demo_pid=
+demo_pid= house_pid=
 
 finish() {
+    if [ -n "$house_pid" ]; then kill -TERM "$house_pid" 2>/dev/null; wait "$house_pid"; fi
     if [ -n "$demo_pid" ]; then kill -TERM "$demo_pid" 2>/dev/null; wait "$demo_pid"; fi
     rm -rf "$work"
 }
@@ -120,12 +123,55 @@ start_demo() {
     done
 }
 
+# One more proxy before its servers of MariaDB (drivers/mysql_house.py).
+start_house() {
+    [ -n "$house_pid" ] && return 0
+    start_demo || return 1
+    [ -e "$work/house" ] && return 1 # it was tried
+    mkdir "$work/house"
+    local map
+    map=$(sed -n 's/^  map *\([^ ]*\).*/\1/p' "$work/demo.out")
+    python3 integration/drivers/mysql_house.py target/debug/shardway "$map" "$work/house" >"$work/house.out" 2>"$work/house.err" &
+    house_pid=$!
+    until [ -s "$work/house.out" ]; do
+        if ! kill -0 "$house_pid" 2>/dev/null; then
+            cat "$work/house.err"
+            house_pid=
+            return 1
+        fi
+        sleep 0.1
+    done
+    mysql_port=$(cat "$work/house.out")
+    export SHARDWAY_MYSQL_HOUSE=$work/house
+}
+
 # Each driver works on customers of its own, far from those of the demo and of other drivers.
 run_driver() {
     ./.ci/setup test || { echo "FAIL $1: its packages are missing"; failed=$((failed + 1)); return; }
     start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
+    case " $mysql_drivers " in
+    *" $1 "*) start_house || { echo "FAIL $1: its proxy does not start"; failed=$((failed + 1)); return; } ;;
+    esac
     local here=integration/drivers python=target/drivers/venv/bin/python
     case $1 in
+    mariadb) run_program mariadb python3 $here/mariadb_client.py "$mysql_port" 15000000 ;;
+    pymysql) run_program pymysql $python $here/mysql_dbapi.py pymysql "$mysql_port" 10000000 ;;
+    mysqlconnector)
+        run_program mysqlconnector $python $here/mysql_dbapi.py connector "$mysql_port" 11000000
+        run_program 'mysqlconnector, its C extension' $python $here/mysql_dbapi.py connector-c "$mysql_port" 12000000
+        ;;
+    mysql2) NODE_PATH=target/drivers/node/node_modules run_program mysql2 node $here/mysql_node.js "$mysql_port" 13000000 ;;
+    sqlalchemy) run_program sqlalchemy $python $here/mysql_sqlalchemy.py "$mysql_port" 16000000 ;;
+    django) run_program django $python $here/mysql_django.py "$mysql_port" 17000000 ;;
+    mariadb_jdbc)
+        mkdir -p target/drivers/java
+        if javac -d target/drivers/java -cp /usr/share/java/mariadb-java-client.jar $here/Mariadb.java; then
+            run_program mariadb_jdbc java -cp target/drivers/java:/usr/share/java/mariadb-java-client.jar Mariadb "$mysql_port" 14000000
+        else
+            echo "FAIL mariadb_jdbc: does not compile"
+            failed=$((failed + 1))
+        fi
+        ;;
     psql) run_program psql python3 $here/psql.py "$port" 1000000 ;;
     psycopg) run_program psycopg $python $here/psycopg_driver.py "$port" 2000000 ;;
     asyncpg) run_program asyncpg $python $here/asyncpg_driver.py "$port" 3000000 ;;

@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+import os
 import sys
 import traceback
+from pathlib import Path
 
 
 def run(driver, module):
@@ -44,3 +46,18 @@ def apart(ports):
 def same(got, wanted):
     """An assertion that says what it saw."""
     assert got == wanted, f"got {got!r}, wanted {wanted!r}"
+
+
+class House:
+    """The proxy that the drivers of MySQL share (mysql_house.py), and where its keys lie."""
+
+    def __init__(self):
+        self.folder = Path(os.environ["SHARDWAY_MYSQL_HOUSE"])
+        self.ca = str(self.folder / "cert.pem")
+        self.first = frozenset(map(int, (self.folder / "first").read_text().split()))
+
+    def apart(self, begin, count=40):
+        """Two keys on one shard and a third on another, of those that begin there."""
+        here = [key for key in range(begin, begin + count) if key in self.first]
+        there = [key for key in range(begin, begin + count) if key not in self.first]
+        return here[0], here[1], there[0]

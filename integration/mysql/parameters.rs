@@ -46,6 +46,17 @@ pub(crate) const PARAMETERS: &[Parameters] = &[
         "SELECT a FROM t WHERE id = ?",
         &[&[Text("1")], &[Text("1x")], &[Null], &[Double(1.0)], &[Double(1.5)], &[Decimal("2")]],
     ),
+    // As JavaScript sends its numbers.
+    (Alike, "SELECT a FROM t WHERE id = ?", &[&[Double(1.0)], &[Double(7.0)], &[Double(-0.0)], &[Double(99.0)]]),
+    (Alike, "SELECT id, a FROM t WHERE id IN (?, ?, ?)", &[&[Double(1.0), Long(2), Double(8.0)]]),
+    (Alike, "UPDATE t SET a = ? WHERE id = ?", &[&[Double(2.0), Double(2.0)], &[Double(2.5), Double(3.0)]]),
+    (Alike, "INSERT INTO t (id, a) VALUES (?, ?)", &[&[Double(100.0), Double(1.0)], &[Double(-101.0), Null]]),
+    (
+        Either,
+        "SELECT a FROM t WHERE id IN (?, ?)",
+        &[&[Double(9007199254740992.0), Long(1)], &[Long(9007199254740993), Double(1.0)], &[Double(1e300), Long(2)]],
+    ),
+    (Either, "SELECT n FROM fruits WHERE name = ?", &[&[Double(1.0)], &[Double(0.0)]]),
     (Either, "SELECT a FROM t WHERE id = ? + 1", &[&[Long(1)]]),
     (
         Alike,

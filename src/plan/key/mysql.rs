@@ -105,6 +105,8 @@ impl Limits {
 enum Given {
     Null,
     Int(i64),
+    /// A floating point number without a fraction, as some drivers send every number.
+    Double(i64),
     /// A string in the client's character set.
     Text(Vec<u8>),
     /// A string of bytes.
@@ -149,6 +151,7 @@ fn parameter(values: &Values<'_>, number: u16) -> Given {
     let Some(bytes) = value.bytes else { return Given::Null };
     match (parameters.types.get(place), value.binary) {
         (Some(20 | 21 | 23), false) => canonical(bytes).map_or(Given::Unknown, Given::Int),
+        (Some(701), false) => canonical(bytes).map_or(Given::Unknown, Given::Double),
         (Some(25 | 1043), _) => Given::Text(bytes.to_vec()),
         (Some(17), _) => Given::Bytes(bytes.to_vec()),
         _ => Given::Unknown,
@@ -168,6 +171,11 @@ fn key(given: &Given, limits: Limits, utf8: bool) -> Option<Key> {
     match (limits, given) {
         (Limits::Whole { least, most, .. }, Given::Int(value)) => {
             (*value >= least && *value <= most).then_some(Key::Int(*value))
+        }
+        // Compared as doubles, which tell integers of so many digits apart.
+        (Limits::Whole { least, most, .. }, Given::Double(value)) => {
+            let exact = value.unsigned_abs() < EXACT_MAX.unsigned_abs();
+            (exact && *value >= least && *value <= most).then_some(Key::Int(*value))
         }
         (Limits::Whole { least, most, .. }, Given::Text(bytes)) => {
             let short = bytes.iter().filter(|it| it.is_ascii_digit()).count() <= DIGITS_MAX;
@@ -239,9 +247,9 @@ impl Values<'_> {
     pub(crate) fn listed(&self, wanted: &[Value], column: Column) -> Option<Vec<Key>> {
         let mode = self.mysql?;
         let all: Vec<Given> = wanted.iter().map(|it| given(self, it, mode)).collect();
-        // Beside a string, integers are compared as doubles.
+        // Beside a string or a double, integers are compared as doubles.
         let inexact = |it: &Given| matches!(it, Given::Int(value) if value.unsigned_abs() >= EXACT_MAX.unsigned_abs());
-        if all.iter().any(|it| matches!(it, Given::Text(_))) && all.iter().any(inexact) {
+        if all.iter().any(|it| matches!(it, Given::Text(_) | Given::Double(_))) && all.iter().any(inexact) {
             return None;
         }
         let limits = column.limits?;
@@ -268,7 +276,7 @@ impl Values<'_> {
     pub(crate) fn numbers_itself(&self, value: &Value) -> bool {
         let Some(mode) = self.mysql else { return false };
         let number = match given(self, value, mode) {
-            Given::Int(value) => Some(value),
+            Given::Int(value) | Given::Double(value) => Some(value),
             Given::Text(bytes) => canonical(&bytes),
             Given::Null | Given::Bytes(_) | Given::Unknown => None,
         };

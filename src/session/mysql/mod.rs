@@ -248,7 +248,7 @@ impl Session {
             Command::Query(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => self.query(text, None).await,
                 Err(_) => {
-                    let masked = text::masked(bytes).ok_or_else(say::not_utf8)?;
+                    let masked = text::masked(bytes);
                     Box::pin(self.query(&masked, Some(bytes))).await
                 }
             },

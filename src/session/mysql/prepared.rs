@@ -403,9 +403,19 @@ fn text_of(it: Type, bytes: &[u8]) -> Option<(u32, Vec<u8>)> {
             let bytes = <[u8; 8]>::try_from(bytes).ok()?;
             number(if it.unsigned { u64::from_le_bytes(bytes).into() } else { i64::from_le_bytes(bytes).into() })
         }
+        // As JavaScript's drivers send every number.
+        kind::DOUBLE => whole(f64::from_le_bytes(<[u8; 8]>::try_from(bytes).ok()?)),
+        kind::FLOAT => whole(f32::from_le_bytes(<[u8; 4]>::try_from(bytes).ok()?).into()),
         kind::VARCHAR | kind::VAR_STRING | kind::STRING => Some((TEXT, bytes.to_vec())),
         _ => None,
     }
+}
+
+/// A floating point number, if it is an integer of so few digits that none is lost.
+fn whole(value: f64) -> Option<(u32, Vec<u8>)> {
+    let whole = value.fract() == 0.0 && value.abs() < WHOLE_MAX;
+    // Minus zero is zero.
+    whole.then(|| (DOUBLE, format!("{:.0}", value + 0.0).into_bytes()))
 }
 
 /// What a server says of a statement that it has prepared.
@@ -417,6 +427,9 @@ pub(super) struct Told {
     columns: Vec<Vec<u8>>,
 }
 
+/// Integers below are told apart as floating point numbers.
+const WHOLE_MAX: f64 = 1e15;
+
 // First bytes of commands.
 const PREPARE: u8 = 0x16;
 const EXECUTE: u8 = 0x17;
@@ -425,6 +438,7 @@ const CLOSE: u8 = 0x19;
 
 // By the numbers that planning knows types by.
 const INT8: u32 = 20;
+const DOUBLE: u32 = 701;
 const TEXT: u32 = 25;
 /// A type that no key is of.
 const OTHER: u32 = 2249;
