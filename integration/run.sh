@@ -2,13 +2,13 @@
 # Integration tests on real servers: `integration/run.sh NAME...` or `all`; without arguments it lists the names.
 #
 # A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc; of MySQL mariadb, pymysql,
-# mysqlconnector, mysql2, mariadb_jdbc, sqlalchemy, django), readme, or docker (which is not
+# mysqlconnector, mysql2, sqlalchemy, django), sysbench, readme, or docker (which is not
 # part of all: it takes a Docker engine, and some minutes to prepare images).
 # Drivers share one demo, started here on free ports and stopped at the end; those of MySQL share a second proxy before it. Each test is a line "ok NAME" or
 # "FAIL NAME: why"; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-mysql_drivers='mariadb pymysql mysqlconnector mysql2 mariadb_jdbc sqlalchemy django'
+mysql_drivers='mariadb pymysql mysqlconnector mysql2 sqlalchemy django'
 drivers="psql psycopg asyncpg node jdbc $mysql_drivers"
 rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
 passed=0 failed=0
@@ -61,6 +61,9 @@ run_rust() {
         start_demo || { echo "FAIL $1: the demo does not start"; failed=$((failed + 1)); return; }
         export SHARDWAY_TEST_PORT=$port
     fi
+    if grep -q SHARDWAY_MYSQL_HOUSE "integration/$1.rs"; then
+        start_house || { echo "FAIL $1: its proxy does not start"; failed=$((failed + 1)); return; }
+    fi
     if cargo nextest --version >/dev/null 2>&1; then
         ${check+"${check[@]}"} cargo nextest run --no-fail-fast --color never --status-level pass --success-output immediate \
             ${threads+"${threads[@]}"} --test "$1" ${seeded+"${seeded[@]}"} >"$work/rust" 2>&1
@@ -90,6 +93,7 @@ run_together() {
         return
     fi
     start_demo || { echo "FAIL rust: the demo does not start"; failed=$((failed + 1)); return; }
+    start_house || { echo "FAIL rust: the proxy for drivers of MySQL does not start"; failed=$((failed + 1)); return; }
     echo "-- $rust"
     # shellcheck disable=SC2086,SC2046 # a list of arguments
     SHARDWAY_TEST_PORT=$port cargo nextest run --no-fail-fast --color never --status-level pass \
@@ -163,15 +167,6 @@ run_driver() {
     mysql2) NODE_PATH=target/drivers/node/node_modules run_program mysql2 node $here/mysql_node.js "$mysql_port" 13000000 ;;
     sqlalchemy) run_program sqlalchemy $python $here/mysql_sqlalchemy.py "$mysql_port" 16000000 ;;
     django) run_program django $python $here/mysql_django.py "$mysql_port" 17000000 ;;
-    mariadb_jdbc)
-        mkdir -p target/drivers/java
-        if javac -d target/drivers/java -cp /usr/share/java/mariadb-java-client.jar $here/Mariadb.java; then
-            run_program mariadb_jdbc java -cp target/drivers/java:/usr/share/java/mariadb-java-client.jar Mariadb "$mysql_port" 14000000
-        else
-            echo "FAIL mariadb_jdbc: does not compile"
-            failed=$((failed + 1))
-        fi
-        ;;
     psql) run_program psql python3 $here/psql.py "$port" 1000000 ;;
     psycopg) run_program psycopg $python $here/psycopg_driver.py "$port" 2000000 ;;
     asyncpg) run_program asyncpg $python $here/asyncpg_driver.py "$port" 3000000 ;;
@@ -200,6 +195,14 @@ run() {
     case $1 in
     drivers) for name in $drivers; do run "$name"; done ;;
     readme) run_program readme python3 integration/readme ;;
+    sysbench)
+        if ./.ci/setup test && cargo build --quiet --bin shardway; then
+            run_program sysbench integration/sysbench target/debug/shardway
+        else
+            echo "FAIL sysbench: it cannot be run"
+            failed=$((failed + 1))
+        fi
+        ;;
     docker) run_program docker integration/docker/run ;;
     # Twice, for a hand-out that is looked at does not go the usual statement's way.
     sessions) run_rust sessions; run_rust sessions check ;;
@@ -208,7 +211,7 @@ run() {
         timed run_together
         timed run_rust sessions check
         timed run_rust spread mistakes
-        for name in $drivers readme; do timed run "$name"; done
+        for name in $drivers sysbench readme; do timed run "$name"; done
         ;;
     *)
         if [ -e "integration/$1.rs" ]; then run_rust "$1"; else echo "FAIL $1: no such test"; failed=$((failed + 1)); fi
@@ -217,7 +220,7 @@ run() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: integration/run.sh all | NAME..., where NAME is one of:" $rust drivers $drivers readme docker
+    echo "usage: integration/run.sh all | NAME..., where NAME is one of:" $rust drivers $drivers sysbench readme docker
     exit 2
 fi
 for name in "$@"; do run "$name"; done

@@ -144,7 +144,7 @@ def test_numbers_that_the_server_gives():
     notes = [Note.objects.create(body=f"django {number}") for number in range(3)]
     same(len({note.pk for note in notes}), 3)
     same(Note.objects.get(pk=notes[1].pk).body, "django 1")
-    same([note.body for note in Note.objects.filter(body__startswith="django").order_by("-body")], ["django 2", "django 1", "django 0"])
+    same([note.body for note in Note.objects.filter(body__istartswith="django").order_by("-body")], ["django 2", "django 1", "django 0"])
 
 
 def test_reference_tables():
@@ -156,8 +156,8 @@ def test_inspection():
     tables = connection.introspection.table_names()
     assert {"customers", "orders", "notes"} <= set(tables), tables
     with connection.cursor() as cursor:
-        columns = [column.name for column in connection.introspection.get_table_description(cursor, "customers")]
-        same(columns, ["id", "name", "email", "country", "created_at"])
+        columns = [column.name for column in connection.introspection.get_table_description(cursor, "notes")]
+        same(columns, ["id", "body"])
         same(connection.introspection.get_primary_key_column(cursor, "notes"), "id")
         cursor.execute("SELECT name FROM customers WHERE id = %s", [7])
         same(cursor.fetchone(), ("Amber Paper 7",))

@@ -261,7 +261,7 @@ impl Values<'_> {
         let Some(mode) = self.mysql else { return Gets::Unknown };
         let number = match given(self, value, mode) {
             Given::Null => return Gets::Next,
-            Given::Int(value) => Some(value),
+            Given::Int(value) | Given::Double(value) => Some(value),
             Given::Text(bytes) => canonical(&bytes),
             Given::Bytes(_) | Given::Unknown => None,
         };

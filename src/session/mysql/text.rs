@@ -617,13 +617,15 @@ const OF_THE_LAST: [&str; 10] = [
 const CALC_FOUND_ROWS: &str = "SQL_CALC_FOUND_ROWS";
 
 /// Variables of the servers that any connection of the session tells alike.
-const ALIKE: [&str; 18] = [
+const ALIKE: [&str; 25] = [
     "auto_increment_increment",
     "character_set_client",
     "character_set_connection",
     "character_set_database",
+    "character_set_filesystem",
     "character_set_results",
     "character_set_server",
+    "character_set_system",
     "collation_connection",
     "collation_database",
     "collation_server",
@@ -633,9 +635,14 @@ const ALIKE: [&str; 18] = [
     "max_allowed_packet",
     "net_buffer_length",
     "performance_schema",
+    "query_cache_size",
     "query_cache_type",
+    "sql_auto_is_null",
+    "system_time_zone",
     "version",
     "version_comment",
+    "version_compile_machine",
+    "version_compile_os",
 ];
 
 /// Refuses what asks for state that is on no connection, or on one among several.
