@@ -13,6 +13,8 @@ mod house;
 #[path = "mysql/parameters.rs"]
 mod parameters;
 mod proxy;
+#[path = "mysql/reads.rs"]
+mod reads;
 #[path = "mysql/rig.rs"]
 mod rig;
 #[path = "mysql/writes.rs"]

@@ -157,8 +157,15 @@ fn outcome(bench: &mut Bench, statement: &str) -> String {
                 match one.plan(&sql, given, &world) {
                     Err(error) => lines.push(refusal(&error)),
                     Ok(plan) => {
-                        let allowed =
-                            matches!(plan, Plan::One(_) | Plan::Any | Plan::Concat(_) | Plan::Split(_) | Plan::Session);
+                        let allowed = matches!(
+                            plan,
+                            Plan::One(_)
+                                | Plan::Any
+                                | Plan::Concat(_)
+                                | Plan::Shadow(_)
+                                | Plan::Split(_)
+                                | Plan::Session
+                        );
                         assert!(allowed, "{sql}: {plan:?}");
                         lines.push(one.explain(&sql, &plan, &world));
                     }

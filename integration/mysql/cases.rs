@@ -112,26 +112,26 @@ SELECT 1 FROM t
 ",
     ),
     (
-        "what would have to be put together is refused",
+        "what would have to be put together",
         r"
-! SELECT id FROM t ORDER BY id
-! SELECT id FROM t LIMIT 2
-! SELECT COUNT(*) FROM t
-! SELECT MAX(a) FROM t WHERE id > 0
-! SELECT a FROM t GROUP BY a
-! SELECT what, SUM(price) FROM items GROUP BY what HAVING SUM(price) > 1
-! SELECT DISTINCT what FROM items
-! SELECT id FROM t WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8) ORDER BY a DESC LIMIT 1
+SELECT id FROM t ORDER BY id
+SELECT COUNT(*) FROM (SELECT id FROM t LIMIT 2) AS d
+SELECT COUNT(*) FROM t
+SELECT MAX(a) FROM t WHERE id > 0
+SELECT a FROM t GROUP BY a
+SELECT what, SUM(price) FROM items GROUP BY what HAVING SUM(price) > 1
+SELECT DISTINCT what FROM items
+SELECT id FROM t WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8) ORDER BY a DESC LIMIT 1
 ? SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1
-! SELECT t.id FROM t, items WHERE t.a = items.no
-! SELECT x.id FROM t x JOIN t y ON x.a = y.a + 10
-! SELECT id FROM t WHERE a IN (SELECT price FROM items)
-! SELECT (SELECT COUNT(*) FROM items) FROM t WHERE id = 1
-! SELECT id FROM t UNION SELECT no FROM items
-! SELECT ROW_NUMBER() OVER (ORDER BY id) FROM t
-! SELECT GROUP_CONCAT(note) FROM t
-! WITH x AS (SELECT COUNT(*) AS c FROM t) SELECT c FROM x
-! SELECT t.id FROM t JOIN solo ON solo.n = t.a
+SELECT t.id FROM t, items WHERE t.a = items.no
+SELECT x.id FROM t x JOIN t y ON x.a = y.a + 10
+SELECT id FROM t WHERE a IN (SELECT price FROM items)
+SELECT (SELECT COUNT(*) FROM items) FROM t WHERE id = 1
+SELECT id FROM t UNION SELECT no FROM items
+SELECT ROW_NUMBER() OVER (ORDER BY id) FROM t
+SELECT GROUP_CONCAT(note ORDER BY note) FROM t
+WITH x AS (SELECT COUNT(*) AS c FROM t) SELECT c FROM x
+SELECT t.id FROM t JOIN solo ON solo.n = t.a
 SELECT a FROM t WHERE id = 1
 ",
     ),
@@ -345,7 +345,7 @@ SELECT nope FROM t WHERE id = 2
 SELEC
 \ping
 SELECT a FROM t WHERE id = 2
-! SELECT COUNT(*) FROM t
+SELECT COUNT(*) FROM t
 \ping
 UPDATE t SET note = 'on' WHERE id = 2
 COMMIT
@@ -495,7 +495,7 @@ SET @a = 1; SELECT 2
     (
         "a refusal among several statements",
         r"
-? SELECT 1; SELECT COUNT(*) FROM t; SELECT 2
+SELECT 1; SELECT COUNT(*) FROM t; SELECT 2
 SELECT a FROM t WHERE id = 1
 \ping
 ",
@@ -519,7 +519,7 @@ SELECT `{db}`.`t`.`a` FROM `{db}`.`t` WHERE `{db}`.`t`.`id` = 2
 INSERT INTO {db}.t (id, a) VALUES (190, 1)
 UPDATE {db}.t SET {db}.t.a = 2 WHERE {db}.t.id = 190
 DELETE FROM {db}.t WHERE id = 190
-! SELECT COUNT(*) FROM {db}.t
+SELECT COUNT(*) FROM {db}.t
 \ping
 SELECT a FROM t WHERE id = 1
 ",

@@ -33,10 +33,15 @@ CREATE TABLE uuids (u uuid PRIMARY KEY, n int);
 CREATE TABLE refs (code varchar(10) PRIMARY KEY, n int);
 CREATE TABLE solo (n int AUTO_INCREMENT PRIMARY KEY, v varchar(8), e enum('a', 'b'), f double, bits bit(5), day date,
     at datetime(3), doc json);
+CREATE TABLE kinds (id bigint PRIMARY KEY, ti tinyint unsigned, mi mediumint, bi bigint unsigned, de decimal(30,6), fl float,
+    fd float(7,2), db double, yr year, da date, dt datetime(6), ts timestamp(3) NULL, tm time(2), bt bit(10), ch char(5),
+    l1 varchar(20) CHARACTER SET latin1, tx text CHARACTER SET utf8mb4, u2 varchar(10) CHARACTER SET ucs2, bn binary(4),
+    vb varbinary(10), bl blob, en enum('a', 'ö', ''), st set('x', 'y', 'z'), js json, ui uuid, ip inet6,
+    ge bigint AS (id * 2) STORED, vi bigint AS (id + 1) VIRTUAL, KEY (l1), KEY (tx(5)));
 ";
 
 const PLACED: &str = "    groups:
-      number: {key: bigint, tables: {t: id, items: id}}
+      number: {key: bigint, tables: {t: id, items: id, kinds: id}}
       name: {key: text, tables: {fruits: name}}
       unique: {key: uuid, tables: {uuids: u}}
     reference: [refs]
@@ -52,7 +57,7 @@ enum Placed {
 }
 
 /// Each table, and what every case finds there: rows as they stand in VALUES.
-const TABLES: [(&str, Placed, &[&str]); 6] = [
+const TABLES: [(&str, Placed, &[&str]); 7] = [
     (
         "t",
         Placed::Spread,
@@ -84,6 +89,26 @@ const TABLES: [(&str, Placed, &[&str]); 6] = [
             "('00000000-0000-0000-0000-000000000001', 1)",
             "('0b8e1a2c-3d4e-4f5a-8b6c-7d8e9f0a1b2c', 2)",
             "('ffffffff-ffff-ffff-ffff-ffffffffffff', 3)",
+        ],
+    ),
+    (
+        "kinds",
+        Placed::Spread,
+        &[
+            "(1, 255, -8388608, 18446744073709551615, 123456789012345678901234.567891, 0.1, 12345.67, 0.1, 1999, '2020-02-29', \
+             '2020-02-29 01:02:03.456789', '2021-10-31 02:30:00.500', '-838:59:59.99', b'1010101010', 'a', 'é', 'naïve 😀', \
+             'ü', x'01', x'00ff', x'0001', 'ö', 'x,z', '{\"k\": [1, 2.5]}', '0b8e1a2c-3d4e-4f5a-8b6c-7d8e9f0a1b2c', '::1', \
+             DEFAULT, DEFAULT)",
+            "(2, 0, 0, 0, -0.000001, -3.4e38, -0.01, -2.2250738585072014e-308, 0, '0000-00-00', '0000-00-00 00:00:00', \
+             '2021-10-31 01:30:00.500', '00:00:00', b'0', '', '', '', '', '', '', '', '', '', '[]', \
+             'ffffffff-ffff-ffff-ffff-ffffffffffff', 'fe80::1', DEFAULT, DEFAULT)",
+            "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+             NULL, NULL, NULL, NULL, NULL, NULL, NULL, DEFAULT, DEFAULT)",
+            "(4, 7, 8388607, 9223372036854775808, 1, 16777217, 1.005, 1.7976931348623157e308, 2155, '2024-00-00', \
+             '9999-12-31 23:59:59.999999', '0000-00-00 00:00:00', '12:34:56.78', b'11', 'b  ', 'É', 'NAÏVE 😀', 'Ü', \
+             x'01000000', x'00ff', x'80', 'a', 'y', 'null', '00000000-0000-0000-0000-000000000001', '1:2::', DEFAULT, DEFAULT)",
+            "(5, 7, 8388607, 1, 1, 1, 1, 1, 2001, '9999-12-31', '1000-01-01 00:00:00', '1970-01-02 00:00:01', '00:00:01', \
+             b'1', 'B', 'e', 'naive 😀', 'u', x'02', 'A', 'text', 'a', 'x', '1', NULL, '::', DEFAULT, DEFAULT)",
         ],
     ),
     ("refs", Placed::Everywhere, &["('de', 49)", "('fr', 33)", "('it', 39)"]),

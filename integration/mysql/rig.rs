@@ -23,6 +23,7 @@ use crate::house::WIDTHS;
 use crate::parameters::Is;
 use crate::parameters::PARAMETERS;
 use crate::proxy::Outcome;
+use crate::reads::READS;
 use crate::writes::WRITES;
 
 /// How many problems are told of.
@@ -111,7 +112,7 @@ pub(crate) fn run(house: &House, against: Against, wanted: &str) -> Outcome<Foun
         direct.fill()?;
         let initial = direct.contents()?;
         for way in WAYS {
-            for (title, lines) in CASES.iter().chain(WRITES).filter(|(title, _)| title.contains(wanted)) {
+            for (title, lines) in CASES.iter().chain(READS).chain(WRITES).filter(|(title, _)| title.contains(wanted)) {
                 let place = format!("{width} shards, {way:?}, {title}");
                 let mut pair = house.pair(width, way.capabilities())?;
                 let before = found.problems.len();

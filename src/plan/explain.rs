@@ -9,6 +9,7 @@ use crate::plan::Command;
 use crate::plan::Number;
 use crate::plan::Plan;
 use crate::plan::Planned;
+use crate::plan::Whence;
 use crate::plan::World;
 use crate::plan::route::InsertKeys;
 use crate::plan::route::KeyCondition;
@@ -56,6 +57,28 @@ impl Planned {
                     let _ = write!(text, "\ncopy {} ({columns}) from {shards}", copy.table);
                     if !copy.condition.is_empty() {
                         let _ = write!(text, " where {}", copy.condition);
+                    }
+                }
+                if let Some(error) = self.not_better() {
+                    let what = error.message.strip_suffix(" across shards is not supported");
+                    let _ = write!(text, "\nnot a union of answers: {}", what.unwrap_or(&error.message));
+                }
+                text
+            }
+            Plan::Shadow(shadow) => {
+                let at = shadow.at.or(world.database.gather.on).unwrap_or(world.database.catalog);
+                let mut text = format!("gather at {}, {role}", shard(at));
+                for it in &shadow.tables {
+                    let from = match &it.whence {
+                        Whence::Spread(shards) => shards.iter().map(shard).collect::<Vec<_>>().join(" "),
+                        Whence::Home(home) if *home == at => continue,
+                        Whence::Home(home) => shard(*home),
+                        Whence::Everywhere => continue,
+                    };
+                    let _ =
+                        write!(text, "\ncopy {} from {}", it.table, if from.is_empty() { "no shard" } else { &from });
+                    if !it.condition.is_empty() {
+                        let _ = write!(text, " where {}", it.condition_with_values());
                     }
                 }
                 if let Some(error) = self.not_better() {

@@ -18,6 +18,7 @@ mod merge;
 mod moves;
 mod numbers;
 mod route;
+mod shadow;
 mod split;
 mod utility;
 mod words;
@@ -83,6 +84,11 @@ pub use numbers::Gets;
 pub use numbers::Numbered;
 pub use numbers::Numbering;
 pub use numbers::Slot;
+pub use shadow::Column as CopiedColumn;
+pub use shadow::Copy as Shade;
+pub use shadow::Form;
+pub use shadow::Shadow;
+pub use shadow::Whence;
 pub use split::Share;
 pub use split::Split;
 
@@ -242,6 +248,8 @@ pub enum Plan {
     Concat(ShardSet),
     /// On one server, with copies of what is elsewhere.
     Gather(Box<Gather>),
+    /// The same for MySQL: there the copies hide what they are copies of.
+    Shadow(Box<Shadow>),
     /// Each shard is told a part of a write.
     Split(Box<Split>),
     /// COPY FROM STDIN: each row goes to its shard.

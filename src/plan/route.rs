@@ -1,6 +1,7 @@
 //! Statement × World → [`Route`], once; Route × values → [`Plan`], every time.
 
 mod mysql;
+mod shadow;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::plan::merge::Merging;
 use crate::plan::merge::Named;
 use crate::plan::moves::Moving;
 use crate::plan::moves::Placing;
+use crate::plan::shadow::Shadowing;
 use crate::plan::split::Split;
 use crate::plan::split::Splitting;
 use crate::plan::split::asks_time;
@@ -90,6 +92,8 @@ pub(crate) struct Keys {
     pub(crate) spread: Spread,
     /// How it is answered by copies of its tables on one server.
     pub(crate) gather: Option<Box<Gathering>>,
+    /// The same for MySQL.
+    pub(crate) shadow: Option<Box<Shadowing>>,
     /// How it is answered by answers of shards that one server puts together.
     pub(crate) merge: Option<Merging>,
     /// Unsharded tables of several shards are in it: it is never answered by one shard alone.
@@ -456,6 +460,7 @@ impl<'a> Compiler<'a> {
             inserts,
             spread,
             gather,
+            shadow: None,
             merge,
             scattered,
             split,
@@ -1866,6 +1871,9 @@ pub(crate) fn key_column(
 impl Keys {
     /// Where one execution goes that is answered by copies of its tables, if it can be.
     pub(crate) fn gathered(&self, values: &Values<'_>, world: &World) -> Option<Plan> {
+        if let Some(shadow) = &self.shadow {
+            return Some(Plan::Shadow(Box::new(shadow.with(&self.parts, values, world))));
+        }
         let gather = self.gather.as_ref()?;
         Some(Plan::Gather(Box::new(gather.with(&self.parts, values, world))))
     }

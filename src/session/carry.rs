@@ -340,6 +340,7 @@ impl Session {
             }
             Plan::Split(_)
             | Plan::Copy(_)
+            | Plan::Shadow(_)
             | Plan::Draw
             | Plan::Carry
             | Plan::LookUp(_)

@@ -974,7 +974,13 @@ impl Session {
             Plan::One(shard) => ShardSet::one(*shard),
             Plan::Any => ShardSet::one(self.any_shard()),
             Plan::Concat(shards) => shards.clone(),
-            Plan::Gather(_) | Plan::Split(_) | Plan::Copy(_) | Plan::Draw | Plan::Carry | Plan::LookUp(_) => {
+            Plan::Gather(_)
+            | Plan::Shadow(_)
+            | Plan::Split(_)
+            | Plan::Copy(_)
+            | Plan::Draw
+            | Plan::Carry
+            | Plan::LookUp(_) => {
                 return Err(ClientError::unsupported(
                     "this statement across shards is not supported here",
                     "Send it by itself, as a Query or by Parse, Bind and Execute.",

@@ -94,7 +94,7 @@ impl Session {
             Plan::Concat(shards) => shards.len() > 1,
             Plan::Split(split) => split.shards.len() > 1 || split.beside.is_some(),
             Plan::Copy(copy) => copy.shards.len() > 1,
-            Plan::Gather(_) | Plan::Carry | Plan::Everywhere => true,
+            Plan::Gather(_) | Plan::Shadow(_) | Plan::Carry | Plan::Everywhere => true,
         };
         if self.transaction.is_open() {
             self.moment_due_in_transaction(several)

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod link;
 pub mod relay;
+pub mod rows;
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -69,21 +70,35 @@ impl Access {
         Self { service, map, login, workers, flags, pools: RefCell::new(pools), random: Cell::new(seed) }
     }
 
+    /// The pool of connections on which reads are gathered. It is beside the sessions' own: who waits for one of its
+    /// connections may hold others, and who has one waits for nothing else.
+    fn pool_of_gathers(&self, node: NodeId) -> Rc<Pool<Connection>> {
+        self.pool_for(node, format!("{} (reads)", self.login.user).into())
+    }
+
     fn pool(&self, node: NodeId) -> Rc<Pool<Connection>> {
         let (shard, place) = (node.shard.index(), usize::from(node.node));
         if let Some(Some(pool)) = self.pools.borrow().get(shard).and_then(|nodes| nodes.get(place)) {
             return Rc::clone(pool);
         }
+        let pool = self.pool_for(node, Arc::clone(&self.login.user));
+        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
+            *slot = Some(Rc::clone(&pool));
+        }
+        pool
+    }
+
+    fn pool_for(&self, node: NodeId, user: Arc<str>) -> Rc<Pool<Connection>> {
         let database = &self.service.database;
         let at = database.node(node);
         let key = PoolKey {
             host: Arc::clone(&at.host),
             port: at.port,
             database: Arc::clone(&database.server_name),
-            user: Arc::clone(&self.login.user),
+            user,
             flags: self.flags,
         };
-        let pool = self.workers.pool(&key, self.map.version, || {
+        self.workers.pool(&key, self.map.version, || {
             Arc::new(Recipe {
                 version: self.map.version,
                 login: self.login.clone(),
@@ -91,11 +106,7 @@ impl Access {
                 limits: self.map.pool.clone(),
                 connect: self.map.timeouts.connect,
             })
-        });
-        if let Some(slot) = self.pools.borrow_mut().get_mut(shard).and_then(|nodes| nodes.get_mut(place)) {
-            *slot = Some(Rc::clone(&pool));
-        }
-        pool
+        })
     }
 
     /// A link to the shard's primary. Waits a little for one to appear; nothing has been said to it yet.
@@ -185,6 +196,24 @@ impl Access {
         let connection = self.workers.checkout(&self.pool(node)).await?;
         let load = self.service.topology.node(node).serve(self.workers.worker);
         Ok(Link { chosen, patience: self.statement_max(), ..Link::new(node, connection, load, replica) })
+    }
+
+    /// A link of its own to the shard's primary, to gather a read on.
+    ///
+    /// # Errors
+    /// No primary, or no connection in time.
+    pub async fn gathering(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let node = self.wait_primary(shard, clock::now().plus(self.service.database.failover.wait)).await?;
+        let pool = self.pool_of_gathers(node);
+        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+    }
+
+    /// Gives such a link back when it is clean, otherwise closes it.
+    pub fn release_gathering(&self, link: Link) {
+        if link.is_clean() {
+            self.workers.give_back_to(&self.pool_of_gathers(link.node), link.connection);
+        }
     }
 
     /// Gives a link back when it is clean, otherwise closes it.

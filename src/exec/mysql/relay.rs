@@ -89,8 +89,17 @@ impl Face {
 /// # Errors
 /// [`Broken`]; the link is of no more use then.
 pub async fn pass(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
+    // What the server says of further results of its own stands.
+    pass_as(link, client, &|of_server| face.status(of_server) | of_server & status::MORE_RESULTS).await
+}
+
+/// The same with other flags in the place of the server's.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn pass_as(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
     loop {
-        let ended = pass_one(link, client, face).await?;
+        let ended = pass_one(link, client, flags).await?;
         if !more_follows(&ended) {
             return Ok(ended);
         }
@@ -106,9 +115,7 @@ fn more_follows(ended: &Ended) -> bool {
     flags & status::MORE_RESULTS != 0
 }
 
-async fn pass_one(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
-    // What the server says of further results of its own stands.
-    let flags = |of_server: u16| face.status(of_server) | of_server & status::MORE_RESULTS;
+async fn pass_one(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
     let count = match first(link).await? {
         First::Done(done) => {
             let told = Done { status: flags(done.status), changes: Vec::new(), ..done.clone() };
@@ -134,7 +141,7 @@ async fn pass_one(link: &mut Link, client: &mut Client, face: Face) -> Result<En
         }
     };
     client.end_columns(flags(early.unwrap_or(link.connection.status)));
-    rows(link, client, Last::Tells(&flags)).await
+    rows(link, client, Last::Tells(flags)).await
 }
 
 /// Unites what several servers answer to one command: the columns of the first, the rows of all, server after server.
@@ -367,7 +374,7 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
 }
 
 /// Warnings and status of what ends rows.
-fn end(link: &Link, payload: &[u8]) -> Result<(u16, u16), Broken> {
+pub(super) fn end(link: &Link, payload: &[u8]) -> Result<(u16, u16), Broken> {
     let capabilities = link.connection.capabilities;
     let read = if capabilities & capability::DEPRECATE_EOF == 0 {
         read_end_of_rows(payload)
@@ -378,7 +385,7 @@ fn end(link: &Link, payload: &[u8]) -> Result<(u16, u16), Broken> {
 }
 
 /// What ends the columns, where the server says it: its status.
-async fn end_of_columns(link: &mut Link) -> Result<Option<u16>, Broken> {
+pub(super) async fn end_of_columns(link: &mut Link) -> Result<Option<u16>, Broken> {
     if link.connection.capabilities & capability::DEPRECATE_EOF != 0 {
         return Ok(None);
     }
@@ -386,7 +393,7 @@ async fn end_of_columns(link: &mut Link) -> Result<Option<u16>, Broken> {
     read_end_of_rows(&payload).map(|(_, flags)| Some(flags)).map_err(|error| Broken::Server(error.to_string()))
 }
 
-async fn first(link: &mut Link) -> Result<First, Broken> {
+pub(super) async fn first(link: &mut Link) -> Result<First, Broken> {
     let capabilities = link.connection.capabilities;
     let payload = payload(link).await?;
     let first = First::read(&payload, capabilities).map_err(|error| Broken::Server(error.to_string()))?;
@@ -396,7 +403,7 @@ async fn first(link: &mut Link) -> Result<First, Broken> {
     Ok(first)
 }
 
-async fn column(link: &mut Link) -> Result<Column, Broken> {
+pub(super) async fn column(link: &mut Link) -> Result<Column, Broken> {
     let payload = payload(link).await?;
     Column::read(&payload).map_err(|error| Broken::Server(error.to_string()))
 }
@@ -409,7 +416,7 @@ async fn columns(count: u64, link: &mut Link, client: &mut Client) -> Result<Opt
     end_of_columns(link).await
 }
 
-fn failure(payload: &[u8]) -> Result<Failure, Broken> {
+pub(super) fn failure(payload: &[u8]) -> Result<Failure, Broken> {
     Failure::read(payload).map_err(|error| Broken::Server(error.to_string()))
 }
 
@@ -429,12 +436,19 @@ async fn packets(link: &mut Link, client: &mut Client) -> Result<(), Broken> {
 /// A whole payload, out of the buffer.
 pub(crate) async fn payload(link: &mut Link) -> Result<Vec<u8>, Broken> {
     let mut whole = Vec::new();
+    payload_into(link, &mut whole).await?;
+    Ok(whole)
+}
+
+/// The same into a buffer.
+pub(super) async fn payload_into(link: &mut Link, whole: &mut Vec<u8>) -> Result<(), Broken> {
+    whole.clear();
     loop {
         let packet = next(link).await?;
         whole.extend_from_slice(link.connection.bytes(packet.body.clone()));
         link.connection.consume(&packet);
         if !packet.goes_on {
-            return Ok(whole);
+            return Ok(());
         }
         if whole.len() > PAYLOAD_MAX {
             return Err(Broken::Server("answers with a payload that is too long".to_owned()));

@@ -100,6 +100,17 @@ impl Limits {
     }
 }
 
+impl Values<'_> {
+    /// The integer that the value is; `None`: it is not certain to be one, `Some(None)`: NULL.
+    pub(crate) fn mysql_whole(&self, value: &Value) -> Option<Option<i64>> {
+        match given(self, value, self.mysql?) {
+            Given::Int(value) => Some(Some(value)),
+            Given::Null => Some(None),
+            Given::Text(_) | Given::Bytes(_) | Given::Unknown => None,
+        }
+    }
+}
+
 /// A value as it was given.
 #[derive(Clone, Debug, PartialEq)]
 enum Given {

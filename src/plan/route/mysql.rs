@@ -1,4 +1,4 @@
-//! The same for MySQL: one shard, any shard, or the union of plain reads. All else is refused so far.
+//! The same for MySQL: one shard, any shard, the union of plain reads, or shadows (`shadow`). All else is refused so far.
 
 use std::sync::Arc;
 
@@ -172,9 +172,10 @@ impl Compiler<'_> {
             self.fix(catalog, format!("{name} belongs on the catalog shard"))?;
         }
         let writes = !query.writes.is_empty() || query.notes.locks;
-        self.fix_homes(true)?;
+        let reads = !writes && around == Around::Nothing;
+        self.fix_homes(!reads)?;
         let primary = needs_primary(query);
-        if parts.is_empty() && inserts.is_empty() {
+        if parts.is_empty() && inserts.is_empty() && !self.scattered {
             let (plan, why) = match self.fixed.take() {
                 Some((shard, why)) => (Plan::One(shard), why),
                 None if self.reference && writes => (Plan::One(catalog), "reference tables only".to_owned()),
@@ -230,14 +231,26 @@ impl Compiler<'_> {
             )),
             false => Err(several(query)),
         };
+        let (fixed, scattered) = (self.fixed.take(), self.scattered);
+        let mut shadow = None;
+        let mut spread = spread;
+        if reads {
+            match self.shadowing(fixed.as_ref().map(|(shard, _)| *shard), &places) {
+                Ok(it) => shadow = Some(Box::new(it)),
+                Err(error) if scattered => return Err(error),
+                Err(error) if matches!(spread, Spread::Refuse(_)) => spread = Spread::Refuse(error),
+                Err(_) => {}
+            }
+        }
         let route = Route::Keys(Box::new(Keys {
-            fixed: self.fixed.take(),
+            fixed,
             parts,
             inserts,
             spread,
             gather: None,
+            shadow,
             merge: None,
-            scattered: false,
+            scattered,
             split,
             moving: None,
             writes,

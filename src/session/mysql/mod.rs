@@ -5,6 +5,7 @@
 //! `start` lets a client in.
 
 mod command;
+mod gather;
 mod last;
 pub mod login;
 mod pins;

@@ -115,6 +115,11 @@ impl Bound<'_> {
         Bound { text: text.into(), key: key.into(), types: self.types, values: self.values.clone(), long: self.long }
     }
 
+    /// The text as servers have it.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Says it to a server that has the statement.
     pub(super) async fn say(&self, link: &mut Link) -> Result<(), Broken> {
         let Some(number) = link.connection.prepared.number(&self.key) else {

@@ -100,10 +100,14 @@ impl State {
         SessionView {
             sql_mode: self.sql_mode().into(),
             client_encoding: names.into(),
+            gather: self.settings.value(STRATEGY).is_some_and(|it| it.eq_ignore_ascii_case("'gather'")),
             ..SessionView::plain_mysql(user, database)
         }
     }
 }
+
+/// The user variable that says how reads of several shards are answered, as settings name it.
+const STRATEGY: &str = "@`shardway_strategy`";
 
 /// Of two names of one variable, that under which it is kept.
 pub(super) fn one_name(name: &str) -> &str {

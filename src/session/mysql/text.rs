@@ -277,7 +277,9 @@ impl Session {
                 return Err(Box::pin(self.verified(error, statement)).await);
             }
         };
-        if matches!(saying, Saying::Raw(_)) && !matches!(plan, Plan::One(_) | Plan::Any | Plan::Concat(_)) {
+        if matches!(saying, Saying::Raw(_))
+            && !matches!(plan, Plan::One(_) | Plan::Any | Plan::Concat(_) | Plan::Shadow(_))
+        {
             return Err(say::not_utf8().into());
         }
         // What names no table leaves the warnings of the statement before, unless it has some of its own.
@@ -293,6 +295,7 @@ impl Session {
                 can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
                 return Box::pin(self.write_on_several(&split, saying, more)).await;
             }
+            Plan::Shadow(shadow) => return Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
             _ => {
                 return Err(ClientError::unsupported(
                     format!("{} over several shards in this way is not supported on MySQL", planned.template.tag),
@@ -646,7 +649,7 @@ const ALIKE: [&str; 25] = [
 ];
 
 /// Refuses what asks for state that is on no connection, or on one among several.
-fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), ClientError> {
+pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), ClientError> {
     let Some(asked) = asked else { return Ok(()) };
     let text = text.to_ascii_lowercase();
     // With an argument it tells nothing that was before.

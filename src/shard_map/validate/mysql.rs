@@ -21,11 +21,6 @@ impl Validator<'_, '_> {
             "`sequences`",
             "Remove it: give the column a value in every INSERT, or leave its table whole on one shard.",
         );
-        refuse(
-            file.gather.given().map(|gather| gather.place),
-            "`gather`",
-            "Remove it: a statement that needs rows of several shards in one place is refused.",
-        );
         let shards = file.shards.given().map_or(0, |named| named.entries.len());
         for (name, group) in file.groups.given().into_iter().flat_map(Named::iter) {
             let scheme = group.scheme.given();
