@@ -9,6 +9,7 @@ mod choices;
 #[path = "mysql/client.rs"]
 mod client;
 #[path = "mysql/compare.rs"]
+#[allow(dead_code, reason = "others use more of it")]
 mod compare;
 #[path = "mysql_random/house.rs"]
 mod house;

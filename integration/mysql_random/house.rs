@@ -18,6 +18,7 @@ use crate::compare::shown;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::prepare_at;
 use crate::proxy::until;
 use crate::schema::Placed;
 use crate::schema::Table;
@@ -96,6 +97,7 @@ impl House {
                  {{key: text, tables: {{f1: k}}}}\n    reference: [r1]\n    unsharded: {{s1: [u1]}}\n"
             );
         }
+        prepare_at(cluster.dir(), &map)?;
         let answers = async || Client::connect(port, USER, PASSWORD, &format!("d{}", widths[0])).is_ok();
         let proxy = Proxy::start_when(cluster.dir(), port, &map, &[], answers).await?;
         for width in &widths {

@@ -7,6 +7,8 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Instant;
 
+use shardway::wire::mysql::kind;
+
 use crate::choices::Choices;
 use crate::choices::shrink;
 use crate::client::Answer;
@@ -31,8 +33,13 @@ const SELECTS: u64 = 700;
 const SHRUNK_MAX: usize = 8;
 /// More than this end the search.
 const FOUND_MAX: usize = 40;
-/// Of what is made up, plain MariaDB should accept so much, in percent.
-const ACCEPTED_MIN: usize = 85;
+/// One answer in so many may differ by what is a matter of the server's plan.
+const OTHER_PLAN_ONE_IN: usize = 400;
+/// How much sums of floats may differ that were added in another order.
+const NEAR: f64 = 1e-9;
+/// Of what is made up, plain MariaDB should accept so much, in percent: by types that do not go together a seed can have much
+/// that is refused.
+const ACCEPTED_MIN: usize = 40;
 /// So many reasons of refusals are shown.
 const REASONS: usize = 25;
 
@@ -42,6 +49,7 @@ struct Tally {
     accepted: usize,
     alike: usize,
     failed_alike: usize,
+    other_plan: usize,
     refused: BTreeMap<String, usize>,
     /// By number of shards, of what plain accepts: answered, refused.
     widths: BTreeMap<usize, [usize; 2]>,
@@ -51,11 +59,12 @@ struct Tally {
 impl Tally {
     fn print(&self, began: Instant) {
         println!(
-            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} MISMATCH; {} s",
+            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan, {} MISMATCH; {} s",
             self.statements,
             self.accepted,
             self.alike,
             self.failed_alike,
+            self.other_plan,
             self.found.len(),
             began.elapsed().as_secs()
         );
@@ -101,9 +110,50 @@ fn say(client: &mut Client, way: Way, sql: &str) -> Vec<Answer> {
 enum Verdict {
     Alike,
     FailedAlike,
+    OtherPlan,
     Refused(String),
     Mismatch(String),
 }
+
+/// Whether the answers differ only by what one server, too, tells otherwise with another plan: whether a column is told to be
+/// a key, in which row a warning was raised and how often, and the last digits of sums of floats.
+fn is_of_the_plan(ours: &[Answer], plain: &[Answer], in_order: bool) -> bool {
+    let (Some(our), Some(their)) = (ours.first(), plain.first()) else { return false };
+    let raises = |answer: &Answer| answer.warnings > 0;
+    if raises(our) != raises(their) {
+        return false;
+    }
+    let (Some(columns), Some(theirs)) = (&our.columns, &their.columns) else { return false };
+    if columns.len() != theirs.len() || our.rows.len() != their.rows.len() {
+        return false;
+    }
+    let mut alike = (our.clone(), their.clone());
+    for answer in [&mut alike.0, &mut alike.1] {
+        answer.warnings = 0;
+        answer.columns.iter_mut().flatten().for_each(|it| it.flags &= !PLANNED);
+        if !in_order {
+            answer.rows.sort();
+        }
+    }
+    let is_float: Vec<bool> = columns.iter().map(|it| [kind::FLOAT, kind::DOUBLE].contains(&it.kind)).collect();
+    let number = |cell: &Option<Vec<u8>>| std::str::from_utf8(cell.as_deref()?).ok()?.parse::<f64>().ok();
+    let (ours, theirs) = (&mut alike.0.rows, &alike.1.rows);
+    for (row, other) in ours.iter_mut().zip(theirs) {
+        for ((cell, other), is_float) in row.iter_mut().zip(other).zip(&is_float) {
+            let near = match (number(cell), number(other)) {
+                (Some(one), Some(two)) => (one - two).abs() <= two.abs() * NEAR,
+                _ => false,
+            };
+            if *is_float && near {
+                cell.clone_from(other);
+            }
+        }
+    }
+    difference(&[alike.0], &[alike.1], true).is_none()
+}
+
+/// Flags of columns that depend on whether a value goes through a temporary table: NOT NULL, keys, those of parts of keys.
+const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x1000;
 
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, made: &Select) -> (bool, Verdict) {
@@ -115,6 +165,7 @@ fn compare(ring: &mut Ring, way: Way, made: &Select) -> (bool, Verdict) {
         return (accepted, Verdict::Refused(reason));
     }
     let verdict = match difference(&ours, &plain, made.total) {
+        Some(_) if is_of_the_plan(&ours, &plain, made.total) => Verdict::OtherPlan,
         Some(what) => Verdict::Mismatch(what),
         None if accepted => Verdict::Alike,
         None => Verdict::FailedAlike,
@@ -154,6 +205,10 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                 match &verdict {
                     Verdict::Alike => {
                         tally.alike += 1;
+                        tally.widths.entry(width).or_default()[0] += 1;
+                    }
+                    Verdict::OtherPlan => {
+                        tally.other_plan += 1;
                         tally.widths.entry(width).or_default()[0] += 1;
                     }
                     Verdict::FailedAlike => tally.failed_alike += 1,
@@ -227,6 +282,8 @@ async fn random_selects_are_answered_as_by_one_server_or_refused() -> Outcome {
     outcome?;
     assert!(tally.found.is_empty(), "{} answers differ\n{}", tally.found.len(), house.log());
     assert!(tally.accepted * 100 >= tally.statements * ACCEPTED_MIN, "plain accepts {} only", tally.accepted);
+    let other_max = (tally.alike / OTHER_PLAN_ONE_IN).max(4);
+    assert!(tally.other_plan <= other_max, "{} differ by the plan", tally.other_plan);
     // What one row more does is seen.
     let mut ring = house.ring(house.widths[0], false)?;
     assert_eq!(ring.plain.one("DELETE FROM s1 LIMIT 1").affected, 1);

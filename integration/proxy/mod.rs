@@ -66,7 +66,12 @@ pub(crate) fn map_of_widths(
 
 /// Makes the shards of a map able to take part in transactions over several of them, as an operator does.
 pub(crate) fn prepare(cluster: &Cluster, map: &str) -> Outcome {
-    let file = cluster.dir().join("to-prepare.yaml");
+    prepare_at(cluster.dir(), map)
+}
+
+/// The same of a map for any servers; `dir` is a folder for it.
+pub(crate) fn prepare_at(dir: &Path, map: &str) -> Outcome {
+    let file = dir.join("to-prepare.yaml");
     fs::write(&file, map)?;
     let mut check = Command::new(env!("CARGO_BIN_EXE_shardway"));
     let done = check.arg("check").arg(&file).args(["--connect", "--prepare"]).output()?;
