@@ -106,6 +106,12 @@ fn errno(answers: &[Answer]) -> u16 {
     answers.iter().find_map(|it| it.error.as_ref()).map_or(0, |it| it.errno)
 }
 
+/// An error that tells the number of a row, without it.
+fn counted(answers: &[Answer]) -> Option<(u16, &str)> {
+    let error = answers.iter().find_map(|it| it.error.as_ref())?;
+    Some((error.errno, error.message.split_once(" at row ")?.0))
+}
+
 /// Runs the statements of a transaction; what came out differently, with all that was said.
 fn run(ring: &mut Ring, tables: &[Table], all: &[String], prepared: bool, tally: &mut Tally) -> Option<String> {
     let mut said = String::new();
@@ -128,8 +134,13 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[String], prepared: bool, tally:
                     tally.failed_alike += 1;
                     let _ = write!(said, " -- error {}", errno(&ours));
                 }
-                // Which row is tried first is a matter of plans.
+                // Which row is tried first is a matter of plans, and so is how many were changed before it.
                 Some(_) if errno(&ours) == 1062 && errno(&plain) == 1062 => tally.other_row += 1,
+                Some(_)
+                    if sql.starts_with("UPDATE") && counted(&ours).is_some_and(|it| Some(it) == counted(&plain)) =>
+                {
+                    tally.other_row += 1;
+                }
                 Some(what) => return Some(format!("{what}{said}")),
             }
         }
