@@ -106,7 +106,7 @@ impl Values<'_> {
         match given(self, value, self.mysql?) {
             Given::Int(value) => Some(Some(value)),
             Given::Null => Some(None),
-            Given::Text(_) | Given::Bytes(_) | Given::Unknown => None,
+            Given::Double(_) | Given::Text(_) | Given::Bytes(_) | Given::Unknown => None,
         }
     }
 }
