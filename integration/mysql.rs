@@ -10,6 +10,8 @@ mod commands;
 mod compare;
 #[path = "mysql/house.rs"]
 mod house;
+#[path = "mysql/kills.rs"]
+mod kills;
 #[path = "mysql/parameters.rs"]
 mod parameters;
 mod proxy;
@@ -17,6 +19,8 @@ mod proxy;
 mod reads;
 #[path = "mysql/rig.rs"]
 mod rig;
+#[path = "mysql/sessions.rs"]
+mod sessions;
 #[path = "mysql/writes.rs"]
 mod writes;
 

@@ -161,7 +161,7 @@ SELECT @@autocommit, @@session.sql_mode
 ? SELECT @@version_comment LIMIT 1
 ? SELECT @@tx_isolation, @@max_allowed_packet, @@character_set_client
 ? SELECT CURRENT_USER()
-? SELECT CONNECTION_ID() > 0
+SELECT CONNECTION_ID() > 0
 SELECT 1 FROM DUAL WHERE 1 = 0
 SELECT 1 + 1, 7 / 2, 7 DIV 2, 5 % 3, 1 = 1, 'a' = 'A'
 ? VALUES (1, 2), (3, 4)
@@ -532,11 +532,11 @@ SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci'
 SELECT @@collation_connection
 SET NAMES latin1
 SELECT 'a', @@character_set_client
-? SET CHARACTER SET utf8mb4
+SET CHARACTER SET utf8mb4
 SET NAMES nope
 SET NAMES utf8
 ? SET NAMES sjis
-? SET character_set_results = NULL
+SET character_set_results = NULL
 SELECT note FROM t WHERE id = 5
 SET time_zone = '+02:00'
 SELECT FROM_UNIXTIME(0)
@@ -583,8 +583,8 @@ SELECT "a"
     (
         "user variables",
         r"
-? SET @a = 1, @b := 'x'
-? SELECT @a, @b, @nope
+SET @a = 1, @b := 'x'
+SELECT @a, @b, @nope
 ? SELECT a FROM t WHERE id = @a
 ? SELECT @c := a FROM t WHERE id = 2
 ? SELECT a INTO @d FROM t WHERE id = 3
@@ -656,10 +656,10 @@ SELECT nope FROM t WHERE id = 1
 ? DESCRIBE items
 ? SHOW INDEX FROM t WHERE key_name = 'nope'
 ? SHOW CREATE TABLE t
-? SHOW VARIABLES LIKE 'lower_case_table_names'
-? SHOW SESSION VARIABLES WHERE variable_name IN ('autocommit', 'sql_mode')
-? SHOW COLLATION LIKE 'utf8mb4_bin'
-? SHOW ENGINES
+SHOW VARIABLES LIKE 'lower_case_table_names'
+SHOW SESSION VARIABLES WHERE variable_name IN ('autocommit', 'sql_mode')
+SHOW COLLATION LIKE 'utf8mb4_bin'
+SHOW ENGINES
 ? SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1
 ? SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 't' ORDER BY ordinal_position
 ? EXPLAIN SELECT a FROM t WHERE id = 1

@@ -485,6 +485,36 @@ impl Client {
         self.raw(0x1b, &u16::from(!wanted).to_le_bytes())
     }
 
+    /// COM_CHANGE_USER, which always asks for a proof of its own here.
+    pub(crate) fn change_user(&mut self, user: &str, password: &str, database: &str) -> Answer {
+        let outcome = self.try_change_user(user, password, database);
+        self.noted(outcome).unwrap_or_else(Answer::failed)
+    }
+
+    fn try_change_user(&mut self, user: &str, password: &str, database: &str) -> Result<Answer, Failure> {
+        let proof = auth::native_proof(password.as_bytes(), &self.greeting.salt);
+        let mut body = [user.as_bytes(), &[0]].concat();
+        body.push(u8::try_from(proof.len()).expect("it fits"));
+        body.extend(&proof);
+        body.extend([database.as_bytes(), &[0, COLLATION, 0], auth::NATIVE.as_bytes(), &[0]].concat());
+        self.command(0x11, &body)?;
+        loop {
+            let payload = self.take()?;
+            match payload.first() {
+                Some(0) => {
+                    let mut answer = Answer::default();
+                    answer.done(&Done::read(&payload, self.capabilities)?)?;
+                    return Ok(answer);
+                }
+                Some(0xfe) => {
+                    let switch = Switch::read(&payload)?;
+                    self.put(&auth::native_proof(password.as_bytes(), &switch.salt))?;
+                }
+                _ => return Err(result::Failure::read(&payload)?.into()),
+            }
+        }
+    }
+
     /// COM_QUIT: the server must close the connection and say nothing.
     pub(crate) fn quit(mut self) -> Result<(), Failure> {
         self.command(0x01, &[])?;

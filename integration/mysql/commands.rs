@@ -16,6 +16,7 @@ use crate::compare::is_refused;
 use crate::compare::renamed;
 use crate::house::House;
 use crate::house::WIDTHS;
+use crate::kills;
 use crate::parameters::Is;
 use crate::proxy::Outcome;
 
@@ -149,6 +150,52 @@ const LOGINS: &[(&str, &str, bool, u32)] = &[
     ("", "", true, MODERN),
 ];
 
+/// What is said where no database was selected.
+const NOWHERE: &[&str] = &[
+    "SELECT DATABASE()",
+    "SELECT 1",
+    "SELECT @@version, @@sql_mode",
+    "SET NAMES utf8mb4",
+    "SET autocommit = 1",
+    "SHOW WARNINGS",
+    "SHOW VARIABLES LIKE 'sql_mode'",
+    "INSERT INTO t (id) VALUES (1)",
+    "UPDATE t SET a = 1 WHERE id = 1",
+    "DESCRIBE t",
+    "BEGIN",
+    "COMMIT",
+    "SELECT COUNT(*) FROM t",
+];
+
+/// Becomes another user on both sides, rightly and wrongly; what differs.
+fn other_users(house: &House, width: usize) -> Vec<String> {
+    let turned = |port: u16, database: &str| {
+        let mut client = match Client::connect(port, USER, PASSWORD, database) {
+            Ok(client) => client,
+            Err(error) => return vec![Answer { error: Some(error), ..Answer::default() }],
+        };
+        let mut answers = Vec::new();
+        for sql in ["SET @a = 1, sql_mode = 'ANSI_QUOTES'", "BEGIN", "UPDATE t SET a = 77 WHERE id = 1"] {
+            answers.extend(client.query(sql));
+        }
+        answers.push(client.change_user(USER, PASSWORD, database));
+        answers.extend(client.query("SELECT @a, DATABASE(), @@sql_mode"));
+        answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
+        answers.push(client.change_user(USER, PASSWORD, ""));
+        answers.extend(client.query("SELECT DATABASE()"));
+        answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
+        answers.push(client.init_db(database));
+        answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
+        answers.push(client.change_user(USER, "wrong", database));
+        answers.push(client.ping());
+        answers
+    };
+    let [ours, plain] = house.ports();
+    let (ours, theirs) = (turned(ours, &format!("d{width}")), turned(plain, &format!("plain{width}")));
+    let told = difference(&ours, &renamed(theirs, width), true);
+    told.map(|it| format!("{width} shards, COM_CHANGE_USER: {it}")).into_iter().collect()
+}
+
 /// Logs in on both sides, and looks what holds then; what differs.
 fn logins(house: &House, width: usize) -> Vec<String> {
     let failed = |error| vec![Answer { error: Some(error), ..Answer::default() }];
@@ -161,7 +208,12 @@ fn logins(house: &House, width: usize) -> Vec<String> {
                 Err(error) => return (String::new(), failed(error)),
             };
             let mut answers = vec![client.welcome.clone()];
-            if !named.is_empty() {
+            if named.is_empty() {
+                let texts = NOWHERE.iter().map(|sql| sql.replace("{db}", database));
+                answers.extend(texts.flat_map(|sql| client.query(&sql)));
+                answers.extend(client.run("SELECT DATABASE(), @@autocommit", &[]));
+                answers.extend(client.run("SELECT a FROM t WHERE id = 1", &[]));
+            } else {
                 answers.extend(client.query("SELECT DATABASE()"));
             }
             answers.extend(client.query("SELECT a FROM t WHERE id = 1"));
@@ -205,6 +257,12 @@ pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
         }
         direct.fill()?;
         problems.extend(logins(house, width));
+        problems.extend(other_users(house, width));
+        if "killed".contains(wanted) {
+            direct.fill()?;
+            problems.extend(kills::differences(house, width)?);
+            direct.fill()?;
+        }
     }
     Ok(problems)
 }

@@ -260,6 +260,12 @@ impl House {
         Ok(Pair { ours, plain })
     }
 
+    /// Sessions of the servers of so many shards.
+    pub(crate) fn servers(&self, width: usize) -> Outcome<Vec<Client>> {
+        let shards = self.shards(self.against(), width).into_iter();
+        Ok(shards.map(|port| Client::connect(port, USER, PASSWORD, "")).collect::<Result<_, _>>()?)
+    }
+
     pub(crate) fn direct(&self, width: usize) -> Outcome<Direct> {
         let database = format!("d{width}");
         let shards = self.shards(self.against(), width);

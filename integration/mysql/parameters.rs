@@ -127,6 +127,7 @@ pub(crate) const PARAMETERS: &[Parameters] = &[
     (Alike, "SELECT a FROM nope WHERE id = ?", &[&[Long(1)]]),
     (Alike, "SELEC ?", &[&[Long(1)]]),
     (Alike, "BEGIN", &[&[]]),
-    (Either, "SET @a = ?", &[&[Long(1)]]),
+    (Alike, "SET @a = ?", &[&[Long(1)], &[Text("x")], &[Null]]),
+    (Alike, "SET @a = ?, @b = ? + 1, sql_mode = ?", &[&[Long(1), Int(2), Text("ANSI_QUOTES")]]),
     (Either, "USE information_schema", &[&[]]),
 ];

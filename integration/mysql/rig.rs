@@ -24,6 +24,7 @@ use crate::parameters::Is;
 use crate::parameters::PARAMETERS;
 use crate::proxy::Outcome;
 use crate::reads::READS;
+use crate::sessions::SESSIONS;
 use crate::writes::WRITES;
 
 /// How many problems are told of.
@@ -112,7 +113,8 @@ pub(crate) fn run(house: &House, against: Against, wanted: &str) -> Outcome<Foun
         direct.fill()?;
         let initial = direct.contents()?;
         for way in WAYS {
-            for (title, lines) in CASES.iter().chain(READS).chain(WRITES).filter(|(title, _)| title.contains(wanted)) {
+            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS);
+            for (title, lines) in cases.filter(|(title, _)| title.contains(wanted)) {
                 let place = format!("{width} shards, {way:?}, {title}");
                 let mut pair = house.pair(width, way.capabilities())?;
                 let before = found.problems.len();

@@ -339,7 +339,9 @@ impl Template {
     /// Compiles one statement; true: for texts that are equal byte for byte only.
     fn compile(source: &Source<'_>, world: &World) -> Result<(Self, bool), ClientError> {
         let piece = source.piece;
-        let one_shard = world.database.shards.len() == 1 || world.view.hint.is_some();
+        // Without a database in use, whose server it is for is not known either.
+        let nowhere = world.mysql.is_some() && world.view.search_path.is_empty();
+        let one_shard = (world.database.shards.len() == 1 || world.view.hint.is_some()) && !nowhere;
         let statement = match world.statement(source) {
             Ok(statement) => statement,
             // With all the data in one place nothing can go wrong: the server judges.

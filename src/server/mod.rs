@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -94,8 +93,8 @@ pub struct Process {
     pub pools: Arc<Pools>,
     /// All pools of MySQL's servers.
     pub mysql_pools: Arc<mysql::Pools>,
-    /// The number of the next client in MySQL's protocol.
-    pub mysql_connections: AtomicU32,
+    /// All sessions in MySQL's protocol, by what KILL names them.
+    pub mysql_kills: Arc<crate::session::mysql::kill::Kills>,
     /// All cancel keys.
     pub cancels: Arc<Cancels>,
     /// All prepared texts.
@@ -194,7 +193,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         live,
         pools: Arc::default(),
         mysql_pools: Arc::default(),
-        mysql_connections: AtomicU32::new(1),
+        mysql_kills: Arc::default(),
         cancels,
         registry: Arc::default(),
         blocks: Arc::default(),

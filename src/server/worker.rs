@@ -128,6 +128,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         blocks: Arc::clone(&process.blocks),
         directories: Arc::clone(&process.directories),
         cancels: Arc::clone(&process.cancels),
+        kills: Arc::clone(&process.mysql_kills),
         facts: RefCell::new(HashMap::new()),
         stopping: Notify::new(),
         draining: Cell::new(false),
@@ -209,7 +210,7 @@ async fn meet_mysql(stream: std::net::TcpStream, process: &Arc<Process>, worker:
         tls_required: map.listen.tls.as_ref().is_some_and(|tls| tls.require),
         users: &users,
         version: &version,
-        connection: process.mysql_connections.fetch_add(1, Ordering::Relaxed),
+        connection: process.mysql_kills.number(),
         deadline: clock::now().plus(map.timeouts.login),
     };
     let arrival = match mysql_login::login(stream, &entrance).await {

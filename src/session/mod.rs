@@ -117,6 +117,8 @@ pub struct Worker {
     pub directories: Arc<directory::Directories>,
     /// Cancel keys of all threads.
     pub cancels: Arc<Cancels>,
+    /// MySQL's sessions of all threads.
+    pub kills: Arc<mysql::kill::Kills>,
     /// What login found out, by database, user and settings.
     pub facts: RefCell<HashMap<start::FactsKey, start::Facts>>,
     /// Wakes idle sessions when the proxy stops.

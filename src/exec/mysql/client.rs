@@ -24,6 +24,9 @@ use crate::wire::mysql::result::end_of_rows;
 /// What may be gathered before it is sent, in bytes.
 const GATHER_MAX: usize = 64 << 10;
 
+/// What a client may say before it has been answered, in bytes; more of it is not read until then.
+const EARLY_MAX: usize = 64 << 10;
+
 /// One client's connection.
 #[derive(Debug)]
 pub struct Client {
@@ -86,12 +89,52 @@ impl Client {
         }
     }
 
+    /// What the client says to what it was asked within a command.
+    ///
+    /// # Errors
+    /// Those of the socket, that the client hung up, and that it breaks the protocol.
+    pub async fn reply(&mut self) -> io::Result<Vec<u8>> {
+        self.flush().await?;
+        self.joiner.sent(self.sequence);
+        let mut payload = Vec::new();
+        while !self.command(&mut payload).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.message))? {
+            if poll_fn(|cx| self.poll_read(cx)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(payload)
+    }
+
+    /// Whether what it says is encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Where it is: an address, or "localhost" where it has none.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.stream.peer().map_or_else(|| "localhost".to_owned(), |it| it.ip().to_canonical().to_string())
+    }
+
     /// Reads more. 0: the client hung up.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.inbox.poll_read(&mut self.stream, cx)
+    }
+
+    /// Ready when the client has hung up. What it says early is kept, up to a limit.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.inbox.unread().len() < EARLY_MAX {
+            match ready!(self.inbox.poll_read(&mut self.stream, cx)) {
+                Ok(0) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        Poll::Pending
     }
 
     // ── what it is told ──

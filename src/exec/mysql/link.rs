@@ -227,12 +227,17 @@ impl Link {
             self.connection.reset(deadline).await.map_err(|error| Broken::Server(error.to_string()))?;
             difference = self.connection.settings.difference(wanted);
         }
-        let names = |it: &Arc<str>| **it == *NAMES;
-        let renamed = difference.reset.iter().any(names) || difference.set.iter().any(|(name, _)| names(name));
-        if let Some(value) = wanted.value(COLLATION).filter(|_| renamed) {
-            // SET NAMES has changed it, too.
-            difference.set.retain(|(name, _)| **name != *COLLATION);
-            difference.set.push((COLLATION.into(), Arc::clone(value)));
+        let names = |it: &str| it == NAMES || OF_NAMES.contains(&it);
+        let renamed = difference.reset.iter().any(|it| names(it)) || difference.set.iter().any(|(name, _)| names(name));
+        if renamed {
+            // SET NAMES changes them all, and by default they are what SET NAMES says.
+            difference.reset.retain(|it| !names(it));
+            difference.set.retain(|(name, _)| !names(name));
+            let all = std::iter::once(NAMES).chain(OF_NAMES);
+            difference.set.extend(all.filter_map(|it| Some((it.into(), Arc::clone(wanted.value(it)?)))));
+            if wanted.value(NAMES).is_none() {
+                difference.reset.push(NAMES.into());
+            }
         }
         let is_mariadb = self.connection.version.contains("MariaDB");
         let mut assignments: Vec<String> = Vec::new();
@@ -279,8 +284,9 @@ const QUERY: u8 = 3;
 /// The name under which SET NAMES is kept among a session's settings.
 pub const NAMES: &str = "names";
 
-/// What SET NAMES sets besides.
-const COLLATION: &str = "collation_connection";
+/// What it sets, and what may be set behind it. The collation comes last: the set of the connection brings its own.
+pub const OF_NAMES: [&str; 4] =
+    ["character_set_client", "character_set_results", "character_set_connection", "collation_connection"];
 
 /// What connections speak that nobody has told otherwise.
 pub const USUAL_NAMES: &str = "utf8mb4";

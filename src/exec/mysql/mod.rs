@@ -46,6 +46,8 @@ pub struct Access {
     workers: Rc<WorkerPools<Connection>>,
     /// Capabilities that the session's connections have beyond the usual ones.
     flags: u32,
+    /// The database that its connections use, as the servers call it; empty: none.
+    selected: Arc<str>,
     pools: RefCell<Vec<PoolsOfShard>>,
     random: Cell<u32>,
 }
@@ -67,7 +69,14 @@ impl Access {
     ) -> Self {
         let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
         let seed = u32::try_from(clock::now().0 & 0xffff_ffff).unwrap_or(1) | 1;
-        Self { service, map, login, workers, flags, pools: RefCell::new(pools), random: Cell::new(seed) }
+        let selected = Arc::clone(&service.database.server_name);
+        Self { service, map, login, workers, flags, selected, pools: RefCell::new(pools), random: Cell::new(seed) }
+    }
+
+    /// The same by connections that use no database.
+    #[must_use]
+    pub fn without_database(self) -> Self {
+        Self { selected: "".into(), ..self }
     }
 
     /// The pool of connections on which reads are gathered. It is beside the sessions' own: who waits for one of its
@@ -94,7 +103,7 @@ impl Access {
         let key = PoolKey {
             host: Arc::clone(&at.host),
             port: at.port,
-            database: Arc::clone(&database.server_name),
+            database: Arc::clone(&self.selected),
             user,
             flags: self.flags,
         };

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use crate::exec::mysql::Client;
 use crate::exec::mysql::Link;
@@ -116,6 +117,7 @@ fn more_follows(ended: &Ended) -> bool {
 }
 
 async fn pass_one(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
+    attend(link, client).await?;
     let count = match first(link).await? {
         First::Done(done) => {
             let told = Done { status: flags(done.status), changes: Vec::new(), ..done.clone() };
@@ -153,6 +155,7 @@ pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Resul
     let (mut total, mut all_warnings, mut flags) = (0_u64, 0_u16, 0_u16);
     let last = links.len().saturating_sub(1);
     for (place, link) in links.iter_mut().enumerate() {
+        attend(link, client).await?;
         let count = match first(link).await? {
             First::Failed(failure) => {
                 client.put_failure(&failure);
@@ -341,7 +344,7 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
         if client.is_full() {
             client.flush().await.map_err(Broken::Client)?;
         }
-        let packet = next(link).await?;
+        let packet = attend(link, client).await?;
         let body = link.connection.bytes(packet.body.clone());
         if !within && body.first() == Some(&0xff) {
             let failure = failure(body)?;
@@ -454,6 +457,15 @@ pub(super) async fn payload_into(link: &mut Link, whole: &mut Vec<u8>) -> Result
             return Err(Broken::Server("answers with a payload that is too long".to_owned()));
         }
     }
+}
+
+/// The next packet, waited for as long as the client is there.
+async fn attend(link: &mut Link, client: &mut Client) -> Result<crate::wire::mysql::frame::Packet, Broken> {
+    poll_fn(|cx| match link.connection.poll_packet(cx) {
+        Poll::Ready(packet) => Poll::Ready(packet.map_err(|error| Broken::Server(error.to_string()))),
+        Poll::Pending => client.poll_gone(cx).map(|error| Err(Broken::Client(error))),
+    })
+    .await
 }
 
 async fn next(link: &mut Link) -> Result<crate::wire::mysql::frame::Packet, Broken> {

@@ -9,55 +9,96 @@ use crate::plan::Command;
 use crate::plan::Parameters;
 use crate::plan::Planned;
 use crate::plan::World;
-use crate::plan::mysql_command::Constant;
 use crate::plan::mysql_command::Ending;
 use crate::plan::mysql_command::Level;
 use crate::plan::mysql_command::MysqlCommand;
 use crate::plan::mysql_command::Scope;
-use crate::plan::mysql_command::Setting;
-use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
-use crate::session::mysql::settings::one_name;
+use crate::session::mysql::assign::Said;
 use crate::session::mysql::text::Saying;
 
 /// Variables of a session that shards may be told one by one: each shard does with them what one server would.
-pub(super) const SETTABLE: [&str; 31] = [
+pub(super) const SETTABLE: [&str; 75] = [
     "autocommit",
+    "bulk_insert_buffer_size",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
     "default_storage_engine",
+    "default_tmp_storage_engine",
+    "default_week_format",
     "div_precision_increment",
+    "eq_range_index_dive_limit",
     "foreign_key_checks",
     "group_concat_max_len",
+    "histogram_type",
+    "idle_transaction_timeout",
+    "in_predicate_conversion_threshold",
+    "information_schema_stats_expiry",
     "innodb_lock_wait_timeout",
+    "innodb_table_locks",
     "interactive_timeout",
+    "join_buffer_size",
+    "join_buffer_space_limit",
+    "join_cache_level",
     "lc_messages",
     "lc_time_names",
     "lock_wait_timeout",
+    "long_query_time",
+    "low_priority_updates",
     "max_execution_time",
+    "max_heap_table_size",
+    "max_seeks_for_key",
+    "max_session_mem_used",
     "max_statement_time",
+    "max_tmp_tables",
+    "mrr_buffer_size",
+    "myisam_sort_buffer_size",
     "net_read_timeout",
+    "net_retry_count",
     "net_write_timeout",
+    "optimizer_prune_level",
     "optimizer_search_depth",
     "optimizer_switch",
+    "optimizer_use_condition_selectivity",
+    "preload_buffer_size",
+    "query_alloc_block_size",
+    "query_cache_type",
+    "query_cache_wlock_invalidate",
+    "query_prealloc_size",
+    "range_optimizer_max_mem_size",
+    "read_buffer_size",
+    "read_rnd_buffer_size",
+    "show_create_table_verbosity",
+    "slow_query_log",
+    "sort_buffer_size",
+    "sql_big_selects",
+    "sql_buffer_result",
     "sql_mode",
     "sql_notes",
     "sql_quote_show_create",
+    "sql_require_primary_key",
     "sql_safe_updates",
     "sql_warnings",
     "storage_engine",
     "time_zone",
+    "tmp_memory_table_size",
+    "tmp_table_size",
+    "transaction_alloc_block_size",
     "transaction_isolation",
+    "transaction_prealloc_size",
     "transaction_read_only",
     "tx_isolation",
     "tx_read_only",
     "unique_checks",
     "updatable_views_with_limit",
     "wait_timeout",
-    "default_week_format",
 ];
 
 /// Character sets in which all of ASCII stands for itself.
-const CHARACTER_SETS: [&str; 6] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "latin1", "binary"];
+pub(super) const CHARACTER_SETS: [&str; 6] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "latin1", "binary"];
 
 impl Session {
     /// Runs one statement of a text.
@@ -81,17 +122,19 @@ impl Session {
             _ => return self.data(text, saying, planned, parameters, world, more).await,
         };
         let said = text.get(planned.range.clone()).unwrap_or_default();
-        Box::pin(self.command_of_its_own(command, said, parameters.is_some(), world, more)).await
+        Box::pin(self.command_of_its_own(command, said, saying, parameters, world, more)).await
     }
 
     async fn command_of_its_own(
         &mut self,
         command: &MysqlCommand,
         said: &str,
-        prepared: bool,
+        saying: Saying<'_>,
+        parameters: Option<&Parameters<'_>>,
         world: &Rc<World>,
         more: bool,
     ) -> Result<(), Trouble> {
+        let prepared = parameters.is_some();
         let several = world.database.shards.len() > 1;
         match command {
             MysqlCommand::Begin { snapshot, read_only } => {
@@ -129,108 +172,33 @@ impl Session {
                 }
             }
             MysqlCommand::Set(settings) => {
-                let computed = settings.iter().any(|it| it.constant == Constant::Expression);
-                if prepared && computed {
-                    return Err(ClientError::unsupported(
-                        "a prepared SET to an expression or parameter is not supported",
-                        "Set a constant by a query.",
-                    )
-                    .into());
-                }
-                self.set(settings, said, several).await?;
+                let has_values = parameters.is_some_and(|it| !it.values.is_empty());
+                let warnings = match self.told_whole(said, world) {
+                    // It asks what the statement before has left: that is a constant now.
+                    Some(text) if !has_values => self.set_written_out(&text, world, several).await?,
+                    _ => self.set(settings, Said { text: said, saying, parameters }, several).await?,
+                };
+                self.done_with(warnings, more);
+                return Ok(());
             }
             MysqlCommand::SetNames { character_set, collation } => {
                 self.set_names(character_set.as_deref(), collation.as_deref(), said).await?;
             }
+            MysqlCommand::SetCharacterSet(name) => self.set_character_set(name.as_deref(), said).await?,
             MysqlCommand::Use(name) => self.use_database(name)?,
+            MysqlCommand::ShowProcesses if !prepared => return self.show_processes(more).await,
+            MysqlCommand::Kill { query, id: Some(id) } => self.kill(*id, *query)?,
             MysqlCommand::ShowWarnings { errors, count } => {
                 return self.show_warnings(*errors, *count, prepared, more).await;
             }
             MysqlCommand::SetTransaction { .. }
-            | MysqlCommand::SetCharacterSet(_)
             | MysqlCommand::ShowProcesses
-            | MysqlCommand::Kill { .. }
+            | MysqlCommand::Kill { id: None, .. }
             | MysqlCommand::Prepare { .. }
             | MysqlCommand::Execute { .. }
             | MysqlCommand::Deallocate(_) => return Err(not_there(command).into()),
         }
         self.done(more);
-        Ok(())
-    }
-
-    /// SET of variables.
-    async fn set(&mut self, settings: &[Setting], said: &str, several: bool) -> Result<(), Trouble> {
-        if self.set_own(settings)? {
-            return Ok(());
-        }
-        let mut changes: Vec<(String, Option<Arc<str>>)> = Vec::new();
-        let mut stays = false;
-        for it in settings {
-            settable(it)?;
-            let value = match &it.constant {
-                Constant::Default => None,
-                Constant::Plain(value) => Some(match it.autocommit() {
-                    Some(Some(on)) => if on { "1" } else { "0" }.into(),
-                    _ => Arc::clone(value),
-                }),
-                // How it is written depends on a mode that may be another when the next connection hears it.
-                Constant::Text(value) if value.contains('\\') => {
-                    return Err(ClientError::unsupported(
-                        "SET to a string with a backslash is not supported",
-                        "Give such values as parameters of the statements that use them.",
-                    )
-                    .into());
-                }
-                Constant::Text(value) => Some(literal(value).into()),
-                Constant::Expression if several => {
-                    return Err(ClientError::unsupported(
-                        "SET to an expression over several shards is not supported",
-                        "Set a constant.",
-                    )
-                    .into());
-                }
-                Constant::Expression => {
-                    stays = true;
-                    None
-                }
-            };
-            match &it.target {
-                Target::User(name) => changes.push((format!("@{}", quoted(&name.to_lowercase())), value)),
-                Target::System(Scope::Session | Scope::Unsaid, name) => {
-                    let known = SETTABLE.contains(&&**name);
-                    if !known && several {
-                        return Err(ClientError::unsupported(
-                            format!("SET {name} over several shards is not supported"),
-                            "Set it on the servers, or leave it as it is.",
-                        )
-                        .into());
-                    }
-                    stays |= !known;
-                    changes.push((name.to_string(), value));
-                }
-                Target::System(Scope::Global | Scope::Persist, name) => {
-                    return Err(ClientError::unsupported(
-                        format!("SET GLOBAL {name} is not supported"),
-                        "Set it on each server.",
-                    )
-                    .into());
-                }
-            }
-        }
-        let commits = settings.iter().any(|it| it.autocommit() == Some(Some(true))) && !self.state.autocommit();
-        if commits {
-            self.end(true).await?;
-        }
-        if stays {
-            return self.have_said_for_good(said).await;
-        }
-        // A server says what is wrong with it.
-        let names: Vec<String> = changes.iter().map(|(name, _)| one_name(name).to_owned()).collect();
-        self.have_said(said, &names).await?;
-        for (name, value) in changes {
-            self.state.set(&name, value.as_deref());
-        }
-        self.forget_world();
         Ok(())
     }
 
@@ -291,28 +259,6 @@ impl Session {
         }
     }
 
-    /// The same where nobody can tell another server what it has done: the connection stays with the session.
-    async fn have_said_for_good(&mut self, said: &str) -> Result<(), Trouble> {
-        let mut link = self.any_link().await?;
-        let settings = Arc::clone(&self.state.settings);
-        let done = async {
-            if let Err(failure) = link.take_up(&settings).await? {
-                return Ok(Err(failure));
-            }
-            link.run(said).await
-        };
-        match done.await {
-            Ok(done) => {
-                link.pinned = true;
-                link.doubtful = true;
-                self.pins.stay();
-                self.keep(link);
-                done.map(|_| ()).map_err(Trouble::from)
-            }
-            Err(broken) => Err(self.lost_all(broken, &link).await),
-        }
-    }
-
     /// Has the only shard join the transaction now.
     async fn touch(&mut self) -> Result<(), Trouble> {
         let mut link = self.any_link().await?;
@@ -339,9 +285,8 @@ fn plain_ending(ending: Ending) -> Result<(), ClientError> {
 fn not_there(command: &MysqlCommand) -> ClientError {
     let (what, hint) = match command {
         MysqlCommand::SetTransaction { .. } => ("SET GLOBAL TRANSACTION", "Set it on each server."),
-        MysqlCommand::SetCharacterSet(_) => ("SET CHARACTER SET", "SET NAMES does the same for the client's side."),
-        MysqlCommand::ShowProcesses => ("SHOW PROCESSLIST", "Ask each server."),
-        MysqlCommand::Kill { .. } => ("KILL", "Kill the connection on its server."),
+        MysqlCommand::ShowProcesses => ("a prepared SHOW PROCESSLIST", "Ask by a query."),
+        MysqlCommand::Kill { .. } => ("KILL of anything but a number", "KILL [CONNECTION | QUERY] number."),
         _ => ("PREPARE in SQL", "Prepare statements by the driver's protocol."),
     };
     ClientError::unsupported(format!("{what} is not supported"), hint)
@@ -357,36 +302,6 @@ fn isolation(level: Level) -> &'static str {
 }
 
 /// A name as SQL writes it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
-}
-
-/// A string without backslashes as SQL writes it.
-fn literal(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
-}
-
-/// Refuses what is not the same whenever it is said again, or what the proxy would not know of.
-fn settable(setting: &Setting) -> Result<(), ClientError> {
-    let plain = |value: &str| {
-        let number = value.strip_prefix('-').unwrap_or(value);
-        let number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit() || it == b'.');
-        number || ["null", "true", "false"].iter().any(|it| value.eq_ignore_ascii_case(it))
-    };
-    let refused = match (&setting.target, &setting.constant) {
-        (Target::User(name), Constant::Plain(value)) if !plain(value) => format!("SET @{name} to {value}"),
-        (Target::System(_, name), Constant::Plain(value))
-            if **name == *"sql_mode" && !value.starts_with(|it: char| it.is_ascii_alphabetic()) =>
-        {
-            "SET sql_mode to a number".to_owned()
-        }
-        (Target::System(_, name), Constant::Expression)
-            if ["sql_mode", "autocommit"].contains(&&**name) || name.starts_with("character_set") =>
-        {
-            format!("SET {name} to an expression")
-        }
-        _ if setting.autocommit() == Some(None) => "SET autocommit to such a value".to_owned(),
-        _ => return Ok(()),
-    };
-    Err(ClientError::unsupported(format!("{refused} is not supported"), "Set a constant."))
 }

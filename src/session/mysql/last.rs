@@ -103,7 +103,7 @@ impl Session {
     fn left(&self) -> Left {
         let Last { insert_id, row_count, found_rows, .. } = self.last;
         let (warnings, errors) = self.warnings.counts();
-        Left { insert_id, row_count, found_rows, warnings, errors }
+        Left { insert_id, row_count, found_rows, warnings, errors, connection: self.ticket.number }
     }
 
     /// A statement of a text with what it asks for written out; `None`: it asks for nothing of the kind.

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::clock::Tick;
+use crate::exec::mysql::Client;
 use crate::net;
 use crate::net::ListenerTls;
 use crate::net::Stream;
@@ -185,25 +186,49 @@ pub async fn login(stream: Stream, entrance: &Entrance<'_>) -> Result<Arrival, L
 }
 
 /// Lets a client that is in become another user: what COM_CHANGE_USER asks for, whose payload was read as `request`.
-/// The proof in it is not looked at; another is asked for, by a salt that nobody has seen.
+/// The proof in it is not looked at; another is asked for, by a salt that nobody has seen. Who it is now: the OK packet is
+/// due.
 ///
 /// # Errors
-/// As [`login`].
+/// As [`login`]; who is refused was not told yet, and the connection stays as it is.
 pub async fn change_user(
-    stream: Stream,
-    leftover: &[u8],
-    request: Response,
-    entrance: &Entrance<'_>,
-) -> Result<Arrival, LoginError> {
-    let mut visitor = Visitor { stream, held: leftover.into(), joiner: Joiner::new(PAYLOAD_MAX) };
-    visitor.joiner.sent(1);
-    let whole = async {
-        match visitor.prove(&request, None, entrance).await {
-            Ok(user) => Ok(visitor.arrived(request, user, entrance.connection)),
-            Err(error) => Err(visitor.turn_away(error).await),
-        }
-    };
-    net::before(entrance.deadline, Box::pin(whole)).await.unwrap_or(Err(LoginError::TimedOut))
+    client: &mut Client,
+    request: &Response,
+    users: &dyn Users,
+    deadline: Tick,
+) -> Result<Arc<str>, LoginError> {
+    net::before(deadline, Box::pin(prove(client, request, None, users))).await.unwrap_or(Err(LoginError::TimedOut))
+}
+
+/// Whom a proof is asked of.
+trait Talk {
+    /// What it says next.
+    async fn next(&mut self) -> Result<Vec<u8>, LoginError>;
+    /// Tells it something.
+    async fn send(&mut self, payload: &[u8]) -> Result<(), LoginError>;
+    /// Whether what is said is encrypted.
+    fn is_tls(&self) -> bool;
+    /// Where it is.
+    fn host(&self) -> String;
+}
+
+impl Talk for Client {
+    async fn next(&mut self) -> Result<Vec<u8>, LoginError> {
+        Ok(self.reply().await?)
+    }
+
+    async fn send(&mut self, payload: &[u8]) -> Result<(), LoginError> {
+        self.put(payload);
+        Ok(self.flush().await?)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.is_tls()
+    }
+
+    fn host(&self) -> String {
+        self.host()
+    }
 }
 
 /// A salt. Clients of old take it for text: no zero, and no `$`, which divides what servers keep of passwords.
@@ -257,85 +282,8 @@ impl Visitor {
         }
         let mut response = Response::read(&payload)?;
         response.capabilities &= greeting.capabilities;
-        let user = self.prove(&response, Some(&salt), entrance).await?;
+        let user = prove(self, &response, Some(&salt), entrance.users).await?;
         Ok((response, user))
-    }
-
-    /// Asks for a proof and looks at it. `greeted`: the salt by which the response's own proof was made.
-    async fn prove(
-        &mut self,
-        response: &Response,
-        greeted: Option<&[u8; SALT]>,
-        entrance: &Entrance<'_>,
-    ) -> Result<Arc<str>, LoginError> {
-        let user = String::from_utf8_lossy(&response.user);
-        // Who is believed anyway is asked all the same: clients wait for what they know.
-        let password = match entrance.users.auth(&user) {
-            Some(UserAuth::Trust) => None,
-            Some(UserAuth::Password(secret)) => Some(secret.reveal().as_bytes().to_vec()),
-            None => Some(rand::random::<[u8; 32]>().to_vec()),
-        };
-        let names_plugins = response.capabilities & capability::PLUGIN_AUTH != 0;
-        let (mut proof, mut used) = (response.proof.clone(), greeted.copied().unwrap_or_default());
-        let mut kind = Kind::of(&response.plugin, names_plugins);
-        // A client that would prove itself otherwise than the greeting asks has kept its proof back, or knows neither.
-        let kept_back = kind != Some(Kind::Sha2) && (kind.is_none() || proof.is_empty());
-        if greeted.is_none() && !names_plugins {
-            return Err(LoginError::Refused(Failure {
-                number: 1251,
-                sqlstate: "08004".to_owned(),
-                message: "Client does not support authentication protocol requested by server; consider upgrading \
-                          MySQL client"
-                    .to_owned(),
-            }));
-        }
-        if greeted.is_none() || (kept_back && names_plugins) {
-            let asked = kind.unwrap_or(Kind::Native);
-            used = salt();
-            let switch = Switch { plugin: asked.name().to_owned(), salt: used.to_vec() };
-            self.send(&switch.payload()).await?;
-            (proof, kind) = (self.next().await?, Some(asked));
-        }
-        let kind = kind.unwrap_or(Kind::Native);
-        // A client that must answer something and has no password says a zero.
-        let empty = matches!(proof.as_slice(), [] | [0]);
-        let right = match (kind, &password) {
-            (_, Some(password)) if empty => password.is_empty(),
-            (Kind::Native, Some(password)) => auth::native_is_right(&proof, &used, &auth::native_stored(password)),
-            (Kind::Sha2, Some(password)) => self.prove_by_sha2(&proof, &used, password).await?,
-            (Kind::Sha2, None) if !empty => {
-                self.send(&[1, sha2_byte::FAST_OK]).await?;
-                true
-            }
-            (_, None) => true,
-        };
-        if right { Ok(user.into()) } else { Err(self.denied(&user, !empty)) }
-    }
-
-    async fn prove_by_sha2(&mut self, proof: &[u8], salt: &[u8], password: &[u8]) -> Result<bool, LoginError> {
-        if auth::sha2_is_right(proof, salt, &auth::sha2_stored(password)) {
-            self.send(&[1, sha2_byte::FAST_OK]).await?;
-            return Ok(true);
-        }
-        // Without TLS there is no other way: no key is kept here to encrypt a password with.
-        if !self.stream.is_tls() {
-            return Ok(false);
-        }
-        self.send(&[1, sha2_byte::FULL]).await?;
-        let told = self.next().await?;
-        let told = told.strip_suffix(&[0]).unwrap_or(&told);
-        Ok(Sha256::digest(told).ct_eq(&Sha256::digest(password)).into())
-    }
-
-    /// What everybody is told who is not let in.
-    fn denied(&self, user: &str, with_password: bool) -> LoginError {
-        let host = self.stream.peer().map_or_else(|| "localhost".to_owned(), |it| it.ip().to_canonical().to_string());
-        let with = if with_password { "YES" } else { "NO" };
-        LoginError::Refused(Failure {
-            number: 1045,
-            sqlstate: "28000".to_owned(),
-            message: format!("Access denied for user '{user}'@'{host}' (using password: {with})"),
-        })
     }
 
     fn arrived(self, response: Response, user: Arc<str>, connection: u32) -> Arrival {
@@ -354,7 +302,20 @@ impl Visitor {
         }
     }
 
-    /// The client's next payload. Nothing behind it is read: clients that ask for TLS begin with it at once.
+    /// Tells the client why, as far as it can still be told, and hangs up.
+    async fn turn_away(&mut self, error: LoginError) -> LoginError {
+        if let LoginError::Refused(reason) = &error {
+            // The client may be gone already; the reason goes to the log in any case.
+            if self.send(&reason.payload()).await.is_ok() {
+                let _ = self.stream.shutdown().await;
+            }
+        }
+        error
+    }
+}
+
+impl Talk for Visitor {
+    /// Nothing behind it is read: clients that ask for TLS begin with it at once.
     async fn next(&mut self) -> Result<Vec<u8>, LoginError> {
         loop {
             if let Some((used, payload)) = self.joiner.take(&self.held)? {
@@ -385,16 +346,89 @@ impl Visitor {
         Ok(self.stream.flush().await?)
     }
 
-    /// Tells the client why, as far as it can still be told, and hangs up.
-    async fn turn_away(&mut self, error: LoginError) -> LoginError {
-        if let LoginError::Refused(reason) = &error {
-            // The client may be gone already; the reason goes to the log in any case.
-            if self.send(&reason.payload()).await.is_ok() {
-                let _ = self.stream.shutdown().await;
-            }
-        }
-        error
+    fn is_tls(&self) -> bool {
+        self.stream.is_tls()
     }
+
+    fn host(&self) -> String {
+        self.stream.peer().map_or_else(|| "localhost".to_owned(), |it| it.ip().to_canonical().to_string())
+    }
+}
+
+/// Asks for a proof and looks at it. `greeted`: the salt by which the response's own proof was made.
+async fn prove(
+    talk: &mut impl Talk,
+    response: &Response,
+    greeted: Option<&[u8; SALT]>,
+    users: &dyn Users,
+) -> Result<Arc<str>, LoginError> {
+    let user = String::from_utf8_lossy(&response.user);
+    // Who is believed anyway is asked all the same: clients wait for what they know.
+    let password = match users.auth(&user) {
+        Some(UserAuth::Trust) => None,
+        Some(UserAuth::Password(secret)) => Some(secret.reveal().as_bytes().to_vec()),
+        None => Some(rand::random::<[u8; 32]>().to_vec()),
+    };
+    let names_plugins = response.capabilities & capability::PLUGIN_AUTH != 0;
+    let (mut proof, mut used) = (response.proof.clone(), greeted.copied().unwrap_or_default());
+    let mut kind = Kind::of(&response.plugin, names_plugins);
+    // A client that would prove itself otherwise than the greeting asks has kept its proof back, or knows neither.
+    let kept_back = kind != Some(Kind::Sha2) && (kind.is_none() || proof.is_empty());
+    if greeted.is_none() && !names_plugins {
+        return Err(LoginError::Refused(Failure {
+            number: 1251,
+            sqlstate: "08004".to_owned(),
+            message: "Client does not support authentication protocol requested by server; consider upgrading \
+                      MySQL client"
+                .to_owned(),
+        }));
+    }
+    if greeted.is_none() || (kept_back && names_plugins) {
+        let asked = kind.unwrap_or(Kind::Native);
+        used = salt();
+        let switch = Switch { plugin: asked.name().to_owned(), salt: used.to_vec() };
+        talk.send(&switch.payload()).await?;
+        (proof, kind) = (talk.next().await?, Some(asked));
+    }
+    let kind = kind.unwrap_or(Kind::Native);
+    // A client that must answer something and has no password says a zero.
+    let empty = matches!(proof.as_slice(), [] | [0]);
+    let right = match (kind, &password) {
+        (_, Some(password)) if empty => password.is_empty(),
+        (Kind::Native, Some(password)) => auth::native_is_right(&proof, &used, &auth::native_stored(password)),
+        (Kind::Sha2, Some(password)) => prove_by_sha2(talk, &proof, &used, password).await?,
+        (Kind::Sha2, None) if !empty => {
+            talk.send(&[1, sha2_byte::FAST_OK]).await?;
+            true
+        }
+        (_, None) => true,
+    };
+    if right { Ok(user.into()) } else { Err(denied(&talk.host(), &user, !empty)) }
+}
+
+async fn prove_by_sha2(talk: &mut impl Talk, proof: &[u8], salt: &[u8], password: &[u8]) -> Result<bool, LoginError> {
+    if auth::sha2_is_right(proof, salt, &auth::sha2_stored(password)) {
+        talk.send(&[1, sha2_byte::FAST_OK]).await?;
+        return Ok(true);
+    }
+    // Without TLS there is no other way: no key is kept here to encrypt a password with.
+    if !talk.is_tls() {
+        return Ok(false);
+    }
+    talk.send(&[1, sha2_byte::FULL]).await?;
+    let told = talk.next().await?;
+    let told = told.strip_suffix(&[0]).unwrap_or(&told);
+    Ok(Sha256::digest(told).ct_eq(&Sha256::digest(password)).into())
+}
+
+/// What everybody is told who is not let in.
+fn denied(host: &str, user: &str, with_password: bool) -> LoginError {
+    let with = if with_password { "YES" } else { "NO" };
+    LoginError::Refused(Failure {
+        number: 1045,
+        sqlstate: "28000".to_owned(),
+        message: format!("Access denied for user '{user}'@'{host}' (using password: {with})"),
+    })
 }
 
 /// A kind of proof that is looked at here.
@@ -631,7 +665,7 @@ mod tests {
                 plugin: auth::CACHING_SHA2.into(),
                 ..Response::default()
             };
-            let client = async {
+            let visitor = async {
                 let mut visitor = Visitor { stream: client, held: BytesMut::new(), joiner: Joiner::new(PAYLOAD_MAX) };
                 visitor.joiner.sent(1);
                 let switch = Switch::read(&visitor.next().await.unwrap()).unwrap();
@@ -640,8 +674,16 @@ mod tests {
                 let told = visitor.next().await.unwrap();
                 assert_eq!(told == [1, sha2_byte::FAST_OK], comes_in);
             };
-            let entrance = entrance(None);
-            let (arrival, ()) = tokio::join!(change_user(server, &[], request, &entrance), client);
+            let mut client = Client::new(server, &[], OFFERED, 1, PAYLOAD_MAX);
+            let asked = async {
+                let arrival = change_user(&mut client, &request, &users, soon()).await;
+                if let Err(LoginError::Refused(failure)) = &arrival {
+                    client.put_failure(failure);
+                    client.flush().await.unwrap();
+                }
+                arrival
+            };
+            let (arrival, ()) = tokio::join!(asked, visitor);
             assert_eq!(arrival.is_ok(), comes_in, "{user}");
         }
     }

@@ -4,8 +4,10 @@
 //! `text` runs queries, `prepared` what was prepared before, `transaction` and `settings` hold what was said before, and
 //! `start` lets a client in.
 
+mod assign;
 mod command;
 mod gather;
+pub mod kill;
 mod last;
 pub mod login;
 mod pins;
@@ -61,7 +63,7 @@ pub struct Session {
     client: Client,
     user: Arc<User>,
     map: Arc<ShardMap>,
-    /// The database in use, by the map's name for it; `None`: none yet.
+    /// The database in use, by the map's name for it, or one whose servers are asked while none is; `None`: there is none.
     used: Option<Used>,
     epoch: u64,
     state: State,
@@ -76,6 +78,10 @@ pub struct Session {
     /// Several statements may stand in one query.
     multi: bool,
     turn: usize,
+    /// By what others name it.
+    ticket: kill::Ticket,
+    /// The servers that it holds connections to.
+    held: kill::Held,
     /// What the session had left on a connection is gone with it: so it ends, as it would on a server.
     ends: bool,
 }
@@ -84,8 +90,17 @@ pub struct Session {
 #[derive(Debug)]
 struct Used {
     name: Arc<str>,
+    selected: Selected,
     access: Rc<Access>,
     world: Option<Rc<World>>,
+}
+
+/// Whether the client has selected a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selected {
+    Yes,
+    /// The servers of this one answer what needs no database.
+    No,
 }
 
 /// Why a session stops doing what it was doing.
@@ -139,15 +154,25 @@ impl Session {
             }
             // Each statement has its own limit; this one is for what stands around it.
             let limit = exec::limit(self.map.timeouts.statement).map(|it| it * 2 + COMMAND_MORE);
+            self.ticket.begin();
+            self.held.begin(&self.links);
+            let (entry, held) = (Arc::clone(&self.ticket.entry), self.held.clone());
             let command = Box::pin(self.command(&payload));
             let goes_on = match limit {
-                Some(limit) => tokio::time::timeout(limit, command).await.unwrap_or(false),
-                None => command.await,
+                Some(limit) => {
+                    let command = tokio::time::timeout(limit, command);
+                    kill::stoppable(&entry, &held, command).await.unwrap_or(false)
+                }
+                None => kill::stoppable(&entry, &held, command).await,
             };
+            if self.held.was_struck() {
+                Box::pin(self.settle()).await;
+            }
+            self.ticket.end();
             if payload.capacity() > PAYLOAD_KEPT {
                 payload = Vec::new();
             }
-            if self.client.flush().await.is_err() || !goes_on || self.ends {
+            if self.client.flush().await.is_err() || !goes_on || self.ends || self.ticket.is_over() {
                 break;
             }
         }
@@ -168,7 +193,11 @@ impl Session {
             TooLong,
         }
         let within = self.is_within();
+        let mut over = pin!(kill::over(&self.ticket.entry));
         let event = poll_fn(|cx| {
+            if over.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stopping);
+            }
             if self.worker.draining.get() && !within {
                 return Poll::Ready(Event::Stopping);
             }
@@ -226,7 +255,11 @@ impl Session {
                 self.client.put_failure(&failure);
                 true
             }
-            Err(Trouble::Gone) => false,
+            Err(Trouble::Gone) => {
+                // Nobody waits for what servers still do.
+                self.held.abandon();
+                false
+            }
         }
     }
 
@@ -283,16 +316,7 @@ impl Session {
                 Ok(())
             }
             Command::ResetConnection => {
-                // Closed, they leave nothing behind.
-                self.links.clear();
-                self.pins = Pins::default();
-                self.transaction = Transaction::default();
-                self.prepared = Statements::default();
-                self.state = self.state.fresh();
-                self.warnings = Warnings::default();
-                self.last.reset();
-                self.reads.as_usual();
-                self.forget_world();
+                self.begin_anew();
                 self.done(false);
                 Ok(())
             }
@@ -303,15 +327,28 @@ impl Session {
             // Cursors are never opened: rows come with the answer to Execute.
             Command::Fetch { statement, .. } => Err(say::no_statement(statement, "COM_STMT_FETCH").into()),
             Command::FieldList { .. } => self.field_list(payload).await,
-            Command::ProcessKill(_) => {
-                Err(ClientError::unsupported("COM_PROCESS_KILL is not supported", "Close the connection.").into())
+            Command::ProcessKill(number) => {
+                self.kill(number, false)?;
+                self.done(false);
+                Ok(())
             }
-            Command::ChangeUser(_) => {
-                Err(ClientError::unsupported("COM_CHANGE_USER is not supported", "Connect anew as the other user.")
-                    .into())
-            }
+            Command::ChangeUser(request) => Box::pin(self.change_user(request)).await,
             Command::Other(_) => Err(say::unknown_command().into()),
         }
+    }
+
+    /// Forgets what was said in the session.
+    fn begin_anew(&mut self) {
+        // Closed, they leave nothing behind.
+        self.links.clear();
+        self.pins = Pins::default();
+        self.transaction = Transaction::default();
+        self.prepared = Statements::default();
+        self.state = self.state.fresh();
+        self.warnings = Warnings::default();
+        self.last.reset();
+        self.reads.as_usual();
+        self.forget_world();
     }
 
     // ── what all answers need ──
@@ -321,6 +358,16 @@ impl Session {
         self.warnings = Warnings::default();
         self.last.done();
         self.put_done(more);
+    }
+
+    /// The same where a server has warned of something: what, is known already.
+    fn done_with(&mut self, warnings: u16, more: bool) {
+        if warnings == 0 {
+            return self.done(more);
+        }
+        self.last.done();
+        let done = Done { status: self.face(more).status(self.usual_status()), warnings, ..Done::default() };
+        self.client.put_done(&done);
     }
 
     fn put_done(&mut self, more: bool) {
@@ -386,7 +433,8 @@ impl Session {
         }
         let schema = used.access.service.schema.required()?;
         self.state.usual_mode = schema.mysql.as_ref().map(|it| Arc::clone(&it.sql_mode)).unwrap_or_default();
-        let view = self.state.view(&self.user.name, &used.access.service.database.server_name);
+        let selected = if used.selected == Selected::Yes { &*used.access.service.database.server_name } else { "" };
+        let view = self.state.view(&self.user.name, selected);
         let world = self.worker.planner.borrow_mut().world(&used.access.service.database, &schema, &view);
         used.world = Some(Rc::clone(&world));
         Ok(world)
@@ -408,8 +456,9 @@ impl Session {
         if let Some(user) = deployment.map.users.get(&self.user.name) {
             self.user = Arc::clone(user);
         }
-        let name = Arc::clone(&used.name);
-        self.used = Some(start::used(&self.worker, &deployment, &self.user, &name, service, self.client.capabilities));
+        let (name, selected) = (Arc::clone(&used.name), used.selected);
+        let named = (&name, selected);
+        self.used = Some(start::used(&self.worker, &deployment, &self.user, named, service, self.client.capabilities));
     }
 
     /// The error of a statement whose link broke.

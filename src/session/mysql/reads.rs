@@ -3,6 +3,7 @@
 //! Whatever a session has a primary do may be a write, so the floor of a shard is raised behind every command that used its
 //! primary; a read that a replica may serve is proven to be one by its plan.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use crate::clock;
@@ -20,6 +21,7 @@ use crate::plan::mysql_command::Setting;
 use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::kill;
 use crate::session::mysql::say;
 use crate::session::state::consistency_of;
 use crate::shard_map::Consistency;
@@ -91,7 +93,14 @@ impl Session {
     async fn primary_link(&mut self, shard: ShardId) -> Result<Link, Trouble> {
         self.note_use(shard);
         let access = Rc::clone(&self.used()?.access);
-        Ok(access.primary(shard).await?)
+        self.given(access.primary(shard)).await
+    }
+
+    /// A connection that the session has to wait for, unless it is killed meanwhile.
+    async fn given(&self, waited: impl Future<Output = Result<Link, ClientError>>) -> Result<Link, Trouble> {
+        let link = kill::unless_struck(&self.ticket.entry, waited).await.ok_or_else(say::interrupted)??;
+        self.held.add(&link);
+        Ok(link)
     }
 
     /// Links to these shards for one statement: to replicas only or to primaries only, unless the transaction has begun on
@@ -139,12 +148,12 @@ impl Session {
         }
         let access = Rc::clone(&self.used()?.access);
         if !access.has_choice(shard) {
-            return Ok(access.primary(shard).await?);
+            return self.given(access.primary(shard)).await;
         }
         // Of statements before this one in the same command.
         self.raise_floors();
         let fresh = Freshness { consistency: self.consistency(), floor: self.reads.floor(shard) };
-        Ok(access.read(shard, fresh).await?)
+        self.given(access.read(shard, fresh)).await
     }
 
     fn consistency(&self) -> Consistency {

@@ -89,6 +89,28 @@ pub(super) fn too_slow() -> Failure {
     }
 }
 
+pub(super) fn interrupted() -> Failure {
+    Failure {
+        number: QUERY_INTERRUPTED,
+        sqlstate: "70100".to_owned(),
+        message: "Query execution was interrupted".to_owned(),
+    }
+}
+
+pub(super) fn killed() -> Failure {
+    Failure { number: CONNECTION_KILLED, sqlstate: "70100".to_owned(), message: "Connection was killed".to_owned() }
+}
+
+pub(super) fn no_thread(number: u32) -> Failure {
+    let message = format!("Unknown thread id: {number}");
+    Failure { number: NO_SUCH_THREAD, sqlstate: "HY000".to_owned(), message }
+}
+
+pub(super) fn not_owner(number: u32) -> Failure {
+    let message = format!("You are not owner of thread {number}");
+    Failure { number: KILL_DENIED, sqlstate: "HY000".to_owned(), message }
+}
+
 pub(super) fn not_utf8() -> ClientError {
     ClientError::unsupported(
         "text that is not UTF-8 is not supported",
@@ -102,6 +124,8 @@ const ACCESS_DENIED: u16 = 1045;
 const NO_DATABASE_SELECTED: u16 = 1046;
 const UNKNOWN_COMMAND: u16 = 1047;
 const UNKNOWN_DATABASE: u16 = 1049;
+const NO_SUCH_THREAD: u16 = 1094;
+const KILL_DENIED: u16 = 1095;
 const UNKNOWN_ERROR: u16 = 1105;
 const NET_PACKET_TOO_LARGE: u16 = 1153;
 const UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
@@ -111,9 +135,11 @@ const WRONG_VALUE_FOR_VAR: u16 = 1231;
 const NOT_SUPPORTED_YET: u16 = 1235;
 const UNKNOWN_STATEMENT: u16 = 1243;
 const SAVEPOINT_DOES_NOT_EXIST: u16 = 1305;
+const QUERY_INTERRUPTED: u16 = 1317;
 const NO_DEFAULT_FOR_FIELD: u16 = 1364;
 const NO_PARTITION_FOR_GIVEN_VALUE: u16 = 1526;
 const CANT_EXECUTE_IN_READ_ONLY: u16 = 1792;
 const CANT_CHANGE_TRANSACTION: u16 = 1568;
 const MALFORMED_PACKET: u16 = 1835;
+const CONNECTION_KILLED: u16 = 1927;
 const STATEMENT_TIMEOUT: u16 = 1969;

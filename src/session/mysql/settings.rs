@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::backend::Settings;
 use crate::error::ClientError;
 use crate::exec::mysql::link::NAMES;
+use crate::exec::mysql::link::OF_NAMES;
 use crate::exec::mysql::link::USUAL_NAMES;
 use crate::plan::SessionView;
 use crate::wire::mysql::result::Failure;
@@ -55,9 +56,7 @@ impl State {
         };
         // It sets all that belongs to it.
         if name == NAMES {
-            for other in
-                ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"]
-            {
+            for other in OF_NAMES {
                 settings = settings.without(other);
             }
         }
@@ -94,13 +93,23 @@ impl State {
         self.settings.value("sql_mode").unwrap_or(&self.usual_mode).trim_matches('\'')
     }
 
+    /// The character set of its texts; where their strings are taken to be of another, none that is known.
+    fn character_set(&self) -> &str {
+        let set = |name: &str| self.settings.value(name).map(|it| it.trim_matches('\''));
+        let names = self.settings.value(NAMES).and_then(|it| it.split(' ').next()).unwrap_or(USUAL_NAMES);
+        let client = set("character_set_client").unwrap_or(names);
+        let collated = set("collation_connection").and_then(|it| it.split('_').next());
+        let others = [set("character_set_connection"), collated, (client != names).then_some(names)];
+        // The last that was set counts, which is not kept: so all have to agree.
+        if others.into_iter().flatten().all(|it| it.eq_ignore_ascii_case(client)) { client } else { MIXED }
+    }
+
     /// What changes the meaning of its texts, in that database (as the servers call it).
     pub(super) fn view(&self, user: &str, database: &str) -> SessionView {
-        let names = self.settings.value(NAMES).and_then(|it| it.split(' ').next()).unwrap_or(USUAL_NAMES);
         SessionView {
             sql_mode: self.sql_mode().into(),
-            client_encoding: names.into(),
-            gather: self.settings.value(STRATEGY).is_some_and(|it| it.eq_ignore_ascii_case("'gather'")),
+            client_encoding: self.character_set().into(),
+            gather: self.settings.value(STRATEGY).is_some_and(|it| is_gather(it)),
             ..SessionView::plain_mysql(user, database)
         }
     }
@@ -108,6 +117,15 @@ impl State {
 
 /// The user variable that says how reads of several shards are answered, as settings name it.
 const STRATEGY: &str = "@`shardway_strategy`";
+
+/// Whether a variable's value, as it is kept, is the word.
+fn is_gather(kept: &str) -> bool {
+    // In hexadecimal, where a server has read it.
+    kept.eq_ignore_ascii_case("'gather'") || kept.contains("x'676174686572'")
+}
+
+/// What stands for a text in one character set whose strings are taken to be of another.
+const MIXED: &str = "mixed";
 
 /// Of two names of one variable, that under which it is kept.
 pub(super) fn one_name(name: &str) -> &str {

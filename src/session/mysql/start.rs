@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::Deployment;
@@ -10,12 +11,17 @@ use crate::exec::Service;
 use crate::exec::mysql::Access;
 use crate::exec::mysql::Client;
 use crate::session::Worker;
+use crate::session::mysql::Selected;
 use crate::session::mysql::Session;
 use crate::session::mysql::Statements;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::Used;
+use crate::session::mysql::kill::Held;
+use crate::session::mysql::kill::Seen;
 use crate::session::mysql::last::Last;
+use crate::session::mysql::login;
 use crate::session::mysql::login::Arrival;
+use crate::session::mysql::login::LoginError;
 use crate::session::mysql::pins::Pins;
 use crate::session::mysql::reads::Reads;
 use crate::session::mysql::say;
@@ -26,6 +32,7 @@ use crate::session::start::server_login;
 use crate::shard_map::Engine;
 use crate::shard_map::User;
 use crate::wire::mysql::capability;
+use crate::wire::mysql::handshake;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 
@@ -37,18 +44,21 @@ pub(super) fn used(
     worker: &Rc<Worker>,
     deployment: &Deployment,
     user: &User,
-    name: &Arc<str>,
+    (name, selected): (&Arc<str>, Selected),
     service: &Arc<Service>,
     capabilities: u32,
 ) -> Used {
-    let access = Access::new(
+    let mut access = Access::new(
         Arc::clone(service),
         Arc::clone(&deployment.map),
         server_login(user),
         Rc::clone(&worker.mysql_pools),
         capabilities & OF_SERVERS,
     );
-    Used { name: Arc::clone(name), access: Rc::new(access), world: None }
+    if selected == Selected::No {
+        access = access.without_database();
+    }
+    Used { name: Arc::clone(name), selected, access: Rc::new(access), world: None }
 }
 
 impl Session {
@@ -73,7 +83,7 @@ impl Session {
         let found = map.users.get(&arrival.user).cloned().ok_or_else(|| denied(&arrival.user, "")).and_then(|user| {
             let used = match &arrival.database {
                 Some(name) => Some(find(&worker, deployment, &user, name, capabilities)?),
-                None => None,
+                None => nowhere(&worker, deployment, &user, capabilities),
             };
             Ok((user, used, State::new(arrival.collation)?))
         });
@@ -86,8 +96,12 @@ impl Session {
                 return None;
             }
         };
+        let seen = Seen { user: Arc::clone(&user.name), host: client.host().into() };
+        let ticket = worker.kills.ticket(arrival.connection, seen);
         let mut this = Self {
             epoch: 0,
+            ticket,
+            held: Held::default(),
             multi: capabilities & capability::MULTI_STATEMENTS != 0,
             worker,
             client,
@@ -111,9 +125,42 @@ impl Session {
         Some(this)
     }
 
+    /// COM_CHANGE_USER: the session ends, and another one begins on the same connection.
+    pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        let capabilities = self.client.capabilities;
+        let request = handshake::change_user(payload, capabilities).map_err(|_| say::unknown_command())?;
+        let collation = request.collation;
+        self.begin_anew();
+        let deployment = self.worker.current.load();
+        let map = Arc::clone(&deployment.map);
+        let users = |user: &str| map.users.get(user).map(|it| it.auth.clone());
+        let deadline = clock::now().plus(map.timeouts.login);
+        let name = match login::change_user(&mut self.client, &request, &users, deadline).await {
+            Ok(name) => name,
+            Err(LoginError::Refused(failure)) => return Err(failure.into()),
+            Err(error) => {
+                tracing::debug!(%error, "a change of the user came to nothing");
+                return Err(Trouble::Gone);
+            }
+        };
+        let user = map.users.get(&name).cloned().ok_or_else(|| denied(&name, ""))?;
+        let database = request.database.as_deref().map(String::from_utf8_lossy);
+        let used = match &database {
+            Some(name) => Some(find(&self.worker, &deployment, &user, name, capabilities)?),
+            None => nowhere(&self.worker, &deployment, &user, capabilities),
+        };
+        self.state = State::new(collation)?;
+        self.ticket.changed(Seen { user: Arc::clone(&user.name), host: self.client.host().into() });
+        (self.user, self.used, self.map) = (user, used, Arc::clone(&map));
+        self.reads.elsewhere();
+        self.done(false);
+        Ok(())
+    }
+
     /// USE, COM_INIT_DB.
     pub(super) fn use_database(&mut self, name: &str) -> Result<(), Trouble> {
-        if self.used.as_ref().is_some_and(|it| *it.name == *name) {
+        let selected = self.used.as_ref().filter(|it| it.selected == Selected::Yes).map(|it| Arc::clone(&it.name));
+        if selected.as_deref() == Some(name) {
             return Ok(());
         }
         let of_servers = ["information_schema", "performance_schema", "mysql", "sys"];
@@ -125,9 +172,7 @@ impl Session {
             .into());
         }
         let deployment = self.worker.current.load();
-        let same =
-            called(&deployment, name).is_some_and(|(it, _)| self.used.as_ref().is_some_and(|used| used.name == *it));
-        if same {
+        if called(&deployment, name).is_some_and(|(it, _)| selected.as_ref() == Some(it)) {
             return Ok(());
         }
         let user = deployment.map.users.get(&self.user.name).ok_or_else(|| denied(&self.user.name, name))?;
@@ -142,6 +187,7 @@ impl Session {
         self.map = Arc::clone(&deployment.map);
         self.reads.elsewhere();
         self.used = Some(used);
+        self.reads.elsewhere();
         Ok(())
     }
 }
@@ -171,7 +217,16 @@ fn find(
     if user.databases.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
         return Err(denied(&user.name, name));
     }
-    Ok(used(worker, deployment, user, name, service, capabilities))
+    Ok(used(worker, deployment, user, (name, Selected::Yes), service, capabilities))
+}
+
+/// Where what needs no database is asked, for a client that has selected none: on the servers of the first that it may use.
+pub(super) fn nowhere(worker: &Rc<Worker>, deployment: &Deployment, user: &User, capabilities: u32) -> Option<Used> {
+    let may = |name: &Arc<str>| user.databases.as_ref().is_none_or(|allowed| allowed.contains(name));
+    let services = deployment.services.iter();
+    let mut mine = services.filter(|(name, it)| it.database.engine == Engine::Mysql && may(name));
+    let (name, service) = mine.next()?;
+    Some(used(worker, deployment, user, (name, Selected::No), service, capabilities))
 }
 
 fn denied(user: &str, database: &str) -> Failure {

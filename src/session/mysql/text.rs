@@ -91,12 +91,6 @@ pub(super) enum Saying<'a> {
 impl Session {
     /// COM_QUERY. `raw`: the bytes that came, where they are not the text.
     pub(super) async fn query(&mut self, text: &str, raw: Option<&[u8]>) -> Result<(), Trouble> {
-        if self.used.is_none() {
-            if raw.is_some() {
-                return Err(say::not_utf8().into());
-            }
-            return Box::pin(self.query_nowhere(text)).await;
-        }
         let world = self.world()?;
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
@@ -160,20 +154,6 @@ impl Session {
             self.statement(text, Saying::Text(&said), planned, None, &world, place < last).await?;
         }
         Ok(())
-    }
-
-    /// A query before any database is in use.
-    async fn query_nowhere(&mut self, text: &str) -> Result<(), Trouble> {
-        let bare = text.trim().trim_end_matches(';').trim_end();
-        let words: Vec<&str> = bare.split_whitespace().collect();
-        match words.as_slice() {
-            [word, name] if word.eq_ignore_ascii_case("use") => {
-                self.use_database(name.trim_matches('`'))?;
-                self.done(false);
-                Ok(())
-            }
-            _ => Err(say::no_database().into()),
-        }
     }
 
     /// Several statements where one may stand: what a server says to that.
@@ -620,8 +600,9 @@ const OF_THE_LAST: [&str; 10] = [
 const CALC_FOUND_ROWS: &str = "SQL_CALC_FOUND_ROWS";
 
 /// Variables of the servers that any connection of the session tells alike.
-const ALIKE: [&str; 25] = [
+const ALIKE: [&str; 32] = [
     "auto_increment_increment",
+    "auto_increment_offset",
     "character_set_client",
     "character_set_connection",
     "character_set_database",
@@ -632,12 +613,18 @@ const ALIKE: [&str; 25] = [
     "collation_connection",
     "collation_database",
     "collation_server",
+    "have_query_cache",
+    "have_ssl",
     "init_connect",
+    "innodb_version",
     "license",
     "lower_case_table_names",
     "max_allowed_packet",
+    "max_connections",
     "net_buffer_length",
     "performance_schema",
+    "protocol_version",
+    "query_cache_limit",
     "query_cache_size",
     "query_cache_type",
     "sql_auto_is_null",
@@ -658,6 +645,17 @@ pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Res
     let searched = text.replace("last_insert_id(", if argued { "(" } else { "last_insert_id(" });
     let searched = searched.replace("sql_calc_found_rows", "");
     let of_the_last = OF_THE_LAST.iter().any(|it| searched.contains(it));
+    if !of_the_last && (!several || is_alike(asked, &text)) {
+        return Ok(());
+    }
+    Err(ClientError::unsupported(
+        format!("{asked}, which asks for what the session has on one connection, is not supported"),
+        "The answer to an INSERT tells its number, and how many rows were affected; keep other values in the application.",
+    ))
+}
+
+/// Whether what a text in lower case asks is told alike by all connections of a session, and leaves nothing on one.
+fn is_alike(asked: &str, text: &str) -> bool {
     // A variable that a statement sets is known to its server alone.
     let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
     let sets = text.contains(":=") || (!writes && text.contains("into"));
@@ -665,13 +663,7 @@ pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Res
         ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()", "last_insert_id()"];
     let known =
         asked.starts_with('@') || asked == CALC_FOUND_ROWS || of_all.iter().any(|it| asked.eq_ignore_ascii_case(it));
-    if !of_the_last && (!several || (known && !sets && variables_are_alike(&text))) {
-        return Ok(());
-    }
-    Err(ClientError::unsupported(
-        format!("{asked}, which asks for what the session has on one connection, is not supported"),
-        "The answer to an INSERT tells its number, and how many rows were affected; keep other values in the application.",
-    ))
+    known && !sets && variables_are_alike(text)
 }
 
 /// Whether all system variables of a text are told alike by all connections of a session.

@@ -331,12 +331,34 @@ impl Session {
     }
 
     /// Keeps a link that the session needs between statements, and gives back any other.
-    pub(super) fn keep(&mut self, link: Link) {
+    pub(super) fn keep(&mut self, mut link: Link) {
         self.note_answer(&link);
         if link.begun || link.pinned || link.is_within() {
             self.links.push(link);
-        } else if let Some(used) = &self.used {
+            return;
+        }
+        link.doubtful |= self.held.remove(&link);
+        if let Some(used) = &self.used {
             used.access.release(link);
+        }
+    }
+
+    /// Servers were told to stop: what they had not heard yet must not strike the next statement.
+    pub(super) async fn settle(&mut self) {
+        let (mut links, mut lost) = (std::mem::take(&mut self.links), false);
+        for mut link in links.drain(..) {
+            let was = link.begun || link.is_within();
+            match self.is_still_within(&mut link).await {
+                Ok(within) if within || !was => self.links.push(link),
+                Ok(_) | Err(_) => {
+                    lost |= was;
+                    self.ends |= link.pinned;
+                }
+            }
+        }
+        if lost {
+            self.roll_back().await;
+            self.transaction.is_undone(true);
         }
     }
 

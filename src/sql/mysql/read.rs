@@ -115,6 +115,8 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                         return None;
                     }
                     "sounds" | "procedure" if !called => return None,
+                    // Of the type of a CAST nothing but its name matters here.
+                    "character" if is(place, "set") => place += 2,
                     "distinctrow" => put(Token::make_word("DISTINCT", None)),
                     "mod" if !called => put(Token::Mod),
                     "lock" if is(place, "in") && is(place + 1, "share") && is(place + 2, "mode") => {

@@ -398,7 +398,9 @@ fn show(cursor: &mut Cursor<'_>) -> Option<Found> {
     cursor.bump();
     let processes = cursor.is("processlist") || (cursor.is("full") && cursor.is_at(1, "processlist"));
     if processes {
-        return Some(Found::Session(MysqlCommand::ShowProcesses, "SHOW"));
+        cursor.take("full");
+        cursor.bump();
+        return done(cursor, MysqlCommand::ShowProcesses, "SHOW");
     }
     let counted = cursor.is("count");
     if counted {

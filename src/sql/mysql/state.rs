@@ -25,6 +25,8 @@ pub struct Left {
     pub warnings: u64,
     /// `@@error_count`
     pub errors: u64,
+    /// `CONNECTION_ID()`: that of the client's connection.
+    pub connection: u32,
 }
 
 /// One of them.
@@ -36,6 +38,7 @@ enum Asked {
     FoundRows,
     Warnings,
     Errors,
+    Connection,
 }
 
 impl Asked {
@@ -48,6 +51,7 @@ impl Asked {
             Self::Identity => format!("NULLIF({}|0, NULL)", left.insert_id),
             Self::Warnings => format!("NULLIF({}|0, NULL)", left.warnings),
             Self::Errors => format!("NULLIF({}|0, NULL)", left.errors),
+            Self::Connection => format!("({}|0)", left.connection),
         }
     }
 
@@ -59,6 +63,7 @@ impl Asked {
             Self::FoundRows => left.found_rows.to_string(),
             Self::Warnings => left.warnings.to_string(),
             Self::Errors => left.errors.to_string(),
+            Self::Connection => left.connection.to_string(),
         }
     }
 }
@@ -96,7 +101,9 @@ pub fn written_out(text: &str, range: Range<usize>, mode: Mode, left: &Left) -> 
                 "Ask for it by a statement of its own.",
             ));
         }
-        let value = if item.is_none() && words.stands_alone(place) { asked.plain(left) } else { asked.described(left) };
+        // A variable becomes what its value is.
+        let alone = item.is_none() && words.stands_alone(place) && !words.is(0, "set");
+        let value = if alone { asked.plain(left) } else { asked.described(left) };
         edits.push((words.bytes(place), value));
     }
     for item in &items {
@@ -207,6 +214,7 @@ impl<'t> Words<'t> {
                     "last_insert_id" => Asked::InsertId,
                     "row_count" => Asked::RowCount,
                     "found_rows" => Asked::FoundRows,
+                    "connection_id" => Asked::Connection,
                     _ => return None,
                 };
                 Some((3, asked))
@@ -326,7 +334,7 @@ impl<'t> Words<'t> {
 mod tests {
     use super::*;
 
-    const LEFT: Left = Left { insert_id: 7, row_count: -1, found_rows: 3, warnings: 2, errors: 1 };
+    const LEFT: Left = Left { insert_id: 7, row_count: -1, found_rows: 3, warnings: 2, errors: 1, connection: 9 };
 
     fn told(text: &str) -> Option<String> {
         written_out(text, 0..text.len(), Mode::default(), &LEFT).unwrap()

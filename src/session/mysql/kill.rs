@@ -1,0 +1,376 @@
+//! KILL: which session a number is, and how what it does is stopped.
+//!
+//! A session is told that it is to stop; it has its servers stop, itself, while it holds its connections: so nobody is hit
+//! who was lent one of them meanwhile. Numbers are this proxy's own: those that greetings tell.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::backend::mysql::KillTarget;
+use crate::clock;
+use crate::clock::Tick;
+use crate::exec::mysql::Link;
+use crate::exec::mysql::relay;
+use crate::session::mysql::Selected;
+use crate::session::mysql::Session;
+use crate::session::mysql::Trouble;
+use crate::session::mysql::say;
+use crate::tasks;
+use crate::wire::mysql::result::put_text_row;
+
+/// How long it may take to have a server stop what it does.
+const KILL: Duration = Duration::from_secs(3);
+
+/// All sessions, by their numbers.
+#[derive(Debug, Default)]
+pub struct Kills {
+    next: AtomicU32,
+    entries: Mutex<BTreeMap<u32, Arc<Entry>>>,
+}
+
+/// One session, as others see it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Who it is, and where.
+    pub(super) seen: Mutex<Seen>,
+    /// One of [`NOTHING`], [`QUERY`], [`CONNECTION`].
+    wanted: AtomicU8,
+    /// Whether it answers a command.
+    busy: AtomicU8,
+    /// When it last began one: a [`Tick`].
+    since: AtomicU64,
+    struck: Notify,
+}
+
+/// What a list of sessions tells of one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) user: Arc<str>,
+    pub(super) host: Arc<str>,
+}
+
+const NOTHING: u8 = 0;
+/// KILL QUERY.
+const QUERY: u8 = 1;
+/// KILL.
+const CONNECTION: u8 = 2;
+
+/// Why nothing was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotKilled {
+    Unknown,
+    AnotherUsers,
+}
+
+/// A session's own entry; taken out when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    kills: Arc<Kills>,
+    pub(super) number: u32,
+    pub(super) entry: Arc<Entry>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kills {
+    /// A number for one who comes.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        loop {
+            // Zero is nobody's.
+            let number = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if number != 0 && !locked(&self.entries).contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    pub(super) fn ticket(self: &Arc<Self>, number: u32, seen: Seen) -> Ticket {
+        let entry = Arc::new(Entry {
+            seen: Mutex::new(seen),
+            wanted: AtomicU8::new(NOTHING),
+            busy: AtomicU8::new(0),
+            since: AtomicU64::new(clock::now().0),
+            struck: Notify::new(),
+        });
+        locked(&self.entries).insert(number, Arc::clone(&entry));
+        Ticket { kills: Arc::clone(self), number, entry }
+    }
+
+    fn kill(&self, number: u32, query: bool, by: &str) -> Result<(), NotKilled> {
+        let entry = locked(&self.entries).get(&number).cloned().ok_or(NotKilled::Unknown)?;
+        if *locked(&entry.seen).user != *by {
+            return Err(NotKilled::AnotherUsers);
+        }
+        // What ends the whole is not taken back by what ends a statement.
+        entry.wanted.fetch_max(if query { QUERY } else { CONNECTION }, Ordering::AcqRel);
+        entry.struck.notify_one();
+        Ok(())
+    }
+
+    /// All of them, with their numbers.
+    fn all(&self) -> Vec<(u32, Arc<Entry>)> {
+        locked(&self.entries).iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
+    }
+}
+
+impl Entry {
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) != 0
+    }
+
+    /// How long it has been doing what it does.
+    fn since(&self, now: Tick) -> Duration {
+        now.since(Tick(self.since.load(Ordering::Relaxed)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) == CONNECTION
+    }
+}
+
+impl Ticket {
+    /// The session begins a command: what was to end the one before is not for this one.
+    pub(super) fn begin(&self) {
+        let _ = self.entry.wanted.compare_exchange(QUERY, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
+        self.entry.busy.store(1, Ordering::Relaxed);
+        self.entry.since.store(clock::now().0, Ordering::Relaxed);
+    }
+
+    /// The command is answered.
+    pub(super) fn end(&self) {
+        self.entry.busy.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the session is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.entry.is_over()
+    }
+
+    pub(super) fn changed(&self, seen: Seen) {
+        *locked(&self.entry.seen) = seen;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        locked(&self.kills.entries).remove(&self.number);
+    }
+}
+
+/// Waits until the session is to stop what it does.
+pub(super) async fn struck(entry: &Entry) {
+    while entry.wanted.load(Ordering::Acquire) == NOTHING {
+        entry.struck.notified().await;
+    }
+}
+
+/// Waits until the whole session is to end.
+pub(super) async fn over(entry: &Entry) {
+    while !entry.is_over() {
+        entry.struck.notified().await;
+    }
+}
+
+/// The servers that a session has been given connections to, and holds them still.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(Rc<RefCell<Vec<Arc<KillTarget>>>>, Rc<Cell<bool>>);
+
+impl Held {
+    /// A command begins with these connections.
+    pub(super) fn begin(&self, links: &[Link]) {
+        let mut held = self.0.borrow_mut();
+        held.clear();
+        held.extend(links.iter().map(|it| Arc::clone(&it.connection.target)));
+        self.1.set(false);
+    }
+
+    /// The session is given a connection.
+    pub(super) fn add(&self, link: &Link) {
+        self.0.borrow_mut().push(Arc::clone(&link.connection.target));
+    }
+
+    /// It gives one back. True: what it runs was to be stopped, which may strike late: it must not be used again.
+    pub(super) fn remove(&self, link: &Link) -> bool {
+        self.0.borrow_mut().retain(|it| !Arc::ptr_eq(it, &link.connection.target));
+        self.1.get()
+    }
+
+    /// Whether servers were told to stop since the command began.
+    pub(super) fn was_struck(&self) -> bool {
+        self.1.get()
+    }
+
+    /// Has all of them stop, whoever waits for them.
+    async fn stop(&self) {
+        self.1.set(true);
+        let targets = self.0.borrow().clone();
+        for target in targets {
+            if let Err(error) = target.kill_query(clock::now().plus(KILL)).await {
+                tracing::debug!(%error, "what is to be stopped may go on");
+            }
+        }
+    }
+
+    /// The same for a client that is gone: the session does not wait for it.
+    pub(super) fn abandon(&self) {
+        let this = Self(Rc::new(RefCell::new(self.0.take())), Rc::clone(&self.1));
+        tasks::local("kill", async move { this.stop().await });
+    }
+}
+
+/// Does `work`. If the session is to stop, so are the servers that it has connections to, and `work` goes on to see what
+/// they say to that.
+pub(super) async fn stoppable<T>(entry: &Entry, held: &Held, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut wait = pin!(struck(entry));
+    let done = poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        wait.as_mut().poll(cx).map(|_| None)
+    });
+    if let Some(done) = done.await {
+        return done;
+    }
+    // Until the servers have been told, what was said to them is still the session's.
+    tokio::join!(work, held.stop()).0
+}
+
+/// The same for what waits for no server: it is given up. `None`: it was.
+pub(super) async fn unless_struck<T>(entry: &Entry, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut wait = pin!(struck(entry));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        wait.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+impl Session {
+    /// KILL, COM_PROCESS_KILL.
+    pub(super) fn kill(&mut self, number: u32, query: bool) -> Result<(), Trouble> {
+        if number == self.ticket.number {
+            if query {
+                return Err(say::interrupted().into());
+            }
+            self.ends = true;
+            return Err(say::killed().into());
+        }
+        match self.worker.kills.kill(number, query, &self.user.name) {
+            Ok(()) => Ok(()),
+            Err(NotKilled::Unknown) => Err(say::no_thread(number).into()),
+            Err(NotKilled::AnotherUsers) => Err(say::not_owner(number).into()),
+        }
+    }
+}
+
+impl Session {
+    /// SHOW PROCESSLIST: the sessions of this proxy that are the user's own. What they say is nobody else's to see.
+    pub(super) async fn show_processes(&mut self, more: bool) -> Result<(), Trouble> {
+        // What its columns are is the server's to say.
+        let mut link = self.any_link().await?;
+        let collected = async {
+            link.say_query("SHOW PROCESSLIST").await?;
+            relay::collect(&mut link, PROCESSES_MAX).await
+        };
+        let columns = match collected.await {
+            Ok(Ok(collected)) => collected.columns,
+            Ok(Err(failure)) => {
+                self.keep(link);
+                return Err(failure.into());
+            }
+            Err(broken) => return Err(self.lost_all(broken, &link).await),
+        };
+        self.keep(link);
+        let flags = self.face(more).status(self.usual_status());
+        self.client.put_columns(&columns, flags);
+        let now = clock::now();
+        let database = self.used.as_ref().filter(|it| it.selected == Selected::Yes).map(|it| Arc::clone(&it.name));
+        for (number, entry) in self.worker.kills.all() {
+            let Seen { user, host } = locked(&entry.seen).clone();
+            if *user != *self.user.name {
+                continue;
+            }
+            let own = number == self.ticket.number;
+            let (number, time) = (number.to_string(), entry.since(now).as_secs().to_string());
+            let cells = [
+                Some(number.as_str()),
+                Some(&*user),
+                Some(&*host),
+                database.as_deref().filter(|_| own),
+                Some(if entry.is_busy() { "Query" } else { "Sleep" }),
+                Some(&time),
+                Some(""),
+                Some("SHOW PROCESSLIST").filter(|_| own),
+                Some("0.000"),
+            ];
+            let mut row = Vec::new();
+            put_text_row(&mut row, cells.iter().take(columns.len()).map(|it| it.map(str::as_bytes)));
+            self.client.put(&row);
+        }
+        self.client.end_rows(0, flags);
+        Ok(())
+    }
+}
+
+/// What a server's list may come to, in bytes: of it only the columns are used.
+const PROCESSES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(user: &str) -> Seen {
+        Seen { user: user.into(), host: "localhost".into() }
+    }
+
+    #[tokio::test]
+    async fn only_ones_own_sessions_are_killed_and_only_what_they_do_now() {
+        let kills = Arc::new(Kills::default());
+        let (one, two) = (kills.number(), kills.number());
+        assert_ne!(one, two);
+        let ticket = kills.ticket(one, seen("ann"));
+        assert_eq!(kills.kill(two, true, "ann"), Err(NotKilled::Unknown));
+        assert_eq!(kills.kill(one, true, "eve"), Err(NotKilled::AnotherUsers));
+        let wanted = || ticket.entry.wanted.load(Ordering::Acquire);
+        assert_eq!(wanted(), NOTHING);
+        assert_eq!(kills.kill(one, true, "ann"), Ok(()));
+        struck(&ticket.entry).await;
+        assert_eq!(unless_struck(&ticket.entry, std::future::pending::<()>()).await, None);
+        ticket.begin();
+        assert_eq!(wanted(), NOTHING);
+        let held = Held::default();
+        assert_eq!(stoppable(&ticket.entry, &held, async { 7 }).await, 7);
+        assert!(!held.was_struck());
+        assert_eq!(kills.kill(one, false, "ann"), Ok(()));
+        assert_eq!(kills.kill(one, true, "ann"), Ok(()));
+        ticket.begin();
+        assert!(ticket.is_over());
+        assert_eq!(kills.all().len(), 1);
+        drop(ticket);
+        assert_eq!(kills.kill(one, true, "ann"), Err(NotKilled::Unknown));
+    }
+}
