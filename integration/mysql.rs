@@ -1,5 +1,7 @@
 //! What MySQL clients say to the proxy is answered as by one server, to the last field of a column, or refused.
 
+#[path = "mysql/across.rs"]
+mod across;
 #[path = "mysql/cases.rs"]
 mod cases;
 #[path = "mysql/client.rs"]

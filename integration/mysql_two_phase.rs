@@ -8,8 +8,6 @@ mod proxy;
 #[path = "sessions/relay.rs"]
 mod relay;
 
-use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use client::LOST;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
+use proxy::prepare_at;
 use proxy::until;
 use relay::Relay;
 use relay::Way;
@@ -89,7 +88,7 @@ impl House {
         client.done("ROLLBACK")?;
         // As often as one likes.
         for _ in 0..2 {
-            house.prepare()?;
+            prepare_at(house.cluster.dir(), &house.map)?;
         }
         until("the proxy to know", async || {
             client.done("BEGIN")?;
@@ -100,16 +99,6 @@ impl House {
         })
         .await?;
         Ok(house)
-    }
-
-    /// Makes the shards able to take part, as an operator does.
-    fn prepare(&self) -> Outcome {
-        let file = self.cluster.dir().join("to-prepare.yaml");
-        fs::write(&file, &self.map)?;
-        let mut check = Command::new(env!("CARGO_BIN_EXE_shardway"));
-        let done = check.arg("check").arg(&file).args(["--connect", "--prepare"]).output()?;
-        let said = String::from_utf8_lossy(&done.stderr) + String::from_utf8_lossy(&done.stdout);
-        if done.status.success() { Ok(()) } else { Err(said.into_owned().into()) }
     }
 
     async fn serve(&mut self) -> Outcome {

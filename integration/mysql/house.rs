@@ -19,6 +19,7 @@ use crate::compare::shown;
 use crate::proxy::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::free_port;
+use crate::proxy::prepare_at;
 use crate::proxy::until;
 
 /// On how many shards everything is tried.
@@ -31,6 +32,7 @@ CREATE TABLE items (id bigint, no int, what varchar(20) DEFAULT 'thing', price d
 CREATE TABLE fruits (name varchar(36) CHARACTER SET ascii COLLATE ascii_nopad_bin PRIMARY KEY, n int unsigned, raw varbinary(20));
 CREATE TABLE uuids (u uuid PRIMARY KEY, n int);
 CREATE TABLE refs (code varchar(10) PRIMARY KEY, n int);
+CREATE TABLE tags (n int AUTO_INCREMENT PRIMARY KEY, v varchar(8) UNIQUE);
 CREATE TABLE solo (n int AUTO_INCREMENT PRIMARY KEY, v varchar(8), e enum('a', 'b'), f double, bits bit(5), day date,
     at datetime(3), doc json);
 CREATE TABLE kinds (id bigint PRIMARY KEY, ti tinyint unsigned, mi mediumint, bi bigint unsigned, de decimal(30,6), fl float,
@@ -44,7 +46,7 @@ const PLACED: &str = "    groups:
       number: {key: bigint, tables: {t: id, items: id, kinds: id}}
       name: {key: text, tables: {fruits: name}}
       unique: {key: uuid, tables: {uuids: u}}
-    reference: [refs]
+    reference: [refs, tags]
     unsharded: {s1: [solo]}
 ";
 
@@ -57,7 +59,7 @@ enum Placed {
 }
 
 /// Each table, and what every case finds there: rows as they stand in VALUES.
-const TABLES: [(&str, Placed, &[&str]); 7] = [
+const TABLES: [(&str, Placed, &[&str]); 8] = [
     (
         "t",
         Placed::Spread,
@@ -111,6 +113,7 @@ const TABLES: [(&str, Placed, &[&str]); 7] = [
              b'1', 'B', 'e', 'naive 😀', 'u', x'02', 'A', 'text', 'a', 'x', '1', NULL, '::', DEFAULT, DEFAULT)",
         ],
     ),
+    ("tags", Placed::Everywhere, &["(1, 'a')", "(2, 'b')"]),
     ("refs", Placed::Everywhere, &["('de', 49)", "('fr', 33)", "('it', 39)"]),
     (
         "solo",
@@ -207,6 +210,7 @@ impl House {
         };
         let proxy = Proxy::start_when(self.cluster.dir(), port, &map, &[], answers).await;
         let proxy = proxy.map_err(|error| format!("{error}\nthe last login's error: {refusal}"))?;
+        prepare_at(self.cluster.dir(), &map)?;
         for width in WIDTHS {
             let mut last = String::new();
             // Its own error tells more than that something was waited for.
@@ -218,6 +222,13 @@ impl House {
                 Ok(known)
             });
             known.await.map_err(|error| format!("d{width}: {error}: {last}\n{}", proxy.log()))?;
+        }
+        for width in WIDTHS {
+            until("shards that can take part in transactions over several", async || {
+                let mut client = Client::connect(port, USER, PASSWORD, &format!("d{width}"))?;
+                Ok(client.done("UPDATE t SET a = 1").is_ok())
+            })
+            .await?;
         }
         (self.proxy, self.port) = (Some(proxy), port);
         Ok(self)
@@ -291,6 +302,7 @@ impl Direct {
             let deletes: Vec<String> = TABLES.iter().map(|(table, ..)| format!("DELETE FROM {table}")).collect();
             client.done(&deletes.join(";"))?;
             client.done("ALTER TABLE solo AUTO_INCREMENT = 1")?;
+            client.done("ALTER TABLE tags AUTO_INCREMENT = 1")?;
         }
         let mut ours = Client::connect(self.through, USER, PASSWORD, &format!("d{}", self.width))?;
         for (table, placed, rows) in TABLES {

@@ -122,7 +122,7 @@ pub(crate) const PARAMETERS: &[Parameters] = &[
     ),
     (Alike, "SELECT id, fl, db, tm, ts FROM kinds WHERE id >= ? ORDER BY id", &[&[Int(1)], &[Int(3)]]),
     (Refused, "UPDATE t SET id = ? WHERE id = 1", &[&[Long(400)]]),
-    (Refused, "DELETE FROM t WHERE a = ?", &[&[Int(10)]]),
+    (Alike, "DELETE FROM t WHERE a = ?", &[&[Int(10)]]),
     (Alike, "SELECT nope FROM t WHERE id = ?", &[&[Long(1)]]),
     (Alike, "SELECT a FROM nope WHERE id = ?", &[&[Long(1)]]),
     (Alike, "SELEC ?", &[&[Long(1)]]),

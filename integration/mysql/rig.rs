@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::across::ACROSS;
 use crate::cases::CASES;
 use crate::client::Answer;
 use crate::client::Client;
@@ -113,7 +114,7 @@ pub(crate) fn run(house: &House, against: Against, wanted: &str) -> Outcome<Foun
         direct.fill()?;
         let initial = direct.contents()?;
         for way in WAYS {
-            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS);
+            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS).chain(ACROSS);
             for (title, lines) in cases.filter(|(title, _)| title.contains(wanted)) {
                 let place = format!("{width} shards, {way:?}, {title}");
                 let mut pair = house.pair(width, way.capabilities())?;

@@ -569,7 +569,10 @@ impl Planned {
             Route::Draw(_) => self.told(text, world, true).map(|_| Plan::Draw),
             Route::Carry(_) => self.carry(text, parameters),
             Route::Copies(splitting) => {
-                self.times(text, parameters)?;
+                // MySQL has no such words.
+                if world.mysql.is_none() {
+                    self.times(text, parameters)?;
+                }
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
                 let (now, everywhere) = (splitting.uses_now, splitting.copies);
                 Ok(Plan::Split(Box::new(Split {

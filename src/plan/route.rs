@@ -1,6 +1,7 @@
 //! Statement × World → [`Route`], once; Route × values → [`Plan`], every time.
 
 mod mysql;
+mod mysql_copies;
 mod shadow;
 
 use std::sync::Arc;

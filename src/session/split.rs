@@ -496,7 +496,7 @@ pub(super) fn needs_block(template: &Template) -> Result<(), ClientError> {
     Err(ClientError::new(Code::NoTransaction, message, "BEGIN first."))
 }
 
-pub(super) fn copies_differ() -> ClientError {
+pub(in crate::session) fn copies_differ() -> ClientError {
     ClientError::new(
         Code::TableUnfit,
         "the copies of this reference table differ: the same write does another thing on another shard",

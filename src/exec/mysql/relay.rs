@@ -309,6 +309,37 @@ pub async fn take(link: &mut Link, limit: usize) -> Result<Result<Taken, Failure
     }
 }
 
+/// Hears an answer that nobody is told.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn discard(link: &mut Link) -> Result<(), Broken> {
+    let count = match first(link).await? {
+        First::Columns(count) => count,
+        First::Failed(_) => return Ok(()),
+        First::Done(done) => {
+            link.heard(&done);
+            return Ok(());
+        }
+        First::File(_) => return Err(Broken::Server("asks for a file".to_owned())),
+    };
+    for _ in 0..count {
+        column(link).await?;
+    }
+    end_of_columns(link).await?;
+    loop {
+        let payload = payload(link).await?;
+        if payload.first() == Some(&0xff) {
+            return Ok(());
+        }
+        if ends_rows(&payload, link.connection.capabilities) {
+            let (_, flags) = end(link, &payload)?;
+            link.connection.status = flags;
+            return Ok(());
+        }
+    }
+}
+
 /// An answer that is not the client's as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {

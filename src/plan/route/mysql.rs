@@ -175,6 +175,10 @@ impl Compiler<'_> {
         let reads = !writes && around == Around::Nothing;
         self.fix_homes(!reads)?;
         let primary = needs_primary(query);
+        if self.mysql_copies() {
+            let splitting = self.mysql_copied(around)?;
+            return Ok(Compiled { route: Route::Copies(Box::new(splitting)), primary, writes, splice });
+        }
         if parts.is_empty() && inserts.is_empty() && !self.scattered {
             let (plan, why) = match self.fixed.take() {
                 Some((shard, why)) => (Plan::One(shard), why),
@@ -282,13 +286,8 @@ impl Compiler<'_> {
         readable(relation)?;
         is_writable(relation, self.database)?;
         let (group, key) = match placement {
-            Placement::Unsharded { .. } => return Ok(None),
-            Placement::Reference => {
-                return Err(ClientError::unsupported(
-                    format!("writing to reference table \"{name}\" is not supported on MySQL"),
-                    "Write it on every shard's own server.",
-                ));
-            }
+            // Of copies is seen to as a whole (`mysql_copied`).
+            Placement::Unsharded { .. } | Placement::Reference => return Ok(None),
             Placement::Sharded { group, key } => (group, key),
         };
         self.place(group)?;

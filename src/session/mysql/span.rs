@@ -27,14 +27,18 @@ use crate::error::Code;
 use crate::exec::mysql::Link;
 use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
+use crate::exec::mysql::relay::Ended;
 use crate::exec::mysql::relay::Taken;
 use crate::ident::ShardId;
+use crate::plan::Gets;
+use crate::plan::Numbering;
 use crate::plan::Split;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
 use crate::session::mysql::text::KILL;
 use crate::session::mysql::text::Saying;
+use crate::session::split::copies_differ;
 use crate::tasks;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
@@ -50,6 +54,10 @@ pub(super) struct Span {
     kind: Kind,
     /// What NOW() says on all of them.
     time: Option<String>,
+    /// The number that the next shard's AUTO_INCREMENT is to begin with.
+    number: Option<u64>,
+    /// All do the same, and the first tells what comes of it.
+    copies: bool,
     began: Tick,
     limit: Option<Duration>,
 }
@@ -66,6 +74,16 @@ enum Kind {
 }
 
 impl Span {
+    /// All shards do the same to copies of theirs: the first alone tells warnings.
+    pub(super) fn writes_copies(&mut self) {
+        self.copies = true;
+    }
+
+    /// What the first row gets that the next shard's AUTO_INCREMENT counts.
+    pub(super) fn begin_at(&mut self, number: u64) {
+        self.number = Some(number);
+    }
+
     /// How many shards it is on.
     pub(super) fn len(&self) -> usize {
         self.links.len()
@@ -117,7 +135,7 @@ impl Session {
             let now = clock::unix_now();
             format!("{}.{:06}", now.as_secs(), now.subsec_micros())
         });
-        Ok(Span { links, saved, kind, time, began: clock::now(), limit })
+        Ok(Span { links, saved, kind, time, number: None, copies: false, began: clock::now(), limit })
     }
 
     /// Has the shard at that place of the span do a statement, and gives back what it answers: an error of the server's is
@@ -137,7 +155,16 @@ impl Session {
             return Err(ClientError::new(Code::Internal, "a span has no such shard", "Report this.").into());
         };
         let saves = span.kind == Kind::Within && !span.saved.get(place).copied().unwrap_or(true);
-        let work = self.ask_one(&mut link, saves, span.time.as_deref(), saying);
+        let set: Vec<String> = span
+            .time
+            .iter()
+            .map(|it| format!("SET timestamp = {it}"))
+            .chain(span.number.map(|it| format!("SET insert_id = {it}")))
+            .collect();
+        // Nobody can tell whether the number was used.
+        link.doubtful |= span.number.is_some();
+        let tells = !(span.copies && place > 0);
+        let work = self.ask_one(&mut link, saves, (span.time.as_deref(), &set), tells, saying);
         let asked = match left {
             Some(left) => tokio::time::timeout(left, work).await,
             None => Ok(work.await),
@@ -187,21 +214,21 @@ impl Session {
         &mut self,
         link: &mut Link,
         saves: bool,
-        time: Option<&str>,
+        (time, set): (Option<&str>, &[String]),
+        tells: bool,
         saying: Saying<'_>,
     ) -> Result<Result<Taken, Failure>, Broken> {
         if let Err(failure) = self.make_ready(link, saying).await? {
             return Ok(Err(failure));
         }
         link.wrote = true;
-        // In the same flight as the statement.
-        let set = time.map(|it| format!("SET timestamp = {it}"));
-        let before: Vec<&str> = set.as_deref().into_iter().chain(saves.then_some(SAVEPOINT)).collect();
-        link.tell_all(&before).await?;
         if let Some(time) = time {
             // Whoever uses it next has it set back.
             link.connection.settings = Arc::new(link.connection.settings.with("timestamp", time));
         }
+        // In the same flight as the statement.
+        let before: Vec<&str> = set.iter().map(String::as_str).chain(saves.then_some(SAVEPOINT)).collect();
+        link.tell_all(&before).await?;
         match saying {
             Saying::Text(text) => link.say_query(text).await?,
             Saying::Raw(bytes) => link.say_bytes(bytes).await?,
@@ -216,7 +243,9 @@ impl Session {
         let taken = relay::take(link, self.map.limits.message).await?;
         if let Ok(taken) = &taken
             && taken.done.warnings > 0
+            && tells
         {
+            self.warnings.count(taken.done.warnings);
             self.warnings.read(link).await?;
         }
         Ok(taken)
@@ -249,20 +278,22 @@ impl Session {
             Kind::Own => self.give_up(&mut span).await,
             Kind::Within => {
                 let saved = std::mem::take(&mut span.saved);
-                let mut goes_on = true;
+                let (mut goes_on, mut broken) = (true, false);
                 for (link, saved) in span.links.iter_mut().zip(saved) {
                     if saved {
                         let back = tokio::time::timeout(BACK_MAX, link.run(BACK)).await;
                         // What has ended the transaction has taken the savepoint with it.
                         goes_on &= matches!(back, Ok(Ok(Ok(_))));
-                        if !matches!(back, Ok(Ok(_))) {
-                            link.doubtful = true;
-                        }
+                        broken |= !matches!(back, Ok(Ok(_)));
                     }
                 }
                 if goes_on {
                     span.links.drain(..).for_each(|it| self.keep(it));
                 } else {
+                    if broken {
+                        // What does not answer is closed, which rolls it back.
+                        span.links.clear();
+                    }
                     self.give_up(&mut span).await;
                     // Of these clients know that they may end the transaction.
                     let told = failure.is_some_and(|it| matches!(it.number, LOCK_DEADLOCK | LOCK_WAIT_TIMEOUT));
@@ -276,54 +307,75 @@ impl Session {
 
     /// Rolls back all that is open.
     async fn give_up(&mut self, span: &mut Span) {
-        // Those that broke are not to be kept: a server rolls back what is closed.
-        let links = std::mem::take(&mut span.links);
-        self.links.extend(links.into_iter().filter(|it| !it.doubtful));
+        self.links.append(&mut span.links);
         self.roll_back().await;
     }
 
-    /// UPDATE or DELETE of rows on several shards, each of which does it to its own.
+    /// A statement that each of these shards does to its own rows, or all of them to their copies.
     pub(super) async fn write_on_several(
         &mut self,
         split: &Split,
+        numbering: Option<&Numbering>,
         saying: Saying<'_>,
         more: bool,
     ) -> Result<(), Trouble> {
+        let numbers = match numbering.filter(|_| split.everywhere) {
+            Some(numbering) => same_numbers(numbering)?,
+            None => false,
+        };
         let mut span = self.open_span(&split.shards, split.now).await?;
+        if split.everywhere {
+            span.writes_copies();
+        }
         let mut total: Option<Taken> = None;
         for place in 0..span.len() {
             let taken = match self.ask_in_span(&mut span, place, saying).await? {
                 Ok(taken) => taken,
+                Err(failure) if split.everywhere && place > 0 => {
+                    tracing::error!(%failure, "copies of a reference table differ");
+                    self.undo_span(span, Some(&failure)).await?;
+                    return Err(copies_differ().into());
+                }
                 Err(failure) => {
                     self.undo_span(span, Some(&failure)).await?;
                     return Err(failure.into());
                 }
             };
-            total = Some(match total {
-                None => taken,
-                Some(mut total) => {
-                    total.done = sum(&total.done, &taken.done);
-                    match (&mut total.collected, taken.collected) {
-                        (None, None) => {}
-                        (Some(all), Some(rows)) if relay::alike(&all.columns, &rows.columns) => {
-                            all.rows.extend(rows.rows)
-                        }
-                        _ => {
-                            self.undo_span(span, None).await?;
-                            return Err(ClientError::unsupported(
-                                "the shards' answers cannot be united: their columns are not of the same types",
-                                "The tables may differ between the shards: `shardway check --connect` compares them.",
-                            )
-                            .into());
-                        }
+            let united = match total {
+                None => {
+                    if numbers && taken.done.insert_id != 0 {
+                        span.begin_at(taken.done.insert_id);
                     }
-                    total
+                    Ok(taken)
                 }
-            });
+                Some(first) if split.everywhere => match same(&first, &taken) {
+                    true => Ok(first),
+                    false => Err(copies_differ()),
+                },
+                Some(total) => united(total, taken),
+            };
+            total = match united {
+                Ok(united) => Some(united),
+                Err(error) => {
+                    self.undo_span(span, None).await?;
+                    return Err(error.into());
+                }
+            };
         }
         self.keep_span(span).await?;
         let Taken { done, collected } = total.unwrap_or_default();
         let status = self.face(more).status(done.status & !status::IN_TRANSACTION);
+        if numbers && done.insert_id != 0 {
+            self.last.counted(done.insert_id);
+        }
+        match &collected {
+            None => self.last.heard(&Ended::Done(done.clone())),
+            Some(rows) => self.last.heard(&Ended::Rows {
+                count: rows.rows.len() as u64,
+                status: done.status,
+                warnings: done.warnings,
+            }),
+        }
         match collected {
             None => self.client.put_done(&Done { status, changes: Vec::new(), ..done }),
             Some(rows) => {
@@ -336,6 +388,57 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether AUTO_INCREMENT gives numbers to all rows, so that a later shard can be told the first.
+fn same_numbers(numbering: &Numbering) -> Result<bool, ClientError> {
+    let refuse = |what: &str| {
+        Err(ClientError::unsupported(
+            format!(
+                "{what}, where AUTO_INCREMENT counts \"{}\" of reference table \"{}\", is not supported: its copies could come \
+                 to differ",
+                numbering.column, numbering.table
+            ),
+            format!("Give \"{}\" from the application.", numbering.column),
+        ))
+    };
+    let is = |wanted: Gets| numbering.rows.contains(&wanted);
+    if is(Gets::Unknown) {
+        return refuse("a value that the server computes");
+    }
+    if !is(Gets::Next) {
+        return Ok(false);
+    }
+    if numbering.may_skip {
+        return refuse("IGNORE, REPLACE or ON DUPLICATE KEY UPDATE");
+    }
+    if numbering.rows.iter().any(|it| *it != Gets::Next) {
+        return refuse("a row with a number beside one without");
+    }
+    Ok(true)
+}
+
+/// Whether two copies tell the same.
+fn same(one: &Taken, other: &Taken) -> bool {
+    let told = |it: &Taken| (it.done.affected, it.done.insert_id, it.done.info.clone());
+    let rows = |it: &Taken| it.collected.as_ref().map(|it| it.rows.len());
+    told(one) == told(other) && rows(one) == rows(other)
+}
+
+/// Two shards' answers as one.
+fn united(mut total: Taken, taken: Taken) -> Result<Taken, ClientError> {
+    total.done = sum(&total.done, &taken.done);
+    match (&mut total.collected, taken.collected) {
+        (None, None) => {}
+        (Some(all), Some(rows)) if relay::alike(&all.columns, &rows.columns) => all.rows.extend(rows.rows),
+        _ => {
+            return Err(ClientError::unsupported(
+                "the shards' answers cannot be united: their columns are not of the same types",
+                "The tables may differ between the shards: `shardway check --connect` compares them.",
+            ));
+        }
+    }
+    Ok(total)
 }
 
 /// What two shards did, as one server would tell it.

@@ -273,7 +273,8 @@ impl Session {
             Plan::Concat(shards) => shards.iter().collect(),
             Plan::Split(split) if split.rows.is_empty() && split.beside.is_none() => {
                 can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
-                return Box::pin(self.write_on_several(&split, saying, more)).await;
+                let numbering = planned.numbering(text, parameters, world);
+                return Box::pin(self.write_on_several(&split, numbering.as_ref(), saying, more)).await;
             }
             Plan::Shadow(shadow) => return Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
             _ => {
@@ -490,11 +491,14 @@ impl Session {
         let several = links.len() > 1;
         let (mut over, mut undone) = (false, false);
         for mut link in links {
-            // Of several, those behind the one that failed still have something to say.
-            if several && matches!(ended, Ended::Failed(_)) {
-                over |= link.begun || link.is_within() || !self.state.autocommit();
-                undone |= over;
-                continue;
+            // Of several, those behind the one that failed still have something to say, which nobody is told.
+            if several && matches!(ended, Ended::Failed(_)) && !link.connection.is_drained() {
+                let rest = tokio::time::timeout(KILL, relay::discard(&mut link)).await;
+                if !matches!(rest, Ok(Ok(()))) {
+                    over |= link.begun || link.is_within() || !self.state.autocommit();
+                    undone |= over;
+                    continue;
+                }
             }
             if let Ended::Refused(failure) = ended {
                 self.warnings.of_failure(failure);

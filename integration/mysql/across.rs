@@ -1,0 +1,132 @@
+//! The same of what writes on several shards: statements that each shard does to its own rows, copies of reference tables,
+//! transactions, and statements in them that fail on one of several shards.
+
+use crate::cases::Case;
+
+pub(crate) const ACROSS: &[Case] = &[
+    (
+        "one statement changes rows on all shards",
+        r"
+UPDATE t SET a = 0 WHERE a > 0
+UPDATE t SET a = 0
+SELECT id, a FROM t
+UPDATE t SET a = a + 1, note = CONCAT(note, '!') WHERE id IN (1, 2, 3, 4, 5)
+SELECT ROW_COUNT()
+UPDATE t SET a = 7 WHERE id = 1 OR note = 'two!'
+UPDATE t SET a = 7 WHERE id > 100
+UPDATE t SET note = 'bad'
+UPDATE t SET nope = 1
+! UPDATE t SET a = 1 ORDER BY id LIMIT 2
+! UPDATE t SET a = (SELECT MAX(no) FROM items)
+! UPDATE t SET a = LAST_INSERT_ID(a + 1)
+UPDATE t SET a = 1 WHERE id IN (SELECT id FROM items WHERE items.id = t.id)
+UPDATE t SET made = '2020-01-01' WHERE id IN (1, 2, 3, 4)
+UPDATE items SET price = price + 1 WHERE no = 1
+? UPDATE t SET a = 'x' WHERE id IN (1, 2, 3, 4)
+? SHOW WARNINGS
+SELECT id, a, note, made FROM t
+DELETE FROM items WHERE no = 1
+DELETE FROM t WHERE a > 0
+SELECT ROW_COUNT()
+DELETE FROM t WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8)
+DELETE FROM t
+SELECT id FROM t
+",
+    ),
+    (
+        "rows that are deleted are told",
+        r"
+? DELETE FROM items WHERE no = 1 RETURNING id, no, what
+SELECT id, no FROM items
+",
+    ),
+    (
+        "a statement that fails on one of several shards undoes itself alone",
+        r"
+BEGIN
+UPDATE t SET a = 100 WHERE id = 1
+UPDATE t SET note = IF(id = 8, 'bad', 'x')
+UPDATE t SET note = IF(id = 1, 'bad', 'x')
+UPDATE t SET a = 101 WHERE id = 2
+SAVEPOINT s
+UPDATE t SET a = 102 WHERE id IN (3, 4, 5, 6)
+ROLLBACK TO s
+UPDATE t SET note = IF(id = 4, 'bad', 'y') WHERE id > 2
+UPDATE t SET a = a + 1
+COMMIT
+SELECT id, a, note FROM t
+",
+    ),
+    (
+        "a transaction writes on several shards",
+        r"
+BEGIN
+INSERT INTO t (id, a) VALUES (11, 1)
+INSERT INTO t (id, a) VALUES (12, 2)
+INSERT INTO t (id, a) VALUES (13, 3)
+INSERT INTO t (id, a) VALUES (14, 4)
+INSERT INTO t (id, a) VALUES (13, 3)
+\ping
+COMMIT
+SELECT id, a FROM t
+SET autocommit = 0
+UPDATE t SET a = 5 WHERE id = 11
+UPDATE t SET a = 5 WHERE id = 12
+UPDATE t SET a = a + 1 WHERE id > 10
+ROLLBACK
+UPDATE t SET a = 6
+COMMIT
+SET autocommit = 1
+SELECT id, a FROM t
+START TRANSACTION READ ONLY
+SELECT a FROM t WHERE id = 1
+SELECT a FROM t WHERE id = 2
+UPDATE t SET a = 1
+COMMIT
+",
+    ),
+    (
+        "reference tables are written everywhere",
+        r"
+INSERT INTO refs VALUES ('es', 34), ('pt', 351)
+INSERT INTO refs (code, n) VALUES ('es', 1)
+INSERT IGNORE INTO refs VALUES ('es', 1), ('nl', 31)
+REPLACE INTO refs VALUES ('nl', 32)
+INSERT INTO refs VALUES ('nl', 1) ON DUPLICATE KEY UPDATE n = n + 1
+UPDATE refs SET n = n + 1 WHERE n > 33
+SELECT ROW_COUNT()
+UPDATE refs SET n = 1
+! UPDATE refs SET n = 2 WHERE code IN (SELECT note FROM t)
+DELETE FROM refs WHERE code = 'pt'
+DELETE FROM refs WHERE code = 'none'
+BEGIN
+INSERT INTO refs VALUES ('uk', 44)
+INSERT INTO t (id, a) VALUES (21, 1)
+SELECT * FROM refs WHERE code = 'uk'
+INSERT INTO refs VALUES ('uk', 44)
+COMMIT
+BEGIN
+DELETE FROM refs
+ROLLBACK
+SELECT code, n FROM refs ORDER BY code
+",
+    ),
+    (
+        "numbers of reference tables are the same everywhere",
+        r"
+INSERT INTO tags (v) VALUES ('one')
+SELECT LAST_INSERT_ID()
+INSERT INTO tags (v) VALUES ('two'), ('three')
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+INSERT INTO tags (n, v) VALUES (20, 'twenty')
+SELECT LAST_INSERT_ID()
+INSERT INTO tags VALUES (NULL, 'next'), (NULL, 'after')
+INSERT INTO tags (v) VALUES ('one')
+INSERT INTO tags (v) VALUES ('more')
+! INSERT INTO tags VALUES (NULL, 'x'), (50, 'y')
+! INSERT IGNORE INTO tags (v) VALUES ('more'), ('yet more')
+! INSERT INTO tags (v) SELECT code FROM refs
+SELECT n, v FROM tags ORDER BY n
+",
+    ),
+];
