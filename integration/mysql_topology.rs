@@ -29,7 +29,6 @@ use shardway::topology::Topology;
 use shardway::topology::connect_check;
 use shardway::topology::control;
 use shardway::topology::placement;
-use shardway::topology::two_phase;
 use shardway::topology::verify;
 use tokio::sync::watch;
 
@@ -426,18 +425,49 @@ fn described(schema: &Schema) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_of_postgres_leaves_these_databases_alone() {
+async fn servers_that_nobody_has_prepared_are_left_as_they_are() {
     let one = Server::primary(&[]).await;
     let two = Server::primary(&[]).await;
     let map = map(&[&[one.address()], &[two.address()]]);
     let (topology, _stop) = watching(&map).await;
-    assert!(!two_phase::is_wanted(&topology));
     let recorded = placement::reconcile(&topology, &[(Arc::from("customer"), "hash".to_owned())]).await.unwrap();
     assert!(recorded.is_empty());
     let request = verify::Request { tables: Vec::new(), statement: Duration::from_secs(5), rows: 1 };
     let verified = verify::verify(&map, &request, &mut |_| {}).await;
     assert_eq!(verified.unseen.len(), 1, "{verified:?}");
-    assert!(connect_check::prepare(&map, &mut |it| panic!("{it}")).await.is_ok());
+    // What may not be prepared is told with what would allow it.
+    let refused = connect_check::prepare(&map, &mut |it| panic!("{it}")).await.unwrap_err();
+    assert!(refused.contains("GRANT ALL ON shardway.*"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_rows_were_put_is_recorded_once_servers_are_prepared_and_compared_ever_after() {
+    let mut one = Server::primary(&[]).await;
+    let two = Server::primary(&[]).await;
+    let map = map(&[&[one.address()], &[two.address()]]);
+    let (topology, _stop) = watching(&map).await;
+    let placed = |by: &str| [(Arc::from("customer"), by.to_owned()), (Arc::from("it's\\"), "hash".to_owned())];
+    // Nobody has made the table: nothing is recorded, whatever is said.
+    assert!(placement::reconcile(&topology, &placed("hash")).await.unwrap().is_empty());
+    for server in [&one, &two] {
+        server.execute(&shardway::topology::mysql::own::SETUP.join(";")).await;
+        server.execute("GRANT ALL ON shardway.* TO 'shardway'@'%'").await;
+    }
+    let recorded = placement::reconcile(&topology, &placed("hash")).await.unwrap();
+    assert_eq!(recorded.len(), 4, "{recorded:?}");
+    assert!(placement::reconcile(&topology, &placed("hash")).await.unwrap().is_empty());
+    let differs = placement::reconcile(&topology, &placed("range")).await.unwrap_err();
+    assert!(matches!(&differs, placement::PlacementError::Differs(all) if all.len() == 2), "{differs:?}");
+    // Of what is gone from the map, rows would never be found again.
+    let gone = placement::reconcile(&topology, &placed("hash")[..1]).await.unwrap_err();
+    assert!(gone.to_string().contains("it's"), "{gone}");
+    placement::record(&topology, &placed("range")).await.unwrap();
+    assert!(placement::reconcile(&topology, &placed("range")).await.unwrap().is_empty());
+    // One that cannot be asked may know better.
+    one.kill();
+    until(&topology, "down", |it| it.node(PRIMARY).health() == Health::Down).await;
+    let unheard = placement::reconcile(&topology, &placed("range")).await.unwrap_err();
+    assert!(matches!(unheard, placement::PlacementError::Unreachable { .. }), "{unheard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

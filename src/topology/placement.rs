@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Topology;
 use super::control::ControlError;
 use super::control::Purpose;
+use super::mysql;
 use crate::ident::ShardId;
 use crate::shard_map::Engine;
 
@@ -109,7 +110,8 @@ impl fmt::Display for Difference {
 }
 
 /// Compares the map's `fingerprints` (group, fingerprint) with what every shard recorded, and records what is new.
-/// Nothing is recorded when anything differs. Needs a topology whose monitors run. MySQL servers keep no record yet.
+/// Nothing is recorded when anything differs. Needs a topology whose monitors run. MySQL servers keep a record once they have
+/// been prepared for it.
 ///
 /// # Errors
 /// [`PlacementError`]: the map is not to be served.
@@ -117,10 +119,13 @@ pub async fn reconcile(
     topology: &Topology,
     fingerprints: &[(Arc<str>, String)],
 ) -> Result<Vec<Recorded>, PlacementError> {
-    if topology.database().engine == Engine::Mysql {
-        return Ok(Vec::new());
-    }
-    timeout(RECONCILE_MAX, compare_and_record(topology, fingerprints)).await.unwrap_or_else(|_| {
+    let settled = async {
+        match topology.database().engine {
+            Engine::Mysql => mysql::placement::reconcile(topology, fingerprints).await,
+            Engine::Postgres => compare_and_record(topology, fingerprints).await,
+        }
+    };
+    timeout(RECONCILE_MAX, settled).await.unwrap_or_else(|_| {
         let shard = topology.database().shards.first().map_or_else(|| Arc::from(""), |it| Arc::clone(&it.name));
         Err(PlacementError::Unreachable { shard, why: format!("no answer from all shards within {RECONCILE_MAX:?}") })
     })
@@ -132,6 +137,9 @@ pub async fn reconcile(
 /// # Errors
 /// When a shard cannot be asked, or may not be written to.
 pub async fn record(topology: &Topology, fingerprints: &[(Arc<str>, String)]) -> Result<(), PlacementError> {
+    if topology.database().engine == Engine::Mysql {
+        return mysql::placement::record(topology, fingerprints).await;
+    }
     for (place, _) in (0_u16..).zip(&topology.database().shards) {
         let mut keeper = Keeper::open(topology, ShardId(place)).await?;
         for (group, fingerprint) in fingerprints {
@@ -152,7 +160,7 @@ async fn compare_and_record(
     for (place, _) in (0_u16..).zip(&topology.database().shards) {
         let mut keeper = Keeper::open(topology, ShardId(place)).await?;
         let recorded = keeper.read().await?;
-        differences.extend(keeper.differences(&recorded, fingerprints));
+        differences.extend(self::differences(&keeper.shard, &recorded, fingerprints));
         keepers.push((keeper, recorded));
     }
     if !differences.is_empty() {
@@ -171,7 +179,7 @@ async fn compare_and_record(
         }
         // Another proxy may have been first, with another map.
         let recorded = keeper.read().await?;
-        differences.extend(keeper.differences(&recorded, fingerprints));
+        differences.extend(self::differences(&keeper.shard, &recorded, fingerprints));
     }
     if differences.is_empty() { Ok(new) } else { Err(PlacementError::Differs(differences)) }
 }
@@ -186,6 +194,24 @@ pub(super) async fn recorded(
     }
     let rows = sqlx::query_as::<_, (String, String)>(READ).bind(database).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
+}
+
+/// What of a shard's record is not as the map says.
+pub(super) fn differences(
+    shard: &Arc<str>,
+    recorded: &BTreeMap<String, String>,
+    fingerprints: &[(Arc<str>, String)],
+) -> Vec<Difference> {
+    let differing = |(group, recorded): (&String, &String)| {
+        let now = fingerprints.iter().find(|(it, _)| **it == **group).map(|(_, it)| it.clone());
+        (now.as_ref() != Some(recorded)).then(|| Difference {
+            shard: Arc::clone(shard),
+            group: group.as_str().into(),
+            recorded: recorded.clone(),
+            now,
+        })
+    };
+    recorded.iter().filter_map(differing).collect()
 }
 
 /// One shard's record and the connection to it.
@@ -213,19 +239,6 @@ impl Keeper {
 
     async fn read(&mut self) -> Result<BTreeMap<String, String>, PlacementError> {
         recorded(&mut self.connection, &self.database).await.map_err(|error| self.failed(Step::Table, &error))
-    }
-
-    fn differences(&self, recorded: &BTreeMap<String, String>, fingerprints: &[(Arc<str>, String)]) -> Vec<Difference> {
-        let differing = |(group, recorded): (&String, &String)| {
-            let now = fingerprints.iter().find(|(it, _)| **it == **group).map(|(_, it)| it.clone());
-            (now.as_ref() != Some(recorded)).then(|| Difference {
-                shard: Arc::clone(&self.shard),
-                group: group.as_str().into(),
-                recorded: recorded.clone(),
-                now,
-            })
-        };
-        recorded.iter().filter_map(differing).collect()
     }
 
     async fn create(&mut self) -> Result<(), PlacementError> {

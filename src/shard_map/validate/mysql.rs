@@ -39,8 +39,8 @@ impl Validator<'_, '_> {
                     "map-placement-open",
                     name.place,
                     format!("where rows of group `{}` lie follows from the number of shards alone", name.value),
-                    "MySQL servers keep no record of it: write `placement:`, or with another shard in the map rows would \
-                     be looked for where they are not.",
+                    "MySQL servers keep a record of it only once they are prepared (check --connect --prepare): write \
+                     `placement:`, or with another shard in the map rows would be looked for where they are not.",
                 );
             }
         }

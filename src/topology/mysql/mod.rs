@@ -8,6 +8,7 @@ mod catalog;
 pub(super) mod check;
 pub(super) mod fit;
 pub mod own;
+pub(super) mod placement;
 mod probe;
 pub(super) mod reader;
 pub mod two_phase;

@@ -91,7 +91,7 @@ impl Question {
 }
 
 /// A text as these connections' `sql_mode` reads it.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
