@@ -133,6 +133,7 @@ DESCRIBE `t`
 SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{db}' AND TABLE_NAME = 't'
 SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'items' ORDER BY ORDINAL_POSITION
 SELECT kc.column_name, kc.referenced_table_name FROM information_schema.key_column_usage AS kc WHERE kc.table_schema = DATABASE() AND kc.table_name = 't' AND kc.referenced_table_name IS NOT NULL
+? CREATE DATABASE IF NOT EXISTS `{db}`
 ? SHOW TABLE STATUS LIKE 'nope'
 ? SHOW STATUS LIKE 'nope'
 ? SHOW PROCESSLIST LIKE 'nope'

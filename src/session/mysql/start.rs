@@ -157,6 +157,40 @@ impl Session {
         Ok(())
     }
 
+    /// CREATE DATABASE of one that is in the map, and therefore there; `None`: it is not that.
+    pub(super) fn is_there(&mut self, text: &str) -> Option<Result<(), Trouble>> {
+        let mut words = text.trim_end_matches([';', ' ', '\n']).split_ascii_whitespace();
+        let mut next_is = |wanted: &[&str]| words.next().filter(|it| wanted.iter().any(|w| it.eq_ignore_ascii_case(w)));
+        next_is(&["create"])?;
+        next_is(&["database", "schema"])?;
+        let mut name = words.next()?;
+        let unless = name.eq_ignore_ascii_case("if");
+        if unless {
+            let mut next_is = |wanted: &str| words.next().filter(|it| it.eq_ignore_ascii_case(wanted));
+            next_is("not")?;
+            next_is("exists")?;
+            name = words.next()?;
+        }
+        let name = name.strip_prefix('`').and_then(|it| it.strip_suffix('`')).unwrap_or(name);
+        let deployment = self.worker.current.load();
+        let (known, _) = called(&deployment, name)?;
+        let may = self.user.databases.as_ref().is_none_or(|allowed| allowed.contains(known));
+        // It would commit what is open.
+        if !may || self.is_within() {
+            return None;
+        }
+        let message = format!("Can't create database '{name}'; database exists");
+        let failure = Failure { number: DATABASE_EXISTS, sqlstate: "HY000".to_owned(), message };
+        if !unless {
+            return Some(Err(failure.into()));
+        }
+        self.last.done();
+        self.warnings.of_note(&failure);
+        let status = self.face(false).status(self.usual_status());
+        self.client.put_done(&Done { status, warnings: 1, ..Done::default() });
+        Some(Ok(()))
+    }
+
     /// USE, COM_INIT_DB.
     pub(super) fn use_database(&mut self, name: &str) -> Result<(), Trouble> {
         let selected = self.used.as_ref().filter(|it| it.selected == Selected::Yes).map(|it| Arc::clone(&it.name));
@@ -228,6 +262,9 @@ pub(super) fn nowhere(worker: &Rc<Worker>, deployment: &Deployment, user: &User,
     let (name, service) = mine.next()?;
     Some(used(worker, deployment, user, (name, Selected::No), service, capabilities))
 }
+
+/// ER_DB_CREATE_EXISTS
+const DATABASE_EXISTS: u16 = 1007;
 
 fn denied(user: &str, database: &str) -> Failure {
     Failure {

@@ -102,7 +102,10 @@ impl Session {
                         self.refuse_undone()?;
                         Box::pin(self.data_told(&told, Saying::Text(""), None, &world, false)).await
                     }
-                    None => Err(Box::pin(self.verified(error, text)).await),
+                    None => match self.is_there(text) {
+                        Some(answer) => answer,
+                        None => Err(Box::pin(self.verified(error, text)).await),
+                    },
                 };
             }
         };

@@ -27,8 +27,17 @@ const WARNINGS_MAX: usize = 1 << 20;
 impl Warnings {
     /// An error of the proxy's own is the only one.
     pub(super) fn of_failure(&mut self, failure: &Failure) {
+        self.only("Error", failure);
+    }
+
+    /// What would have been an error is the only one.
+    pub(super) fn of_note(&mut self, failure: &Failure) {
+        self.only("Note", failure);
+    }
+
+    fn only(&mut self, level: &str, failure: &Failure) {
         let mut row = Vec::new();
-        let cells = ["Error".to_owned(), failure.number.to_string(), failure.message.clone()];
+        let cells = [level.to_owned(), failure.number.to_string(), failure.message.clone()];
         put_text_row(&mut row, cells.iter().map(|it| Some(it.as_bytes())));
         self.rows = vec![row];
         self.told = 1;

@@ -51,7 +51,8 @@ impl Asked {
             Self::Identity => format!("NULLIF({}|0, NULL)", left.insert_id),
             Self::Warnings => format!("NULLIF({}|0, NULL)", left.warnings),
             Self::Errors => format!("NULLIF({}|0, NULL)", left.errors),
-            Self::Connection => format!("({}|0)", left.connection),
+            // The zeros make it as long as servers say that the call is.
+            Self::Connection => format!("CAST({:010} AS UNSIGNED)", left.connection),
         }
     }
 
