@@ -159,7 +159,9 @@ fn outcome(bench: &mut Bench, statement: &str) -> String {
                     Ok(plan) => {
                         let allowed = matches!(
                             plan,
-                            Plan::One(_)
+                            Plan::Everywhere
+                                | Plan::Draw
+                                | Plan::One(_)
                                 | Plan::Any
                                 | Plan::Concat(_)
                                 | Plan::Shadow(_)

@@ -31,6 +31,8 @@ CREATE TABLE items (id bigint, no int, what varchar(20) DEFAULT 'thing', price d
     PRIMARY KEY (id, no), KEY (what));
 CREATE TABLE fruits (name varchar(36) CHARACTER SET ascii COLLATE ascii_nopad_bin PRIMARY KEY, n int unsigned, raw varbinary(20));
 CREATE TABLE uuids (u uuid PRIMARY KEY, n int);
+CREATE TABLE orders (id bigint AUTO_INCREMENT PRIMARY KEY, who int, note varchar(6) DEFAULT 'new');
+CREATE TABLE parts (id bigint, no int AUTO_INCREMENT, what varchar(6), PRIMARY KEY (id, no), KEY (no));
 CREATE TABLE refs (code varchar(10) PRIMARY KEY, n int);
 CREATE TABLE tags (n int AUTO_INCREMENT PRIMARY KEY, v varchar(8) UNIQUE);
 CREATE TABLE solo (n int AUTO_INCREMENT PRIMARY KEY, v varchar(8), e enum('a', 'b'), f double, bits bit(5), day date,
@@ -43,7 +45,7 @@ CREATE TABLE kinds (id bigint PRIMARY KEY, ti tinyint unsigned, mi mediumint, bi
 ";
 
 const PLACED: &str = "    groups:
-      number: {key: bigint, tables: {t: id, items: id, kinds: id}}
+      number: {key: bigint, tables: {t: id, items: id, kinds: id, orders: id, parts: id}}
       name: {key: text, tables: {fruits: name}}
       unique: {key: uuid, tables: {uuids: u}}
     reference: [refs, tags]
@@ -59,7 +61,7 @@ enum Placed {
 }
 
 /// Each table, and what every case finds there: rows as they stand in VALUES.
-const TABLES: [(&str, Placed, &[&str]); 8] = [
+const TABLES: [(&str, Placed, &[&str]); 10] = [
     (
         "t",
         Placed::Spread,
@@ -114,6 +116,8 @@ const TABLES: [(&str, Placed, &[&str]); 8] = [
         ],
     ),
     ("tags", Placed::Everywhere, &["(1, 'a')", "(2, 'b')"]),
+    ("orders", Placed::Spread, &["(1, 5, 'a')", "(2, NULL, 'b')"]),
+    ("parts", Placed::Spread, &["(1, 1, 'x')", "(2, 2, 'y')"]),
     ("refs", Placed::Everywhere, &["('de', 49)", "('fr', 33)", "('it', 39)"]),
     (
         "solo",
@@ -200,6 +204,7 @@ impl House {
                 "  d{width}:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    shards:\n{shards}{PLACED}"
             );
         }
+        prepare_at(self.cluster.dir(), &map)?;
         let mut refusal = String::new();
         let answers = async || match Client::connect(port, USER, PASSWORD, "d1") {
             Ok(_) => true,
@@ -210,7 +215,6 @@ impl House {
         };
         let proxy = Proxy::start_when(self.cluster.dir(), port, &map, &[], answers).await;
         let proxy = proxy.map_err(|error| format!("{error}\nthe last login's error: {refusal}"))?;
-        prepare_at(self.cluster.dir(), &map)?;
         for width in WIDTHS {
             let mut last = String::new();
             // Its own error tells more than that something was waited for.

@@ -80,10 +80,35 @@ pub(crate) const PARAMETERS: &[Parameters] = &[
     ),
     (Alike, "INSERT INTO items (id, no) VALUES (?, 1), (?, 2)", &[&[Long(301), Long(301)]]),
     (
-        Refused,
+        Alike,
         "INSERT INTO items (id, no) VALUES (?, 1), (?, 1), (?, 1), (?, 1), (?, 1), (?, 1)",
         &[&[Long(310), Long(311), Long(312), Long(313), Long(314), Long(315)]],
     ),
+    (
+        Alike,
+        "INSERT INTO t (id, a, note) VALUES (?, 1, ?), (?, ?, 'x'), (?, 3, ?) ON DUPLICATE KEY UPDATE a = ?",
+        &[
+            &[Long(321), Text("p"), Long(322), Int(9), Long(323), Null, Int(7)],
+            &[Long(1), Text("p"), Long(2), Int(9), Long(3), Text("q"), Int(7)],
+        ],
+    ),
+    (
+        Alike,
+        "INSERT INTO orders (id, who) VALUES (?, ?)",
+        &[&[Null, Int(1)], &[Long(0), Int(2)], &[Text("0"), Int(3)], &[Long(1), Int(1)]],
+    ),
+    (
+        Alike,
+        "INSERT INTO orders (who, note) VALUES (?, ?), (?, 'n')",
+        &[&[Int(1), Text("a"), Int(2)], &[Null, Null, Null]],
+    ),
+    (
+        Alike,
+        "INSERT INTO orders VALUES (0, ?, 'a'), (?, 2, ?), (DEFAULT, 3, ?)",
+        &[&[Int(1), Null, Text("b"), Text("c")], &[Int(1), Long(0), Null, Text("d")]],
+    ),
+    (Alike, "INSERT INTO orders SET who = ?, id = ?", &[&[Int(1), Null], &[Int(1), Long(0)]]),
+    (Alike, "INSERT INTO parts (id, what) VALUES (?, ?), (?, ?)", &[&[Long(5), Text("e"), Long(6), Text("f")]]),
     (
         Alike,
         "INSERT INTO fruits VALUES (?, ?, ?)",

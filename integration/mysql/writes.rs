@@ -122,4 +122,136 @@ SELECT a FROM t WHERE id = 1
 SHOW COUNT(*) WARNINGS
 ",
     ),
+    (
+        "numbers for rows on several shards",
+        r"
+INSERT INTO orders (who) VALUES (1)
+SELECT LAST_INSERT_ID(), ROW_COUNT()
+SELECT * FROM orders WHERE id = LAST_INSERT_ID()
+INSERT INTO orders (who) VALUES (1), (2), (3), (4), (5)
+SELECT LAST_INSERT_ID()
+INSERT INTO orders VALUES (0, 6, 'x'), (NULL, 7, 'y'), (DEFAULT, 8, 'z')
+SELECT LAST_INSERT_ID()
+INSERT INTO orders (id, who, note) VALUES (0, 9, 'one')
+INSERT INTO orders () VALUES ()
+INSERT INTO orders VALUES ()
+INSERT INTO orders SET who = 10
+INSERT INTO orders SET id = NULL, who = 11
+REPLACE INTO orders (who) VALUES (12), (13)
+SELECT LAST_INSERT_ID()
+INSERT INTO orders (id, who) VALUES ('0', 14)
+INSERT IGNORE INTO orders (who) VALUES (15)
+SELECT LAST_INSERT_ID()
+INSERT INTO orders (who) VALUES (16) ON DUPLICATE KEY UPDATE who = 0
+SELECT LAST_INSERT_ID()
+INSERT INTO orders (who) VALUES (18), (19) RETURNING id, who
+SELECT LAST_INSERT_ID()
+INSERT INTO orders (id, who) VALUES (1, 1)
+INSERT INTO orders (id, who) VALUES (-5, 1)
+INSERT INTO parts (id, what) VALUES (7, 'a')
+SELECT LAST_INSERT_ID()
+INSERT INTO parts (id, no, what) VALUES (7, 0, 'b'), (8, NULL, 'c'), (9, DEFAULT, 'd')
+SELECT LAST_INSERT_ID()
+? INSERT IGNORE INTO parts (id, what) VALUES (7, 'a')
+BEGIN
+INSERT INTO orders (who) VALUES (20)
+ROLLBACK
+INSERT INTO orders (who) VALUES (21)
+SELECT LAST_INSERT_ID()
+BEGIN
+INSERT INTO orders (who) VALUES (22), (23), (24)
+UPDATE orders SET who = 0 WHERE id = LAST_INSERT_ID()
+COMMIT
+? INSERT INTO orders (id, who) VALUES (1 + 1, 5)
+INSERT INTO orders (id, who) VALUES (100000, 1)
+INSERT INTO orders (who) VALUES (25)
+SELECT LAST_INSERT_ID()
+SELECT id, who, note FROM orders
+",
+    ),
+    (
+        "rows for several shards",
+        r"
+INSERT INTO t (id, a) VALUES (201, 1), (202, 2), (203, 3), (204, 4), (205, 5), (206, 6), (207, 7), (208, 8)
+SELECT ROW_COUNT()
+INSERT INTO t VALUES (211, 1, 'a', NULL), (212, 2, DEFAULT, '2020-01-01'), (213, 3, ')', NULL), (214, 1 + 2, 'x;y', NULL)
+REPLACE INTO t (id, a) VALUES (1, 100), (2, 200), (3, 300), (220, 5), (221, 6)
+INSERT IGNORE INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4), (231, 1), (232, 2), (233, 3)
+SHOW WARNINGS
+SELECT @@warning_count, ROW_COUNT()
+INSERT IGNORE INTO t (id, a) VALUES (241, 'x'), (242, 1), (243, 'y'), (244, 'z'), (245, 'w'), (246, '1')
+SHOW WARNINGS
+INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (251, 1), (252, 2) ON DUPLICATE KEY UPDATE a = a + VALUES(a)
+INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (251, 1), (252, 2) ON DUPLICATE KEY UPDATE a = a
+SELECT id, a FROM t WHERE id IN (1, 2, 3, 251, 252)
+INSERT INTO t (id, a) VALUES (261, 1), (262, 2), (263, 'no'), (264, 4), (265, 'never')
+INSERT INTO t (id, a) VALUES (261, 1), (262, 2), (263, 3), (3, 4), (4, 4), (1, 1), (2, 1)
+INSERT INTO t (id, a) VALUES (8, 1), (262, 2), (7, 4), (4, 4), (1, 1), (2, 1)
+SELECT id FROM t WHERE id IN (261, 262, 263, 264)
+INSERT INTO t (id, a) VALUES (261, 1), (262, 2), (263, 3), (261, 4)
+INSERT INTO t (id, note) VALUES (271, 'a'), (272, 'bad'), (273, 'bad')
+INSERT INTO t (id, a) VALUES (281, 1), (282, 2), (283, 3), (284, 4) RETURNING id, a * 2 AS b
+REPLACE INTO t (id, a) VALUES (281, 1), (282, 2), (283, 3), (285, 4) RETURNING id, a
+BEGIN
+INSERT INTO t (id, a) VALUES (291, 1), (292, 2), (293, 3), (294, 4)
+INSERT INTO t (id, a) VALUES (295, 1), (296, 2), (293, 3), (297, 4)
+SELECT id FROM t WHERE id IN (291, 292, 293, 294, 295, 296, 297)
+COMMIT
+SELECT id FROM t WHERE id IN (291, 292, 293, 294, 295, 296, 297)
+BEGIN
+INSERT INTO items (id, no) VALUES (301, 1), (302, 1), (303, 1), (304, 1)
+ROLLBACK
+INSERT INTO fruits (name, n) VALUES ('kiwi', 1), ('lime', 2), ('date', 3), ('nut', 4)
+? INSERT INTO t (id, a) VALUES (311, 1), (NULL, 2), (313, 3)
+INSERT INTO t (id, a) VALUES (311, 1), (312), (313, 3)
+SET @v = 5
+INSERT INTO t (id, a) VALUES (321, @v), (322, @v), (323, @v), (324, @v)
+",
+    ),
+    (
+        "tables of several shards are changed",
+        r"
+ALTER TABLE t ADD COLUMN extra int DEFAULT 5
+SELECT id, extra FROM t WHERE id = 1
+SELECT id, extra FROM t
+INSERT INTO t VALUES (401, 1, 'a', NULL, 2), (402, 2, 'b', NULL, 3), (403, 3, 'c', NULL, 4)
+ALTER TABLE t DROP COLUMN extra
+ALTER TABLE t DROP COLUMN extra
+ALTER TABLE t DROP COLUMN IF EXISTS extra
+SHOW WARNINGS
+CREATE INDEX i ON t (a)
+CREATE INDEX i ON t (a)
+DROP INDEX i ON t
+BEGIN
+UPDATE t SET a = 77 WHERE id = 1
+ALTER TABLE fruits COMMENT = 'x'
+ROLLBACK
+SELECT a FROM t WHERE id = 1
+BEGIN
+UPDATE t SET a = 78 WHERE id = 1
+ALTER TABLE fruits NO SUCH THING
+ROLLBACK
+SELECT a FROM t WHERE id = 1
+CREATE TABLE IF NOT EXISTS orders (id bigint)
+SHOW WARNINGS
+DROP TABLE parts
+SELECT * FROM parts WHERE id = 1
+DROP TABLE parts
+DROP TABLE IF EXISTS parts
+SHOW WARNINGS
+CREATE TABLE parts (id bigint, no int AUTO_INCREMENT, what varchar(6), PRIMARY KEY (id, no), KEY (no))
+INSERT INTO parts (id, what) VALUES (1, 'a'), (2, 'b'), (3, 'c')
+SELECT LAST_INSERT_ID()
+TRUNCATE TABLE orders
+INSERT INTO orders (who) VALUES (1), (2)
+SELECT LAST_INSERT_ID()
+ALTER TABLE orders AUTO_INCREMENT = 500
+INSERT INTO orders (who) VALUES (1)
+SELECT LAST_INSERT_ID()
+ALTER TABLE refs ADD COLUMN more int, ALGORITHM = COPY
+ALTER TABLE refs DROP COLUMN more
+TRUNCATE t
+SELECT id FROM t
+",
+    ),
 ];

@@ -141,6 +141,7 @@ impl Planned {
                 let (keys, tables) = (wanted.keys.len(), tables.join(", "));
                 format!("look up {keys} {} in {tables}, then {role}", if keys == 1 { "key" } else { "keys" })
             }
+            Plan::Draw if world.mysql.is_some() => "draw numbers of AUTO_INCREMENT\nthen plan with them".to_owned(),
             Plan::Draw => match self.told(text, world, true) {
                 Ok(told) => {
                     let from = told.numbers.iter().map(|it| match it {

@@ -4,6 +4,7 @@
 //! statement; a template and the values of one execution give a [`Plan`]. [`Planner`] caches templates by normalized
 //! text.
 
+mod altered;
 mod bring;
 mod cache;
 mod carry;
@@ -19,6 +20,7 @@ mod moves;
 mod numbers;
 mod route;
 mod shadow;
+mod shares;
 mod split;
 mod utility;
 mod words;
@@ -59,6 +61,7 @@ pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use crate::sql::mysql::command as mysql_command;
 pub use crate::sql::mysql::state as mysql_state;
+pub use altered::Altered;
 pub use cache::Planner;
 pub use carry::Carried;
 pub use copy::CopyIn;
@@ -89,6 +92,7 @@ pub use shadow::Copy as Shade;
 pub use shadow::Form;
 pub use shadow::Shadow;
 pub use shadow::Whence;
+pub use shares::Chunk;
 pub use split::Share;
 pub use split::Split;
 
@@ -214,6 +218,8 @@ pub struct Template {
     pub packed: Vec<(Arc<str>, u32)>,
     /// MySQL: an INSERT into a table with a column that counts.
     counted: Option<Box<numbers::Counted>>,
+    /// MySQL: tables that it makes, changes or removes on all shards.
+    pub altered: Option<Box<Altered>>,
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
@@ -359,6 +365,7 @@ impl Template {
         let mut explained_at = None;
         let mut packed = Vec::new();
         let mut counted = None;
+        let mut tables = None;
         let route = match &statement.body {
             Body::Session => {
                 // SET, SHOW and savepoints carry what the text says.
@@ -392,12 +399,19 @@ impl Template {
             }
             Body::Whole(whole) => {
                 exact_only = true;
-                if !one_shard {
-                    let what = format!("{} in a database of several shards is not supported", whole.what);
-                    return Err(ClientError::unsupported(what, whole.hint));
+                let placed = whole.changed.as_ref().filter(|_| !one_shard);
+                if let Some(changed) = placed {
+                    let (plan, changed) = altered::compile(changed, world)?;
+                    tables = (plan == Plan::Everywhere).then(|| Box::new(changed));
+                    Route::Fixed(plan, "where the map has its tables".to_owned())
+                } else {
+                    if !one_shard {
+                        let what = format!("{} in a database of several shards is not supported", whole.what);
+                        return Err(ClientError::unsupported(what, whole.hint));
+                    }
+                    let shard = world.view.hint.unwrap_or(ShardId(0));
+                    Route::Fixed(Plan::One(shard), "the database has one shard".to_owned())
                 }
-                let shard = world.view.hint.unwrap_or(ShardId(0));
-                Route::Fixed(Plan::One(shard), "the database has one shard".to_owned())
             }
             Body::Utility(utility, query) => {
                 let compiled = utility::compile(utility, query.as_deref(), world, &world.names())?;
@@ -457,6 +471,7 @@ impl Template {
             prefix,
             packed,
             counted,
+            altered: tables,
         };
         Ok((template, exact_only))
     }
@@ -500,6 +515,7 @@ impl Template {
             prefix: None,
             packed: Vec::new(),
             counted: None,
+            altered: None,
         }
     }
 }
@@ -595,6 +611,7 @@ impl Planned {
                     Err(error) if error.code == Code::Unsupported && keys.carry.is_some() => {
                         return self.carry(text, parameters);
                     }
+                    Err(_) if self.wants_numbers(text, parameters, world) => return Ok(Plan::Draw),
                     plan => plan?,
                 };
                 if let Plan::Concat(_) = plan
@@ -602,7 +619,10 @@ impl Planned {
                 {
                     return keys.gathered(&values, world).ok_or(error);
                 }
-                if let Plan::Split(split) = &plan {
+                // Of MySQL no string means the time.
+                if let Plan::Split(split) = &plan
+                    && world.mysql.is_none()
+                {
                     self.times(text, parameters)?;
                     if split.leave.is_some() {
                         self.moves(text, 0, None)?;
@@ -644,6 +664,7 @@ impl Planned {
             prefix: None,
             packed: Vec::new(),
             counted: None,
+            altered: None,
         };
         Self { range: 0..text.len(), template: Rc::new(template), literals: SmallVec::new(), read: false }
     }

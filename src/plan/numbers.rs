@@ -33,8 +33,10 @@ pub(crate) struct Counted {
     cells: Cells,
     /// Where it stands in rows.
     place: Option<usize>,
-    /// A duplicate may be passed over or changed instead.
-    may_skip: bool,
+    /// It is the shard key.
+    is_key: bool,
+    ignores: bool,
+    updates: bool,
 }
 
 /// What the rows give for the column.
@@ -71,8 +73,12 @@ pub struct Numbering {
     pub column: Arc<str>,
     /// Whether the proxy gives the numbers.
     pub by_proxy: bool,
-    /// A duplicate may be passed over or changed instead.
-    pub may_skip: bool,
+    /// The column is the shard key.
+    pub is_key: bool,
+    /// IGNORE: a row may be passed over.
+    pub ignores: bool,
+    /// ON DUPLICATE KEY UPDATE: another row may be changed instead.
+    pub updates: bool,
     /// Row by row.
     pub rows: Vec<Gets>,
     place: Option<usize>,
@@ -119,16 +125,31 @@ pub(crate) fn compile(query: &Query, world: &World) -> Option<Box<Counted>> {
     };
     let several = world.database.shards.len() > 1 && world.view.hint.is_none();
     let placement = world.database.placement(&relation.name);
-    let by_proxy = several && matches!(placement, Some(Placement::Sharded { .. } | Placement::Reference));
-    let may_skip = write.conflict.as_ref().is_some_and(|it| it.updates || it.may_skip);
+    let by_proxy = several && matches!(placement, Some(Placement::Sharded { .. }));
+    let is_key = matches!(&placement, Some(Placement::Sharded { key, .. }) if *key == column.name);
+    let conflict = write.conflict.as_ref();
     Some(Box::new(Counted {
         table: relation.name.clone(),
         column: Arc::clone(&column.name),
         by_proxy,
         cells,
         place,
-        may_skip,
+        is_key,
+        ignores: conflict.is_some_and(|it| it.may_skip),
+        updates: conflict.is_some_and(|it| it.updates),
     }))
+}
+
+impl Counted {
+    /// Whether some row surely wants a number of the proxy's, whatever the values are.
+    pub(crate) fn draws_surely(&self) -> bool {
+        self.by_proxy
+            && match &self.cells {
+                Cells::Rows(rows) => rows.iter().any(|it| matches!(it, Cell::Default)),
+                Cells::Folded { cell, .. } => matches!(cell, Cell::Default),
+                Cells::LeftOut | Cells::Unknown => false,
+            }
+    }
 }
 
 impl Planned {
@@ -153,8 +174,14 @@ impl Planned {
             Cells::Unknown => vec![Gets::Unknown],
         };
         let (table, column) = (counted.table.clone(), Arc::clone(&counted.column));
-        let (by_proxy, may_skip, place) = (counted.by_proxy, counted.may_skip, counted.place);
-        Some(Numbering { table, column, by_proxy, may_skip, rows, place })
+        let Counted { by_proxy, is_key, ignores, updates, place, .. } = *counted;
+        Some(Numbering { table, column, by_proxy, is_key, ignores, updates, rows, place })
+    }
+
+    /// Whether rows of it want numbers of the proxy's before they can be placed.
+    pub(crate) fn wants_numbers(&self, text: &str, parameters: Option<&Parameters<'_>>, world: &World) -> bool {
+        let numbering = self.numbering(text, parameters, world).filter(|it| it.by_proxy);
+        numbering.is_some_and(|it| it.rows.contains(&Gets::Next) && !it.rows.contains(&Gets::Unknown))
     }
 
     /// Whether it inserts into a table that counts.

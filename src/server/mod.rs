@@ -35,6 +35,7 @@ use crate::exec::Deployment;
 use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::login::Verifiers;
+use crate::session::mysql::numbers::Counters;
 use crate::session::prepared::Registry;
 use crate::session::sequences::Blocks;
 use crate::shard_map::Engine;
@@ -101,6 +102,8 @@ pub struct Process {
     pub registry: Arc<Registry>,
     /// Numbers of sequences that were taken and not handed out yet.
     pub blocks: Arc<Blocks>,
+    /// Numbers of AUTO_INCREMENT.
+    pub counters: Arc<Counters>,
     /// What directories have said.
     pub directories: Arc<crate::session::directory::Directories>,
     /// What passwords are recognized by.
@@ -197,6 +200,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         cancels,
         registry: Arc::default(),
         blocks: Arc::default(),
+        counters: Arc::default(),
         directories: Arc::default(),
         verifiers: Arc::new(Verifiers::new(rand::random())),
         tls: ArcSwap::from_pointee(tls),

@@ -126,6 +126,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         engines: Engines::default(),
         registry: Arc::clone(&process.registry),
         blocks: Arc::clone(&process.blocks),
+        counters: Arc::clone(&process.counters),
         directories: Arc::clone(&process.directories),
         cancels: Arc::clone(&process.cancels),
         kills: Arc::clone(&process.mysql_kills),

@@ -113,6 +113,8 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     /// Numbers of sequences, of all threads.
     pub blocks: Arc<sequences::Blocks>,
+    /// Numbers of AUTO_INCREMENT, of all threads.
+    pub counters: Arc<mysql::numbers::Counters>,
     /// What directories have said, of all threads.
     pub directories: Arc<directory::Directories>,
     /// Cancel keys of all threads.

@@ -76,12 +76,14 @@ pub enum Body {
 }
 
 /// What goes to the only shard of a database as it stands, and is refused where there are more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Whole {
     /// What it is called.
     pub what: &'static str,
     /// What to do instead.
     pub hint: &'static str,
+    /// MySQL: the tables that it makes, changes or removes, which several shards can do.
+    pub changed: Option<Box<mysql::ddl::Changed>>,
 }
 
 /// One statement of a text, as the lexer cut it.

@@ -32,9 +32,11 @@ use crate::exec::Service;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::Consistency;
+use crate::shard_map::PoolLimits;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
 use crate::topology::Chosen;
+use crate::topology::control;
 
 /// One user's way to the nodes of one service.
 #[derive(Debug)]
@@ -83,6 +85,50 @@ impl Access {
     /// connections may hold others, and who has one waits for nothing else.
     fn pool_of_gathers(&self, node: NodeId) -> Rc<Pool<Connection>> {
         self.pool_for(node, format!("{} (reads)", self.login.user).into())
+    }
+
+    /// A pool of one connection of the control user's, beside the sessions' own: who waits for it holds none of those.
+    fn pool_of_control(&self, node: NodeId) -> Rc<Pool<Connection>> {
+        let database = &self.service.database;
+        let login = control::login(&self.map, database).unwrap_or_else(|| self.login.clone());
+        let limits = PoolLimits { size: 1, idle_min: 0, ..self.map.pool.clone() };
+        let at = database.node(node);
+        let key = PoolKey {
+            host: Arc::clone(&at.host),
+            port: at.port,
+            database: Arc::clone(&database.server_name),
+            user: format!("{} (numbers)", login.user).into(),
+            flags: 0,
+        };
+        self.workers.pool(&key, self.map.version, || {
+            Arc::new(Recipe {
+                version: self.map.version,
+                login: login.clone(),
+                tls: self.service.tls.clone(),
+                limits: limits.clone(),
+                connect: self.map.timeouts.connect,
+            })
+        })
+    }
+
+    /// A link of the control user's to the shard's primary, which is no session's.
+    ///
+    /// # Errors
+    /// No primary, or no connection in time.
+    pub async fn control(&self, shard: ShardId) -> Result<Link, ClientError> {
+        let deadline = clock::now().plus(self.service.database.failover.wait);
+        let node = self.wait_primary(shard, deadline).await?;
+        let checked_out = self.workers.checkout(&self.pool_of_control(node)).await;
+        let connection = checked_out.map_err(|error| self.explain(node, error))?;
+        let load = self.service.topology.node(node).serve(self.workers.worker);
+        Ok(Link::new(node, connection, load, false))
+    }
+
+    /// Gives such a link back when it is clean, otherwise closes it.
+    pub fn release_control(&self, link: Link) {
+        if link.is_clean() {
+            self.workers.give_back_to(&self.pool_of_control(link.node), link.connection);
+        }
     }
 
     fn pool(&self, node: NodeId) -> Rc<Pool<Connection>> {

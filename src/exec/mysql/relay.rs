@@ -68,6 +68,8 @@ pub struct Face {
     pub in_transaction: bool,
     /// Another answer follows this one.
     pub more: bool,
+    /// The number that the proxy gave to the first row.
+    pub insert_id: Option<u64>,
 }
 
 impl Face {
@@ -91,7 +93,13 @@ impl Face {
 /// [`Broken`]; the link is of no more use then.
 pub async fn pass(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
     // What the server says of further results of its own stands.
-    pass_as(link, client, &|of_server| face.status(of_server) | of_server & status::MORE_RESULTS).await
+    let flags = |of_server| face.status(of_server) | of_server & status::MORE_RESULTS;
+    loop {
+        let ended = pass_one(link, client, &flags, face.insert_id).await?;
+        if !more_follows(&ended) {
+            return Ok(ended);
+        }
+    }
 }
 
 /// The same with other flags in the place of the server's.
@@ -100,7 +108,7 @@ pub async fn pass(link: &mut Link, client: &mut Client, face: Face) -> Result<En
 /// [`Broken`]; the link is of no more use then.
 pub async fn pass_as(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
     loop {
-        let ended = pass_one(link, client, flags).await?;
+        let ended = pass_one(link, client, flags, None).await?;
         if !more_follows(&ended) {
             return Ok(ended);
         }
@@ -116,11 +124,17 @@ fn more_follows(ended: &Ended) -> bool {
     flags & status::MORE_RESULTS != 0
 }
 
-async fn pass_one(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
+async fn pass_one(
+    link: &mut Link,
+    client: &mut Client,
+    flags: &dyn Fn(u16) -> u16,
+    insert_id: Option<u64>,
+) -> Result<Ended, Broken> {
     attend(link, client).await?;
     let count = match first(link).await? {
         First::Done(done) => {
-            let told = Done { status: flags(done.status), changes: Vec::new(), ..done.clone() };
+            let insert_id = insert_id.filter(|_| done.affected > 0).unwrap_or(done.insert_id);
+            let told = Done { status: flags(done.status), changes: Vec::new(), insert_id, ..done.clone() };
             client.put_done(&told);
             link.heard(&done);
             return Ok(Ended::Done(done));

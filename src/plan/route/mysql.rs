@@ -10,6 +10,7 @@ use crate::plan::World;
 use crate::plan::key::Column;
 use crate::plan::key::Limits;
 use crate::plan::key::Values;
+use crate::plan::numbers;
 use crate::plan::route::Around;
 use crate::plan::route::Compiled;
 use crate::plan::route::Compiler;
@@ -131,6 +132,11 @@ fn counted(table: &TableName, column: &str) -> ClientError {
 impl Compiler<'_> {
     fn compile_mysql(&mut self, around: Around<'_>) -> Result<Compiled, ClientError> {
         let query = self.query;
+        // With its numbers it is planned anew.
+        if around == Around::Nothing && numbers::compile(query, self.world).is_some_and(|it| it.draws_surely()) {
+            let why = "numbers of AUTO_INCREMENT are taken first".to_owned();
+            return Ok(Compiled { route: Route::Fixed(Plan::Draw, why), primary: true, writes: true, splice: None });
+        }
         let catalog = self.database.catalog;
         let mut splice = None;
         let mut inserts = Vec::new();
@@ -233,6 +239,12 @@ impl Compiler<'_> {
                 query.notes.now || query.writes.iter().any(|it| it.kind == WriteKind::Update),
                 false,
             )),
+            false if splits(query) => Ok(Splitting {
+                rows: true,
+                returning: query.returns,
+                // Columns may take the time by default.
+                ..Splitting::whole(true, false)
+            }),
             false => Err(several(query)),
         };
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
@@ -407,6 +419,14 @@ impl Compiler<'_> {
             )),
         }
     }
+}
+
+/// Whether it is one INSERT of rows that stand in its text, and reads nothing else.
+fn splits(query: &Query) -> bool {
+    matches!(query.writes.as_slice(), [write] if matches!(write.rows, Rows::Values(_) | Rows::Folded { .. }))
+        && query.only_writes
+        && query.leaves.len() == 1
+        && !query.notes.locks
 }
 
 /// Whether it is one UPDATE or DELETE.

@@ -17,6 +17,8 @@ use crate::plan::mysql_state;
 use crate::plan::mysql_state::Left;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::prepared::Renumbered;
+use crate::session::mysql::prepared::parameters_of;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::spliced;
 use crate::wire::mysql::result::text_row;
@@ -27,6 +29,8 @@ pub(super) struct Last {
     insert_id: u64,
     row_count: i64,
     found_rows: u64,
+    /// The first number that the proxy gave to rows of the statement at hand.
+    pub(super) first: Option<u64>,
     /// What the server of the statement at hand says to FOUND_ROWS, where rows were left out.
     calculated: Option<u64>,
 }
@@ -45,6 +49,11 @@ impl Last {
     /// It has failed, or told rows that are not those of a query.
     pub(super) fn no_count(&mut self) {
         self.row_count = -1;
+    }
+
+    /// The proxy's own first number has been used.
+    pub(super) fn gave(&mut self) {
+        self.insert_id = self.first.unwrap_or(self.insert_id);
     }
 
     /// So many rows of a query of the proxy's own.
@@ -87,10 +96,9 @@ pub(super) fn counts_of(numbering: Option<&Numbering>) -> Counts {
     let Some(numbering) = numbering else { return Counts::Told };
     let is = |wanted: Gets| numbering.rows.contains(&wanted);
     match (is(Gets::Unknown), is(Gets::Next)) {
-        // Which rows were inserted is not told.
-        (_, true) if numbering.may_skip && numbering.rows.len() > 1 => Counts::Asked,
         (true, _) => Counts::Asked,
-        (false, true) if numbering.may_skip => Counts::Asked,
+        // Whether a row was inserted is not told.
+        (false, true) if numbering.ignores || numbering.updates => Counts::Asked,
         (false, true) => Counts::Told,
         (false, false) => Counts::Nothing,
     }
@@ -143,6 +151,19 @@ impl Session {
         world: &Rc<World>,
         more: bool,
     ) -> Result<(), Trouble> {
+        self.data_renumbered(told, saying, parameters, None, world, more).await
+    }
+
+    /// The same with parameters of its own.
+    pub(super) async fn data_renumbered(
+        &mut self,
+        told: &str,
+        saying: Saying<'_>,
+        parameters: Option<&Parameters<'_>>,
+        renumbered: Option<&Renumbered>,
+        world: &Rc<World>,
+        more: bool,
+    ) -> Result<(), Trouble> {
         let compiled = self.worker.planner.borrow_mut().compile(told, world);
         let statements = match compiled {
             Ok(statements) => statements,
@@ -162,8 +183,15 @@ impl Session {
             }
             Saying::Bound(bound) => {
                 let key = self.state.key_of(&said);
-                let bound = bound.with_text(&said, key);
-                Box::pin(self.data(told, Saying::Bound(&bound), planned, parameters, world, more)).await
+                let Some(renumbered) = renumbered else {
+                    let bound = bound.with_text(&said, key);
+                    return Box::pin(self.data(told, Saying::Bound(&bound), planned, parameters, world, more)).await;
+                };
+                let bound = bound.with(renumbered, &said, key);
+                let texts = bound.texts();
+                let (oids, values) = parameters_of(&texts);
+                let parameters = Parameters { types: &oids, values: &values };
+                Box::pin(self.data(told, Saying::Bound(&bound), planned, Some(&parameters), world, more)).await
             }
         }
     }

@@ -6,16 +6,19 @@
 
 mod assign;
 mod command;
+mod ddl;
 mod gather;
 pub mod kill;
 mod last;
 pub mod login;
+pub mod numbers;
 mod pins;
 mod prepared;
 mod reads;
 mod say;
 mod settings;
 mod span;
+mod split;
 mod start;
 mod text;
 mod transaction;
@@ -390,7 +393,7 @@ impl Session {
     }
 
     fn face(&self, more: bool) -> Face {
-        Face { in_transaction: self.is_within(), more }
+        Face { in_transaction: self.is_within(), more, insert_id: None }
     }
 
     /// Whether a transaction is open, with or without BEGIN.

@@ -21,6 +21,7 @@ use crate::plan::Command;
 use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Planned;
+use crate::plan::Slot;
 use crate::plan::mysql_command::MysqlCommand;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
@@ -109,7 +110,55 @@ pub(super) struct Bound<'a> {
     long: &'a HashMap<u16, Vec<u8>, RandomState>,
 }
 
+/// Parameters of a statement that servers are told in the place of the client's.
+#[derive(Debug)]
+pub(super) struct Renumbered {
+    slots: Vec<Slot>,
+    types: Vec<Type>,
+    /// Of those that are numbers, in their order.
+    numbers: Vec<[u8; 8]>,
+    long: HashMap<u16, Vec<u8>, RandomState>,
+}
+
 impl Bound<'_> {
+    /// Parameters in another order, and numbers among them.
+    pub(super) fn renumbered(&self, slots: Vec<Slot>) -> Renumbered {
+        let number = Type { kind: kind::LONGLONG, unsigned: true };
+        let mut long: HashMap<u16, Vec<u8>, RandomState> = HashMap::default();
+        for (place, slot) in (0_u16..).zip(&slots) {
+            if let Slot::Client(own) = slot
+                && let Some(bytes) = self.long.get(own)
+            {
+                long.insert(place, bytes.clone());
+            }
+        }
+        let types = slots.iter().map(|it| match it {
+            Slot::Client(own) => self.types.get(usize::from(*own)).copied().unwrap_or(number),
+            Slot::Number(_) => number,
+        });
+        let numbers = slots.iter().filter_map(|it| match it {
+            Slot::Client(_) => None,
+            Slot::Number(number) => Some(number.to_le_bytes()),
+        });
+        Renumbered { types: types.collect(), numbers: numbers.collect(), long, slots }
+    }
+
+    /// Another text with such parameters.
+    pub(super) fn with<'b>(&'b self, renumbered: &'b Renumbered, text: &str, key: String) -> Bound<'b> {
+        let mut numbers = renumbered.numbers.iter();
+        let values = renumbered.slots.iter().map(|it| match it {
+            Slot::Client(own) => self.values.get(usize::from(*own)).copied().flatten(),
+            Slot::Number(_) => numbers.next().map(|it| &it[..]),
+        });
+        Bound {
+            text: text.into(),
+            key: key.into(),
+            types: &renumbered.types,
+            values: values.collect(),
+            long: &renumbered.long,
+        }
+    }
+
     /// The same values for another text.
     pub(super) fn with_text(&self, text: &str, key: String) -> Bound<'_> {
         Bound { text: text.into(), key: key.into(), types: self.types, values: self.values.clone(), long: self.long }
@@ -336,12 +385,8 @@ impl Session {
             }
         };
         let bound = Bound { text: said, key, types, values: read.values, long: &statement.long };
-        let texts: Vec<Option<(u32, Vec<u8>)>> = bound.texts();
-        let oids: Vec<u32> = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
-        let values: Vec<Parameter<'_>> = texts
-            .iter()
-            .map(|it| Parameter { binary: false, bytes: it.as_ref().map(|(_, bytes)| bytes.as_slice()) })
-            .collect();
+        let texts = bound.texts();
+        let (oids, values) = parameters_of(&texts);
         let parameters = Parameters { types: &oids, values: &values };
         match (told, planned) {
             (Some(told), _) => {
@@ -375,7 +420,7 @@ impl Session {
 
 impl Bound<'_> {
     /// Its values as text, with the numbers of the types that are read as such; 0 and no bytes: NULL.
-    fn texts(&self) -> Vec<Option<(u32, Vec<u8>)>> {
+    pub(super) fn texts(&self) -> Vec<Option<(u32, Vec<u8>)>> {
         self.values
             .iter()
             .zip(self.types)
@@ -387,6 +432,16 @@ impl Bound<'_> {
             })
             .collect()
     }
+}
+
+/// What planning looks at, of [`Bound::texts`].
+pub(super) fn parameters_of(texts: &[Option<(u32, Vec<u8>)>]) -> (Vec<u32>, Vec<Parameter<'_>>) {
+    let oids = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
+    let values = texts
+        .iter()
+        .map(|it| Parameter { binary: false, bytes: it.as_ref().map(|(_, bytes)| bytes.as_slice()) })
+        .collect();
+    (oids, values)
 }
 
 /// A value as text with the number of a type that behaves alike; `None`: of a type by which nothing is looked for.

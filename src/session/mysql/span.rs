@@ -364,6 +364,15 @@ impl Session {
         }
         self.keep_span(span).await?;
         let Taken { done, collected } = total.unwrap_or_default();
+        self.warnings.count(done.warnings);
+        self.last.heard(&match &collected {
+            None => Ended::Done(done.clone()),
+            Some(rows) => Ended::Rows {
+                count: u64::try_from(rows.rows.len()).unwrap_or(u64::MAX),
+                status: done.status,
+                warnings: done.warnings,
+            },
+        });
         let status = self.face(more).status(done.status & !status::IN_TRANSACTION);
         if numbers && done.insert_id != 0 {
             self.last.counted(done.insert_id);
@@ -409,7 +418,7 @@ fn same_numbers(numbering: &Numbering) -> Result<bool, ClientError> {
     if !is(Gets::Next) {
         return Ok(false);
     }
-    if numbering.may_skip {
+    if numbering.ignores || numbering.updates {
         return refuse("IGNORE, REPLACE or ON DUPLICATE KEY UPDATE");
     }
     if numbering.rows.iter().any(|it| *it != Gets::Next) {

@@ -29,7 +29,9 @@ use crate::session::mysql::last::Counts;
 use crate::session::mysql::last::counts_of;
 use crate::session::mysql::prepared::Bound;
 use crate::session::mysql::say;
+use crate::session::mysql::split::Inserting;
 use crate::tasks;
+use crate::wire::mysql::result::Done;
 
 /// A text of one statement as servers are told it: an INSERT without columns names those that it means, so that a table
 /// changed meanwhile is the server's error. Comments around the statement are the server's to see.
@@ -225,7 +227,7 @@ impl Session {
         let mut link = self.any_link().await?;
         let passed = async {
             link.say_query(text).await?;
-            relay::pass(&mut link, &mut self.client, Face { in_transaction: false, more }).await
+            relay::pass(&mut link, &mut self.client, Face { more, ..Face::default() }).await
         };
         match passed.await {
             Ok(_) => {
@@ -250,6 +252,19 @@ impl Session {
         if asks.is_some() {
             let told = Box::pin(self.data_written_out(text, saying, planned, parameters, world, more)).await?;
             if told.is_some() {
+                return Ok(());
+            }
+        }
+        if let Some(altered) = &planned.template.altered {
+            let statement = text.get(planned.range.clone()).unwrap_or_default();
+            return Box::pin(self.alter_everywhere(altered, statement, saying, world, more)).await;
+        }
+        if planned.counts()
+            && self.last.first.is_none()
+            && let Some(numbering) = planned.numbering(text, parameters, world).filter(|it| it.by_proxy)
+        {
+            let told = self.data_numbered(&numbering, text, saying, planned, parameters, world, more);
+            if Box::pin(told).await?.is_some() {
                 return Ok(());
             }
         }
@@ -280,6 +295,11 @@ impl Session {
                 return Box::pin(self.write_on_several(&split, numbering.as_ref(), saying, more)).await;
             }
             Plan::Shadow(shadow) => return Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
+            Plan::Split(split) if split.beside.is_none() => {
+                can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
+                let inserting = Inserting { text, split: &split, saying, planned, world };
+                return Box::pin(self.insert_on_several(inserting, more)).await;
+            }
             _ => {
                 return Err(ClientError::unsupported(
                     format!("{} over several shards in this way is not supported on MySQL", planned.template.tag),
@@ -303,6 +323,8 @@ impl Session {
             .into());
         }
         let mut counts = match planned.counts() {
+            // Rows tell no number.
+            true if planned.template.returns() => Counts::Asked,
             true => counts_of(planned.numbering(text, parameters, world).as_ref()),
             false => Counts::Told,
         };
@@ -438,7 +460,7 @@ impl Session {
             link.wrote |= writes;
         }
         // Whoever answers takes part in the transaction, and says so.
-        let face = Face { in_transaction: false, more };
+        let face = Face { in_transaction: false, more, insert_id: self.last.first };
         if let [link] = links {
             let passed = relay::pass(link, &mut self.client, face).await;
             let ended = passed.map_err(|broken| self.lost_on(broken, link, was, writes))?;
@@ -447,6 +469,12 @@ impl Session {
                 asked.map_err(|broken| self.lost_on(broken, link, was, writes))?;
             }
             match (&ended, counts) {
+                (Ended::Done(Done { affected: 1.., .. }) | Ended::Rows { count: 1.., .. }, _)
+                    if self.last.first.is_some() =>
+                {
+                    self.last.gave();
+                }
+                _ if self.last.first.is_some() => {}
                 (_, Counts::Asked) => {
                     let asked = self.ask_insert_id(link).await;
                     asked.map_err(|broken| self.lost_on(broken, link, was, writes))?;

@@ -61,6 +61,36 @@ impl Warnings {
         (all.max(self.told), u64::try_from(errors).unwrap_or(u64::MAX))
     }
 
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Has the messages of those from `first` on name the rows that the client counts.
+    pub(super) fn count_rows_from(&mut self, first: usize, named: impl Fn(&str) -> String) {
+        for row in self.rows.iter_mut().skip(first) {
+            let Ok(cells) = text_row(row, COLUMNS) else { continue };
+            let [level, number, Some(message)] = cells.as_slice() else { continue };
+            let message = named(&String::from_utf8_lossy(message));
+            let mut renamed = Vec::new();
+            put_text_row(&mut renamed, [*level, *number, Some(message.as_bytes())]);
+            *row = renamed;
+        }
+    }
+
+    /// Whether each of them names a row.
+    pub(super) fn are_numbered(&self) -> bool {
+        self.rows.iter().all(|it| row_of(it).is_some())
+    }
+
+    /// Puts those of several shards in the order of the rows that they name, and keeps as many as one server would.
+    pub(super) fn sort(&mut self) {
+        if self.are_numbered() {
+            self.rows.sort_by_key(|it| row_of(it));
+        }
+        self.rows.truncate(KEPT_MAX);
+    }
+
     /// Reads those of a server that has some.
     pub(super) async fn read(&mut self, link: &mut Link) -> Result<(), Broken> {
         link.say_query("SHOW WARNINGS").await?;
@@ -70,6 +100,16 @@ impl Warnings {
         Ok(())
     }
 }
+
+/// The row that a warning names.
+fn row_of(row: &[u8]) -> Option<usize> {
+    let cells = text_row(row, COLUMNS).ok()?;
+    let message = std::str::from_utf8(cells.last().copied().flatten()?).ok()?;
+    message.rsplit_once(" at row ")?.1.parse().ok()
+}
+
+/// How many servers keep, unless they are told otherwise (`max_error_count`).
+const KEPT_MAX: usize = 64;
 
 fn is_error(row: &[u8]) -> bool {
     text_row(row, COLUMNS).is_ok_and(|cells| cells.first() == Some(&Some(b"Error")))

@@ -2,6 +2,7 @@
 
 mod analyze;
 pub mod command;
+pub(crate) mod ddl;
 mod read;
 mod session;
 pub mod state;
@@ -113,7 +114,8 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
                 Effects { changes_schema: found.ddl, pins: found.pins, unpins: found.unpins, ..Effects::default() };
             let command = if found.ddl { Command::Ddl } else { Command::Data };
             let access = if found.reads { Access::ReadPrimary } else { Access::Write };
-            let body = Body::Whole(Whole { what: found.tag, hint: found.hint });
+            let changed = if found.ddl { ddl::read(&mut Cursor::new(source.text, &lexemes)) } else { None };
+            let body = Body::Whole(Whole { what: found.tag, hint: found.hint, changed: changed.map(Box::new) });
             Ok(Statement { command, tag: found.tag, effects, access, body })
         }
         First::Catalog(tag) => {

@@ -1,0 +1,273 @@
+//! INSERT and REPLACE of rows for several shards: each shard is told its own, and the client hears one server's answer.
+//!
+//! Usually each shard is told all its rows at once. Where that does not tell what one server would have said (which of two
+//! errors comes first, in which order warnings come), it is undone, and said again in the order of the rows.
+
+use std::collections::BTreeMap;
+
+use crate::error::ClientError;
+use crate::exec::mysql::relay::Ended;
+use crate::exec::mysql::relay::Taken;
+use crate::ident::ShardId;
+use crate::plan::Chunk;
+use crate::plan::Planned;
+use crate::plan::Split;
+use crate::plan::World;
+use crate::session::mysql::Session;
+use crate::session::mysql::Trouble;
+use crate::session::mysql::text::Saying;
+use crate::wire::mysql::capability;
+use crate::wire::mysql::result::Column;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
+use crate::wire::mysql::status;
+
+/// In how many parts a statement is said again at most.
+const PARTS_MAX: usize = 1000;
+
+/// What is inserted.
+pub(super) struct Inserting<'a> {
+    pub(super) text: &'a str,
+    pub(super) split: &'a Split,
+    pub(super) saying: Saying<'a>,
+    pub(super) planned: &'a Planned,
+    pub(super) world: &'a World,
+}
+
+/// The answer of all.
+#[derive(Default)]
+struct Whole {
+    done: Done,
+    duplicates: u64,
+    columns: Option<Vec<Column>>,
+    rows: BTreeMap<usize, Vec<u8>>,
+}
+
+impl Session {
+    pub(super) async fn insert_on_several(&mut self, inserting: Inserting<'_>, more: bool) -> Result<(), Trouble> {
+        let Inserting { text, split, planned, world, .. } = inserting;
+        let updates = planned.numbering(text, None, world).is_some_and(|it| it.updates)
+            || text.to_ascii_lowercase().contains("duplicate");
+        let mut groups: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (row, place) in split.rows.iter().enumerate() {
+            if let Some(shard) = split.shards.get(usize::from(*place)) {
+                groups.entry(*shard).or_default().push(row);
+            }
+        }
+        // A row that was found and left as it is counts like one that came.
+        let found_rows = self.client.capabilities & capability::FOUND_ROWS != 0;
+        if found_rows && updates && groups.values().any(|it| it.len() == 1) {
+            return Err(ClientError::unsupported(
+                "ON DUPLICATE KEY UPDATE of rows of several shards, with rows that are found counted (CLIENT_FOUND_ROWS), is \
+                 not supported",
+                "Insert rows of one shard key at a time, or connect without CLIENT_FOUND_ROWS.",
+            )
+            .into());
+        }
+        let (shards, groups): (Vec<ShardId>, Vec<Vec<usize>>) = groups.into_iter().unzip();
+        let chunks = planned.chunks(text, groups, world)?;
+        let parts: Vec<(usize, Chunk)> = chunks.into_iter().enumerate().collect();
+        let whole = match self.insert_parts(&inserting, &shards, &parts, false).await? {
+            Some(whole) => whole,
+            None => {
+                let parts = in_order(&inserting, &shards)?;
+                let whole = self.insert_parts(&inserting, &shards, &parts, true).await?;
+                whole.ok_or_else(unclear)?
+            }
+        };
+        self.tell_whole(whole, split.rows.len(), more);
+        Ok(())
+    }
+
+    /// Says the parts one after the other; `None`: all of it is undone, for it has to be said in the order of the rows.
+    async fn insert_parts(
+        &mut self,
+        inserting: &Inserting<'_>,
+        shards: &[ShardId],
+        parts: &[(usize, Chunk)],
+        ordered: bool,
+    ) -> Result<Option<Whole>, Trouble> {
+        let rows = inserting.split.rows.len();
+        let mut span = self.open_span(shards, true).await?;
+        let mut whole = Whole::default();
+        let mut failed: Option<Failure> = None;
+        let mut warned = 0_usize;
+        let mut unclear = false;
+        for (place, chunk) in parts {
+            let before = self.warnings.len();
+            let said = match inserting.saying {
+                Saying::Text(_) | Saying::Raw(_) => {
+                    self.ask_in_span(&mut span, *place, Saying::Text(&chunk.text)).await?
+                }
+                Saying::Bound(bound) => {
+                    let renumbered = bound.renumbered(chunk.parameters.clone());
+                    let key = self.state.key_of(&chunk.text);
+                    let bound = bound.with(&renumbered, &chunk.text, key);
+                    self.ask_in_span(&mut span, *place, Saying::Bound(&bound)).await?
+                }
+            };
+            let taken = match said {
+                Ok(taken) => taken,
+                Err(failure) => {
+                    let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
+                    // These end the transaction: nothing can be asked any more.
+                    let ends = matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK);
+                    if ordered || ends {
+                        self.undo_span(span, Some(&failure)).await?;
+                        return Err(failure.into());
+                    }
+                    unclear |= failed.is_some();
+                    failed.get_or_insert(failure);
+                    continue;
+                }
+            };
+            self.warnings.count_rows_from(before, |message| at_row(message, &chunk.rows).0);
+            if self.warnings.len() > before {
+                warned += 1;
+                unclear |= warned > 1 && !ordered && !self.warnings.are_numbered();
+            }
+            unclear |= !whole.add(taken, chunk, rows, ordered);
+        }
+        match failed {
+            _ if unclear => {
+                self.undo_span(span, None).await?;
+                Ok(None)
+            }
+            Some(failure) => {
+                self.undo_span(span, Some(&failure)).await?;
+                Err(failure.into())
+            }
+            None => {
+                self.keep_span(span).await?;
+                self.warnings.sort();
+                Ok(Some(whole))
+            }
+        }
+    }
+
+    fn tell_whole(&mut self, whole: Whole, rows: usize, more: bool) {
+        let Whole { mut done, duplicates, columns, rows: told } = whole;
+        done.status = self.face(more).status(done.status & !status::IN_TRANSACTION);
+        self.warnings.count(done.warnings);
+        if let Some(columns) = columns {
+            self.client.put_columns(&columns, done.status);
+            for row in told.values() {
+                self.client.put(row);
+            }
+            self.client.end_rows(done.warnings, done.status);
+            let count = u64::try_from(told.len()).unwrap_or(u64::MAX);
+            self.last.heard(&Ended::Rows { count, status: done.status, warnings: done.warnings });
+            if count > 0 && self.last.first.is_some() {
+                self.last.gave();
+            }
+            return;
+        }
+        done.info = format!("Records: {rows}  Duplicates: {duplicates}  Warnings: {}", done.warnings).into_bytes();
+        if let Some(first) = self.last.first.filter(|_| done.affected > 0) {
+            done.insert_id = first;
+            self.last.gave();
+        }
+        self.client.put_done(&done);
+        self.last.heard(&Ended::Done(done));
+    }
+}
+
+impl Whole {
+    /// Adds what one part has done; false: in which order its rows belong is not certain.
+    fn add(&mut self, taken: Taken, chunk: &Chunk, rows: usize, ordered: bool) -> bool {
+        let Taken { done, collected } = taken;
+        let count = u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX);
+        self.duplicates += match duplicates(&done.info) {
+            Some(told) => told,
+            // Of one row nothing is told: one that was passed over, or what it took away.
+            None if done.affected == 0 => u64::from(chunk.text.to_ascii_lowercase().contains("ignore")),
+            None => done.affected.saturating_sub(count),
+        };
+        self.done.affected += done.affected;
+        self.done.warnings = self.done.warnings.saturating_add(done.warnings);
+        self.done.status |= done.status;
+        if chunk.rows.contains(&rows.saturating_sub(1)) {
+            self.done.insert_id = done.insert_id;
+        }
+        let Some(collected) = collected else { return true };
+        let certain = collected.rows.len() == chunk.rows.len();
+        for (place, row) in collected.rows.into_iter().enumerate() {
+            let at = match certain {
+                true => chunk.rows.get(place).copied(),
+                false => chunk.rows.first().copied().map(|it| it + place),
+            };
+            self.rows.insert(at.unwrap_or(place), row);
+        }
+        self.columns.get_or_insert(collected.columns);
+        certain || ordered
+    }
+}
+
+/// Rows that follow each other and belong to one shard, in the order of the text.
+fn in_order(inserting: &Inserting<'_>, shards: &[ShardId]) -> Result<Vec<(usize, Chunk)>, ClientError> {
+    let split = inserting.split;
+    let mut places: Vec<usize> = Vec::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (row, place) in split.rows.iter().enumerate() {
+        let shard = split.shards.get(usize::from(*place));
+        let place = shards.iter().position(|it| Some(it) == shard).ok_or_else(unclear)?;
+        match groups.last_mut().filter(|_| places.last() == Some(&place)) {
+            Some(group) => group.push(row),
+            None => {
+                places.push(place);
+                groups.push(vec![row]);
+            }
+        }
+    }
+    if groups.len() > PARTS_MAX {
+        return Err(unclear());
+    }
+    let chunks = inserting.planned.chunks(inserting.text, groups, inserting.world)?;
+    Ok(places.into_iter().zip(chunks).collect())
+}
+
+fn unclear() -> ClientError {
+    ClientError::unsupported(
+        "an INSERT of so many rows of several shards, of which some raise errors or warnings, is not supported",
+        "Insert fewer rows at once, or rows of one shard key at a time.",
+    )
+}
+
+/// A message with the client's number of the row in the place of the server's; whether it tells one.
+fn at_row(message: &str, rows: &[usize]) -> (String, Option<usize>) {
+    let Some((before, number)) = message.rsplit_once(" at row ") else { return (message.to_owned(), None) };
+    let row = number.parse::<usize>().ok().and_then(|it| rows.get(it.checked_sub(1)?));
+    match row {
+        Some(row) => (format!("{before} at row {}", row + 1), Some(*row)),
+        None => (message.to_owned(), None),
+    }
+}
+
+/// Of `Records: 2  Duplicates: 0  Warnings: 0`.
+fn duplicates(info: &[u8]) -> Option<u64> {
+    let info = std::str::from_utf8(info).ok()?;
+    info.split_once("Duplicates: ")?.1.split(' ').next()?.parse().ok()
+}
+
+// As in MySQL's list of errors.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+const LOCK_DEADLOCK: u16 = 1213;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_as_the_client_counts_them() {
+        let rows = [1, 4];
+        assert_eq!(at_row("Data too long for column 'c' at row 2", &rows).0, "Data too long for column 'c' at row 5");
+        assert_eq!(at_row("Duplicate entry '1' for key 'PRIMARY'", &rows).1, None);
+        assert_eq!(at_row("x at row 3", &rows), ("x at row 3".to_owned(), None));
+    }
+
+    #[test]
+    fn duplicates_are_read() {
+        assert_eq!(duplicates(b"Records: 2  Duplicates: 11  Warnings: 0"), Some(11));
+        assert_eq!(duplicates(b""), None);
+    }
+}
