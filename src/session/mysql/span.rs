@@ -364,15 +364,6 @@ impl Session {
         }
         self.keep_span(span).await?;
         let Taken { done, collected } = total.unwrap_or_default();
-        self.warnings.count(done.warnings);
-        self.last.heard(&match &collected {
-            None => Ended::Done(done.clone()),
-            Some(rows) => Ended::Rows {
-                count: u64::try_from(rows.rows.len()).unwrap_or(u64::MAX),
-                status: done.status,
-                warnings: done.warnings,
-            },
-        });
         let status = self.face(more).status(done.status & !status::IN_TRANSACTION);
         if numbers && done.insert_id != 0 {
             self.last.counted(done.insert_id);

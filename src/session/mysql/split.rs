@@ -148,7 +148,6 @@ impl Session {
     fn tell_whole(&mut self, whole: Whole, rows: usize, more: bool) {
         let Whole { mut done, duplicates, columns, rows: told } = whole;
         done.status = self.face(more).status(done.status & !status::IN_TRANSACTION);
-        self.warnings.count(done.warnings);
         if let Some(columns) = columns {
             self.client.put_columns(&columns, done.status);
             for row in told.values() {
