@@ -152,7 +152,7 @@ impl Session {
     /// Rolls back whatever can be reached; what cannot is rolled back by its server. Links that are as new are kept.
     pub(super) async fn undo(&mut self, mut parts: Vec<Link>) {
         let said: Vec<_> = parts.iter_mut().map(|it| undone_by(it)).collect();
-        let steps = each(&mut parts, &said).await;
+        let steps = each(&mut parts, &said, Wait::Client).await;
         for (link, step) in parts.into_iter().zip(steps) {
             self.finished(link, &step);
         }
@@ -177,7 +177,7 @@ impl Session {
         if !writers.is_empty() {
             let rest = writers.split_off(1);
             let said: Vec<_> = writers.iter().map(committed_by).collect();
-            let step = each(&mut writers, &said).await.pop();
+            let step = each(&mut writers, &said, Wait::Client).await.pop();
             for link in writers {
                 let name = self.name_of(link.shard);
                 match step.as_ref() {
@@ -198,7 +198,7 @@ impl Session {
         }
         // What a deferred error or a server's own mind may say at COMMIT of what only read is the client's to hear.
         let said: Vec<_> = readers.iter().map(committed_by).collect();
-        let steps = each(&mut readers, &said).await;
+        let steps = each(&mut readers, &said, Wait::Client).await;
         for (link, step) in readers.into_iter().zip(steps) {
             if let Step::Failed(failure) = &step
                 && outcome.is_ok()
@@ -231,7 +231,7 @@ impl Session {
         // Each part that wrote says so, and is prepared.
         let mark = two_phase::mark(&gid);
         let said: Vec<Vec<String>> = writers.iter().map(|it| prepared_by(it, &mark)).collect();
-        let steps = each(&mut writers, &said).await;
+        let steps = each(&mut writers, &said, Wait::Step).await;
         let failed = steps.iter().find_map(|step| match step {
             Step::Done => None,
             Step::Failed(failure) => Some(self.not_prepared(failure)),
@@ -315,7 +315,7 @@ impl Session {
             }
         }
         let said: Vec<Vec<String>> = writers.iter().map(|it| ended_by(it, "COMMIT")).collect();
-        let steps = each(&mut writers, &said).await;
+        let steps = each(&mut writers, &said, Wait::Step).await;
         let mut outcome = Ok(());
         for (link, step) in writers.into_iter().zip(steps) {
             if matches!(step, Step::Done) {
@@ -335,7 +335,7 @@ impl Session {
         }
         let mut readers = readers;
         let said: Vec<_> = readers.iter().map(committed_by).collect();
-        let steps = each(&mut readers, &said).await;
+        let steps = each(&mut readers, &said, Wait::Step).await;
         for (link, step) in readers.into_iter().zip(steps) {
             self.finished(link, &step);
         }
@@ -368,7 +368,7 @@ impl Session {
         }
         drop(open);
         let said: Vec<Vec<String>> = prepared.iter().map(|it| ended_by(it, "ROLLBACK")).collect();
-        let steps = each(&mut prepared, &said).await;
+        let steps = each(&mut prepared, &said, Wait::Step).await;
         for (link, step) in prepared.into_iter().zip(steps) {
             self.finished(link, &step);
         }
@@ -427,17 +427,35 @@ async fn step(link: &mut Link, said: &[String]) -> Step {
     read(tokio::time::timeout(STEP_MAX, link.run_all(&texts)).await)
 }
 
+/// How long a step may take.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// As long as a statement of the client's, and [`STEP_MAX`] at most.
+    Client,
+    /// [`STEP_MAX`]: what is being prepared is not given up because statements have to be quick.
+    Step,
+}
+
+impl Wait {
+    fn on(self, link: &Link) -> Duration {
+        match (self, link.patience) {
+            (Self::Client, Some(patience)) => patience.min(STEP_MAX),
+            _ => STEP_MAX,
+        }
+    }
+}
+
 /// A step on each link, at once on all.
-async fn each(links: &mut [Link], said: &[Vec<String>]) -> Vec<Step> {
+async fn each(links: &mut [Link], said: &[Vec<String>], wait: Wait) -> Vec<Step> {
     let mut told = Vec::with_capacity(links.len());
     for (link, texts) in links.iter_mut().zip(said) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        told.push(tokio::time::timeout(STEP_MAX, link.tell_all(&texts)).await);
+        told.push(tokio::time::timeout(wait.on(link), link.tell_all(&texts)).await);
     }
     let mut steps = Vec::with_capacity(links.len());
     for ((link, texts), told) in links.iter_mut().zip(said).zip(told) {
         steps.push(match told {
-            Ok(Ok(())) => read(tokio::time::timeout(STEP_MAX, link.hear_all(texts.len())).await),
+            Ok(Ok(())) => read(tokio::time::timeout(wait.on(link), link.hear_all(texts.len())).await),
             Ok(Err(broken)) => read(Ok(Err(broken))),
             Err(late) => read(Err(late)),
         });
@@ -451,7 +469,7 @@ fn read(said: Result<Result<Result<(), Failure>, Broken>, tokio::time::error::El
         Ok(Ok(Err(failure))) => Step::Failed(failure),
         Ok(Err(Broken::Server(reason) | Broken::Differs(reason))) => Step::Lost(reason),
         Ok(Err(Broken::Client(error))) => Step::Lost(error.to_string()),
-        Err(_) => Step::Lost(format!("no answer within {STEP_MAX:?}")),
+        Err(_) => Step::Lost("no answer in time".to_owned()),
     }
 }
 
