@@ -6,12 +6,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use shardway::clock;
@@ -79,10 +82,28 @@ pub(crate) fn prepare_at(dir: &Path, map: &str) -> Outcome {
     if done.status.success() { Ok(()) } else { Err(said.into_owned().into()) }
 }
 
-/// A port of 127.0.0.1 that nobody has.
+/// A port of 127.0.0.1 that nobody has, and no other test gets while this process lives: a proxy that stops and starts again
+/// would otherwise find another test's server in its place. It is none of those that the system gives by itself.
 pub(crate) fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("shardway-test-ports");
+    fs::create_dir_all(&folder)?;
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let ports = usize::from(PORTS.end - PORTS.start);
+    let first = std::process::id() as usize * 64 + held.len();
+    for place in 0..ports {
+        let port = PORTS.start + u16::try_from((first + place) % ports)?;
+        let file = File::create(folder.join(port.to_string()))?;
+        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            held.push(file);
+            return Ok(port);
+        }
+    }
+    Err("all ports for tests are taken".into())
 }
+
+/// Below what systems give to whoever asks for any (32768 and more, usually).
+const PORTS: Range<u16> = 20_000..32_000;
 
 /// Looks until `holds`.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
