@@ -253,7 +253,7 @@ const WITH_VALUES: &[Valued] = &[
     (Alike, "INSERT INTO solo (n, d) SELECT id + 7400, $1 FROM t WHERE id < 4", &[(0, Some("soon"))]),
     (
         Alike,
-        "UPDATE t SET note = s.v || $1 FROM solo s WHERE s.id = t.id AND s.n < $2 RETURNING t.id, note, $1",
+        "UPDATE t SET note = s.v || $1 FROM solo s WHERE s.id = t.id AND s.n > 20 AND s.n < $2 RETURNING t.id, note, $1",
         &[(25, Some("+")), (23, Some("50"))],
     ),
     (Alike, "DELETE FROM items USING solo s WHERE s.n = items.no AND items.id > $1", &[(20, Some("2"))]),
