@@ -53,9 +53,17 @@ struct Owner {
 }
 
 /// The counts of all tables, for all sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     known: Mutex<HashMap<Owner, Arc<Counter>>>,
+    /// This process, as the table of counts knows it.
+    token: String,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { known: Mutex::default(), token: format!("{:016x}", rand::random::<u64>()) }
+    }
 }
 
 type Counter = tokio::sync::Mutex<Block>;
@@ -173,7 +181,9 @@ impl Counting<'_> {
     ) -> Result<Block, ClientError> {
         let name = key_of(&numbering.table);
         let question = format!(
-            "UPDATE shardway.numbers SET next = LAST_INSERT_ID(GREATEST(next, {floor})) + {count} WHERE name = {name}"
+            "UPDATE shardway.numbers SET next = LAST_INSERT_ID(GREATEST(next, {floor})) + {count}, \
+             taker = IF(taker = '{token}', taker, '') WHERE name = {name}",
+            token = self.counters.token
         );
         for _ in 0..ATTEMPTS {
             let done = match self.ask(shard, &question).await? {
@@ -204,7 +214,7 @@ impl Counting<'_> {
         for text in [
             "CREATE DATABASE IF NOT EXISTS shardway",
             "CREATE TABLE IF NOT EXISTS shardway.numbers (name varbinary(400) NOT NULL PRIMARY KEY, \
-             next bigint unsigned NOT NULL) ENGINE=InnoDB",
+             next bigint unsigned NOT NULL, taker varbinary(16) NOT NULL) ENGINE=InnoDB",
         ] {
             if let Err(failure) = self.ask(shard, text).await? {
                 return Err(ClientError::new(
@@ -236,14 +246,19 @@ impl Counting<'_> {
             let said = self.tell(shard, &question).await?.map_err(|failure| refused(numbering, &failure))?;
             next = next.max(said);
         }
-        let text = format!("INSERT IGNORE INTO shardway.numbers (name, next) VALUES ({}, {next})", key_of(table));
+        let text = format!(
+            "INSERT IGNORE INTO shardway.numbers (name, next, taker) VALUES ({}, {next}, '{}')",
+            key_of(table),
+            self.counters.token
+        );
         match self.ask(counts, &text).await? {
             Ok(_) => Ok(()),
             Err(failure) => Err(refused(numbering, &failure)),
         }
     }
 
-    /// The count of a table begins anew, behind what its shards have then.
+    /// The count of a table begins anew, behind what its shards have then. Where another process has taken numbers, too, it
+    /// goes on: what that one still holds would come twice.
     ///
     /// # Errors
     /// The server that counts cannot be asked.
@@ -252,7 +267,8 @@ impl Counting<'_> {
         let counter = self.counters.of(&owner);
         let mut block = counter.lock().await;
         *block = Block::default();
-        let text = format!("DELETE FROM shardway.numbers WHERE name = {}", key_of(table));
+        let token = &self.counters.token;
+        let text = format!("DELETE FROM shardway.numbers WHERE name = {} AND taker = '{token}'", key_of(table));
         match self.ask(shard, &text).await? {
             Ok(_) => Ok(()),
             // Nobody has counted.
