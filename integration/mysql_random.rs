@@ -4,6 +4,8 @@
 //! `MYSQL_RANDOM_SEED` says which ones, `MYSQL_RANDOM_SELECTS` and `MYSQL_RANDOM_TRANSACTIONS` how many, and
 //! `MYSQL_RANDOM_WIDTHS=1,2,3,5` on how many shards.
 
+#[path = "mysql_random/bound.rs"]
+mod bound;
 #[path = "spread/choices.rs"]
 mod choices;
 #[path = "mysql/client.rs"]

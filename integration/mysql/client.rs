@@ -158,15 +158,19 @@ pub(crate) struct Statement {
 pub(crate) enum Value<'a> {
     Null,
     Tiny(i8),
+    Short(i16),
     Int(i32),
     Long(i64),
     Unsigned(u64),
+    Float(f32),
     Double(f64),
     Text(&'a str),
     Bytes(&'a [u8]),
     Decimal(&'a str),
     /// Year, month, day.
     Date(u16, u8, u8),
+    /// A day, and hour, minute, second, microsecond.
+    Moment((u16, u8, u8), (u8, u8, u8, u32)),
     /// It was sent before, by [`Client::long_data`].
     Sent,
 }
@@ -184,14 +188,17 @@ impl Value<'_> {
         match self {
             Self::Null => [kind::NULL, 0],
             Self::Tiny(_) => [kind::TINY, 0],
+            Self::Short(_) => [kind::SHORT, 0],
             Self::Int(_) => [kind::LONG, 0],
             Self::Long(_) => [kind::LONGLONG, 0],
             Self::Unsigned(_) => [kind::LONGLONG, 0x80],
+            Self::Float(_) => [kind::FLOAT, 0],
             Self::Double(_) => [kind::DOUBLE, 0],
             Self::Text(_) | Self::Sent => [kind::VAR_STRING, 0],
             Self::Bytes(_) => [kind::BLOB, 0],
             Self::Decimal(_) => [kind::NEW_DECIMAL, 0],
             Self::Date(..) => [kind::DATE, 0],
+            Self::Moment(..) => [kind::DATETIME, 0],
         }
     }
 
@@ -199,7 +206,9 @@ impl Value<'_> {
         match self {
             Self::Null | Self::Sent => {}
             Self::Tiny(it) => out.extend(it.to_le_bytes()),
+            Self::Short(it) => out.extend(it.to_le_bytes()),
             Self::Int(it) => out.extend(it.to_le_bytes()),
+            Self::Float(it) => out.extend(it.to_le_bytes()),
             Self::Long(it) => out.extend(it.to_le_bytes()),
             Self::Unsigned(it) => out.extend(it.to_le_bytes()),
             Self::Double(it) => out.extend(it.to_le_bytes()),
@@ -209,6 +218,12 @@ impl Value<'_> {
                 out.push(4);
                 out.extend(year.to_le_bytes());
                 out.extend([month, day]);
+            }
+            Self::Moment((year, month, day), (hour, minute, second, micros)) => {
+                out.push(11);
+                out.extend(year.to_le_bytes());
+                out.extend([month, day, hour, minute, second]);
+                out.extend(micros.to_le_bytes());
             }
         }
     }

@@ -250,7 +250,14 @@ INSERT INTO orders (who) VALUES (1)
 SELECT LAST_INSERT_ID()
 ALTER TABLE refs ADD COLUMN more int, ALGORITHM = COPY
 ALTER TABLE refs DROP COLUMN more
+SET autocommit = 0
+UPDATE t SET a = 79 WHERE id IN (1, 2, 3)
 TRUNCATE t
+SELECT id FROM t
+ALTER TABLE fruits COMMENT = 'z'
+SELECT id FROM t WHERE id = 1
+ROLLBACK
+SET autocommit = 1
 SELECT id FROM t
 ",
     ),

@@ -20,6 +20,7 @@ use crate::proxy::Proxy;
 use crate::proxy::free_port;
 use crate::proxy::prepare_at;
 use crate::proxy::until;
+use crate::schema::Counts;
 use crate::schema::Placed;
 use crate::schema::Table;
 use crate::schema::tables;
@@ -62,7 +63,19 @@ pub(crate) struct Ring {
     /// Another one of the plain server's, and of ours: what is open in the first is not their matter.
     beside: Client,
     through: Client,
+    /// Sessions of the plain server that plan otherwise; the last ones use a copy whose rows were brought in reversed order.
+    pub(crate) otherwise: Vec<Client>,
+    /// One where a part of the rows is, and one where none are.
+    pub(crate) fewer: Vec<Client>,
 }
+
+/// How the plain server is made to plan otherwise, with the same answers but for what is a matter of its plans.
+const OTHER_PLANS: [&str; 4] = [
+    "SET optimizer_switch = 'derived_merge=off,semijoin=off,materialization=off'",
+    "SET optimizer_switch = 'join_cache_hashed=off,join_cache_bka=off,mrr=off,index_merge=off,derived_with_keys=off'",
+    "SET join_cache_level = 0, optimizer_search_depth = 1, optimizer_use_condition_selectivity = 1",
+    "SET big_tables = 1, join_cache_level = 4",
+];
 
 impl House {
     pub(crate) async fn build(seed: u64) -> Outcome<Self> {
@@ -74,7 +87,8 @@ impl House {
         let ddl: Vec<String> = tables.iter().map(Table::ddl).collect();
         for width in &widths {
             let places = cluster.nodes().iter().take(*width).map(|node| (node, format!("d{width}")));
-            for (node, database) in places.chain([(&cluster.nodes()[0], format!("plain{width}"))]) {
+            let own = ["plain", "back", "few", "none"].map(|it| (&cluster.nodes()[0], format!("{it}{width}")));
+            for (node, database) in places.chain(own) {
                 node.create_database(&database).await?;
                 Client::connect(node.port(), USER, PASSWORD, &database)?.done(&ddl.join(";"))?;
             }
@@ -93,7 +107,7 @@ impl House {
                 .collect();
             map += &format!(
                 "  d{width}:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    \
-                 shards:\n{shards}    groups:\n      number: {{key: bigint, tables: {{s1: k, s2: k, s3: k}}}}\n      name: \
+                 shards:\n{shards}    groups:\n      number: {{key: bigint, tables: {{a1: k, a2: k, s1: k, s2: k, s3: k}}}}\n      name: \
                  {{key: text, tables: {{f1: k}}}}\n    reference: [r1]\n    unsharded: {{s1: [u1]}}\n"
             );
         }
@@ -116,7 +130,19 @@ impl House {
         let own = self.cluster.nodes()[0].port();
         let capabilities = if old { OLD } else { MODERN };
         let shards = self.cluster.nodes().iter().take(width);
+        let mut otherwise = Vec::new();
+        for database in [plain.clone(), format!("back{width}")] {
+            for plan in OTHER_PLANS.iter().chain(database.starts_with("back").then_some(&"DO 0")) {
+                let mut client = Client::connect_with(own, USER, PASSWORD, &database, capabilities)?;
+                client.done(plan)?;
+                otherwise.push(client);
+            }
+        }
+        let fewer =
+            ["few", "none"].map(|it| Client::connect_with(own, USER, PASSWORD, &format!("{it}{width}"), capabilities));
         Ok(Ring {
+            otherwise,
+            fewer: fewer.into_iter().collect::<Result<_, _>>()?,
             width,
             ours: Client::connect_with(self.port, USER, PASSWORD, &ours, capabilities)?,
             plain: Client::connect_with(own, USER, PASSWORD, &plain, capabilities)?,
@@ -147,6 +173,12 @@ impl Ring {
             for client in self.shards.iter_mut().chain([&mut self.beside]) {
                 client.done(&delete)?;
             }
+            // What is counted begins with the same number on both sides.
+            if table.counts != Counts::Nothing {
+                let truncate = format!("TRUNCATE TABLE {}", table.name);
+                self.beside.done(&truncate)?;
+                self.through.done(&truncate)?;
+            }
             for _ in 0..ROWS {
                 let insert = format!("INSERT INTO {} VALUES {}", table.name, table.row(&mut choices));
                 // One that is there already is left out on both sides.
@@ -172,6 +204,21 @@ impl Ring {
             None => Ok(()),
             Some(difference) => Err(format!("rows are not as they were brought: {difference}").into()),
         }
+    }
+
+    /// Brings the plain server's rows to its other database in another order.
+    pub(crate) fn reverse(&mut self, tables: &[Table]) -> Outcome {
+        for table in tables {
+            let mut columns = vec!["k".to_owned(), "n".to_owned()];
+            columns.extend(table.columns.iter().map(|it| it.name.clone()));
+            let (name, list) = (table.name, columns.join(", "));
+            let back = format!("back{}.{name}", self.width);
+            self.beside.done(&format!("DELETE FROM {back}"))?;
+            self.beside
+                .done(&format!("INSERT INTO {back} ({list}) SELECT {list} FROM {name} ORDER BY k DESC, n DESC"))?;
+            self.beside.done(&format!("ANALYZE TABLE {back}, {name}"))?;
+        }
+        Ok(())
     }
 
     /// The first table that is not the same on both sides.

@@ -1,6 +1,7 @@
 //! SELECTs made up by seeds, said to both.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,6 +10,8 @@ use std::time::Instant;
 
 use shardway::wire::mysql::kind;
 
+use crate::bound::Bound;
+use crate::bound::bind;
 use crate::choices::Choices;
 use crate::choices::shrink;
 use crate::client::Answer;
@@ -16,6 +19,7 @@ use crate::client::Client;
 use crate::compare::difference;
 use crate::compare::is_refused;
 use crate::compare::renamed;
+use crate::compare::renamed_from;
 use crate::house::House;
 use crate::house::Ring;
 use crate::house::mix;
@@ -33,13 +37,15 @@ const SELECTS: u64 = 700;
 const SHRUNK_MAX: usize = 8;
 /// More than this end the search.
 const FOUND_MAX: usize = 40;
-/// One answer in so many may differ by what is a matter of the server's plan.
-const OTHER_PLAN_ONE_IN: usize = 400;
+/// One answer in so many may differ by what is a matter of the plan of the plain server, which must disagree with itself.
+const OTHER_PLAN_ONE_IN: usize = 200;
 /// How much sums of floats may differ that were added in another order.
 const NEAR: f64 = 1e-9;
 /// Of what is made up, plain MariaDB should accept so much, in percent: by types that do not go together a seed can have much
 /// that is refused.
 const ACCEPTED_MIN: usize = 40;
+/// Of what plain accepts so much must be answered, in thousandths.
+const ANSWERED_MIN: usize = 980;
 /// So many reasons of refusals are shown.
 const REASONS: usize = 25;
 
@@ -50,7 +56,8 @@ struct Tally {
     alike: usize,
     failed_alike: usize,
     other_plan: usize,
-    refused: BTreeMap<String, usize>,
+    /// How often, and the first such statement.
+    refused: BTreeMap<String, (usize, String)>,
     /// By number of shards, of what plain accepts: answered, refused.
     widths: BTreeMap<usize, [usize; 2]>,
     found: Vec<String>,
@@ -59,7 +66,7 @@ struct Tally {
 impl Tally {
     fn print(&self, began: Instant) {
         println!(
-            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan, {} MISMATCH; {} s",
+            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} MISMATCH; {} s",
             self.statements,
             self.accepted,
             self.alike,
@@ -73,9 +80,10 @@ impl Tally {
             println!("oracle:   on {width} shards {answered} answered, {refused} refused: {share:.1} % answered");
         }
         let mut reasons: Vec<_> = self.refused.iter().collect();
-        reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
-        for (reason, count) in reasons.into_iter().take(REASONS) {
+        reasons.sort_by_key(|it| std::cmp::Reverse(it.1.0));
+        for (reason, (count, first)) in reasons.into_iter().take(REASONS) {
             println!("oracle:   {count:6} {reason}");
+            println!("           {first}");
         }
     }
 }
@@ -93,12 +101,44 @@ pub(crate) fn general(message: &str) -> String {
 enum Way {
     Text,
     Prepared,
+    /// With parameters, twice, the second time with types as they were told before.
+    Bound,
 }
 
-fn say(client: &mut Client, way: Way, sql: &str) -> Vec<Answer> {
-    let mut answers = match way {
-        Way::Text => client.query(sql),
-        Way::Prepared => client.run(sql, &[]),
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Prepared => "prepared",
+            Self::Bound => "bound",
+        }
+    }
+}
+
+/// What is asked.
+struct Asked {
+    made: Select,
+    bound: Option<Bound>,
+}
+
+impl Asked {
+    fn make(choices: &mut Choices, tables: &[Table], way: Way) -> Self {
+        let made = select(choices, tables);
+        let bound = (way == Way::Bound).then(|| bind(choices, &made.sql));
+        Self { made, bound }
+    }
+
+    fn told(&self) -> String {
+        self.bound.as_ref().map_or_else(|| self.made.sql.clone(), Bound::to_string)
+    }
+}
+
+fn say(client: &mut Client, way: Way, asked: &Asked) -> Vec<Answer> {
+    let sql = &asked.made.sql;
+    let mut answers = match (way, &asked.bound) {
+        (_, Some(bound)) => return bound.run(client, 2),
+        (Way::Text | Way::Bound, None) => client.query(sql),
+        (Way::Prepared, None) => client.run(sql, &[]),
     };
     // What it warns of is a part of the answer.
     if answers.last().is_some_and(|it| it.error.is_none() && it.warnings > 0) {
@@ -115,57 +155,143 @@ enum Verdict {
     Mismatch(String),
 }
 
-/// Whether the answers differ only by what one server, too, tells otherwise with another plan: whether a column is told to be
-/// a key, in which row a warning was raised and how often, and the last digits of sums of floats.
-fn is_of_the_plan(ours: &[Answer], plain: &[Answer], in_order: bool) -> bool {
-    let (Some(our), Some(their)) = (ours.first(), plain.first()) else { return false };
-    let raises = |answer: &Answer| answer.warnings > 0;
-    if raises(our) != raises(their) {
-        return false;
-    }
-    let (Some(columns), Some(theirs)) = (&our.columns, &their.columns) else { return false };
-    if columns.len() != theirs.len() || our.rows.len() != their.rows.len() {
-        return false;
-    }
-    let mut alike = (our.clone(), their.clone());
-    for answer in [&mut alike.0, &mut alike.1] {
-        answer.warnings = 0;
-        answer.columns.iter_mut().flatten().for_each(|it| it.flags &= !PLANNED);
-        if !in_order {
-            answer.rows.sort();
+/// In what the answers differ, where that may be a matter of one server's plan: whether a column is told to be a key or can
+/// be NULL, how often a warning was raised, and the last digits of sums of floats. `None`: in something else, too.
+fn of_the_plan(ours: &[Answer], plain: &[Answer], in_order: bool) -> Option<BTreeSet<String>> {
+    let mut aspects = BTreeSet::new();
+    // How often a warning was raised is told by how many are shown.
+    let shows = |it: &[Answer]| it.iter().any(|it| it.warnings > 0);
+    let (ours, plain) = if shows(ours) && shows(plain) {
+        let without = |all: &[Answer]| -> Vec<Answer> { all.iter().filter(|it| !is_shown(it)).cloned().collect() };
+        if difference(ours, plain, false).is_some() {
+            aspects.insert("warnings".to_owned());
         }
+        (without(ours), without(plain))
+    } else {
+        (ours.to_vec(), plain.to_vec())
+    };
+    if ours.len() != plain.len() {
+        return None;
     }
-    let is_float: Vec<bool> = columns.iter().map(|it| [kind::FLOAT, kind::DOUBLE].contains(&it.kind)).collect();
-    let number = |cell: &Option<Vec<u8>>| std::str::from_utf8(cell.as_deref()?).ok()?.parse::<f64>().ok();
-    let (ours, theirs) = (&mut alike.0.rows, &alike.1.rows);
-    for (row, other) in ours.iter_mut().zip(theirs) {
-        for ((cell, other), is_float) in row.iter_mut().zip(other).zip(&is_float) {
-            let near = match (number(cell), number(other)) {
-                (Some(one), Some(two)) => (one - two).abs() <= two.abs() * NEAR,
-                _ => false,
-            };
-            if *is_float && near {
-                cell.clone_from(other);
+    for (place, (our, their)) in ours.iter().zip(&plain).enumerate() {
+        let (mut our, mut their) = (our.clone(), their.clone());
+        if (our.warnings == 0) != (their.warnings == 0) {
+            return None;
+        }
+        (our.warnings, their.warnings) = (0, 0);
+        let columns = our.columns.iter_mut().flatten().zip(their.columns.iter_mut().flatten());
+        for (at, (one, other)) in columns.enumerate() {
+            if one.flags & PLANNED != other.flags & PLANNED {
+                aspects.insert(format!("flags of {place}.{at}"));
+            }
+            one.flags &= !PLANNED;
+            other.flags &= !PLANNED;
+        }
+        if !in_order {
+            our.rows.sort();
+            their.rows.sort();
+        }
+        let kinds: Vec<u8> = our.columns.iter().flatten().map(|it| it.kind).collect();
+        for (row, other) in our.rows.iter_mut().zip(&their.rows) {
+            for (at, ((cell, other), kind)) in row.iter_mut().zip(other).zip(&kinds).enumerate() {
+                let near = match (float(cell, *kind), float(other, *kind)) {
+                    (Some(one), Some(two)) => (one - two).abs() <= two.abs() * NEAR,
+                    _ => false,
+                };
+                if near && cell != other {
+                    aspects.insert(format!("floats of {place}.{at}"));
+                    cell.clone_from(other);
+                }
             }
         }
+        difference(&[our], &[their], true).is_none().then_some(())?;
     }
-    difference(&[alike.0], &[alike.1], true).is_none()
+    Some(aspects)
+}
+
+/// The columns whose flags differ, whatever the rows.
+fn described_otherwise(one: &[Answer], other: &[Answer]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (place, (one, other)) in one.iter().zip(other).enumerate() {
+        let columns = one.columns.iter().flatten().zip(other.columns.iter().flatten());
+        let differ = columns.enumerate().filter(|(_, (one, other))| (one.flags ^ other.flags) & PLANNED != 0);
+        found.extend(differ.map(|(at, _)| format!("flags of {place}.{at}")));
+    }
+    found
+}
+
+/// An answer to SHOW WARNINGS.
+fn is_shown(answer: &Answer) -> bool {
+    let names = ["Level", "Code", "Message"];
+    answer.columns.as_ref().is_some_and(|it| it.iter().map(|it| &*it.name).eq(names.map(str::as_bytes)))
+}
+
+/// A float, as text or in the binary form.
+fn float(cell: &Option<Vec<u8>>, kind: u8) -> Option<f64> {
+    let bytes = cell.as_deref()?;
+    if ![kind::FLOAT, kind::DOUBLE].contains(&kind) {
+        return None;
+    }
+    let text = std::str::from_utf8(bytes).ok().and_then(|it| it.parse().ok());
+    text.or_else(|| match bytes.len() {
+        8 => Some(f64::from_le_bytes(bytes.try_into().ok()?)),
+        4 => Some(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+        _ => None,
+    })
+}
+
+/// Whether the plain server, too, answers otherwise in all of that when it plans otherwise.
+fn is_proven(ring: &mut Ring, way: Way, asked: &Asked, ours: &[Answer], plain: &[Answer]) -> bool {
+    let in_order = asked.made.total;
+    let Some(mut unproven) = of_the_plan(ours, plain, in_order) else { return false };
+    // Executed again, a statement is described otherwise than the first time.
+    if let [first, second, rest @ ..] = plain
+        && asked.bound.is_some()
+    {
+        let again = [&[second.clone(), first.clone()], rest].concat();
+        unproven.retain(|it| !of_the_plan(&again, plain, in_order).is_some_and(|known| known.contains(it)));
+    }
+    let width = ring.width;
+    // With few rows or none, whole tables are constants to a plan, and columns are described otherwise.
+    for client in &mut ring.fewer {
+        let other = renamed_from(say(client, way, asked), &format!("few{width}"), &format!("d{width}"));
+        unproven.retain(|it| !described_otherwise(&other, plain).contains(it));
+        let other = renamed_from(other, &format!("none{width}"), &format!("d{width}"));
+        unproven.retain(|it| !described_otherwise(&other, plain).contains(it));
+    }
+    if unproven.is_empty() {
+        return true;
+    }
+    for client in &mut ring.otherwise {
+        let other = renamed_from(say(client, way, asked), &format!("back{width}"), &format!("d{width}"));
+        let other = renamed(other, width);
+        if difference(ours, &other, in_order).is_none() {
+            return true;
+        }
+        if let Some(aspects) = of_the_plan(&other, plain, in_order) {
+            unproven.retain(|it| !aspects.contains(it));
+        }
+        if unproven.is_empty() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Flags of columns that depend on whether a value goes through a temporary table: NOT NULL, keys, those of parts of keys.
-const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x1000;
+const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
 
 /// Said to both; whether plain accepts it.
-fn compare(ring: &mut Ring, way: Way, made: &Select) -> (bool, Verdict) {
-    let plain = renamed(say(&mut ring.plain, way, &made.sql), ring.width);
+fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
+    let plain = renamed(say(&mut ring.plain, way, asked), ring.width);
     let accepted = plain.iter().all(|it| it.error.is_none());
-    let ours = say(&mut ring.ours, way, &made.sql);
+    let ours = say(&mut ring.ours, way, asked);
     if is_refused(&ours) {
         let reason = ours.iter().find_map(|it| it.error.as_ref()).map_or(String::new(), |it| general(&it.message));
         return (accepted, Verdict::Refused(reason));
     }
-    let verdict = match difference(&ours, &plain, made.total) {
-        Some(_) if is_of_the_plan(&ours, &plain, made.total) => Verdict::OtherPlan,
+    let verdict = match difference(&ours, &plain, asked.made.total) {
+        Some(_) if is_proven(ring, way, asked, &ours, &plain) => Verdict::OtherPlan,
         Some(what) => Verdict::Mismatch(what),
         None if accepted => Verdict::Alike,
         None => Verdict::FailedAlike,
@@ -177,10 +303,10 @@ fn compare(ring: &mut Ring, way: Way, made: &Select) -> (bool, Verdict) {
 fn least(ring: &mut Ring, way: Way, tables: &[Table], choices: Choices) -> String {
     let mut last = String::new();
     shrink(choices.chosen(), &mut |choices| {
-        let made = select(choices, tables);
-        match compare(ring, way, &made) {
+        let asked = Asked::make(choices, tables, way);
+        match compare(ring, way, &asked) {
             (true, Verdict::Mismatch(what)) => {
-                last = format!("{};\n    {what}", made.sql);
+                last = format!("{};\n    {what}", asked.told());
                 true
             }
             _ => false,
@@ -195,9 +321,9 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
         let first = number("MYSQL_RANDOM_FIRST", 0);
         for place in first..first + number("MYSQL_RANDOM_SELECTS", SELECTS) / 2 {
             let mut choices = Choices::random(mix(seed + u64::from(old), place));
-            let made = select(&mut choices, &house.tables);
-            let way = if place % 2 == 0 { Way::Text } else { Way::Prepared };
-            let (accepted, verdict) = compare(&mut ring, way, &made);
+            let way = [Way::Text, Way::Bound, Way::Prepared, Way::Bound][usize::try_from(place % 4)?];
+            let asked = Asked::make(&mut choices, &house.tables, way);
+            let (accepted, verdict) = compare(&mut ring, way, &asked);
             let found = {
                 let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                 tally.statements += 1;
@@ -215,7 +341,8 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                     Verdict::Refused(reason) => {
                         if accepted {
                             tally.widths.entry(width).or_default()[1] += 1;
-                            *tally.refused.entry(reason.clone()).or_default() += 1;
+                            let known = tally.refused.entry(reason.clone()).or_insert_with(|| (0, asked.told()));
+                            known.0 += 1;
                         }
                     }
                     Verdict::Mismatch(_) => {}
@@ -229,10 +356,10 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                 let smaller =
                     if found < SHRUNK_MAX { least(&mut ring, way, &house.tables, choices) } else { String::new() };
                 let mut told = String::new();
-                let said = if way == Way::Text { "text" } else { "prepared" };
+                let said = way.name();
                 let eof = if old { ", EOF packets" } else { "" };
                 // Writing to a String cannot fail.
-                let _ = write!(told, "MISMATCH on {width} shards, {said}{eof}: {what}\n  {};", made.sql);
+                let _ = write!(told, "MISMATCH on {width} shards, {said}{eof}: {what}\n  {};", asked.told());
                 if !smaller.is_empty() {
                     let _ = write!(told, "\n  made smaller: {smaller}");
                 }
@@ -262,7 +389,9 @@ async fn random_selects_are_answered_as_by_one_server_or_refused() -> Outcome {
         println!("{};", table.ddl());
     }
     for width in &house.widths {
-        house.ring(*width, false)?.fill(&house.tables, seed)?;
+        let mut ring = house.ring(*width, false)?;
+        ring.fill(&house.tables, seed)?;
+        ring.reverse(&house.tables)?;
     }
     let began = Instant::now();
     let tally = Mutex::new(Tally::default());
@@ -284,11 +413,15 @@ async fn random_selects_are_answered_as_by_one_server_or_refused() -> Outcome {
     assert!(tally.accepted * 100 >= tally.statements * ACCEPTED_MIN, "plain accepts {} only", tally.accepted);
     let other_max = (tally.alike / OTHER_PLAN_ONE_IN).max(4);
     assert!(tally.other_plan <= other_max, "{} differ by the plan", tally.other_plan);
+    for (width, [answered, refused]) in &tally.widths {
+        let share = answered * 1000 / (answered + refused).max(1);
+        assert!(share >= ANSWERED_MIN, "on {width} shards {refused} are refused that plain accepts");
+    }
     // What one row more does is seen.
     let mut ring = house.ring(house.widths[0], false)?;
     assert_eq!(ring.plain.one("DELETE FROM s1 LIMIT 1").affected, 1);
     let made = Select { sql: "SELECT * FROM s1".to_owned(), total: false };
-    let (_, verdict) = compare(&mut ring, Way::Text, &made);
+    let (_, verdict) = compare(&mut ring, Way::Text, &Asked { made, bound: None });
     assert!(matches!(verdict, Verdict::Mismatch(_)));
     assert!(ring.difference(&house.tables)?.is_some());
     drop(ring);

@@ -55,7 +55,36 @@ pub(crate) const TYPES: &[Type] = &[
     Type { name: "set('x','y','z')", sort: Sort::Other, values: &["'x'", "'x,z'", "''", "'y'"] },
     Type { name: "json", sort: Sort::Other, values: &["'{\"a\": 1}'", "'[1, 2]'", "'null'"] },
     Type { name: "bit(7)", sort: Sort::Other, values: &["b'101'", "b'0'", "b'1111111'"] },
+    Type { name: "bigint unsigned", sort: Sort::Number, values: &["0", "1", "2", "18446744073709551615"] },
+    Type { name: "mediumint", sort: Sort::Number, values: INTEGERS },
+    Type { name: "decimal(30,10)", sort: Sort::Number, values: &["0.0000000001", "1.5", "-99999999999.25"] },
+    Type { name: "timestamp", sort: Sort::Time, values: &["'2020-02-29 00:00:00'", "'2021-01-01 12:30:45'"] },
+    Type { name: "binary(3)", sort: Sort::Other, values: &["'a'", "x'00ff01'", "''"] },
+    Type { name: "longtext COLLATE utf8mb4_unicode_ci", sort: Sort::Text, values: TEXTS },
+    Type {
+        name: "char(4) CHARACTER SET latin1 COLLATE latin1_bin",
+        sort: Sort::Text,
+        values: &["'a'", "'B'", "'é'", "''"],
+    },
+    Type { name: "bit(40)", sort: Sort::Other, values: &["b'101'", "b'0'", "x'ffffffffff'"] },
 ];
+
+/// Columns that are computed: a type, of what, and whether it is kept.
+pub(crate) const COMPUTED: &[(&str, Sort)] = &[
+    ("int AS (n * 2) VIRTUAL", Sort::Number),
+    ("bigint AS (n + 100) STORED", Sort::Number),
+    ("varchar(20) COLLATE utf8mb4_general_ci AS (CONCAT('n', n)) STORED", Sort::Text),
+];
+
+/// Which column of the primary key is AUTO_INCREMENT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counts {
+    Nothing,
+    /// `k`, by which rows are spread.
+    Key,
+    /// `n`.
+    Number,
+}
 
 /// Where a table's rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +125,9 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
     /// A column that is unique beside the key.
     pub(crate) unique: Option<usize>,
+    pub(crate) counts: Counts,
+    /// Behind all others there is `g`, of [`COMPUTED`].
+    pub(crate) computed: Option<usize>,
 }
 
 /// Keys, as they stand in SQL.
@@ -114,14 +146,22 @@ impl Table {
 
     pub(crate) fn ddl(&self) -> String {
         let key = if self.text_key { "varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin" } else { "bigint" };
-        let mut ddl = format!("CREATE TABLE {} (k {key} NOT NULL, n int NOT NULL", self.name);
+        let count = |it: Counts| if self.counts == it { " AUTO_INCREMENT" } else { "" };
+        let (of_key, of_number) = (count(Counts::Key), count(Counts::Number));
+        let mut ddl = format!("CREATE TABLE {} (k {key} NOT NULL{of_key}, n int NOT NULL{of_number}", self.name);
         for column in &self.columns {
             let null = if column.nullable { "" } else { " NOT NULL" };
             let default = column.default.map_or(String::new(), |it| format!(" DEFAULT {it}"));
             // Writing to a String cannot fail.
             let _ = write!(ddl, ", {} {}{null}{default}", column.name, column.kind().name);
         }
+        if let Some(computed) = self.computed {
+            let _ = write!(ddl, ", g {}", COMPUTED[computed].0);
+        }
         ddl.push_str(", PRIMARY KEY (k, n)");
+        if self.counts == Counts::Number {
+            ddl.push_str(", KEY (n)");
+        }
         if let Some(unique) = self.unique {
             let _ = write!(ddl, ", UNIQUE KEY once (k, {})", self.columns[unique].name);
         }
@@ -129,13 +169,32 @@ impl Table {
         ddl
     }
 
-    /// A row's values.
+    /// A row's values, with a key of its own.
     pub(crate) fn row(&self, choices: &mut Choices) -> String {
-        let mut row = format!("({}, {}", self.key(choices), Self::number(choices));
+        let (key, number) = (self.key(choices), Self::number(choices));
+        self.row_of(choices, &key, &number)
+    }
+
+    /// The same, where a number may be left to the server.
+    pub(crate) fn counted_row(&self, choices: &mut Choices) -> String {
+        let mut key = self.key(choices);
+        let mut number = Self::number(choices);
+        let wish = ["NULL", "0", "DEFAULT", "NULL", "30"][choices.below(5)];
+        match self.counts {
+            Counts::Key if choices.chance(70) => wish.clone_into(&mut key),
+            Counts::Number if choices.chance(70) => wish.clone_into(&mut number),
+            _ => {}
+        }
+        self.row_of(choices, &key, &number)
+    }
+
+    fn row_of(&self, choices: &mut Choices, key: &str, number: &str) -> String {
+        let mut row = format!("({key}, {number}");
         for column in &self.columns {
+            // Writing to a String cannot fail.
             let _ = write!(row, ", {}", column.value(choices));
         }
-        row + ")"
+        row + if self.computed.is_some() { ", DEFAULT)" } else { ")" }
     }
 }
 
@@ -144,6 +203,8 @@ pub(crate) fn tables(seed: u64) -> Vec<Table> {
     let mut choices = Choices::random(seed);
     let mut next = choices.below(TYPES.len());
     let named = [
+        ("a1", Placed::Spread, false),
+        ("a2", Placed::Spread, false),
         ("s1", Placed::Spread, false),
         ("s2", Placed::Spread, false),
         ("s3", Placed::Spread, false),
@@ -171,7 +232,13 @@ pub(crate) fn tables(seed: u64) -> Vec<Table> {
         }
         let may_be_unique = |it: &Column| [Sort::Number, Sort::Time].contains(&it.kind().sort);
         let unique = if choices.chance(60) { columns.iter().position(may_be_unique) } else { None };
-        Table { name, placed, text_key, columns, unique }
+        let counts = match name {
+            "a1" => Counts::Key,
+            "a2" => Counts::Number,
+            _ => Counts::Nothing,
+        };
+        let computed = choices.chance(30).then(|| choices.below(COMPUTED.len()));
+        Table { name, placed, text_key, columns, unique, counts, computed }
     };
     named.map(table).into_iter().collect()
 }

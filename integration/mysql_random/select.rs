@@ -1,6 +1,7 @@
 //! SELECTs made up of choices. Without choices comes the simplest.
 
 use crate::choices::Choices;
+use crate::schema::COMPUTED;
 use crate::schema::Placed;
 use crate::schema::Sort;
 use crate::schema::TYPES;
@@ -57,7 +58,11 @@ impl Maker<'_> {
 
     fn top(&mut self) -> Select {
         let mut with = String::new();
-        if self.chance(12) {
+        if self.chance(3) {
+            with = "WITH RECURSIVE w1 AS (SELECT 1 AS d0 UNION ALL SELECT d0 + 1 FROM w1 WHERE d0 < 4) ".to_owned();
+            let columns = vec![Column { name: "d0".to_owned(), sort: Sort::Number, key: None }];
+            self.ctes.push(("w1".to_owned(), columns));
+        } else if self.chance(12) {
             let begin = self.choices.begin();
             let (sql, columns) = self.derived(DEEP - 1);
             let name = format!("w{}", self.ctes.len() + 1);
@@ -223,7 +228,13 @@ impl Maker<'_> {
 
     fn aggregate(&mut self, scope: &[Item]) -> String {
         let number = |maker: &mut Self| maker.expression(scope, Sort::Number, 1, 0);
-        match self.choices.below(12) {
+        match self.choices.below(15) {
+            12 => {
+                let what = number(self);
+                format!("GROUP_CONCAT(DISTINCT {what} ORDER BY {what} DESC)")
+            }
+            13 => format!("BIT_AND({})", number(self)),
+            14 => format!("BIT_XOR({})", number(self)),
             0 => "COUNT(*)".to_owned(),
             1 => format!("SUM({})", number(self)),
             2 => format!("AVG({})", number(self)),
@@ -268,7 +279,11 @@ impl Maker<'_> {
                 }
                 false => String::new(),
             };
-            columns.push(match self.choices.below(6) {
+            columns.push(match self.choices.below(10) {
+                6 => format!("DENSE_RANK() OVER ({partition}ORDER BY {number})"),
+                7 => format!("NTILE(3) OVER ({partition}ORDER BY {order})"),
+                8 => format!("FIRST_VALUE({number}) OVER ({partition}ORDER BY {order})"),
+                9 => format!("LEAD({number}, 2) OVER ({partition}ORDER BY {order})"),
                 0 => format!("ROW_NUMBER() OVER ({partition}ORDER BY {order})"),
                 1 => format!("RANK() OVER ({partition}ORDER BY {number})"),
                 2 => format!("SUM({number}) OVER ({partition}ORDER BY {order})"),
@@ -307,6 +322,8 @@ impl Maker<'_> {
             sort: it.kind().sort,
             key: None,
         }));
+        let computed = table.computed.map(|it| Column { name: "g".to_owned(), sort: COMPUTED[it].1, key: None });
+        columns.extend(computed);
         let unique = vec![format!("{alias}.k"), format!("{alias}.n")];
         (format!("{} {alias}", table.name), Item { alias, columns, unique })
     }
@@ -352,7 +369,8 @@ impl Maker<'_> {
             let begin = self.choices.begin();
             let (other, item) = self.source(depth);
             let on = self.joins(&scope, &item);
-            match self.choices.below(8) {
+            match self.choices.below(9) {
+                8 => text = format!("{text} RIGHT JOIN {other} ON {on}"),
                 0..=3 => text = format!("{text} JOIN {other} ON {on}"),
                 4..=5 => text = format!("{text} LEFT JOIN {other} ON {on}"),
                 6 if condition.is_none() => {
@@ -438,7 +456,19 @@ impl Maker<'_> {
     fn number(&mut self, scope: &[Item], depth: usize, within: usize) -> String {
         let part = |maker: &mut Self, sort| maker.expression(scope, sort, depth - 1, within);
         let one = part(self, Sort::Number);
-        match self.choices.below(17) {
+        match self.choices.below(26) {
+            17 => {
+                let other = self.expression(scope, Sort::Other, 0, within);
+                format!("LENGTH({other})")
+            }
+            18 => format!("DATEDIFF({}, DATE'2020-01-01')", part(self, Sort::Time)),
+            19 => format!("INSTR({}, 'a')", part(self, Sort::Text)),
+            20 => format!("({one} & 7)"),
+            21 => format!("CRC32({})", part(self, Sort::Text)),
+            22 => format!("JSON_LENGTH(JSON_ARRAY({one}, {}))", part(self, Sort::Text)),
+            23 => format!("CAST({one} AS DECIMAL(12,3))"),
+            24 => format!("FIELD({}, 'a', 'B', 'c1')", part(self, Sort::Text)),
+            25 => format!("TIMESTAMPDIFF(HOUR, {}, TIMESTAMP'2021-01-01 12:30:45')", part(self, Sort::Time)),
             0 => format!("({one} + {})", part(self, Sort::Number)),
             1 => format!("({one} - {})", part(self, Sort::Number)),
             2 => format!("({one} * 2)"),
@@ -486,7 +516,18 @@ impl Maker<'_> {
 
     fn text(&mut self, scope: &[Item], depth: usize, within: usize) -> String {
         let one = self.expression(scope, Sort::Text, depth - 1, within);
-        match self.choices.below(12) {
+        match self.choices.below(23) {
+            12 => format!("REVERSE({one})"),
+            13 => format!("CONVERT({one} USING utf8mb4) COLLATE utf8mb4_bin"),
+            14 => format!("CONVERT({one} USING utf8mb4) COLLATE utf8mb4_unicode_ci"),
+            15 => format!("DATE_FORMAT({}, '%Y-%m')", self.expression(scope, Sort::Time, depth - 1, within)),
+            16 => format!("HEX({})", self.expression(scope, Sort::Other, 0, within)),
+            17 => format!("JSON_UNQUOTE(JSON_EXTRACT(JSON_OBJECT('x', {one}), '$.x'))"),
+            18 => format!("CONCAT_WS('/', {one}, {})", self.expression(scope, Sort::Number, depth - 1, within)),
+            19 => format!("SUBSTRING_INDEX({one}, '_', 1)"),
+            20 => format!("MD5({one})"),
+            21 => format!("REPEAT({one}, 2)"),
+            22 => format!("CAST({} AS CHAR(12))", self.expression(scope, Sort::Time, depth - 1, within)),
             0 => format!("CONCAT({one}, '-', {})", self.expression(scope, Sort::Text, depth - 1, within)),
             1 => format!("UPPER({one})"),
             2 => format!("LOWER({one})"),
@@ -504,7 +545,9 @@ impl Maker<'_> {
 
     fn time(&mut self, scope: &[Item], depth: usize, within: usize) -> String {
         let one = self.expression(scope, Sort::Time, depth - 1, within);
-        match self.choices.below(5) {
+        match self.choices.below(7) {
+            5 => format!("{one} + INTERVAL '1:30' MINUTE_SECOND"),
+            6 => format!("CAST({one} AS DATETIME(3))"),
             0 => format!("DATE({one})"),
             1 => format!("{one} + INTERVAL {} DAY", self.choices.below(40)),
             2 => format!("DATE_SUB({one}, INTERVAL 1 MONTH)"),
@@ -582,6 +625,9 @@ impl Maker<'_> {
             }
             9 => {
                 let what = self.expression(scope, Sort::Text, 0, within);
+                if self.chance(15) {
+                    return format!("{what} REGEXP '^[a-c]'");
+                }
                 let like = ["'a%'", "'%B%'", "'_'", "'%'", "'C_'", "'ö%'"][self.choices.below(6)];
                 format!("{what} {}LIKE {like}", if self.chance(20) { "NOT " } else { "" })
             }

@@ -8,6 +8,8 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::bound::Bound;
+use crate::bound::bind;
 use crate::choices::Choices;
 use crate::choices::shrink;
 use crate::client::Answer;
@@ -47,7 +49,8 @@ struct Tally {
     failed_alike: usize,
     /// Both failed by a duplicate, of another row.
     other_row: usize,
-    refused: BTreeMap<String, usize>,
+    /// How often, and the first such statement.
+    refused: BTreeMap<String, (usize, String)>,
     /// By number of shards: answered, refused.
     widths: BTreeMap<usize, [usize; 2]>,
     found: Vec<String>,
@@ -59,8 +62,8 @@ impl Tally {
         self.alike += other.alike;
         self.failed_alike += other.failed_alike;
         self.other_row += other.other_row;
-        for (reason, count) in other.refused {
-            *self.refused.entry(reason).or_default() += count;
+        for (reason, (count, first)) in other.refused {
+            self.refused.entry(reason).or_insert_with(|| (0, first)).0 += count;
         }
         for (width, counts) in other.widths {
             let all = self.widths.entry(width).or_default();
@@ -83,17 +86,57 @@ impl Tally {
             println!("oracle:   on {width} shards {answered} answered, {refused} refused: {share:.1} % answered");
         }
         let mut reasons: Vec<_> = self.refused.iter().collect();
-        reasons.sort_by_key(|it| std::cmp::Reverse(it.1));
-        for (reason, count) in reasons.into_iter().take(REASONS) {
+        reasons.sort_by_key(|it| std::cmp::Reverse(it.1.0));
+        for (reason, (count, first)) in reasons.into_iter().take(REASONS) {
             println!("oracle:   {count:6} {reason}");
+            println!("           {first}");
         }
     }
 }
 
-fn say(client: &mut Client, prepared: bool, sql: &str) -> Vec<Answer> {
-    // Some cannot be prepared.
-    let prepared = prepared && ["INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT"].iter().any(|it| sql.starts_with(it));
-    let mut answers = if prepared { client.run(sql, &[]) } else { client.query(sql) };
+/// How the statements of a transaction are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Text,
+    Prepared,
+    Bound,
+}
+
+/// A statement, and its parameters where it has some.
+struct Said {
+    sql: String,
+    bound: Option<Bound>,
+    way: Way,
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.bound {
+            Some(bound) => bound.fmt(f),
+            None => self.sql.fmt(f),
+        }
+    }
+}
+
+/// The statements of a transaction.
+fn scripted(choices: &mut Choices, tables: &[Table], way: Way) -> Vec<Said> {
+    let all = script(choices, tables);
+    let said = |sql: String| {
+        // Others cannot be prepared.
+        let can = ["INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT"].iter().any(|it| sql.starts_with(it));
+        let way = if can { way } else { Way::Text };
+        let bound = (way == Way::Bound).then(|| bind(choices, &sql));
+        Said { sql, bound, way }
+    };
+    all.into_iter().map(said).collect()
+}
+
+fn say(client: &mut Client, said: &Said) -> Vec<Answer> {
+    let mut answers = match (&said.bound, said.way) {
+        (Some(bound), _) => return bound.run(client, 1),
+        (None, Way::Text | Way::Bound) => client.query(&said.sql),
+        (None, Way::Prepared) => client.run(&said.sql, &[]),
+    };
     if answers.last().is_some_and(|it| it.error.is_none() && it.warnings > 0) {
         let shown = client.query("SHOW WARNINGS");
         // In which order rows were tried is not told where they are on several shards.
@@ -112,21 +155,27 @@ fn counted(answers: &[Answer]) -> Option<(u16, &str)> {
     Some((error.errno, error.message.split_once(" at row ")?.0))
 }
 
+/// What one server refuses in any case.
+const REFUSED: &str = "SELECT refused_by_the_proxy";
+
 /// Runs the statements of a transaction; what came out differently, with all that was said.
-fn run(ring: &mut Ring, tables: &[Table], all: &[String], prepared: bool, tally: &mut Tally) -> Option<String> {
+fn run(ring: &mut Ring, tables: &[Table], all: &[Said], tally: &mut Tally) -> Option<String> {
     let mut said = String::new();
     let width = ring.width;
-    for sql in all {
-        let ours = say(&mut ring.ours, prepared, sql);
+    for one in all {
+        let sql = &one.sql;
+        let ours = say(&mut ring.ours, one);
         // Writing to a String cannot fail.
-        let _ = write!(said, "\n    {sql};");
+        let _ = write!(said, "\n    {one};");
         if is_refused(&ours) {
             let reason = ours.iter().find_map(|it| it.error.as_ref()).map_or(String::new(), |it| general(&it.message));
             let _ = write!(said, " -- refused: {reason}");
-            *tally.refused.entry(reason).or_default() += 1;
+            // What is asked of the statement before is that it failed.
+            ring.plain.query(REFUSED);
+            tally.refused.entry(reason).or_insert_with(|| (0, one.to_string())).0 += 1;
             tally.widths.entry(width).or_default()[1] += 1;
         } else {
-            let plain = renamed(say(&mut ring.plain, prepared, sql), width);
+            let plain = renamed(say(&mut ring.plain, one), width);
             tally.widths.entry(width).or_default()[0] += 1;
             match difference(&ours, &plain, sql.contains("ORDER BY")) {
                 None if errno(&ours) == 0 => tally.alike += 1,
@@ -134,8 +183,11 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[String], prepared: bool, tally:
                     tally.failed_alike += 1;
                     let _ = write!(said, " -- error {}", errno(&ours));
                 }
-                // Which row is tried first is a matter of plans, and so is how many were changed before it.
-                Some(_) if errno(&ours) == 1062 && errno(&plain) == 1062 => tally.other_row += 1,
+                // Which row is tried first is a matter of plans, and so is how many were changed before it. Those of VALUES
+                // come in their order.
+                Some(_) if errno(&ours) == 1062 && errno(&plain) == 1062 && !sql.contains("VALUES") => {
+                    tally.other_row += 1;
+                }
                 Some(_)
                     if sql.starts_with("UPDATE") && counted(&ours).is_some_and(|it| Some(it) == counted(&plain)) =>
                 {
@@ -161,18 +213,21 @@ fn end(ring: &mut Ring) {
     for client in [&mut ring.ours, &mut ring.plain] {
         client.query("ROLLBACK");
         client.query("SET autocommit = 1");
+        // What the statement before has left is the same, too.
+        client.query("SELECT LAST_INSERT_ID(0)");
+        client.query("SELECT COUNT(*) FROM u1");
     }
 }
 
 /// One transaction on freshly filled tables.
-fn alone(house: &House, ring: &mut Ring, choices: &mut Choices, fill: u64, prepared: bool) -> Outcome<Option<String>> {
+fn alone(house: &House, ring: &mut Ring, choices: &mut Choices, fill: u64, way: Way) -> Outcome<Option<String>> {
     end(ring);
     if ring.ours.is_lost() || ring.plain.is_lost() {
         *ring = house.ring(ring.width, false)?;
     }
     ring.fill(&house.tables, fill)?;
-    let all = script(choices, &house.tables);
-    Ok(run(ring, &house.tables, &all, prepared, &mut Tally::default()))
+    let all = scripted(choices, &house.tables, way);
+    Ok(run(ring, &house.tables, &all, &mut Tally::default()))
 }
 
 fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outcome {
@@ -183,11 +238,11 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
         let fill = mix(seed, batch);
         ring.fill(&house.tables, fill)?;
         for place in 0..BATCH {
-            let prepared = place % 3 == 1;
+            let way = [Way::Text, Way::Bound, Way::Prepared, Way::Bound][usize::try_from(place % 4)?];
             let mut choices = Choices::random(mix(seed ^ fill, place));
-            let all = script(&mut choices, &house.tables);
+            let all = scripted(&mut choices, &house.tables, way);
             let mut own = Tally::default();
-            let found = run(&mut ring, &house.tables, &all, prepared, &mut own);
+            let found = run(&mut ring, &house.tables, &all, &mut own);
             end(&mut ring);
             let before = {
                 let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,16 +257,15 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                     if began.elapsed() > SHRUNK_FOR {
                         return false;
                     }
-                    let found = alone(house, &mut ring, choices, fill, prepared).unwrap_or(None);
+                    let found = alone(house, &mut ring, choices, fill, way).unwrap_or(None);
                     if let Some(found) = &found {
                         smaller.clone_from(found);
                     }
                     found.is_some()
                 });
             }
-            let said = if prepared { "prepared" } else { "text" };
             let told = format!(
-                "MISMATCH on {width} shards, {said}, MYSQL_RANDOM_SEED={seed} MYSQL_RANDOM_FIRST={batch}: {what}\n  made smaller: {smaller}"
+                "MISMATCH on {width} shards, {way:?}, MYSQL_RANDOM_SEED={seed} MYSQL_RANDOM_FIRST={batch}: {what}\n  made smaller: {smaller}"
             );
             println!("{told}");
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::choices::Choices;
+use crate::schema::Counts;
 use crate::schema::KEYS;
 use crate::schema::Sort;
 use crate::schema::Table;
@@ -11,6 +12,11 @@ use crate::schema::Table;
 pub(crate) fn script(choices: &mut Choices, tables: &[Table]) -> Vec<String> {
     let mut all = Vec::new();
     let block = choices.chance(75);
+    if block && choices.chance(15) {
+        let level = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "READ UNCOMMITTED"][choices.below(4)];
+        all.push(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
+    }
+    let from = all.len();
     if block {
         all.push(["BEGIN", "START TRANSACTION", "SET autocommit = 0"][choices.below(3)].to_owned());
     }
@@ -21,7 +27,7 @@ pub(crate) fn script(choices: &mut Choices, tables: &[Table]) -> Vec<String> {
     }
     if block {
         all.push(if choices.chance(25) { "ROLLBACK" } else { "COMMIT" }.to_owned());
-        if all[0].starts_with("SET") {
+        if all[from].starts_with("SET") {
             all.push("SET autocommit = 1".to_owned());
         }
     }
@@ -30,7 +36,7 @@ pub(crate) fn script(choices: &mut Choices, tables: &[Table]) -> Vec<String> {
 
 fn statement(choices: &mut Choices, tables: &[Table], block: bool) -> String {
     let table = &tables[choices.below(tables.len())];
-    match choices.below(if block { 20 } else { 14 }) {
+    match choices.below(if block { 26 } else { 20 }) {
         0..=3 => insert(choices, table),
         4..=5 => update(choices, table),
         6..=7 => delete(choices, table),
@@ -39,16 +45,80 @@ fn statement(choices: &mut Choices, tables: &[Table], block: bool) -> String {
         10 => format!("INSERT IGNORE INTO {} VALUES {}", table.name, rows(choices, table)),
         11 => copy(choices, table),
         12..=13 => read(choices, table),
-        14..=15 => format!("SAVEPOINT p{}", choices.below(3)),
-        16 => format!("ROLLBACK TO SAVEPOINT p{}", choices.below(3)),
-        17 => format!("RELEASE SAVEPOINT p{}", choices.below(3)),
+        14 => LEFT_BEHIND[choices.below(LEFT_BEHIND.len())].to_owned(),
+        15 => wrong(choices, table),
+        kind @ 16..=18 => {
+            let other = &tables[choices.below(tables.len())];
+            if kind == 18 { between(choices, table, other) } else { of_two(choices, table, other) }
+        }
+        // It ends a transaction, and what is counted begins anew.
+        19 if choices.chance(25) => format!("TRUNCATE TABLE {}", table.name),
+        19 => format!("{} RETURNING k, n", insert(choices, table)),
+        20..=21 => format!("SAVEPOINT p{}", choices.below(3)),
+        22 => format!("ROLLBACK TO SAVEPOINT p{}", choices.below(3)),
+        23 => format!("RELEASE SAVEPOINT p{}", choices.below(3)),
         _ => read(choices, table),
     }
 }
 
+/// Asks for what the statement before has left.
+const LEFT_BEHIND: [&str; 4] = [
+    "SELECT LAST_INSERT_ID(), ROW_COUNT()",
+    "SELECT LAST_INSERT_ID()",
+    // Of an error that comes with others the proxy knows the one that it was told.
+    "SELECT @@identity, @@warning_count > 0 AS warned, @@error_count > 0 AS failed",
+    "SELECT FOUND_ROWS()",
+];
+
+/// A row with a value that does not fit, alone or behind others.
+fn wrong(choices: &mut Choices, table: &Table) -> String {
+    let column = &table.columns[choices.below(table.columns.len())];
+    let value = ["'no number, no date, and far too long for anything'", "99999999999999999999", "NULL", "'2020-13-45'"]
+        [choices.below(4)];
+    let ignore = if choices.chance(30) { "IGNORE " } else { "" };
+    if choices.chance(40) {
+        let condition = condition(choices, table);
+        return format!("UPDATE {ignore}{} SET {} = {value}{condition}", table.name, column.name);
+    }
+    let mut rows: Vec<String> = Vec::new();
+    for _ in 0..=choices.below(3) {
+        rows.push(format!("({}, {}, {})", table.key(choices), Table::number(choices), column.value(choices)));
+    }
+    rows.push(format!("({}, {}, {value})", table.key(choices), Table::number(choices)));
+    format!("INSERT {ignore}INTO {} (k, n, {}) VALUES {}", table.name, column.name, rows.join(", "))
+}
+
+/// UPDATE or DELETE of rows that have others in a second table, mostly on one shard.
+fn of_two(choices: &mut Choices, table: &Table, other: &Table) -> String {
+    let at = if choices.chance(80) { format!(" AND t.k = {}", table.key(choices)) } else { String::new() };
+    let joined = format!("{} t JOIN {} o ON t.k = o.k AND t.n = o.n", table.name, other.name);
+    match choices.below(3) {
+        0 => format!("DELETE t FROM {joined}{}", at.replacen(" AND", " WHERE", 1)),
+        1 => format!(
+            "DELETE FROM {} WHERE EXISTS (SELECT 1 FROM {} o WHERE o.k = {0}.k AND o.n = {0}.n){}",
+            table.name,
+            other.name,
+            at.replace("t.k", "k"),
+        ),
+        _ => {
+            let column = &table.columns[free(choices, table)];
+            let value = column.value(choices);
+            format!("UPDATE {joined} SET t.{} = {value}{}", column.name, at.replacen(" AND", " WHERE", 1))
+        }
+    }
+}
+
+/// INSERT … SELECT from another table, mostly within a shard.
+fn between(choices: &mut Choices, table: &Table, other: &Table) -> String {
+    let at = if choices.chance(75) { format!("k = {}", other.key(choices)) } else { "n = 2".to_owned() };
+    let word = ["INSERT", "INSERT IGNORE", "REPLACE"][choices.below(3)];
+    let more = choices.below(4) + 20;
+    format!("{word} INTO {} (k, n) SELECT k, n + {more} FROM {} WHERE {at} ORDER BY k, n", table.name, other.name)
+}
+
 fn rows(choices: &mut Choices, table: &Table) -> String {
     let count = [1, 1, 1, 2, 3, 5][choices.below(6)];
-    let rows: Vec<String> = (0..count).map(|_| table.row(choices)).collect();
+    let rows: Vec<String> = (0..count).map(|_| table.counted_row(choices)).collect();
     rows.join(", ")
 }
 
@@ -58,12 +128,26 @@ fn insert(choices: &mut Choices, table: &Table) -> String {
     }
     // Some columns, in another order; the others have defaults, or must not be left out.
     let mut names = vec!["n".to_owned(), "k".to_owned()];
+    // What is counted may be left out.
+    let left_out = match table.counts {
+        Counts::Key if choices.chance(60) => Some(1),
+        Counts::Number if choices.chance(60) => Some(0),
+        _ => None,
+    };
+    if let Some(place) = left_out {
+        names.remove(place);
+    }
     let wanted: Vec<_> = table.columns.iter().filter(|it| !it.nullable || choices.chance(60)).collect();
     names.extend(wanted.iter().map(|it| it.name.clone()));
     let count = [1, 1, 2, 3][choices.below(4)];
     let mut rows = Vec::new();
     for _ in 0..count {
-        let mut row = format!("({}, {}", Table::number(choices), table.key(choices));
+        let (number, key) = (Table::number(choices), table.key(choices));
+        let mut row = match left_out {
+            Some(0) => format!("({key}"),
+            Some(_) => format!("({number}"),
+            None => format!("({number}, {key}"),
+        };
         for column in &wanted {
             let value = if choices.chance(8) { "DEFAULT".to_owned() } else { column.value(choices) };
             // Writing to a String cannot fail.

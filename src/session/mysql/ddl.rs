@@ -88,6 +88,8 @@ impl Session {
     }
 
     async fn alter_on(&mut self, shard: ShardId, saying: Saying<'_>, time: &str, shows: bool) -> Result<Done, Trouble> {
+        // What it ends is over; without autocommit, the next shard would join what the one before seems to have begun.
+        (self.transaction.home, self.transaction.gid) = (None, None);
         let mut link = self.take_link(shard).await?;
         let limit = self.used()?.access.statement_max();
         let work = self.alter_by(&mut link, saying, time, shows);

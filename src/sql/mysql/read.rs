@@ -80,6 +80,21 @@ const TIGHT: [&str; 32] = [
     "variance",
 ];
 
+/// Units of intervals that consist of two.
+const UNITS: [&str; 11] = [
+    "day_hour",
+    "day_microsecond",
+    "day_minute",
+    "day_second",
+    "hour_microsecond",
+    "hour_minute",
+    "hour_second",
+    "minute_microsecond",
+    "minute_second",
+    "second_microsecond",
+    "year_month",
+];
+
 /// Words behind the first one that only say how soon or how quietly.
 const MANNERS: [&str; 5] = ["low_priority", "high_priority", "delayed", "quick", "ignore"];
 
@@ -117,6 +132,8 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                     "sounds" | "procedure" if !called => return None,
                     // Of the type of a CAST nothing but its name matters here.
                     "character" if is(place, "set") => place += 2,
+                    // Units of two parts are reserved words, which the parser lacks.
+                    unit if UNITS.contains(&unit) => put(Token::make_word("MINUTE", None)),
                     "distinctrow" => put(Token::make_word("DISTINCT", None)),
                     "mod" if !called => put(Token::Mod),
                     "lock" if is(place, "in") && is(place + 1, "share") && is(place + 2, "mode") => {
