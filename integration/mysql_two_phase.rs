@@ -4,6 +4,8 @@
 
 #[path = "mysql/client.rs"]
 mod client;
+#[path = "mysql_two_phase/deadlocks.rs"]
+mod deadlocks;
 mod proxy;
 #[path = "sessions/relay.rs"]
 mod relay;

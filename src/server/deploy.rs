@@ -13,6 +13,7 @@ use crate::exec::Deployment;
 use crate::exec::Service;
 use crate::exec::gate::Gate;
 use crate::session::cancel::Cancels;
+use crate::session::mysql::kill::Kills;
 use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
 use crate::shard_map::diff;
@@ -46,6 +47,7 @@ pub(super) async fn start(
     map: &ShardMap,
     before: Option<&Deployment>,
     cancels: &Arc<Cancels>,
+    kills: &Arc<Kills>,
 ) -> Result<(ShardMap, Services), String> {
     let mut map = map.clone();
     let names: Vec<Arc<str>> = map.databases.keys().cloned().collect();
@@ -84,9 +86,12 @@ pub(super) async fn start(
             tasks::shared("two-phase", two_phase::run(Arc::clone(&topology), ended.subscribe()));
             if database.engine == Engine::Postgres {
                 tasks::shared("txlog", txlog::run(Arc::clone(&topology), ended.subscribe()));
-                let sessions: Arc<dyn deadlock::Sessions> = Arc::<Cancels>::clone(cancels);
-                tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
             }
+            let sessions: Arc<dyn deadlock::Sessions> = match database.engine {
+                Engine::Postgres => Arc::<Cancels>::clone(cancels),
+                Engine::Mysql => Arc::<Kills>::clone(kills),
+            };
+            tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
         }
         let schema = SchemaHandle::after(former.map(|it| &*it.schema), Arc::clone(&topology));
         tasks::shared("schema", Arc::clone(&schema).run(ended.subscribe()));

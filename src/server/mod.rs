@@ -180,8 +180,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
     let cancels: Arc<Cancels> = Arc::default();
+    let mysql_kills: Arc<crate::session::mysql::kill::Kills> = Arc::default();
     let starting = async {
-        let (map, services) = deploy::start(&map, None, &cancels).await.map_err(StartError::Servers)?;
+        let (map, services) = deploy::start(&map, None, &cancels, &mysql_kills).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
     let (map, services) = tokio::select! {
@@ -196,7 +197,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         live,
         pools: Arc::default(),
         mysql_pools: Arc::default(),
-        mysql_kills: Arc::default(),
+        mysql_kills,
         cancels,
         registry: Arc::default(),
         blocks: Arc::default(),
@@ -374,7 +375,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();
-            let (map, services) = deploy::start(&new, Some(&before), &process.cancels).await?;
+            let (map, services) = deploy::start(&new, Some(&before), &process.cancels, &process.mysql_kills).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
             map.version = old.version + 1;

@@ -2,8 +2,9 @@
 //!
 //! A transaction over several shards has a process on each of their servers. Every server tells which of its processes wait
 //! for which; the proxy knows which processes, of several servers, are one transaction. Proxies tell each other by
-//! advisory locks on connections of their own, which go when they do. Whoever waits in a circle stays in it until one of
-//! them is ended: the one that began to wait last, as a server would do.
+//! advisory locks on connections of their own, which go when they do (where there are none that others can see, by rows that
+//! are never committed: `mysql::deadlock`). Whoever waits in a circle stays in it until one of them is ended: the one that
+//! began to wait last, as a server would do.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -19,8 +20,11 @@ use super::Topology;
 use super::control;
 use super::control::ControlError;
 use super::control::Purpose;
+use super::engine::Line;
+use super::mysql;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
+use crate::shard_map::Engine;
 
 /// A server's process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +74,7 @@ struct Wait {
 pub async fn run(topology: Arc<Topology>, sessions: Arc<dyn Sessions>, mut shutdown: watch::Receiver<bool>) {
     let mut watch = Watch::new(&topology);
     loop {
-        if timeout(PACE, shutdown.wait_for(|stop| *stop)).await.is_ok() {
+        if timeout(watch.pace, shutdown.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }
         tokio::select! {
@@ -82,6 +86,11 @@ pub async fn run(topology: Arc<Topology>, sessions: Arc<dyn Sessions>, mut shutd
 
 struct Watch<'a> {
     topology: &'a Topology,
+    /// Transactions that are shorter wait for nobody for long.
+    age: Duration,
+    pace: Duration,
+    /// Who waited when it was looked last.
+    waited: Vec<Wait>,
     servers: Vec<Server>,
 }
 
@@ -93,13 +102,13 @@ struct Server {
 
 struct Open {
     node: NodeId,
-    connection: PgConnection,
+    line: Line,
     host: Arc<str>,
     port: u16,
     /// The server's name among proxies, whatever their maps call it.
     mark: u64,
     /// What this proxy has told the others there.
-    told: BTreeSet<i64>,
+    told: BTreeSet<Pair>,
 }
 
 /// What the servers said at one time.
@@ -112,14 +121,20 @@ struct Seen {
 
 impl<'a> Watch<'a> {
     fn new(topology: &'a Topology) -> Self {
+        let age = match topology.database().engine {
+            Engine::Postgres => AGE,
+            Engine::Mysql => mysql::deadlock::AGE,
+        };
         let count = u16::try_from(topology.database().shards.len()).unwrap_or(u16::MAX);
         let servers = (0..count).map(|shard| Server { shard: ShardId(shard), open: None }).collect();
-        Self { topology, servers }
+        Self { topology, age, pace: PACE, waited: Vec::new(), servers }
     }
 
     async fn round(&mut self, sessions: &dyn Sessions) {
-        let spread = sessions.spread(AGE);
+        let spread = sessions.spread(self.age);
         if spread.is_empty() && self.servers.iter().all(|it| it.open.as_ref().is_none_or(|it| it.told.is_empty())) {
+            self.pace = PACE.min(self.age);
+            self.waited.clear();
             return;
         }
         for server in &mut self.servers {
@@ -130,12 +145,18 @@ impl<'a> Watch<'a> {
         }
         let own: Vec<(u32, Vec<At>)> = spread.iter().map(|it| (it.session, self.places(&it.processes))).collect();
         let first = self.look(&own).await;
+        // Where something happens, the next circle is not far; what stays as it is, is looked at less and less.
+        self.pace = if first.waits == self.waited { (self.pace * 2).min(PACE) } else { PACE.min(self.age) };
+        self.waited.clone_from(&first.waits);
         if circles(&first, &own).is_empty() {
             return;
         }
         // The servers were not asked at one moment. What is there in both looks was there between them, all at once; and
         // so were the sessions.
-        let still = sessions.spread(AGE);
+        if self.topology.database().engine == Engine::Mysql {
+            tokio::time::sleep(mysql::deadlock::NEWS).await;
+        }
+        let still = sessions.spread(self.age);
         let own: Vec<(u32, Vec<At>)> =
             own.into_iter().zip(&spread).filter(|(_, it)| still.contains(it)).map(|(it, _)| it).collect();
         let mut second = self.look(&own).await;
@@ -160,24 +181,23 @@ impl<'a> Watch<'a> {
             if marks.iter().take(place).any(|it| *it == Some(open.mark)) {
                 continue;
             }
-            let tell: BTreeSet<i64> = own
+            let tell: BTreeSet<Pair> = own
                 .iter()
                 .filter_map(|(_, all)| all.split_first().filter(|(first, _)| first.0 == place))
                 .flat_map(|(first, rest)| rest.iter().map(|it| (first.1, *it)).collect::<Vec<_>>())
-                .filter_map(|(pid, (other, its))| Some(key(pid, marks.get(other).copied().flatten()?, its)))
+                .filter_map(|(pid, (other, its))| Some((pid, marks.get(other).copied().flatten()?, its)))
                 .take(TOLD_MAX)
                 .collect();
             match timeout(ANSWER, open.ask(tell)).await {
-                Ok(Ok((waits, keys))) => {
+                Ok(Ok((waits, pairs))) => {
                     seen.waits.extend(waits.into_iter().map(|(pid, by, what, since)| Wait {
                         who: (place, pid),
                         by: by.into_iter().filter(|it| *it != 0).map(|it| (place, it)).collect(),
                         what,
                         since,
                     }));
-                    seen.pairs.extend(keys.into_iter().filter_map(|key| {
-                        let (pid, mark, its) = unkey(key);
-                        let other = marks.iter().position(|it| it.is_some_and(|it| it & MARK == mark))?;
+                    seen.pairs.extend(pairs.into_iter().filter_map(|(pid, mark, its)| {
+                        let other = marks.iter().position(|it| it.is_some_and(|it| it & MARK == mark & MARK))?;
                         Some(((place, pid), (other, its)))
                     }));
                 }
@@ -217,45 +237,70 @@ impl Server {
         if self.open.as_ref().is_some_and(|it| it.node == node) {
             return Ok(());
         }
-        let mut connection = topology.connect(node, Purpose::Deadlock).await?;
-        let system = control::bounded(sqlx::query_scalar::<_, i64>(SYSTEM).fetch_one(&mut connection)).await?;
         let at = topology.node(node).node();
-        self.open = Some(Open {
-            node,
-            connection,
-            host: Arc::clone(&at.host),
-            port: at.port,
-            mark: system.cast_unsigned(),
-            told: BTreeSet::new(),
-        });
+        let mut line = topology.line(node, Purpose::Deadlock).await?;
+        let mark = match &mut line {
+            Line::Postgres(connection) => {
+                let system = sqlx::query_scalar::<_, i64>(SYSTEM).fetch_one(connection);
+                control::bounded(system).await?.cast_unsigned()
+            }
+            Line::Mysql(connection) => mysql::deadlock::begin(connection, at).await?,
+        };
+        self.open = Some(Open { node, line, host: Arc::clone(&at.host), port: at.port, mark, told: BTreeSet::new() });
         Ok(())
     }
 }
 
 /// A process that waits, whom it waits for, what for, since when.
-type Row = (u32, Vec<u32>, String, f64);
+pub(super) type Row = (u32, Vec<u32>, String, f64);
+
+/// What a proxy tells on the server of the first process: it and the other one, of the server with that mark, are one
+/// transaction.
+pub(super) type Pair = (u32, u64, u32);
 
 impl Open {
-    async fn ask(&mut self, tell: BTreeSet<i64>) -> Result<(Vec<Row>, Vec<i64>), ControlError> {
-        if tell != self.told {
-            let keys: Vec<i64> = tell.iter().copied().collect();
+    async fn ask(&mut self, tell: BTreeSet<Pair>) -> Result<(Vec<Row>, Vec<Pair>), ControlError> {
+        let news = tell != self.told;
+        if news {
             self.told = tell;
-            control::bounded(sqlx::query(UNTELL).execute(&mut self.connection)).await?;
-            control::bounded(sqlx::query(TELL).bind(keys).execute(&mut self.connection)).await?;
         }
-        let waits = sqlx::query_as::<_, (i32, Vec<i32>, String, f64)>(WAITS).fetch_all(&mut self.connection);
-        let waits = control::bounded(waits).await?;
-        let number = |it: i32| u32::try_from(it).unwrap_or(0);
-        let waits = waits
-            .into_iter()
-            .map(|(pid, by, what, since)| (number(pid), by.into_iter().map(number).collect(), what, since))
-            .collect();
-        let keys = control::bounded(sqlx::query_scalar::<_, i64>(PAIRS).fetch_all(&mut self.connection)).await?;
-        Ok((waits, keys))
+        match &mut self.line {
+            Line::Postgres(connection) => {
+                let tell = news.then_some(&self.told);
+                ask(connection, tell).await
+            }
+            Line::Mysql(connection) => {
+                if news {
+                    mysql::deadlock::tell(connection, &self.told).await?;
+                }
+                Ok((mysql::deadlock::waits(connection).await?, mysql::deadlock::pairs(connection).await?))
+            }
+        }
     }
 }
 
-/// What a proxy tells on the server of `pid`: it and process `its` of the server with that mark are one transaction.
+/// Asks a server of Postgres; `tell`: what it is to be told first.
+async fn ask(
+    connection: &mut PgConnection,
+    tell: Option<&BTreeSet<Pair>>,
+) -> Result<(Vec<Row>, Vec<Pair>), ControlError> {
+    if let Some(tell) = tell {
+        let keys: Vec<i64> = tell.iter().map(|(pid, mark, its)| key(*pid, *mark, *its)).collect();
+        control::bounded(sqlx::query(UNTELL).execute(&mut *connection)).await?;
+        control::bounded(sqlx::query(TELL).bind(keys).execute(&mut *connection)).await?;
+    }
+    let waits = sqlx::query_as::<_, (i32, Vec<i32>, String, f64)>(WAITS).fetch_all(&mut *connection);
+    let waits = control::bounded(waits).await?;
+    let number = |it: i32| u32::try_from(it).unwrap_or(0);
+    let waits = waits
+        .into_iter()
+        .map(|(pid, by, what, since)| (number(pid), by.into_iter().map(number).collect(), what, since))
+        .collect();
+    let keys = control::bounded(sqlx::query_scalar::<_, i64>(PAIRS).fetch_all(connection)).await?;
+    Ok((waits, keys.into_iter().map(unkey).collect()))
+}
+
+/// A [`Pair`] as an advisory lock.
 fn key(pid: u32, mark: u64, its: u32) -> i64 {
     ((u64::from(pid) & PID) << 42 | (mark & MARK) << 22 | u64::from(its) & PID).cast_signed()
 }
@@ -370,7 +415,7 @@ impl Groups {
     }
 }
 
-/// How often it is looked whether anybody may wait.
+/// How often it is looked whether anybody may wait, at least.
 const PACE: Duration = Duration::from_millis(500);
 /// Transactions that are shorter wait for nobody for long. A deadlock within one server is found by that server before.
 const AGE: Duration = Duration::from_millis(1200);

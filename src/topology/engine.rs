@@ -1,7 +1,7 @@
 //! The one place where the engines of servers part ways: a connection of the proxy's own, and what is asked over it.
 //!
 //! Whoever watches roles or reads schemas holds a [`Line`] and does not know what is behind it. What only Postgres has
-//! (placement records, two-phase commit, deadlocks) opens `PgConnection`s and leaves databases of other engines alone.
+//! (placement records, two-phase commit) opens `PgConnection`s and leaves databases of other engines alone.
 
 use sqlx::postgres::PgConnection;
 

@@ -134,6 +134,12 @@ impl KillTarget {
         self.thread
     }
 
+    /// Its server's host, as the map names it, and port.
+    #[must_use]
+    pub fn server(&self) -> (&Arc<str>, u16) {
+        (&self.host, self.port)
+    }
+
     /// Stops what the connection runs, from a connection of its own.
     ///
     /// # Errors

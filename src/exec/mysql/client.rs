@@ -3,6 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -41,7 +44,26 @@ pub struct Client {
     pub capabilities: u32,
     /// It has been given a part of a payload: nothing but the rest of it can follow.
     pub within_payload: bool,
+    /// What the session waits for is being ended, for others of a deadlock wait for it: the servers' word for that is not
+    /// what the client is to hear.
+    pub doom: Arc<AtomicBool>,
+    /// It has heard of a deadlock in that word's place.
+    pub told_deadlock: bool,
 }
+
+/// What whoever is ended so that others of a deadlock can go on is told, as a server puts it.
+#[must_use]
+pub fn deadlock() -> Failure {
+    Failure {
+        number: LOCK_DEADLOCK,
+        sqlstate: "40001".to_owned(),
+        message: "Deadlock found when trying to get lock; try restarting transaction".to_owned(),
+    }
+}
+
+// As in MySQL's list of errors.
+const LOCK_DEADLOCK: u16 = 1213;
+const INTERRUPTED: u16 = 1317;
 
 /// A place in what the client is told.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +87,8 @@ impl Client {
             sequence,
             capabilities,
             within_payload: false,
+            doom: Arc::default(),
+            told_deadlock: false,
         }
     }
 
@@ -160,6 +184,10 @@ impl Client {
 
     /// Says that something failed.
     pub fn put_failure(&mut self, failure: &Failure) {
+        if failure.number == INTERRUPTED && self.doom.load(Ordering::Relaxed) {
+            self.told_deadlock = true;
+            return self.put(&deadlock().payload());
+        }
         self.put(&failure.payload());
     }
 

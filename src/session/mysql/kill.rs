@@ -1,7 +1,8 @@
 //! KILL: which session a number is, and how what it does is stopped.
 //!
 //! A session is told that it is to stop; it has its servers stop, itself, while it holds its connections: so nobody is hit
-//! who was lent one of them meanwhile. Numbers are this proxy's own: those that greetings tell.
+//! who was lent one of them meanwhile. Numbers are this proxy's own: those that greetings tell. In the same way a session is
+//! told that others of a deadlock wait for it (`topology::deadlock`).
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
@@ -33,6 +35,9 @@ use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
 use crate::tasks;
+use crate::topology::deadlock::Process;
+use crate::topology::deadlock::Sessions;
+use crate::topology::deadlock::Spread;
 use crate::wire::mysql::result::put_text_row;
 
 /// How long it may take to have a server stop what it does.
@@ -50,13 +55,26 @@ pub struct Kills {
 pub(super) struct Entry {
     /// Who it is, and where.
     pub(super) seen: Mutex<Seen>,
-    /// One of [`NOTHING`], [`QUERY`], [`CONNECTION`].
+    /// One of [`NOTHING`], [`DOOMED`], [`QUERY`], [`CONNECTION`].
     wanted: AtomicU8,
     /// Whether it answers a command.
     busy: AtomicU8,
     /// When it last began one: a [`Tick`].
     since: AtomicU64,
     struck: Notify,
+    /// What it waits for is being ended, for others of a deadlock wait for it.
+    doom: Arc<AtomicBool>,
+    held: Mutex<Several>,
+}
+
+/// What others see of a session that holds connections to several servers; empty of all others.
+#[derive(Debug, Default)]
+struct Several {
+    targets: Vec<Arc<KillTarget>>,
+    /// When the newest of them was added.
+    joined: Tick,
+    /// Which of them wait in a deadlock, and are to stop.
+    waiting: Vec<Process>,
 }
 
 /// What a list of sessions tells of one.
@@ -67,10 +85,12 @@ pub(super) struct Seen {
 }
 
 const NOTHING: u8 = 0;
+/// What waits in a deadlock.
+const DOOMED: u8 = 1;
 /// KILL QUERY.
-const QUERY: u8 = 1;
+const QUERY: u8 = 2;
 /// KILL.
-const CONNECTION: u8 = 2;
+const CONNECTION: u8 = 3;
 
 /// Why nothing was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +131,8 @@ impl Kills {
             busy: AtomicU8::new(0),
             since: AtomicU64::new(clock::now().0),
             struck: Notify::new(),
+            doom: Arc::default(),
+            held: Mutex::default(),
         });
         locked(&self.entries).insert(number, Arc::clone(&entry));
         Ticket { kills: Arc::clone(self), number, entry }
@@ -146,12 +168,53 @@ impl Entry {
     fn is_over(&self) -> bool {
         self.wanted.load(Ordering::Acquire) == CONNECTION
     }
+
+    /// True while what it waits for is being ended for others' sake.
+    pub(super) fn doom(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.doom)
+    }
+}
+
+fn process(target: &KillTarget) -> Process {
+    let (host, port) = target.server();
+    Process { host: Arc::clone(host), port, pid: target.thread() }
+}
+
+impl Sessions for Kills {
+    fn spread(&self, age: Duration) -> Vec<Spread> {
+        let now = clock::now();
+        let mut found = Vec::new();
+        for (number, entry) in locked(&self.entries).iter() {
+            // Who has just begun to wait, or waits for its client, is in no circle that stays.
+            if !entry.is_busy() || entry.since(now) < age {
+                continue;
+            }
+            let held = locked(&entry.held);
+            if held.targets.len() > 1 && now.since(held.joined) >= age {
+                let processes = held.targets.iter().map(|it| process(it)).collect();
+                found.push(Spread { session: *number, processes });
+            }
+        }
+        found
+    }
+
+    fn end(&self, session: u32, waiting: &[Process]) {
+        let Some(entry) = locked(&self.entries).get(&session).cloned() else { return };
+        locked(&entry.held).waiting = waiting.to_vec();
+        entry.doom.store(true, Ordering::Relaxed);
+        entry.wanted.fetch_max(DOOMED, Ordering::AcqRel);
+        entry.struck.notify_one();
+    }
 }
 
 impl Ticket {
     /// The session begins a command: what was to end the one before is not for this one.
     pub(super) fn begin(&self) {
-        let _ = self.entry.wanted.compare_exchange(QUERY, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self
+            .entry
+            .wanted
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |it| matches!(it, DOOMED | QUERY).then_some(NOTHING));
+        self.entry.doom.store(false, Ordering::Relaxed);
         self.entry.busy.store(1, Ordering::Relaxed);
         self.entry.since.store(clock::now().0, Ordering::Relaxed);
     }
@@ -193,37 +256,72 @@ pub(super) async fn over(entry: &Entry) {
 
 /// The servers that a session has been given connections to, and holds them still.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Rc<RefCell<Vec<Arc<KillTarget>>>>, Rc<Cell<bool>>);
+pub(super) struct Held {
+    targets: Rc<RefCell<Vec<Arc<KillTarget>>>>,
+    struck: Rc<Cell<bool>>,
+    /// Others see them, for there are several.
+    shown: Rc<Cell<bool>>,
+    entry: Option<Arc<Entry>>,
+}
 
 impl Held {
+    /// Those of the session with that entry.
+    pub(super) fn of(entry: &Arc<Entry>) -> Self {
+        Self { entry: Some(Arc::clone(entry)), ..Self::default() }
+    }
+
     /// A command begins with these connections.
     pub(super) fn begin(&self, links: &[Link]) {
-        let mut held = self.0.borrow_mut();
+        let mut held = self.targets.borrow_mut();
         held.clear();
         held.extend(links.iter().map(|it| Arc::clone(&it.connection.target)));
-        self.1.set(false);
+        self.struck.set(false);
+        self.show(&held);
     }
 
     /// The session is given a connection.
     pub(super) fn add(&self, link: &Link) {
-        self.0.borrow_mut().push(Arc::clone(&link.connection.target));
+        let mut held = self.targets.borrow_mut();
+        held.push(Arc::clone(&link.connection.target));
+        self.show(&held);
     }
 
     /// It gives one back. True: what it runs was to be stopped, which may strike late: it must not be used again.
     pub(super) fn remove(&self, link: &Link) -> bool {
-        self.0.borrow_mut().retain(|it| !Arc::ptr_eq(it, &link.connection.target));
-        self.1.get()
+        let mut held = self.targets.borrow_mut();
+        held.retain(|it| !Arc::ptr_eq(it, &link.connection.target));
+        self.show(&held);
+        self.struck.get()
+    }
+
+    /// Has others see what is held, if that is several connections, or was.
+    fn show(&self, held: &[Arc<KillTarget>]) {
+        let several = held.len() > 1;
+        let Some(entry) = self.entry.as_ref().filter(|_| several || self.shown.get()) else { return };
+        self.shown.set(several);
+        let mut seen = locked(&entry.held);
+        if !several {
+            seen.targets.clear();
+        } else if seen.targets.len() != held.len() || !seen.targets.iter().zip(held).all(|(a, b)| Arc::ptr_eq(a, b)) {
+            seen.targets.clear();
+            seen.targets.extend_from_slice(held);
+            seen.joined = clock::now();
+        }
     }
 
     /// Whether servers were told to stop since the command began.
     pub(super) fn was_struck(&self) -> bool {
-        self.1.get()
+        self.struck.get()
     }
 
-    /// Has all of them stop, whoever waits for them.
-    async fn stop(&self) {
-        self.1.set(true);
-        let targets = self.0.borrow().clone();
+    /// Has all of them stop, or of a session that is in a deadlock those that wait there, whoever waits for them.
+    async fn stop(&self, doomed: bool) {
+        self.struck.set(true);
+        let mut targets = self.targets.borrow().clone();
+        if let Some(entry) = self.entry.as_ref().filter(|_| doomed) {
+            let waiting = std::mem::take(&mut locked(&entry.held).waiting);
+            targets.retain(|it| waiting.contains(&process(it)));
+        }
         for target in targets {
             if let Err(error) = target.kill_query(clock::now().plus(KILL)).await {
                 tracing::debug!(%error, "what is to be stopped may go on");
@@ -233,8 +331,9 @@ impl Held {
 
     /// The same for a client that is gone: the session does not wait for it.
     pub(super) fn abandon(&self) {
-        let this = Self(Rc::new(RefCell::new(self.0.take())), Rc::clone(&self.1));
-        tasks::local("kill", async move { this.stop().await });
+        let targets = Rc::new(RefCell::new(self.targets.take()));
+        let this = Self { targets, struck: Rc::clone(&self.struck), ..Self::default() };
+        tasks::local("kill", async move { this.stop(false).await });
     }
 }
 
@@ -242,18 +341,38 @@ impl Held {
 /// they say to that.
 pub(super) async fn stoppable<T>(entry: &Entry, held: &Held, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    let mut wait = pin!(struck(entry));
-    let done = poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(Some(done));
+    loop {
+        let mut wait = pin!(struck(entry));
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            wait.as_mut().poll(cx).map(|_| None)
+        });
+        if let Some(done) = done.await {
+            return done;
         }
-        wait.as_mut().poll(cx).map(|_| None)
-    });
-    if let Some(done) = done.await {
-        return done;
+        // Until the servers have been told, what was said to them is still the session's.
+        if entry.wanted.load(Ordering::Acquire) != DOOMED {
+            return tokio::join!(work, held.stop(false)).0;
+        }
+        let mut stop = pin!(held.stop(true));
+        let mut done = None;
+        poll_fn(|cx| {
+            if done.is_none()
+                && let Poll::Ready(it) = work.as_mut().poll(cx)
+            {
+                done = Some(it);
+            }
+            stop.as_mut().poll(cx)
+        })
+        .await;
+        if let Some(done) = done {
+            return done;
+        }
+        // What was asked may have got lost: it is asked again.
+        let _ = entry.wanted.compare_exchange(DOOMED, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // Until the servers have been told, what was said to them is still the session's.
-    tokio::join!(work, held.stop()).0
 }
 
 /// The same for what waits for no server: it is given up. `None`: it was.

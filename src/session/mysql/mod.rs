@@ -168,6 +168,9 @@ impl Session {
                 }
                 None => kill::stoppable(&entry, &held, command).await,
             };
+            if self.client.told_deadlock {
+                Box::pin(self.doomed()).await;
+            }
             if self.held.was_struck() {
                 Box::pin(self.settle()).await;
             }

@@ -110,8 +110,8 @@ impl Session {
                 Ok(taken) => taken,
                 Err(failure) => {
                     let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
-                    // These end the transaction: nothing can be asked any more.
-                    let ends = matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK);
+                    // These end the transaction, or the statement: nothing can be asked any more.
+                    let ends = matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK | INTERRUPTED);
                     if ordered || ends {
                         self.undo_span(span, Some(&failure)).await?;
                         return Err(failure.into());
@@ -251,6 +251,7 @@ fn duplicates(info: &[u8]) -> Option<u64> {
 // As in MySQL's list of errors.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const LOCK_DEADLOCK: u16 = 1213;
+const INTERRUPTED: u16 = 1317;
 
 #[cfg(test)]
 mod tests {

@@ -98,10 +98,11 @@ impl Session {
         };
         let seen = Seen { user: Arc::clone(&user.name), host: client.host().into() };
         let ticket = worker.kills.ticket(arrival.connection, seen);
+        client.doom = ticket.entry.doom();
         let mut this = Self {
             epoch: 0,
+            held: Held::of(&ticket.entry),
             ticket,
-            held: Held::default(),
             multi: capabilities & capability::MULTI_STATEMENTS != 0,
             worker,
             client,

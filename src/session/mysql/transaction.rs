@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::mysql::Link;
+use crate::exec::mysql::client::deadlock;
 use crate::exec::mysql::relay::Broken;
 use crate::ident::ShardId;
 use crate::session::mysql::Session;
@@ -341,6 +342,14 @@ impl Session {
         if let Some(used) = &self.used {
             used.access.release(link);
         }
+    }
+
+    /// The client has heard of a deadlock, by which, as on one server, the whole transaction is undone.
+    pub(super) async fn doomed(&mut self) {
+        self.client.told_deadlock = false;
+        self.warnings.of_failure(&deadlock());
+        self.roll_back().await;
+        self.statement_ended();
     }
 
     /// Servers were told to stop: what they had not heard yet must not strike the next statement.

@@ -6,6 +6,7 @@
 
 mod catalog;
 pub(super) mod check;
+pub(super) mod deadlock;
 pub(super) mod fit;
 pub mod own;
 pub(super) mod placement;

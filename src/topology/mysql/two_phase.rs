@@ -228,7 +228,7 @@ async fn primary(topology: &Topology, shard: ShardId) -> Result<Connection, Cont
 }
 
 /// `None`: nobody has set it up, or we may not see it.
-async fn standing(connection: &mut Connection) -> Result<Option<Identity>, ControlError> {
+pub(super) async fn standing(connection: &mut Connection) -> Result<Option<Identity>, ControlError> {
     let cells = match connection.ask(own::CLUSTER).await {
         Ok(mut rows) => rows.pop(),
         Err(error) if is_missing(&error) => return Ok(None),
@@ -243,7 +243,7 @@ async fn standing(connection: &mut Connection) -> Result<Option<Identity>, Contr
 }
 
 /// Whether something is not there, or may not be seen: a table, a database.
-fn is_missing(error: &ControlError) -> bool {
+pub(super) fn is_missing(error: &ControlError) -> bool {
     matches!(error.sqlstate.as_deref(), Some("42S02" | "42000" | "28000"))
 }
 
