@@ -410,7 +410,7 @@ impl Client {
     }
 
     /// COM_STMT_EXECUTE of a statement without parameters, for a cursor: its columns, and rows only where the server opens
-    /// none. For clients that speak EOF packets.
+    /// none.
     pub(crate) fn open_cursor(&mut self, statement: &Statement) -> Answer {
         let mut answer = Answer::default();
         let outcome = self.try_open_cursor(statement, &mut answer);
@@ -430,11 +430,14 @@ impl Client {
         };
         let columns: Vec<Column> =
             (0..count).map(|_| Ok(Column::read(&self.take()?)?)).collect::<Result<_, Failure>>()?;
-        (answer.warnings, answer.status) = result::read_end_of_rows(&self.take()?)?;
         let kinds: Vec<u8> = columns.iter().map(|it| it.kind).collect();
         answer.columns = Some(columns);
-        if answer.status & status::CURSOR_EXISTS != 0 {
-            return Ok(());
+        // Where nothing stands between columns and rows, what ends the rows tells of the cursor.
+        if self.capabilities & capability::DEPRECATE_EOF == 0 {
+            (answer.warnings, answer.status) = result::read_end_of_rows(&self.take()?)?;
+            if answer.status & status::CURSOR_EXISTS != 0 {
+                return Ok(());
+            }
         }
         self.rows(answer, &kinds, Cells::Binary)
     }
@@ -447,6 +450,10 @@ impl Client {
         let mut answer = Answer::default();
         let outcome = self.command(0x1c, &body).and_then(|()| self.rows(&mut answer, &kinds, Cells::Binary));
         answer.error = self.noted(outcome).err();
+        // Every server numbers its statements in its own way.
+        if let Some(error) = &mut answer.error {
+            error.message = error.message.replace(&format!("({})", statement.prepared.statement), "(its number)");
+        }
         answer
     }
 

@@ -91,7 +91,9 @@ const DEEDS: &[Deed] = &[
         let unknown = 4711_u32.to_le_bytes();
         let mut execute = unknown.to_vec();
         execute.extend([0, 1, 0, 0, 0]);
-        vec![client.raw(0x17, &execute), client.raw(0x1a, &unknown), client.ping()]
+        let mut fetch = unknown.to_vec();
+        fetch.extend([1, 0, 0, 0]);
+        vec![client.raw(0x17, &execute), client.raw(0x1a, &unknown), client.raw(0x1c, &fetch), client.ping()]
     }),
     (Is::Alike, "a statement is prepared twice, and closed once", MODERN, |client| {
         let sql = "SELECT a FROM t WHERE id = ?";
@@ -108,6 +110,25 @@ const DEEDS: &[Deed] = &[
     (Is::Alike, "commands that do not exist", MODERN, |client| {
         vec![client.raw(0x77, b"x"), client.raw(0x1d, &[]), client.ping()]
     }),
+    (Is::Alike, "commands beside statements", MODERN, |client| {
+        // How many questions there were is another number on every server.
+        let words = |line: &[u8]| {
+            let text = String::from_utf8_lossy(line).into_owned();
+            text.chars().filter(|it| !it.is_ascii_digit()).collect::<String>()
+        };
+        let status = client.payload(0x09, &[]).map(|it| words(&it));
+        let rows = vec![vec![status.ok().map(String::into_bytes)]];
+        vec![
+            Answer { rows, ..Answer::default() },
+            client.raw(0x1b, &[7, 0]),
+            client.raw(0x00, &[]),
+            client.raw(0x05, b"x"),
+            client.raw(0x0f, &[]),
+            client.raw(0x1f, &[]),
+            client.raw(0x1f, &[]),
+            client.ping(),
+        ]
+    }),
     (Is::Alike, "values of several packets come whole", MODERN, |client| {
         let half = LONG / 2;
         let sql =
@@ -118,24 +139,108 @@ const DEEDS: &[Deed] = &[
         let sql = format!("SELECT LENGTH('{}') FROM t WHERE id = 1", "x".repeat(MIDDLING));
         client.query(&sql)
     }),
-    (Is::Either, "rows come by a cursor", OLD, |client| {
-        let statement = match client.prepare("SELECT no, what FROM items WHERE id = 1 ORDER BY no") {
-            Ok(statement) => statement,
-            Err(error) => return vec![Answer { error: Some(error), ..Answer::default() }],
-        };
-        let mut opened = client.open_cursor(&statement);
-        let has_cursor = opened.status & status::CURSOR_EXISTS != 0;
-        if opened.error.is_none() && has_cursor {
-            for count in [1, 5, 5] {
-                opened.rows.extend(client.fetch(&statement, count).rows);
+    (Is::Alike, "rows come by a cursor", OLD, fetched),
+    (Is::Alike, "rows come by a cursor, and nothing behind columns", MODERN, fetched),
+    (Is::Alike, "cursors are open beside other statements", MODERN, |client| {
+        let sql = ["SELECT no, what FROM items WHERE id = 1 ORDER BY no", "SELECT id, a FROM t WHERE id = 2"];
+        let (Ok(one), Ok(two)) = (client.prepare(sql[0]), client.prepare(sql[1])) else { return Vec::new() };
+        let mut answers = client.query("BEGIN");
+        answers.extend([client.open_cursor(&one), client.fetch(&one, 1), client.open_cursor(&two)]);
+        answers.extend(client.query("DELETE FROM items WHERE id = 1"));
+        answers.extend(client.query("UPDATE t SET a = 77 WHERE id = 2"));
+        answers.extend([client.fetch(&two, 9), client.fetch(&one, 1)]);
+        answers.extend(client.query("ROLLBACK"));
+        answers.push(client.fetch(&one, 9));
+        answers.extend(client.query("SELECT a FROM t WHERE id = 2"));
+        answers.extend([client.open_cursor(&one), client.open_cursor(&two), client.reset(&one)]);
+        answers.push(client.fetch(&one, 1));
+        client.close(&two);
+        answers.extend([client.fetch(&two, 1), client.reset_connection(), client.fetch(&one, 1)]);
+        answers
+    }),
+    (Is::Alike, "a cursor over several shards", MODERN, |client| {
+        let mut answers = Vec::new();
+        for sql in ["SELECT id, no, what FROM items", "SELECT id FROM t WHERE id > 1"] {
+            let Ok(statement) = client.prepare(sql) else { return Vec::new() };
+            let mut whole = client.open_cursor(&statement);
+            while whole.status & status::CURSOR_EXISTS != 0 && whole.error.is_none() {
+                let mut more = client.fetch(&statement, 2);
+                whole.rows.append(&mut more.rows);
+                (whole.status, whole.error) = (more.status, more.error);
             }
+            // Servers come one after the other.
+            whole.rows.sort();
+            answers.push(whole);
+            client.close(&statement);
         }
-        let again = client.reset(&statement);
-        client.close(&statement);
-        // Who asks for a cursor may be given the rows at once; a server that opens one describes a table of its own.
-        vec![Answer { rows: opened.rows, error: opened.error, ..Answer::default() }, again]
+        answers
+    }),
+    (Is::Alike, "a cursor over rows that were gathered", MODERN, |client| {
+        let mut answers = Vec::new();
+        for (sql, count) in [
+            ("SELECT id, what FROM items ORDER BY id, no", 3),
+            ("SELECT COUNT(*), MAX(a) FROM t", 1),
+            ("SELECT id FROM t WHERE a > 100000 ORDER BY id", 1),
+        ] {
+            let Ok(statement) = client.prepare(sql) else { return Vec::new() };
+            // How its columns are described is the server's own affair, where it puts rows aside.
+            answers.push(Answer { columns: None, ..client.open_cursor(&statement) });
+            for _ in 0..3 {
+                answers.push(client.fetch(&statement, count));
+            }
+            answers.push(client.reset(&statement));
+            client.close(&statement);
+        }
+        answers
+    }),
+    (Is::Alike, "what opens no cursor", MODERN, |client| {
+        let mut answers = Vec::new();
+        for sql in [
+            "UPDATE t SET note = 'x' WHERE id = 2",
+            "SHOW WARNINGS",
+            "INSERT INTO t (id, a) VALUES (351, 1) RETURNING id, a",
+            "SET @a = 1",
+            "SELECT 1 FROM t WHERE id = 1 AND a = (SELECT a FROM t WHERE id = 1 UNION ALL SELECT 1)",
+        ] {
+            let Ok(statement) = client.prepare(sql) else { continue };
+            answers.extend([client.open_cursor(&statement), client.fetch(&statement, 1)]);
+            client.close(&statement);
+        }
+        answers.extend(client.query("DELETE FROM t WHERE id = 351"));
+        answers
     }),
 ];
+
+/// Opens a cursor, and fetches more than there is.
+fn fetched(client: &mut Client) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for sql in [
+        "SELECT no, what FROM items WHERE id = 1 ORDER BY no",
+        "SELECT id, note AS n FROM t AS u WHERE id = 99",
+        "SELECT 1, DATABASE()",
+        "SELECT nope FROM t WHERE id = 1",
+    ] {
+        let statement = match client.prepare(sql) {
+            Ok(statement) => statement,
+            Err(error) => {
+                answers.push(Answer { error: Some(error), ..Answer::default() });
+                continue;
+            }
+        };
+        answers.push(client.open_cursor(&statement));
+        answers.extend([0, 1, 5, 5].map(|count| client.fetch(&statement, count)));
+        answers.push(client.reset(&statement));
+        answers.push(client.open_cursor(&statement));
+        // Once more closes the one before.
+        answers.push(client.open_cursor(&statement));
+        answers.push(client.fetch(&statement, 1));
+        answers.extend(client.execute(&statement, &[], Types::Told));
+        answers.push(client.fetch(&statement, 1));
+        client.close(&statement);
+    }
+    answers.push(client.ping());
+    answers
+}
 
 /// Who logs in: a name, a password, whether a database is named at once, and the capabilities.
 const LOGINS: &[(&str, &str, bool, u32)] = &[

@@ -67,6 +67,36 @@ SELECT a FROM t WHERE id = 1
 ",
     ),
     (
+        "variables that statements give values",
+        r"
+SELECT @a := a, @b := note FROM t WHERE id = 2
+SELECT @a, @b
+SELECT @c := @d := a + 1 FROM t WHERE id = 3
+SELECT @c, @d, @a
+SELECT a, note INTO @e, @f FROM t WHERE id = 4
+SELECT @e, @f
+SELECT a FROM t WHERE id = 5 INTO @g
+SELECT @g
+SELECT 1, 'x' INTO @h, @i
+SELECT @h, @i
+SELECT a INTO @j FROM t WHERE id = 99
+SELECT @j
+SET @n = 0
+SELECT @n := @n + 1 FROM t
+SELECT @n
+SELECT COUNT(*), SUM(a) INTO @k, @l FROM t
+SELECT @k, @l
+SELECT a, note INTO @q, @r FROM t ORDER BY id DESC LIMIT 1
+SELECT @q, @r
+! SELECT id FROM t WHERE (@l := a) > 0
+UPDATE t SET a = @a + @e WHERE id = 1
+SELECT a FROM t WHERE id = 1
+SELECT nope INTO @m FROM t WHERE id = 1
+SELECT a INTO @m, @o FROM t WHERE id = 1
+SELECT @m
+",
+    ),
+    (
         "names of character sets",
         r"
 SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci
@@ -137,6 +167,80 @@ SELECT kc.column_name, kc.referenced_table_name FROM information_schema.key_colu
 ? SHOW TABLE STATUS LIKE 'nope'
 ? SHOW STATUS LIKE 'nope'
 ? SHOW PROCESSLIST LIKE 'nope'
+",
+    ),
+    (
+        "conditions that a statement has left",
+        r"
+SELECT nope FROM t WHERE id = 1
+GET DIAGNOSTICS @count = NUMBER, @rows = ROW_COUNT
+GET DIAGNOSTICS CONDITION 1 @state = RETURNED_SQLSTATE, @text = MESSAGE_TEXT, @errno = MYSQL_ERRNO
+SHOW WARNINGS
+SELECT @count, @rows, @state, @text, @errno, CHARSET(@state), COLLATION(@text)
+SELECT CAST('12ab' AS SIGNED), CAST('x' AS SIGNED), 1/0 FROM t WHERE id = 1
+SHOW WARNINGS LIMIT 1
+SHOW WARNINGS LIMIT 1, 5
+SHOW WARNINGS LIMIT 2 OFFSET 1
+SHOW WARNINGS LIMIT 0
+SHOW ERRORS LIMIT 3
+SHOW COUNT(*) WARNINGS
+SHOW COUNT(*) ERRORS
+GET CURRENT DIAGNOSTICS CONDITION 2 @`text` = MESSAGE_TEXT, @errno = MYSQL_ERRNO
+SELECT @text, @errno
+GET DIAGNOSTICS CONDITION 9 @text = MESSAGE_TEXT
+? GET DIAGNOSTICS CONDITION 1 @state = CLASS_ORIGIN
+UPDATE t SET note = 'counted' WHERE id = 3
+GET DIAGNOSTICS @count = NUMBER, @rows = ROW_COUNT
+SELECT @count, @rows
+",
+    ),
+    (
+        "statements that SQL prepares",
+        r"
+PREPARE p FROM 'SELECT a, note FROM t WHERE id = ?'
+SET @k = 1, @s = 'two', @n = NULL
+EXECUTE p USING @k
+EXECUTE P USING @nope
+EXECUTE p
+EXECUTE p USING @k, @k
+SET @k = 2
+EXECUTE p USING @k
+PREPARE q FROM 'UPDATE t SET note = ?, a = a-? WHERE id = ?'
+EXECUTE q USING @s, @k, @k
+EXECUTE q USING @n, @k, @k
+SELECT a, note FROM t WHERE id = 2
+PREPARE p FROM 'SELECT nope FROM t WHERE id = 1'
+EXECUTE p USING @k
+SET @text = 'SELECT n FROM fruits WHERE name = ?', @f = 'pear'
+PREPARE r FROM @text
+EXECUTE r USING @f
+PREPARE s FROM 'SELECT 1; SELECT 2'
+PREPARE s FROM 'SELEC'
+PREPARE s FROM 'SELECT ?, a FROM t WHERE id = 1'
+? EXECUTE s USING @k
+PREPARE b FROM 'BEGIN'
+EXECUTE b
+PREPARE i FROM 'INSERT INTO t (id, a) VALUES (?, ?)'
+SET @id = 350
+EXECUTE i USING @id, @k
+EXECUTE i USING @id, @k
+DEALLOCATE PREPARE i
+EXECUTE i USING @id, @k
+DROP PREPARE i
+ROLLBACK
+DEALLOCATE PREPARE q
+EXECUTE IMMEDIATE 'SELECT a, note FROM t WHERE id = 2'
+EXECUTE IMMEDIATE 'SELECT a FROM t WHERE id = ?' USING @k
+EXECUTE IMMEDIATE @text USING @f
+EXECUTE IMMEDIATE 'SELECT nope FROM t WHERE id = 1'
+PREPARE many FROM 'SELECT id, a FROM t WHERE a > ?'
+EXECUTE many USING @k
+PREPARE all_of FROM 'SELECT COUNT(*), MAX(a) FROM t WHERE a > ?'
+EXECUTE all_of USING @k
+PREPARE every FROM 'UPDATE t SET a = a + ?'
+EXECUTE every USING @k
+SELECT SUM(a) FROM t
+\ping
 ",
     ),
     (

@@ -60,6 +60,7 @@ pub use crate::sql::Modes;
 pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use crate::sql::mysql::command as mysql_command;
+pub use crate::sql::mysql::given as mysql_given;
 pub use crate::sql::mysql::state as mysql_state;
 pub use altered::Altered;
 pub use cache::Planner;
@@ -618,6 +619,13 @@ impl Planned {
                     && let Err(error) = self.times(text, parameters)
                 {
                     return keys.gathered(&values, world).ok_or(error);
+                }
+                // What rows give to variables is one server's, where all the rows are.
+                if let Plan::Concat(_) = plan
+                    && !self.template.effects.assigns.is_empty()
+                    && let Some(gathered) = keys.gathered(&values, world)
+                {
+                    return Ok(gathered);
                 }
                 // Of MySQL no string means the time.
                 if let Plan::Split(split) = &plan

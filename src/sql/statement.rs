@@ -50,6 +50,8 @@ pub struct Effects {
     /// MySQL: what of the session's state it asks for or leaves, the first found: a variable (`@x`, `@@x`),
     /// `last_insert_id()`, `SQL_CALC_FOUND_ROWS`. A server connection that is not the session's own does not have it.
     pub asks_session: Option<Arc<str>>,
+    /// MySQL: the user variables that it gives values.
+    pub assigns: Vec<Arc<str>>,
 }
 
 /// A `set_config(name, value, is_local)` in a statement.

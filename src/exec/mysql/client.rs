@@ -49,6 +49,17 @@ pub struct Client {
     pub doom: Arc<AtomicBool>,
     /// It has heard of a deadlock in that word's place.
     pub told_deadlock: bool,
+    /// What it is told is not sent yet.
+    held: Option<Hold>,
+}
+
+/// What a client is told while nothing is sent to it.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// How much that may be, in bytes.
+    limit: usize,
+    /// It was more.
+    overflowed: bool,
 }
 
 /// What whoever is ended so that others of a deadlock can go on is told, as a server puts it.
@@ -89,6 +100,7 @@ impl Client {
             within_payload: false,
             doom: Arc::default(),
             told_deadlock: false,
+            held: None,
         }
     }
 
@@ -231,12 +243,28 @@ impl Client {
         self.within_payload = false;
     }
 
+    /// Sends nothing from now on. What is more than `limit` bytes fails to be sent.
+    pub fn hold(&mut self, limit: usize) {
+        self.held = Some(Hold { limit, overflowed: false });
+    }
+
+    /// Sends again. False: it was more than it might be.
+    pub fn let_go(&mut self) -> bool {
+        self.held.take().is_none_or(|it| !it.overflowed)
+    }
+
+    /// What it has been told since, none of which may have been sent: packets.
+    #[must_use]
+    pub fn told_since(&self, mark: Mark) -> &[u8] {
+        self.out.get(mark.length..).unwrap_or_default()
+    }
+
     // ── sending ──
 
     /// Whether so much is gathered that it should be sent before there is more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.out.len() >= GATHER_MAX
+        self.out.len() >= self.held.map_or(GATHER_MAX, |it| it.limit)
     }
 
     /// Sends what is gathered.
@@ -244,6 +272,10 @@ impl Client {
     /// # Errors
     /// Those of the socket.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(hold) = &mut self.held {
+            hold.overflowed |= self.out.len() >= hold.limit;
+            return Poll::Ready(if hold.overflowed { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) });
+        }
         while let Some(rest) = self.out.get(self.sent..).filter(|it| !it.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -41,6 +41,8 @@ pub struct Link {
     pub savepoints: usize,
     /// The session has left something on it that settings do not tell: it stays until that is gone.
     pub pinned: bool,
+    /// How many cursors the session has open on it: it stays until they are closed.
+    pub cursors: usize,
     /// Something of the session on it has changed, and nobody knows what it was before.
     pub doubtful: bool,
     /// How long a statement of the proxy's own may take; `None`: as long as it wants.
@@ -66,6 +68,7 @@ impl Link {
             wrote: false,
             savepoints: 0,
             pinned: false,
+            cursors: 0,
             doubtful: false,
             patience: None,
             load,
@@ -86,7 +89,7 @@ impl Link {
         // A variable that was set once is never again as one that was not, unless the server makes its session as new.
         let is_renewable =
             self.connection.can_reset() || !self.connection.settings.iter().any(|(name, _)| name.starts_with('@'));
-        !self.begun && !self.pinned && !self.doubtful && !self.is_within() && is_renewable
+        !self.begun && !self.pinned && self.cursors == 0 && !self.doubtful && !self.is_within() && is_renewable
     }
 
     /// Takes in what an OK packet tells of the session's state.

@@ -218,6 +218,78 @@ pub async fn unite(links: &mut [Link], client: &mut Client, face: Face) -> Resul
     Ok(Ended::Rows { count: total, status: flags, warnings: all_warnings })
 }
 
+/// What a server answers to who asks for a cursor.
+#[derive(Debug)]
+pub enum Opened {
+    /// These columns, and a cursor whose rows are fetched: warnings and status.
+    Cursor(Vec<Column>, u16, u16),
+    /// These columns, and the rows at once, which are to be read; the status, where it is told before them.
+    Rows(Vec<Column>, Option<u16>),
+    /// No rows.
+    Done(Done),
+    /// An error.
+    Failed(Failure),
+}
+
+/// Hears what a server answers to who asks for a cursor, but for rows.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn opened(link: &mut Link, client: &mut Client) -> Result<Opened, Broken> {
+    attend(link, client).await?;
+    let count = match first(link).await? {
+        First::Done(done) => {
+            link.heard(&done);
+            return Ok(Opened::Done(done));
+        }
+        First::Failed(failure) => return Ok(Opened::Failed(failure)),
+        First::File(_) => return Err(Broken::Server("asks for a file of the client's".to_owned())),
+        First::Columns(count) => count,
+    };
+    let mut columns = Vec::new();
+    for _ in 0..count {
+        columns.push(column(link).await?);
+    }
+    if link.connection.capabilities & capability::DEPRECATE_EOF == 0 {
+        let payload = payload(link).await?;
+        let (warnings, flags) = end(link, &payload)?;
+        link.connection.status = flags & !status::CURSOR_EXISTS;
+        return Ok(match flags & status::CURSOR_EXISTS {
+            0 => Opened::Rows(columns, Some(flags)),
+            _ => Opened::Cursor(columns, warnings, flags),
+        });
+    }
+    // What ends the rows tells of a cursor; it comes at once.
+    let packet = attend(link, client).await?;
+    let body = link.connection.bytes(packet.body.clone());
+    if packet.goes_on || !ends_rows(body, link.connection.capabilities) {
+        return Ok(Opened::Rows(columns, None));
+    }
+    let (warnings, flags) = end(link, body)?;
+    if flags & status::CURSOR_EXISTS == 0 {
+        return Ok(Opened::Rows(columns, None));
+    }
+    link.connection.consume(&packet);
+    link.connection.status = flags & !status::CURSOR_EXISTS;
+    Ok(Opened::Cursor(columns, warnings, flags))
+}
+
+/// Passes on the rows behind columns that were read by [`opened`], and what ends them.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn pass_rows(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
+    rows(link, client, Last::Tells(&|of_server| face.status(of_server))).await
+}
+
+/// Passes on rows that were fetched by a cursor, without what ends them.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn pass_fetched(link: &mut Link, client: &mut Client) -> Result<Ended, Broken> {
+    rows(link, client, Last::IsSilent).await
+}
+
 /// Whether rows of the one can stand among rows of the other.
 #[must_use]
 pub fn alike(one: &[Column], other: &[Column]) -> bool {

@@ -155,7 +155,10 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(&asked, &world)?;
         let [planned] = compiled.as_slice() else { return Err(spread().into()) };
         let effects = &planned.template.effects;
-        can_be_told(effects.asks_session.as_deref(), &asked, several)?;
+        can_be_told(effects, &asked, several)?;
+        if several && !effects.assigns.is_empty() {
+            return Err(spread().into());
+        }
         let leaves = effects.pins.is_some();
         if several && leaves {
             return Err(spread().into());
@@ -216,6 +219,23 @@ impl Session {
         }
         let values = read_back(link, &asked).await?;
         Ok(values.map(|values| (done, values)))
+    }
+
+    /// Reads the values of user variables that a statement has given values on one server.
+    pub(super) async fn read_variables(&mut self, link: &mut Link, names: &[Arc<str>]) -> Result<(), Broken> {
+        let targets: Vec<String> = names.iter().map(|it| variable(it)).collect();
+        let asked: Vec<String> = targets.iter().map(|it| of_variable(it)).collect();
+        let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+        link.forget(&targets);
+        match read_back(link, &asked).await? {
+            Ok(values) => {
+                for (name, value) in targets.iter().zip(values) {
+                    self.state.set(name, value.as_deref());
+                }
+                Ok(())
+            }
+            Err(failure) => Err(Broken::Server(failure.to_string())),
+        }
     }
 
     /// SET CHARACTER SET.
@@ -369,6 +389,9 @@ fn of_system(name: &str) -> String {
     format!("{variable}, '', '', HEX({variable})")
 }
 
+/// How long servers say that a variable is that nobody has given a value.
+const UNSET_LENGTH: u32 = 1 << 24;
+
 /// Cells that are asked for of one variable.
 const CELLS: usize = 4;
 
@@ -387,6 +410,11 @@ async fn read_back(link: &mut Link, asked: &[&str]) -> Result<Result<Vec<Option<
     for (columns, cells) in collected.columns.chunks(CELLS).zip(cells.chunks(CELLS)) {
         let ([column, ..], [value, set, collation, hex]) = (columns, cells) else { return Err(broken()) };
         let (set, collation) = (text(*set).unwrap_or_default(), text(*collation).unwrap_or_default());
+        // One that nobody has given a value yet; NULL that was given is described as shorter.
+        if value.is_none() && column.length == UNSET_LENGTH {
+            values.push(None);
+            continue;
+        }
         values.push(Some(constant(column, text(*value), &set, &collation, text(*hex))));
     }
     Ok(Ok(values))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::ClientError;
 use crate::exec::mysql::link::NAMES;
+use crate::exec::mysql::relay;
 use crate::plan::Command;
 use crate::plan::Parameters;
 use crate::plan::Planned;
@@ -116,6 +117,7 @@ impl Session {
             self.refuse_undone()?;
             self.refuse_on_replicas(&planned.template)?;
         }
+        self.may_open_cursor(&planned.template);
         let command = match &planned.template.command {
             Command::Mysql(command) => command,
             Command::Empty => return Box::pin(self.empty(text, more)).await,
@@ -186,17 +188,19 @@ impl Session {
             }
             MysqlCommand::SetCharacterSet(name) => self.set_character_set(name.as_deref(), said).await?,
             MysqlCommand::Use(name) => self.use_database(name)?,
+            MysqlCommand::Prepare { name, from } => return self.prepare_named(name, from, more).await,
+            MysqlCommand::Execute { name, using } => return self.execute_named(name, using, more).await,
+            MysqlCommand::ExecuteNow { from, using } => return self.execute_now(from, using, more).await,
+            MysqlCommand::Diagnostics(asked) => return self.get_diagnostics(asked, more),
+            MysqlCommand::Deallocate(name) => self.deallocate_named(name)?,
             MysqlCommand::ShowProcesses if !prepared => return self.show_processes(more).await,
             MysqlCommand::Kill { query, id: Some(id) } => self.kill(*id, *query)?,
-            MysqlCommand::ShowWarnings { errors, count } => {
-                return self.show_warnings(*errors, *count, prepared, more).await;
+            MysqlCommand::ShowWarnings { errors, count, limit } => {
+                return self.show_warnings((*errors, *count), *limit, prepared, more).await;
             }
-            MysqlCommand::SetTransaction { .. }
-            | MysqlCommand::ShowProcesses
-            | MysqlCommand::Kill { id: None, .. }
-            | MysqlCommand::Prepare { .. }
-            | MysqlCommand::Execute { .. }
-            | MysqlCommand::Deallocate(_) => return Err(not_there(command).into()),
+            MysqlCommand::SetTransaction { .. } | MysqlCommand::ShowProcesses | MysqlCommand::Kill { id: None, .. } => {
+                return Err(not_there(command).into());
+            }
         }
         self.done(more);
         Ok(())
@@ -259,6 +263,23 @@ impl Session {
         }
     }
 
+    /// COM_STATISTICS: a line by one of the servers.
+    pub(super) async fn statistics(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        let mut link = self.any_link().await?;
+        let told = async {
+            link.say(payload).await?;
+            relay::payload(&mut link).await
+        };
+        match told.await {
+            Ok(line) => {
+                self.keep(link);
+                self.client.put(&line);
+                Ok(())
+            }
+            Err(broken) => Err(self.lost_all(broken, &link).await),
+        }
+    }
+
     /// Has the only shard join the transaction now.
     async fn touch(&mut self) -> Result<(), Trouble> {
         let mut link = self.any_link().await?;
@@ -286,8 +307,7 @@ fn not_there(command: &MysqlCommand) -> ClientError {
     let (what, hint) = match command {
         MysqlCommand::SetTransaction { .. } => ("SET GLOBAL TRANSACTION", "Set it on each server."),
         MysqlCommand::ShowProcesses => ("a prepared SHOW PROCESSLIST", "Ask by a query."),
-        MysqlCommand::Kill { .. } => ("KILL of anything but a number", "KILL [CONNECTION | QUERY] number."),
-        _ => ("PREPARE in SQL", "Prepare statements by the driver's protocol."),
+        _ => ("KILL of anything but a number", "KILL [CONNECTION | QUERY] number."),
     };
     ClientError::unsupported(format!("{what} is not supported"), hint)
 }

@@ -88,7 +88,7 @@ impl Session {
     ) -> Result<(), Trouble> {
         let effects = &planned.template.effects;
         let asks = effects.asks_session.is_some();
-        can_be_told(effects.asks_session.as_deref(), text, true)?;
+        can_be_told(effects, text, true)?;
         if asks && sets_insert_id(text, planned.range.clone(), world.mode()) {
             return Err(ClientError::unsupported(
                 "LAST_INSERT_ID with an argument over several shards is not supported",
@@ -159,6 +159,13 @@ impl Session {
                         && let Err(broken) = self.warnings.read(&mut server).await
                     {
                         tracing::debug!(?broken, "a connection broke before its warnings were read");
+                    }
+                    if !effects.assigns.is_empty()
+                        && let Err(broken) = Box::pin(self.read_variables(&mut server, &effects.assigns)).await
+                    {
+                        // The client has its answer already.
+                        tracing::debug!(?broken, "a connection broke before variables were read");
+                        self.ends = true;
                     }
                 }
                 self.gathered(links, &end).await;

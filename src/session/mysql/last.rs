@@ -41,6 +41,11 @@ impl Last {
         self.row_count = 0;
     }
 
+    /// What ROW_COUNT says.
+    pub(super) fn row_count(&self) -> i64 {
+        self.row_count
+    }
+
     /// COM_RESET_CONNECTION.
     pub(super) fn reset(&mut self) {
         (self.insert_id, self.row_count) = (0, 0);

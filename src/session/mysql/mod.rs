@@ -6,11 +6,13 @@
 
 mod assign;
 mod command;
+mod cursor;
 mod ddl;
 mod gather;
 pub mod kill;
 mod last;
 pub mod login;
+mod named;
 pub mod numbers;
 mod pins;
 mod prepared;
@@ -75,6 +77,10 @@ pub struct Session {
     links: Vec<Link>,
     pins: Pins,
     prepared: Statements,
+    /// Those of SQL's PREPARE.
+    named: named::Named,
+    /// Of the execution at hand.
+    opening: cursor::Opening,
     warnings: Warnings,
     last: Last,
     reads: Reads,
@@ -303,11 +309,15 @@ impl Session {
                 Ok(())
             }
             Command::Close(statement) => {
-                self.prepared.close(statement);
+                if let Some(cursor) = self.prepared.close(statement) {
+                    Box::pin(self.close_cursor(cursor)).await;
+                }
                 Ok(())
             }
             Command::Reset(statement) => {
-                self.prepared.reset(statement)?;
+                if let Some(cursor) = self.prepared.reset(statement)? {
+                    Box::pin(self.close_cursor(cursor)).await;
+                }
                 self.done(false);
                 Ok(())
             }
@@ -326,12 +336,8 @@ impl Session {
                 self.done(false);
                 Ok(())
             }
-            Command::Statistics => {
-                self.client.put(say::STATISTICS);
-                Ok(())
-            }
-            // Cursors are never opened: rows come with the answer to Execute.
-            Command::Fetch { statement, .. } => Err(say::no_statement(statement, "COM_STMT_FETCH").into()),
+            Command::Statistics => Box::pin(self.statistics(payload)).await,
+            Command::Fetch { statement, rows } => Box::pin(self.fetch(statement, rows)).await,
             Command::FieldList { .. } => self.field_list(payload).await,
             Command::ProcessKill(number) => {
                 self.kill(number, false)?;
@@ -339,6 +345,10 @@ impl Session {
                 Ok(())
             }
             Command::ChangeUser(request) => Box::pin(self.change_user(request)).await,
+            Command::Other(PROCESS_INFO) => self.show_processes(false).await,
+            // What a user hears who may not do it on one server: it is each server's own affair.
+            Command::Other(REFRESH) => Err(say::denied("RELOAD").into()),
+            Command::Other(DEBUG) => Err(say::denied("SUPER").into()),
             Command::Other(_) => Err(say::unknown_command().into()),
         }
     }
@@ -350,6 +360,7 @@ impl Session {
         self.pins = Pins::default();
         self.transaction = Transaction::default();
         self.prepared = Statements::default();
+        self.named.clear();
         self.state = self.state.fresh();
         self.warnings = Warnings::default();
         self.last.reset();
@@ -490,6 +501,11 @@ impl Session {
         }
     }
 }
+
+// Commands by their first bytes.
+const REFRESH: u8 = 0x07;
+const PROCESS_INFO: u8 = 0x0a;
+const DEBUG: u8 = 0x0d;
 
 /// How much longer than its statement may take a command may.
 const COMMAND_MORE: Duration = Duration::from_secs(30);

@@ -25,6 +25,7 @@ use crate::plan::Slot;
 use crate::plan::mysql_command::MysqlCommand;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::cursor::Cursor;
 use crate::session::mysql::say;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::spliced;
@@ -39,7 +40,7 @@ use crate::wire::mysql::result::end_of_rows;
 /// One client's prepared statements.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    all: HashMap<u32, Statement, RandomState>,
+    pub(super) all: HashMap<u32, Statement, RandomState>,
     latest: u32,
 }
 
@@ -55,6 +56,7 @@ pub(super) struct Statement {
     /// Something that was sent before cannot be used: it is said at Execute.
     spoiled: bool,
     compiled: Option<Compiled>,
+    pub(super) cursor: Option<Cursor>,
 }
 
 /// A statement as it was understood last, which holds as long as what it was understood by.
@@ -86,16 +88,16 @@ impl Statements {
     }
 
     /// COM_STMT_CLOSE.
-    pub(super) fn close(&mut self, statement: u32) {
-        self.all.remove(&statement);
+    pub(super) fn close(&mut self, statement: u32) -> Option<Cursor> {
+        self.all.remove(&statement)?.cursor
     }
 
     /// COM_STMT_RESET.
-    pub(super) fn reset(&mut self, number: u32) -> Result<(), Failure> {
+    pub(super) fn reset(&mut self, number: u32) -> Result<Option<Cursor>, Failure> {
         let statement = self.all.get_mut(&number).ok_or_else(|| say::no_statement(number, "mysqld_stmt_reset"))?;
         statement.long.clear();
         statement.spoiled = false;
-        Ok(())
+        Ok(statement.cursor.take())
     }
 }
 
@@ -174,6 +176,11 @@ impl Bound<'_> {
         let Some(number) = link.connection.prepared.number(&self.key) else {
             return Err(Broken::Server("a prepared statement is gone".to_owned()));
         };
+        self.say_as(link, number, 0).await
+    }
+
+    /// The same of the server's statement of that number, with flags.
+    pub(super) async fn say_as(&self, link: &mut Link, number: u32, flags: u8) -> Result<(), Broken> {
         for (parameter, bytes) in self.long {
             let mut payload = Vec::with_capacity(bytes.len() + 7);
             payload.push(LONG_DATA);
@@ -183,14 +190,14 @@ impl Bound<'_> {
             // It is not answered.
             link.say(&payload).await?;
         }
-        link.say(&self.payload(number)).await
+        link.say(&self.payload(number, flags)).await
     }
 
-    /// COM_STMT_EXECUTE with types, and without a cursor: rows come at once.
-    fn payload(&self, number: u32) -> Vec<u8> {
+    /// COM_STMT_EXECUTE with types; without flags rows come at once.
+    fn payload(&self, number: u32, flags: u8) -> Vec<u8> {
         let mut out = vec![EXECUTE];
         out.extend_from_slice(&number.to_le_bytes());
-        out.push(0);
+        out.push(flags);
         out.extend_from_slice(&1_u32.to_le_bytes());
         if self.values.is_empty() {
             return out;
@@ -265,7 +272,7 @@ impl Session {
         // What names no table leaves them.
         let leaves = statements.first().is_some_and(|it| {
             let effects = &it.template.effects;
-            effects.asks_catalogs || matches!(&it.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::ShowWarnings { .. }))
+            effects.asks_catalogs || matches!(&it.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::ShowWarnings { .. } | MysqlCommand::Diagnostics(_)))
         });
         if !leaves {
             self.warnings.clear();
@@ -290,6 +297,7 @@ impl Session {
             long: HashMap::default(),
             spoiled: false,
             compiled: None,
+            cursor: None,
         };
         self.prepared.all.insert(number, statement);
         Ok(())
@@ -335,14 +343,20 @@ impl Session {
         let unknown = || say::no_statement(number, "mysqld_stmt_execute");
         // It is put back however this ends.
         let mut statement = self.prepared.all.remove(&number).ok_or_else(unknown)?;
-        let result = self.execute_it(execute, &mut statement).await;
+        if let Some(cursor) = statement.cursor.take() {
+            Box::pin(self.close_cursor(cursor)).await;
+        }
+        let result = match execute.flags & READ_ONLY {
+            0 => self.execute_it(execute, &mut statement).await,
+            _ => Box::pin(self.execute_for_cursor(execute, &mut statement)).await,
+        };
         statement.long.clear();
         statement.spoiled = false;
         self.prepared.all.insert(number, statement);
         result
     }
 
-    async fn execute_it(&mut self, execute: &Execute<'_>, statement: &mut Statement) -> Result<(), Trouble> {
+    pub(super) async fn execute_it(&mut self, execute: &Execute<'_>, statement: &mut Statement) -> Result<(), Trouble> {
         if statement.spoiled {
             return Err(say::wrong_arguments("mysqld_stmt_execute").into());
         }
@@ -489,6 +503,9 @@ pub(super) struct Told {
 
 /// Integers below are told apart as floating point numbers.
 const WHOLE_MAX: f64 = 1e15;
+
+/// CURSOR_TYPE_READ_ONLY.
+pub(super) const READ_ONLY: u8 = 1;
 
 // First bytes of commands.
 const PREPARE: u8 = 0x16;

@@ -168,6 +168,10 @@ impl Session {
     fn may_go_elsewhere(&self, template: &Template) -> bool {
         let effects = &template.effects;
         let harmless = template.access == Access::Read && effects.asks_session.is_none() && template.is_plain();
+        // A cursor stays with its connection, and writes must find a primary.
+        if self.opening.is_wanted() && !self.links.iter().any(|it| it.replica) {
+            return false;
+        }
         // What SET TRANSACTION said may be for the next statement alone.
         if !harmless || self.transaction.has_modes() || self.state.is_serializable() {
             return false;

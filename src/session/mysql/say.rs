@@ -4,9 +4,6 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::wire::mysql::result::Failure;
 
-/// What COM_STATISTICS is answered with.
-pub(super) const STATISTICS: &[u8] = b"shardway";
-
 /// An error of the proxy's own. There is no field for hints: they follow the message.
 pub(super) fn failure(error: &ClientError) -> Failure {
     let (number, sqlstate) = numbered(error.code);
@@ -55,9 +52,28 @@ pub(super) fn no_statement(number: u32, command: &str) -> Failure {
     Failure { number: UNKNOWN_STATEMENT, sqlstate: "HY000".to_owned(), message }
 }
 
+pub(super) fn no_cursor(number: u32) -> Failure {
+    let message = format!("The statement ({number}) has no open cursor");
+    Failure { number: NO_OPEN_CURSOR, sqlstate: "HY000".to_owned(), message }
+}
+
+pub(super) fn no_named(name: &str, command: &str) -> Failure {
+    let message = format!("Unknown prepared statement handler ({name}) given to {command}");
+    Failure { number: UNKNOWN_STATEMENT, sqlstate: "HY000".to_owned(), message }
+}
+
 pub(super) fn wrong_arguments(command: &str) -> Failure {
     let message = format!("Incorrect arguments to {command}");
     Failure { number: WRONG_ARGUMENTS, sqlstate: "HY000".to_owned(), message }
+}
+
+pub(super) fn denied(privilege: &str) -> Failure {
+    let message = format!("Access denied; you need (at least one of) the {privilege} privilege(s) for this operation");
+    Failure { number: SPECIFIC_ACCESS_DENIED, sqlstate: "42000".to_owned(), message }
+}
+
+pub(super) fn no_condition() -> Failure {
+    Failure { number: NO_SUCH_CONDITION, sqlstate: "35000".to_owned(), message: "Invalid condition number".to_owned() }
 }
 
 pub(super) fn no_savepoint(name: &str) -> Failure {
@@ -131,13 +147,16 @@ const NET_PACKET_TOO_LARGE: u16 = 1153;
 const UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
 const WRONG_ARGUMENTS: u16 = 1210;
 const LOCK_DEADLOCK: u16 = 1213;
+const SPECIFIC_ACCESS_DENIED: u16 = 1227;
 const WRONG_VALUE_FOR_VAR: u16 = 1231;
 const NOT_SUPPORTED_YET: u16 = 1235;
 const UNKNOWN_STATEMENT: u16 = 1243;
 const SAVEPOINT_DOES_NOT_EXIST: u16 = 1305;
 const QUERY_INTERRUPTED: u16 = 1317;
 const NO_DEFAULT_FOR_FIELD: u16 = 1364;
+const NO_OPEN_CURSOR: u16 = 1421;
 const NO_PARTITION_FOR_GIVEN_VALUE: u16 = 1526;
+const NO_SUCH_CONDITION: u16 = 1758;
 const CANT_EXECUTE_IN_READ_ONLY: u16 = 1792;
 const CANT_CHANGE_TRANSACTION: u16 = 1568;
 const MALFORMED_PACKET: u16 = 1835;

@@ -1,5 +1,6 @@
 //! A client that has logged in → its session.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::Statements;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::Used;
+use crate::session::mysql::cursor::Opening;
 use crate::session::mysql::kill::Held;
 use crate::session::mysql::kill::Seen;
 use crate::session::mysql::last::Last;
@@ -114,6 +116,8 @@ impl Session {
             links: Vec::new(),
             pins: Pins::default(),
             prepared: Statements::default(),
+            named: HashMap::default(),
+            opening: Opening::default(),
             warnings: Warnings::default(),
             last: Last::default(),
             reads: Reads::default(),

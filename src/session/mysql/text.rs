@@ -16,6 +16,7 @@ use crate::exec::mysql::relay::Face;
 use crate::ident::ShardId;
 use crate::plan::Access;
 use crate::plan::Command;
+use crate::plan::Effects;
 use crate::plan::MASK;
 use crate::plan::Parameters;
 use crate::plan::Plan;
@@ -290,13 +291,13 @@ impl Session {
             Plan::Any => vec![self.any_shard()?],
             Plan::Concat(shards) => shards.iter().collect(),
             Plan::Split(split) if split.rows.is_empty() && split.beside.is_none() => {
-                can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
+                can_be_told(&planned.template.effects, text, true)?;
                 let numbering = planned.numbering(text, parameters, world);
                 return Box::pin(self.write_on_several(&split, numbering.as_ref(), saying, more)).await;
             }
             Plan::Shadow(shadow) => return Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
             Plan::Split(split) if split.beside.is_none() => {
-                can_be_told(planned.template.effects.asks_session.as_deref(), text, true)?;
+                can_be_told(&planned.template.effects, text, true)?;
                 let inserting = Inserting { text, split: &split, saying, planned, world };
                 return Box::pin(self.insert_on_several(inserting, more)).await;
             }
@@ -311,7 +312,14 @@ impl Session {
         let writes = planned.template.access == Access::Write;
         let effects = &planned.template.effects;
         let several = world.database.shards.len() > 1;
-        can_be_told(asks, text, several)?;
+        can_be_told(effects, text, several)?;
+        if !effects.assigns.is_empty() && shards.len() > 1 {
+            return Err(ClientError::unsupported(
+                "variables that rows of several shards give values are not supported",
+                "Name one value of the shard key, or keep the value in the application.",
+            )
+            .into());
+        }
         if several && effects.pins.is_some() {
             return Err(ClientError::unsupported(
                 format!(
@@ -344,7 +352,7 @@ impl Session {
         if writes {
             self.may_write(&shards)?;
         }
-        let leaves = !several && asks.is_some() && leaves_behind(text, writes);
+        let leaves = !several && asks.is_some() && effects.assigns.is_empty() && leaves_behind(text, writes);
         let ties = !several && (leaves || effects.pins.is_some());
         let mut links = self.take_links(&shards, &planned.template).await?;
         for link in &mut links {
@@ -365,6 +373,14 @@ impl Session {
         };
         match ended {
             Ok(Ok(ended)) => {
+                if let ([link], false) = (links.as_mut_slice(), effects.assigns.is_empty())
+                    && let Err(broken) = Box::pin(self.read_variables(link, &effects.assigns)).await
+                {
+                    // The client has been told already how the statement ended; the session does, too.
+                    tracing::debug!(?broken, "a connection broke before variables were read");
+                    self.ends = true;
+                    return Err(Trouble::Told);
+                }
                 self.ended(links, &ended, names_none).await?;
                 let failed = matches!(ended, Ended::Failed(_) | Ended::Refused(_));
                 if changes_schema || ties {
@@ -429,6 +445,11 @@ impl Session {
         was: bool,
         more: bool,
     ) -> Result<Ended, Trouble> {
+        if let (true, Saying::Bound(bound)) = (self.opening.is_wanted(), saying)
+            && links.iter().all(|it| !it.replica)
+        {
+            return Box::pin(self.open_on(links, bound, was)).await;
+        }
         if links.len() > 1 && !self.state.autocommit() {
             // What servers begin by themselves might begin on the second and not on the first.
             self.transaction.open();
@@ -530,6 +551,9 @@ impl Session {
                     undone |= over;
                     continue;
                 }
+            }
+            if let Ended::Failed(failure) = ended {
+                self.warnings.is_by(failure);
             }
             if let Ended::Refused(failure) = ended {
                 self.warnings.of_failure(failure);
@@ -671,8 +695,8 @@ const ALIKE: [&str; 32] = [
 ];
 
 /// Refuses what asks for state that is on no connection, or on one among several.
-pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Result<(), ClientError> {
-    let Some(asked) = asked else { return Ok(()) };
+pub(super) fn can_be_told(effects: &Effects, text: &str, several: bool) -> Result<(), ClientError> {
+    let Some(asked) = effects.asks_session.as_deref() else { return Ok(()) };
     let text = text.to_ascii_lowercase();
     // With an argument it tells nothing that was before.
     let is_argument = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '`');
@@ -680,7 +704,7 @@ pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Res
     let searched = text.replace("last_insert_id(", if argued { "(" } else { "last_insert_id(" });
     let searched = searched.replace("sql_calc_found_rows", "");
     let of_the_last = OF_THE_LAST.iter().any(|it| searched.contains(it));
-    if !of_the_last && (!several || is_alike(asked, &text)) {
+    if !of_the_last && (!several || is_alike(asked, &text, !effects.assigns.is_empty())) {
         return Ok(());
     }
     Err(ClientError::unsupported(
@@ -690,10 +714,11 @@ pub(super) fn can_be_told(asked: Option<&str>, text: &str, several: bool) -> Res
 }
 
 /// Whether what a text in lower case asks is told alike by all connections of a session, and leaves nothing on one.
-fn is_alike(asked: &str, text: &str) -> bool {
+/// `follows`: what it assigns is read back.
+fn is_alike(asked: &str, text: &str, follows: bool) -> bool {
     // A variable that a statement sets is known to its server alone.
     let writes = ["insert", "replace"].iter().any(|it| text.trim_start().starts_with(it));
-    let sets = text.contains(":=") || (!writes && text.contains("into"));
+    let sets = !follows && (text.contains(":=") || (!writes && text.contains("into")));
     let of_all =
         ["database()", "schema()", "user()", "current_user()", "session_user()", "system_user()", "last_insert_id()"];
     let known =
@@ -718,7 +743,10 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_statement_before_is_refused_however_it_is_written() {
-        let told = |asked: &str, text: &str, several: bool| can_be_told(Some(asked), text, several).is_ok();
+        let told = |asked: &str, text: &str, several: bool| {
+            let effects = Effects { asks_session: Some(asked.into()), ..Effects::default() };
+            can_be_told(&effects, text, several).is_ok()
+        };
         for several in [false, true] {
             for text in [
                 "SELECT LAST_INSERT_ID()",

@@ -334,7 +334,7 @@ impl Session {
     /// Keeps a link that the session needs between statements, and gives back any other.
     pub(super) fn keep(&mut self, mut link: Link) {
         self.note_answer(&link);
-        if link.begun || link.pinned || link.is_within() {
+        if link.begun || link.pinned || link.cursors > 0 || link.is_within() {
             self.links.push(link);
             return;
         }

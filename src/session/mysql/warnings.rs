@@ -1,12 +1,19 @@
 //! What SHOW WARNINGS shows: read from the server that has them, before another session gets its connection.
 
+use std::fmt::Write as _;
+
+use crate::error::ClientError;
 use crate::exec::mysql::Link;
 use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
+use crate::plan::mysql_command::Diagnostics;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::assign;
+use crate::session::mysql::say;
 use crate::wire::mysql::kind;
 use crate::wire::mysql::result::Column;
+use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::result::put_binary_row;
 use crate::wire::mysql::result::put_text_row;
@@ -19,6 +26,8 @@ pub(super) struct Warnings {
     rows: Vec<Vec<u8>>,
     /// How many there were; servers keep no more than so many.
     told: u64,
+    /// The error among them, and its SQLSTATE, which no row tells.
+    failed: Option<(u16, String)>,
 }
 
 /// What the warnings of one server may come to, in bytes. Servers keep `max_error_count` of them, usually 64.
@@ -36,17 +45,21 @@ impl Warnings {
     }
 
     fn only(&mut self, level: &str, failure: &Failure) {
-        let mut row = Vec::new();
-        let cells = [level.to_owned(), failure.number.to_string(), failure.message.clone()];
-        put_text_row(&mut row, cells.iter().map(|it| Some(it.as_bytes())));
-        self.rows = vec![row];
+        self.rows = vec![row_of_failure(level, failure)];
         self.told = 1;
+        self.is_by(failure);
     }
 
     /// Forgets those of the statement before.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.told = 0;
+        self.failed = None;
+    }
+
+    /// The error that the statement failed with is one of them.
+    pub(super) fn is_by(&mut self, failure: &Failure) {
+        self.failed = Some((failure.number, failure.sqlstate.clone()));
     }
 
     /// So many more were told of.
@@ -101,6 +114,13 @@ impl Warnings {
     }
 }
 
+fn row_of_failure(level: &str, failure: &Failure) -> Vec<u8> {
+    let mut row = Vec::new();
+    let cells = [level.to_owned(), failure.number.to_string(), failure.message.clone()];
+    put_text_row(&mut row, cells.iter().map(|it| Some(it.as_bytes())));
+    row
+}
+
 /// The row that a warning names.
 fn row_of(row: &[u8]) -> Option<usize> {
     let cells = text_row(row, COLUMNS).ok()?;
@@ -119,11 +139,71 @@ fn is_error(row: &[u8]) -> bool {
 const COLUMNS: usize = 3;
 
 impl Session {
+    /// GET DIAGNOSTICS: what the latest statement left, into user variables. It leaves the warnings as they are.
+    pub(super) fn get_diagnostics(&mut self, asked: &Diagnostics, more: bool) -> Result<(), Trouble> {
+        let row = match asked.condition {
+            None => None,
+            Some(number) => {
+                let place = number.checked_sub(1).and_then(|it| usize::try_from(it).ok());
+                let Some(row) = place.and_then(|it| self.warnings.rows.get(it)) else {
+                    // Servers say that it is done, and add to what they would have told of.
+                    self.warnings.rows.push(row_of_failure("Error", &say::no_condition()));
+                    self.warnings.told += 1;
+                    let status = self.face(more).status(self.usual_status());
+                    self.client.put_done(&Done { status, warnings: 1, ..Done::default() });
+                    return Ok(());
+                };
+                Some(row.clone())
+            }
+        };
+        let mut values = Vec::with_capacity(asked.items.len());
+        for (variable, item) in &asked.items {
+            values.push((assign::variable(variable), self.diagnostic(row.as_deref(), item)?));
+        }
+        for (variable, value) in values {
+            self.state.set(&variable, Some(&value));
+        }
+        self.forget_world();
+        self.put_done(more);
+        Ok(())
+    }
+
+    /// One item as a constant of SQL.
+    fn diagnostic(&self, row: Option<&[u8]>, item: &str) -> Result<String, ClientError> {
+        let refused = || {
+            ClientError::unsupported(
+                format!("{item} in GET DIAGNOSTICS is not supported here"),
+                "Ask for NUMBER and ROW_COUNT, or of a condition for MYSQL_ERRNO, MESSAGE_TEXT, and of an error for \
+                 RETURNED_SQLSTATE.",
+            )
+        };
+        let Some(row) = row else {
+            return match item {
+                "number" => Ok(format!("CAST({} AS UNSIGNED)", self.warnings.rows.len())),
+                "row_count" => Ok(self.last.row_count().to_string()),
+                _ => Err(refused()),
+            };
+        };
+        let cells = text_row(row, COLUMNS).map_err(|_| refused())?;
+        let [Some(level), Some(number), Some(message)] = cells.as_slice() else { return Err(refused()) };
+        match item {
+            "mysql_errno" => Ok(format!("CAST({} AS UNSIGNED)", String::from_utf8_lossy(number))),
+            "message_text" => Ok(utf8(message)),
+            "returned_sqlstate" => match &self.warnings.failed {
+                Some((known, state)) if *level == b"Error" && known.to_string().as_bytes() == *number => {
+                    Ok(utf8(state.as_bytes()))
+                }
+                _ => Err(refused()),
+            },
+            _ => Err(refused()),
+        }
+    }
+
     /// SHOW WARNINGS, SHOW ERRORS, and their counts; `binary`: it was prepared.
     pub(super) async fn show_warnings(
         &mut self,
-        errors: bool,
-        count: bool,
+        (errors, count): (bool, bool),
+        limit: Option<(u64, u64)>,
         binary: bool,
         more: bool,
     ) -> Result<(), Trouble> {
@@ -159,7 +239,9 @@ impl Session {
         };
         let counted = [counted];
         let rows: &[Vec<u8>] = if count { &counted } else { &self.warnings.rows };
-        for row in rows.iter().filter(|it| count || !errors || is_error(it)) {
+        let (left_out, shown) = limit.unwrap_or((0, u64::MAX));
+        let [left_out, shown] = [left_out, shown].map(|it| usize::try_from(it).unwrap_or(usize::MAX));
+        for row in rows.iter().filter(|it| count || !errors || is_error(it)).skip(left_out).take(shown) {
             match binary {
                 true => self.client.put(&as_binary(row, &collected.columns)),
                 false => self.client.put(row),
@@ -173,6 +255,16 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A text of the server's own as a constant of SQL.
+fn utf8(text: &[u8]) -> String {
+    let mut out = "_utf8mb3 x'".to_owned();
+    for byte in text {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02X}");
+    }
+    out + "' COLLATE utf8mb3_general_ci"
 }
 
 /// A row of texts and whole numbers in binary.

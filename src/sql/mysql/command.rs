@@ -53,7 +53,11 @@ pub enum MysqlCommand {
         errors: bool,
         /// COUNT(*).
         count: bool,
+        /// LIMIT: how many are left out, and how many follow at most.
+        limit: Option<(u64, u64)>,
     },
+    /// GET DIAGNOSTICS.
+    Diagnostics(Diagnostics),
     /// SHOW PROCESSLIST, FULL or not.
     ShowProcesses,
     /// KILL.
@@ -74,6 +78,13 @@ pub enum MysqlCommand {
     Execute {
         /// As PREPARE named it.
         name: Arc<str>,
+        /// Names of user variables.
+        using: Vec<Arc<str>>,
+    },
+    /// EXECUTE IMMEDIATE … USING @a, @b.
+    ExecuteNow {
+        /// Its text.
+        from: Prepared,
         /// Names of user variables.
         using: Vec<Arc<str>>,
     },
@@ -166,6 +177,15 @@ impl Setting {
             _ => None,
         })
     }
+}
+
+/// What GET DIAGNOSTICS asks for, and the user variables that it gives it to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostics {
+    /// Of which condition, from 1 on; `None`: of the statement.
+    pub condition: Option<u64>,
+    /// Names of user variables, and of what they are given, in lower case.
+    pub items: Vec<(Arc<str>, String)>,
 }
 
 /// Where PREPARE has its text.

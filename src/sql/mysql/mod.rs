@@ -3,6 +3,7 @@
 mod analyze;
 pub mod command;
 pub(crate) mod ddl;
+pub mod given;
 mod read;
 mod session;
 pub mod state;
@@ -163,12 +164,13 @@ fn data(
         repeat: source.piece.repeat.map(|it| (it.first, it.width)),
         base: source.piece.range.start,
     };
-    let work = || -> Result<(Query, Option<String>), ClientError> {
+    let work = || -> Result<(Query, Option<String>, Vec<Arc<str>>), ClientError> {
         let (statement, seen) = read::parse(source.text, &lexemes, mode).ok_or_else(|| unreadable("SQL"))?;
-        analyze::analyze(&statement, names, &seen, &input)
+        let (query, asks) = analyze::analyze(&statement, names, &seen, &input)?;
+        Ok((query, asks, seen.assigned))
     };
     let done = if reading::is_small(&lexemes) { Some(work()) } else { reading::on_a_big_stack(work) };
-    let (query, asks) = done.unwrap_or_else(|| {
+    let (query, asks, assigns) = done.unwrap_or_else(|| {
         Err(ClientError::new(Code::Internal, "the statement could not be analysed", "Report this; the log has more."))
     })?;
     let tag = match query.writes.first().map(|it| it.kind) {
@@ -178,7 +180,7 @@ fn data(
         Some(model::WriteKind::Update) => "UPDATE",
         Some(model::WriteKind::Delete | model::WriteKind::Merge) => "DELETE",
     };
-    let effects = Effects { asks_session: asks.map(Into::into), ..Effects::default() };
+    let effects = Effects { asks_session: asks.map(Into::into), assigns, ..Effects::default() };
     let body = Body::Query(Box::new(query));
     Ok(Statement { command: Command::Data, tag, effects, access: Access::Read, body })
 }

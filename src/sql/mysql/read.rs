@@ -2,6 +2,8 @@
 //!
 //! What the parser would group otherwise than the servers do, or not at all, is not given to it.
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::keywords::Keyword;
@@ -28,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) into: bool,
     /// What it asks of the session: the first variable.
     pub(crate) variable: Option<String>,
+    /// The variables that it gives values, by `:=` before a whole item of its list, or INTO.
+    pub(crate) assigned: Vec<Arc<str>>,
 }
 
 /// Parses one statement.
@@ -95,6 +99,19 @@ const UNITS: [&str; 11] = [
     "year_month",
 ];
 
+/// Words behind which nothing of the outermost select list comes.
+const AFTER_LIST: [&str; 8] = ["from", "where", "group", "having", "order", "limit", "union", "window"];
+
+impl Seen {
+    fn gives(&mut self, variable: &str) {
+        self.variable.get_or_insert_with(|| variable.to_owned());
+        let name = super::session::user_variable(variable);
+        if !self.assigned.contains(&name) {
+            self.assigned.push(name);
+        }
+    }
+}
+
 /// Words behind the first one that only say how soon or how quietly.
 const MANNERS: [&str; 5] = ["low_priority", "high_priority", "delayed", "quick", "ignore"];
 
@@ -106,7 +123,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
     let kind = |place: usize| lexemes.get(place).map(|it| it.kind);
     let reads = !["insert", "replace", "update", "delete"].iter().any(|it| is(0, it));
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(lexemes.len());
-    let mut place = 0;
+    let (mut place, mut depth, mut listing) = (0, 0_usize, is(0, "select"));
     while let Some(lexeme) = lexemes.get(place) {
         let span = Span { start: location(lexeme.start), end: location(lexeme.end) };
         let mut put = |token| tokens.push(TokenWithSpan { token, span });
@@ -145,8 +162,21 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                             put(Token::make_word("IGNORE", None));
                         }
                     }
+                    "into" if reads && depth == 0 && next == Some(Kind::UserVariable) => loop {
+                        let Some(it) = lexemes.get(place).filter(|it| it.kind == Kind::UserVariable) else {
+                            return None;
+                        };
+                        seen.gives(raw(it));
+                        listing = false;
+                        place += 1;
+                        if kind(place) != Some(Kind::Comma) {
+                            break;
+                        }
+                        place += 1;
+                    },
                     _ => {
                         seen.into |= reads && word == "into";
+                        listing &= depth > 0 || !AFTER_LIST.contains(&word.as_str());
                         put(Token::make_word(raw(lexeme), None));
                     }
                 }
@@ -160,14 +190,32 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
             Kind::String => put(Token::SingleQuotedString(String::new())),
             Kind::Bits => put(Token::HexStringLiteral(String::new())),
             Kind::Parameter => put(Token::Placeholder("?".to_owned())),
+            // What is given to a variable is all of the item, for nothing binds less.
+            Kind::UserVariable if next == Some(Kind::Assign) => {
+                let before = place.checked_sub(2);
+                let begins = before.is_some_and(|it| {
+                    matches!(kind(it), Some(Kind::Comma | Kind::Assign)) || is(it, "select") || is(it, "distinct")
+                });
+                if !listing || depth > 0 || !begins {
+                    return None;
+                }
+                seen.gives(raw(lexeme));
+                place += 1;
+            }
             Kind::UserVariable | Kind::SystemVariable => {
                 if seen.variable.is_none() {
                     seen.variable = Some(raw(lexeme).to_owned());
                 }
                 put(Token::Placeholder("@".to_owned()));
             }
-            Kind::Open => put(Token::LParen),
-            Kind::Close => put(Token::RParen),
+            Kind::Open => {
+                depth += 1;
+                put(Token::LParen);
+            }
+            Kind::Close => {
+                depth = depth.saturating_sub(1);
+                put(Token::RParen);
+            }
             Kind::Comma => put(Token::Comma),
             Kind::Dot => put(Token::Period),
             Kind::Operator => put(operator(raw(lexeme), mode)?),

@@ -8,6 +8,7 @@ use crate::sql::lex::Kind;
 use crate::sql::lex::mysql as lex;
 use crate::sql::lex::mysql::Mode;
 use crate::sql::mysql::command::Constant;
+use crate::sql::mysql::command::Diagnostics;
 use crate::sql::mysql::command::Ending;
 use crate::sql::mysql::command::Level;
 use crate::sql::mysql::command::MysqlCommand;
@@ -81,7 +82,7 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "desc" | "describe" | "explain" => ("EXPLAIN", explain(cursor)),
         "kill" => ("KILL", kill(cursor)),
         "prepare" => ("PREPARE", prepare(cursor, mode)),
-        "execute" => ("EXECUTE", execute(cursor)),
+        "execute" => ("EXECUTE", execute(cursor, mode)),
         "deallocate" => ("DEALLOCATE", deallocate(cursor)),
         "create" => ("CREATE", create(cursor)),
         "drop" if cursor.is_at(1, "prepare") => ("DROP PREPARE", deallocate(cursor)),
@@ -114,7 +115,8 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "if" | "case" | "loop" | "repeat" | "while" | "for" | "declare" => {
             ("compound statements", pinning("compound statements", false))
         }
-        "get" | "signal" | "resignal" => ("GET DIAGNOSTICS", pinning("GET DIAGNOSTICS", false)),
+        "get" => ("GET DIAGNOSTICS", diagnostics(cursor)),
+        "signal" | "resignal" => ("SIGNAL", pinning("SIGNAL", false)),
         "help" => ("HELP", Some(Found::Catalog("HELP"))),
         _ => return Ok(Found::Other),
     };
@@ -138,7 +140,7 @@ fn name(cursor: &mut Cursor<'_>) -> Option<Arc<str>> {
 }
 
 /// `@x`, `@'x'`.
-fn user_variable(raw: &str) -> Arc<str> {
+pub(super) fn user_variable(raw: &str) -> Arc<str> {
     let inner = raw.strip_prefix('@').unwrap_or(raw);
     if inner.starts_with(['\'', '"', '`']) { lex::unquote(inner).into() } else { inner.into() }
 }
@@ -409,11 +411,8 @@ fn show(cursor: &mut Cursor<'_>) -> Option<Found> {
     }
     for (word, errors) in [("warnings", false), ("errors", true)] {
         if cursor.take(word) {
-            // LIMIT counts rows of what the session kept.
-            return match cursor.at_end() {
-                true => Some(Found::Session(MysqlCommand::ShowWarnings { errors, count: counted }, "SHOW")),
-                false => Some(Found::Whole(whole("SHOW WARNINGS LIMIT", "Ask for all of them."))),
-            };
+            let limit = if cursor.at_end() || counted { None } else { Some(limit(cursor)?) };
+            return done(cursor, MysqlCommand::ShowWarnings { errors, count: counted, limit }, "SHOW");
         }
     }
     if counted {
@@ -449,6 +448,48 @@ fn show(cursor: &mut Cursor<'_>) -> Option<Found> {
         return Some(Found::Catalog("SHOW"));
     }
     Some(Found::Whole(Whole { reads: true, ..whole("this SHOW", "Ask each shard's own server.") }))
+}
+
+/// LIMIT n, LIMIT offset, n, and LIMIT n OFFSET offset: how many are left out, and how many follow.
+fn limit(cursor: &mut Cursor<'_>) -> Option<(u64, u64)> {
+    let number = |cursor: &mut Cursor<'_>| {
+        let it = cursor.take_kind(Kind::Integer)?;
+        cursor.raw(it).parse::<u64>().ok()
+    };
+    cursor.take("limit").then_some(())?;
+    let first = number(cursor)?;
+    if cursor.take_kind(Kind::Comma).is_some() {
+        return Some((first, number(cursor)?));
+    }
+    if cursor.take("offset") {
+        return Some((number(cursor)?, first));
+    }
+    Some((0, first))
+}
+
+/// GET [CURRENT] DIAGNOSTICS of the statement or of one condition, into user variables.
+fn diagnostics(cursor: &mut Cursor<'_>) -> Option<Found> {
+    cursor.bump();
+    cursor.take("current");
+    cursor.take("diagnostics").then_some(())?;
+    let condition = if cursor.take("condition") {
+        let number = cursor.take_kind(Kind::Integer)?;
+        Some(cursor.raw(number).parse().ok()?)
+    } else {
+        None
+    };
+    let mut items = Vec::new();
+    loop {
+        let variable = cursor.take_kind(Kind::UserVariable)?;
+        let variable = user_variable(cursor.raw(variable));
+        cursor.take_operator("=").then_some(())?;
+        let item = cursor.take_kind(Kind::Word)?;
+        items.push((variable, cursor.raw(item).to_ascii_lowercase()));
+        if cursor.take_kind(Kind::Comma).is_none() {
+            break;
+        }
+    }
+    done(cursor, MysqlCommand::Diagnostics(Diagnostics { condition, items }), "GET DIAGNOSTICS")
 }
 
 fn explain(cursor: &mut Cursor<'_>) -> Option<Found> {
@@ -492,22 +533,35 @@ fn prepare(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
     cursor.bump();
     let name = name(cursor)?;
     cursor.take("from").then_some(())?;
-    let found = cursor.bump()?;
-    let raw = cursor.raw(found);
-    let from = match found.kind {
-        Kind::String => Prepared::Text(text(raw, mode)?),
-        Kind::UserVariable => Prepared::Variable(user_variable(raw)),
-        _ => return None,
-    };
+    let from = prepared(cursor, mode)?;
     done(cursor, MysqlCommand::Prepare { name, from }, "PREPARE")
 }
 
-fn execute(cursor: &mut Cursor<'_>) -> Option<Found> {
+/// A string, or a user variable.
+fn prepared(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Prepared> {
+    let found = cursor.bump()?;
+    let raw = cursor.raw(found);
+    match found.kind {
+        Kind::String => Some(Prepared::Text(text(raw, mode)?)),
+        Kind::UserVariable => Some(Prepared::Variable(user_variable(raw))),
+        _ => None,
+    }
+}
+
+fn execute(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
     cursor.bump();
-    if cursor.is("immediate") {
-        return pinning("EXECUTE IMMEDIATE", false);
+    if cursor.take("immediate") {
+        let from = prepared(cursor, mode)?;
+        let using = using(cursor)?;
+        return done(cursor, MysqlCommand::ExecuteNow { from, using }, "EXECUTE IMMEDIATE");
     }
     let name = name(cursor)?;
+    let using = using(cursor)?;
+    done(cursor, MysqlCommand::Execute { name, using }, "EXECUTE")
+}
+
+/// USING, and user variables behind it.
+fn using(cursor: &mut Cursor<'_>) -> Option<Vec<Arc<str>>> {
     let mut using = Vec::new();
     if cursor.take("using") {
         loop {
@@ -518,7 +572,7 @@ fn execute(cursor: &mut Cursor<'_>) -> Option<Found> {
             }
         }
     }
-    done(cursor, MysqlCommand::Execute { name, using }, "EXECUTE")
+    Some(using)
 }
 
 fn deallocate(cursor: &mut Cursor<'_>) -> Option<Found> {
