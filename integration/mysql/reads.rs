@@ -196,7 +196,7 @@ SELECT MAX(note || '\') FROM t
 ? SELECT table_name, (SELECT COUNT(*) FROM t) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 't'
 ? SELECT SQL_CALC_FOUND_ROWS id FROM t ORDER BY id LIMIT 1
 ? SELECT COUNT(*), LAST_INSERT_ID() FROM t
-? EXPLAIN SELECT COUNT(*) FROM t
+? EXPLAIN SELECT COUNT(*) FROM t WHERE id = 1
 \reset
 SELECT COUNT(*) FROM t
 SELECT RAND() < 2 FROM t ORDER BY id

@@ -20,7 +20,7 @@ use crate::house::House;
 use crate::house::ONE;
 use crate::house::until;
 
-const SAID: [&str; 26] = [
+const SAID: [&str; 49] = [
     "SELECT 1 AS one, 'x', NULL, 1.50",
     "INSERT INTO t VALUES (1, 1, 'one'), (2, 2, NULL)",
     "SELECT * FROM t ORDER BY id",
@@ -47,6 +47,30 @@ const SAID: [&str; 26] = [
     "SELECT REPEAT('x', 300000), id FROM t ORDER BY id",
     "REPLACE INTO refs VALUES ('a', 2), ('b', 3)",
     "DELETE FROM refs",
+    // Of several keys, and by transactions.
+    "INSERT INTO t VALUES (3, 3, 'c'), (4, 4, 'd'), (5, 5, 'e'), (6, 6, NULL)",
+    "SELECT COUNT(*), SUM(a), MIN(note) FROM t",
+    "SELECT a % 2 AS odd, COUNT(*) FROM t GROUP BY odd ORDER BY odd",
+    "SELECT t.id, other.note FROM t JOIN t AS other ON other.a = t.a + 1 ORDER BY t.id",
+    "UPDATE t SET a = a + 10 WHERE id > 2",
+    "START TRANSACTION",
+    "INSERT INTO items VALUES (1, 1), (2, 1), (3, 1), (4, 1)",
+    "UPDATE items SET no = no + 1",
+    "SAVEPOINT s",
+    "DELETE FROM items WHERE id IN (2, 3)",
+    "SELECT COUNT(*) FROM items",
+    "ROLLBACK TO s",
+    "INSERT INTO items VALUES (9, 9), (1, 2)",
+    "COMMIT",
+    "SELECT id, no FROM items ORDER BY id, no",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "BEGIN",
+    "DELETE FROM items",
+    "ROLLBACK",
+    "SELECT COUNT(*) FROM items",
+    "DELETE FROM items",
+    "REPLACE INTO t VALUES (3, 30, 'z'), (7, 7, 'new')",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 ];
 
 #[test]

@@ -237,7 +237,8 @@ pub(crate) fn tables(seed: u64) -> Vec<Table> {
             "a2" => Counts::Number,
             _ => Counts::Nothing,
         };
-        let computed = choices.chance(30).then(|| choices.below(COMPUTED.len()));
+        // Of what is counted nothing can be computed.
+        let computed = (counts != Counts::Number && choices.chance(30)).then(|| choices.below(COMPUTED.len()));
         Table { name, placed, text_key, columns, unique, counts, computed }
     };
     named.map(table).into_iter().collect()
