@@ -1,5 +1,9 @@
 //! `shardway verify`: nothing is wrong with what the proxy wrote, and whatever is planted beside it is named.
 
+#[path = "mysql/client.rs"]
+mod client;
+#[path = "verify/mysql.rs"]
+mod mysql;
 mod proxy;
 
 use std::fs;

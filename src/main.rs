@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
-use shardway::ident::TableName;
 use shardway::local_cluster::demo;
 use shardway::local_cluster::dev;
 use shardway::server;
@@ -125,11 +124,7 @@ fn main() -> ExitCode {
         }
         Command::Check { map, connect, format, .. } => say(server::offline::check(&map, connect, format.into())),
         Command::Verify { map, table, rows, timeout, format } => {
-            let request = Request {
-                tables: table.iter().map(|it| TableName::parse(it)).collect(),
-                statement: Duration::from_secs(timeout),
-                rows,
-            };
+            let request = Request { tables: table, statement: Duration::from_secs(timeout), rows };
             say(server::offline::verify(&map, &request, format.into(), &mut |line| {
                 // See `say`.
                 let _ = writeln!(std::io::stderr(), "{line}");

@@ -246,7 +246,7 @@ async fn start_shard(nodes: &[MariaNode], spec: &MariaSpec) -> Result<(), Cluste
         native(REPLICATION_USER, PASSWORD),
         // Tables are only seen by whom may read them. The last ends what a proxy has to end.
         format!(
-            "GRANT SELECT, TRIGGER, PROCESS, RELOAD, BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN ON *.* TO '{CONTROL_USER}'@'%'"
+            "GRANT SELECT, TRIGGER, LOCK TABLES, PROCESS, RELOAD, BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN ON *.* TO '{CONTROL_USER}'@'%'"
         ),
         // What shardway keeps on its servers.
         format!("GRANT ALL ON shardway.* TO '{CONTROL_USER}'@'%' WITH GRANT OPTION"),

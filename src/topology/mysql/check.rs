@@ -120,7 +120,7 @@ fn remedy(user: &str, logins: &[String]) -> String {
 }
 
 /// A connection to the node of a shard that takes writes.
-async fn primary(database: &Database, control: &Control, place: u16) -> Result<Connection, String> {
+pub(super) async fn primary(database: &Database, control: &Control, place: u16) -> Result<Connection, String> {
     let mut trouble = "it has no node that takes writes".to_owned();
     for (_, node) in database.nodes().filter(|(id, _)| id.shard.0 == place) {
         let asked = async {

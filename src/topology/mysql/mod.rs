@@ -13,6 +13,7 @@ pub(super) mod placement;
 mod probe;
 pub(super) mod reader;
 pub mod two_phase;
+pub(super) mod verify;
 pub mod xid;
 
 use std::sync::Arc;

@@ -96,6 +96,17 @@ async fn read(topology: &Topology, shard: ShardId) -> Result<Option<(Connection,
     }
 }
 
+/// The record of a database on a shard; nothing where none is kept, or this user may not see it.
+pub(super) async fn kept(
+    connection: &mut Connection,
+    database: &str,
+) -> Result<BTreeMap<String, String>, ControlError> {
+    match recorded_by(connection, database).await {
+        Err(error) if error.sqlstate.as_deref().is_some_and(|it| NOT_KEPT.contains(&it)) => Ok(BTreeMap::new()),
+        other => other,
+    }
+}
+
 async fn recorded_by(connection: &mut Connection, database: &str) -> Result<BTreeMap<String, String>, ControlError> {
     let rows = connection.ask(&format!("{} {}", own::RECORDED, literal(database))).await?;
     let pair = |row: Vec<Option<String>>| match <[Option<String>; 2]>::try_from(row) {

@@ -248,7 +248,7 @@ pub(super) fn is_missing(error: &ControlError) -> bool {
 }
 
 /// Our parts that are prepared on a server.
-async fn prepared(connection: &mut Connection) -> Result<Vec<Branch>, ControlError> {
+pub(super) async fn prepared(connection: &mut Connection) -> Result<Vec<Branch>, ControlError> {
     // Names of others may be of any bytes.
     let rows = bounded(sqlx::raw_sql("XA RECOVER").fetch_all(&mut connection.line)).await?;
     let read = |row: &sqlx::mysql::MySqlRow| {

@@ -16,11 +16,10 @@ use super::Table;
 use super::Unseen;
 use super::everywhere;
 use super::fit::Finding;
-use super::fit::Severity;
 use super::quoted;
-use super::rows_in_words;
-use super::shown;
 use super::together;
+use super::words;
+use super::words::shown;
 use crate::clock;
 use crate::schema::Relation;
 use crate::topology::two_phase::TURN_OF_READERS;
@@ -35,14 +34,14 @@ const TABLE_WAIT: &str = "SET lock_timeout = '10s'";
 /// Rows that are held of a shard.
 const FETCHED: usize = 500;
 /// How much of a row is shown.
-const SHOWN: usize = 200;
+pub(in super::super) const SHOWN: usize = 200;
 
 const FETCH: &str = "FETCH FORWARD 500 FROM verify_copies";
 
 /// A copy: its rows, and the sum of their digests in four parts.
 type Digest = (i64, String);
 /// A row of a copy: what orders and finds it, its digest, what is shown of it.
-type Line = (Vec<u8>, String, String);
+pub(in super::super) type Line = (Vec<u8>, String, String);
 
 pub(super) async fn compare(
     shards: &mut [Asked],
@@ -64,22 +63,13 @@ pub(super) async fn compare(
     let first = copies.first().cloned().unwrap_or_default();
     if copies.iter().all(|it| *it == first) {
         everywhere(shards, "COMMIT").await?;
-        return Ok(format!("reference, {}, the same on {} shards", rows_in_words(first.0), shards.len()));
+        return Ok(words::reference(Some(first.0), shards.len()));
     }
-    let counts: Vec<String> = shards
-        .iter()
-        .zip(&copies)
-        .map(|(shard, (rows, _))| format!("{} on \"{}\"", rows_in_words(*rows), shard.name))
-        .collect();
-    let hint = "Decide which copy is right, and make the others like it by connections to their shards.";
-    let message = format!("the copies of reference table \"{}\" differ: {}", table.name, counts.join(", "));
-    findings.push(Finding::new(Severity::Error, "copies-differ", message, hint));
-    for said in name_rows(shards, table, relation, &row).await? {
-        let message = format!("reference table \"{}\": {said}", table.name);
-        findings.push(Finding::new(Severity::Error, "row-differs", message, hint));
-    }
+    let rows = name_rows(shards, table, relation, &row).await?;
+    let counted = shards.iter().zip(&copies).map(|(shard, (rows, _))| (&*shard.name, *rows));
+    words::copies_differ(table.name, counted, &rows, findings);
     everywhere(shards, "COMMIT").await?;
-    Ok("reference, and the copies DIFFER".to_owned())
+    Ok(words::reference(None, shards.len()))
 }
 
 /// Begins a transaction on every shard, between two writers of reference tables.
@@ -180,7 +170,8 @@ async fn name_rows(
             named.push("more rows differ, which are not named".to_owned());
             return Ok(named);
         }
-        named.push(difference(shards, &found, key.as_deref()));
+        let names = shards.iter().map(|it| &*it.name);
+        named.push(difference(names, &found, key.as_deref()));
     }
 }
 
@@ -202,12 +193,16 @@ impl Copied {
 }
 
 /// Says where a row is, and who has which version of it.
-fn difference(shards: &[Asked], found: &[Option<Line>], key: Option<&[Arc<str>]>) -> String {
+pub(in super::super) fn difference<'a>(
+    shards: impl Iterator<Item = &'a str>,
+    found: &[Option<Line>],
+    key: Option<&[Arc<str>]>,
+) -> String {
     let shown = shown(found.iter().flatten().next().map(|(_, _, it)| it.as_str()).unwrap_or_default(), SHOWN);
     let mut versions: Vec<(Option<&str>, Vec<String>)> = Vec::new();
-    for (shard, line) in shards.iter().zip(found) {
+    for (shard, line) in shards.zip(found) {
         let digest = line.as_ref().map(|(_, digest, _)| digest.as_str());
-        let name = format!("\"{}\"", shard.name);
+        let name = format!("\"{shard}\"");
         match versions.iter_mut().find(|(it, _)| *it == digest) {
             Some((_, names)) => names.push(name),
             None => versions.push((digest, vec![name])),

@@ -3,8 +3,9 @@
 //! It asks the primaries, in transactions that only read. Where rows belong is computed by the servers (`placed`), what
 //! copies hold is compared by digests (`copies`): no table comes here, only counts, and the rows that are named.
 
-mod copies;
+pub(super) mod copies;
 mod placed;
+pub(super) mod words;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::fit::Finding;
 use super::fit::Refuses;
 use super::fit::Severity;
 use super::health::Heard;
+use super::mysql;
 use super::placement;
 use super::schema_reader;
 use crate::ident::ShardId;
@@ -43,7 +45,7 @@ use crate::shard_map::ShardMap;
 #[derive(Clone, Debug)]
 pub struct Request {
     /// These tables alone, as the map spells them; empty: all.
-    pub tables: Vec<TableName>,
+    pub tables: Vec<String>,
     /// How long one statement on one shard may take.
     pub statement: Duration,
     /// How many rows of a table are named.
@@ -63,16 +65,16 @@ pub struct Verified {
 pub async fn verify(map: &ShardMap, request: &Request, tell: &mut dyn FnMut(String)) -> Verified {
     let mut all = Verified::default();
     for table in &request.tables {
-        if !map.databases.values().any(|it| it.tables.contains_key(table)) {
+        if !map.databases.values().any(|it| it.tables.contains_key(&named(it, table))) {
             all.unseen.push(format!("the map has no table \"{table}\""));
         }
     }
     for database in map.databases.values() {
-        if database.engine == Engine::Mysql {
-            all.unseen.push(format!("database \"{}\": rows of MySQL servers cannot be looked at yet", database.name));
-            continue;
-        }
-        if let Err(why) = of_database(map, database, request, tell, &mut all).await {
+        let looked = match database.engine {
+            Engine::Postgres => of_database(map, database, request, tell, &mut all).await,
+            Engine::Mysql => mysql::verify::of_database(map, database, request, tell, &mut all).await,
+        };
+        if let Err(why) = looked {
             all.unseen.push(format!("database \"{}\": {why}", database.name));
         }
     }
@@ -111,19 +113,7 @@ async fn of_database(
         shards.push(Asked { id: ShardId(place), name: Arc::clone(&shard.name), connection, answer });
     }
     let database = map.databases.get(&database.name).ok_or("the map lost it")?;
-    let wanted = |table: &TableName| request.tables.is_empty() || request.tables.contains(table);
-    let unfit = fit::compare(database, &schemas.iter().map(|it| Some(&**it)).collect::<Vec<_>>());
-    let unfit: Vec<Finding> = unfit
-        .into_iter()
-        .filter(|it| it.severity == Severity::Error && it.refuses == Refuses::Everything)
-        .filter(|it| it.table.as_ref().is_some_and(wanted))
-        .collect();
-    let mut tables: Vec<(&TableName, &Placement)> = database.tables.iter().filter(|(name, _)| wanted(name)).collect();
-    tables.sort_by_key(|(name, _)| *name);
-    tell(format!("database \"{}\": {} shards, {} tables", database.name, shards.len(), tables.len()));
-    let broken = |it: &Finding, table: &TableName| it.table.as_ref() == Some(table);
-    tables.retain(|(name, _)| unfit.iter().all(|it| !broken(it, name)));
-    all.findings.extend(unfit);
+    let tables = chosen(database, &schemas, request, tell, all);
     let mut left = tables.len();
     for (name, placement) in tables {
         let on: Vec<Option<&Relation>> = schemas.iter().map(|it| it.relation(name).map(AsRef::as_ref)).collect();
@@ -162,6 +152,38 @@ async fn of_database(
     Ok(())
 }
 
+/// A table as the map spells it: MySQL's schemas are its databases.
+fn named(database: &Database, table: &str) -> TableName {
+    match database.engine {
+        Engine::Mysql if !table.contains('.') => TableName::new(&database.server_name, table),
+        Engine::Mysql | Engine::Postgres => TableName::parse(table),
+    }
+}
+
+/// The tables to look at, in order, but for those that are not as the map says, which are told.
+pub(super) fn chosen<'a>(
+    database: &'a Database,
+    schemas: &[Arc<Schema>],
+    request: &Request,
+    tell: &mut dyn FnMut(String),
+    all: &mut Verified,
+) -> Vec<(&'a TableName, &'a Placement)> {
+    let asked: Vec<TableName> = request.tables.iter().map(|it| named(database, it)).collect();
+    let wanted = |table: &TableName| asked.is_empty() || asked.contains(table);
+    let unfit = fit::compare(database, &schemas.iter().map(|it| Some(&**it)).collect::<Vec<_>>());
+    let unfit: Vec<Finding> = unfit
+        .into_iter()
+        .filter(|it| it.severity == Severity::Error && it.refuses == Refuses::Everything)
+        .filter(|it| it.table.as_ref().is_some_and(wanted))
+        .collect();
+    let mut tables: Vec<(&TableName, &Placement)> = database.tables.iter().filter(|(name, _)| wanted(name)).collect();
+    tables.sort_by_key(|(name, _)| *name);
+    tell(format!("database \"{}\": {} shards, {} tables", database.name, schemas.len(), tables.len()));
+    tables.retain(|(name, _)| unfit.iter().all(|it| it.table.as_ref() != Some(name)));
+    all.findings.extend(unfit);
+    tables
+}
+
 /// One table as the shards have it.
 struct Table<'a> {
     name: &'a TableName,
@@ -189,9 +211,9 @@ struct Asked {
 /// What a shard, or the way to it, said instead of an answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("shard \"{shard}\": {error}")]
-struct Unseen {
-    shard: Arc<str>,
-    error: ControlError,
+pub(super) struct Unseen {
+    pub(super) shard: Arc<str>,
+    pub(super) error: ControlError,
 }
 
 impl Asked {
@@ -222,7 +244,7 @@ impl Asked {
 }
 
 /// Runs one piece of work a shard, all at once; the first failure, or what all said.
-async fn together<'a, T>(
+pub(super) async fn together<'a, T>(
     work: impl Iterator<Item = Pin<Box<dyn Future<Output = Result<T, Unseen>> + 'a>>>,
 ) -> Result<Vec<T>, Unseen> {
     let mut all: Vec<_> = work.map(|it| (it, None)).collect();
@@ -255,19 +277,6 @@ async fn reset(shards: &mut [Asked]) -> Result<(), Unseen> {
 /// An identifier as SQL.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// At most so many characters of a value, on one line whatever it holds.
-fn shown(value: &str, most: usize) -> String {
-    let mut text = String::new();
-    for c in value.chars().take(most) {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-    }
-    text
-}
-
-fn rows_in_words(count: i64) -> String {
-    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
 /// Begins a transaction whose statements all see one moment, and write nothing.

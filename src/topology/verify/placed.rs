@@ -14,9 +14,9 @@ use super::everywhere;
 use super::fit::Finding;
 use super::fit::Severity;
 use super::quoted;
-use super::rows_in_words;
-use super::shown;
 use super::together;
+use super::words;
+use super::words::shown;
 use crate::ident::ShardId;
 use crate::shard_map::Directory;
 use crate::shard_map::Group;
@@ -97,7 +97,6 @@ pub(super) async fn look(
     let names: Vec<Arc<str>> = shards.iter().map(|it| Arc::clone(&it.name)).collect();
     let of = |place: i32| usize::try_from(place).ok().and_then(|it| names.get(it));
     let (mut all, mut wrong) = (0, 0);
-    let mut error = |code, message, hint: &str| findings.push(Finding::new(Severity::Error, code, message, hint));
     for here in 0..shards.len() {
         let own = i32::try_from(here).unwrap_or(i32::MAX);
         let Some(shard) = names.get(here) else { continue };
@@ -109,15 +108,7 @@ pub(super) async fn look(
                 Some(_) => misplaced += rows,
                 None => {
                     wrong += rows;
-                    error(
-                        "key-null",
-                        format!(
-                            "sharded table \"{name}\": {} on shard \"{shard}\" without a key ({key} is NULL)",
-                            rows_in_words(rows)
-                        ),
-                        "No statement that names a key finds them: give them one, or delete them, by a connection to that \
-                         shard; then SET NOT NULL.",
-                    );
+                    words::without_key(name, shard, &key, rows, findings);
                 }
             }
         }
@@ -125,15 +116,7 @@ pub(super) async fn look(
             continue;
         }
         wrong += misplaced;
-        error(
-            "rows-misplaced",
-            format!(
-                "sharded table \"{name}\": {} on shard \"{shard}\" that belong elsewhere",
-                rows_in_words(misplaced)
-            ),
-            "Statements that name their keys do not find them there. Move them, by connections to the shards, within one \
-             transaction each; the findings that follow name some.",
-        );
+        words::misplaced(name, shard, misplaced, findings);
         let some = format!(
             "SELECT place, left(text, {KEY_MAX}), length(text) FROM (SELECT place, k::text AS text FROM {rows} \
              WHERE place <> {own} LIMIT {SAMPLE}) AS samples GROUP BY place, text ORDER BY place, text COLLATE \"C\" LIMIT {}",
@@ -144,37 +127,17 @@ pub(super) async fn look(
             None => Vec::new(),
         };
         for (place, text, length) in named {
-            let shown = shown(&text, SHOWN);
-            let Some(home) = of(place) else {
-                error(
-                    "row-nowhere",
-                    format!("sharded table \"{name}\": key {shown} is on shard \"{shard}\", and no shard takes it"),
-                    "Give the map a place for it, or delete the row there.",
-                );
-                continue;
-            };
             let known = length <= i32::try_from(KEY_MAX).unwrap_or(i32::MAX);
             let there = match shards.iter_mut().find(|it| it.id.index() == usize::try_from(place).unwrap_or(usize::MAX))
             {
                 Some(other) if known && has(other) => is_there(other, &at, &key, group, &text).await?,
                 _ => false,
             };
-            error(
-                "row-misplaced",
-                format!(
-                    "sharded table \"{name}\": key {shown} is on shard \"{shard}\" and belongs to \"{home}\"{}",
-                    if there { ", where there are rows of this key as well" } else { "" }
-                ),
-                "It is not found by its key, and counted twice where both shards have it: move or delete it there.",
-            );
+            words::one_misplaced(name, shard, of(place).map(|it| &**it), &text, there, findings);
         }
     }
     everywhere(shards, "COMMIT").await?;
-    Ok(if wrong == 0 {
-        format!("sharded, {}, each on the shard of its key", rows_in_words(all))
-    } else {
-        format!("sharded, {}, {wrong} of them NOT on the shard of their key", rows_in_words(all))
-    })
+    Ok(words::sharded(all, wrong))
 }
 
 /// Whether a shard has rows of a key, given as text.
@@ -200,17 +163,9 @@ pub(super) async fn strays(
         let some: Vec<(bool,)> = shard.rows(&format!("SELECT exists (SELECT FROM {})", table.sql())).await?;
         if some.first().is_some_and(|(it,)| *it) {
             found += 1;
-            findings.push(Finding::new(
-                Severity::Warning,
-                "rows-astray",
-                format!(
-                    "unsharded table \"{}\" has rows on shard \"{}\", which is not its home",
-                    table.name, shard.name
-                ),
-                "Nothing reads them there: if they are nobody's own, drop that table.",
-            ));
+            words::astray(table.name, &shard.name, findings);
         }
     }
     everywhere(shards, "COMMIT").await?;
-    Ok(if found == 0 { "unsharded, at home".to_owned() } else { "unsharded, with rows elsewhere too".to_owned() })
+    Ok(words::unsharded(found > 0))
 }
