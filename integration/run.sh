@@ -2,13 +2,13 @@
 # Integration tests on real servers: `integration/run.sh NAME...` or `all`; without arguments it lists the names.
 #
 # A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc; of MySQL mariadb, pymysql,
-# mysqlconnector, mysql2, sqlalchemy, django), sysbench, readme, or docker (which is not
+# mysqlconnector, mysql2, mariadb_jdbc, sqlalchemy, django), sysbench, readme, or docker (which is not
 # part of all: it takes a Docker engine, and some minutes to prepare images).
 # Drivers share one demo, started here on free ports and stopped at the end; those of MySQL share a second proxy before it. Each test is a line "ok NAME" or
 # "FAIL NAME: why"; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-mysql_drivers='mariadb pymysql mysqlconnector mysql2 sqlalchemy django'
+mysql_drivers='mariadb pymysql mysqlconnector mysql2 mariadb_jdbc sqlalchemy django'
 drivers="psql psycopg asyncpg node jdbc $mysql_drivers"
 rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
 passed=0 failed=0
@@ -149,6 +149,19 @@ start_house() {
     export SHARDWAY_MYSQL_HOUSE=$work/house
 }
 
+# A program of Java: its name here, its class, the driver's file, and what it is told.
+run_java() {
+    local name=$1 class=$2 jar=/usr/share/java/$3
+    shift 3
+    mkdir -p target/drivers/java
+    if javac -d target/drivers/java -cp "$jar" "integration/drivers/$class.java"; then
+        run_program "$name" java -cp "target/drivers/java:$jar" "$class" "$@"
+    else
+        echo "FAIL $name: does not compile"
+        failed=$((failed + 1))
+    fi
+}
+
 # Each driver works on customers of its own, far from those of the demo and of other drivers.
 run_driver() {
     ./.ci/setup test || { echo "FAIL $1: its packages are missing"; failed=$((failed + 1)); return; }
@@ -165,21 +178,14 @@ run_driver() {
         run_program 'mysqlconnector, its C extension' $python $here/mysql_dbapi.py connector-c "$mysql_port" 12000000
         ;;
     mysql2) NODE_PATH=target/drivers/node/node_modules run_program mysql2 node $here/mysql_node.js "$mysql_port" 13000000 ;;
+    mariadb_jdbc) run_java mariadb_jdbc Mariadb mariadb-java-client.jar "$mysql_port" 14000000 ;;
     sqlalchemy) run_program sqlalchemy $python $here/mysql_sqlalchemy.py "$mysql_port" 16000000 ;;
     django) run_program django $python $here/mysql_django.py "$mysql_port" 17000000 ;;
     psql) run_program psql python3 $here/psql.py "$port" 1000000 ;;
     psycopg) run_program psycopg $python $here/psycopg_driver.py "$port" 2000000 ;;
     asyncpg) run_program asyncpg $python $here/asyncpg_driver.py "$port" 3000000 ;;
     node) NODE_PATH=target/drivers/node/node_modules run_program node node $here/node.js "$port" 4000000 ;;
-    jdbc)
-        mkdir -p target/drivers/java
-        if javac -d target/drivers/java -cp /usr/share/java/postgresql.jar $here/Jdbc.java; then
-            run_program jdbc java -cp target/drivers/java:/usr/share/java/postgresql.jar Jdbc "$port" 5000000
-        else
-            echo "FAIL jdbc: does not compile"
-            failed=$((failed + 1))
-        fi
-        ;;
+    jdbc) run_java jdbc Jdbc postgresql.jar "$port" 5000000 ;;
     esac
 }
 

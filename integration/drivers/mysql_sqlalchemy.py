@@ -155,4 +155,71 @@ def test_reflection(_, engine, __):
     assert isinstance(reflected.c.total.type, sa.Numeric)
 
 
+@each
+def test_reads_and_writes_of_several_shards(_, engine, begin):
+    a, b, c = keys = written(engine, begin + 300)
+    with orm.Session(engine) as session:
+        mine = Writer.id.in_(keys)
+        eager = sa.select(Writer).options(orm.joinedload(Writer.books)).where(mine).order_by(Writer.id)
+        same([(it.id, len(it.books)) for it in session.scalars(eager).unique()], [(key, 2) for key in sorted(keys)])
+        later = sa.select(Writer).options(orm.selectinload(Writer.books)).where(mine).order_by(Writer.id.desc()).limit(2)
+        same([(it.id, len(it.books)) for it in session.scalars(later)], [(key, 2) for key in sorted(keys)[:0:-1]])
+        counted = sa.select(sa.func.count(), sa.func.sum(Book.price), sa.func.min(Writer.id)).join(Writer.books).where(mine)
+        same(tuple(session.execute(counted).one()), (6, decimal.Decimal("28.50"), min(keys)))
+        grouped = sa.select(Book.title, sa.func.count()).where(Book.writer_id.in_(keys)).group_by(Book.title).order_by(Book.title)
+        same([tuple(row) for row in session.execute(grouped)], [("first", 3), ("sécond", 3)])
+        same(session.execute(sa.update(Writer).where(mine).values(name="all")).rowcount, 3)
+        session.rollback()
+        same({session.get(Writer, key).name for key in keys}, {f"writer {key}" for key in keys})
+        # One transaction over both shards, with one within it that is undone.
+        for key in keys:
+            session.get(Writer, key).name = "both"
+        session.flush()
+        try:
+            with session.begin_nested():
+                session.execute(sa.insert(Writer.__table__).values([{"id": key, "name": "twice"} for key in (a + 5000, c)]))
+        except sa.exc.IntegrityError as error:
+            same(error.orig.args[0], 1062)
+        session.commit()
+        same([session.get(Writer, key).name for key in keys], ["both"] * 3)
+        same(session.get(Writer, a + 5000), None)
+        same(session.execute(sa.delete(Book).where(Book.writer_id.in_(keys))).rowcount, 6)
+        session.commit()
+        same(session.scalar(sa.select(sa.func.count()).select_from(Book).where(Book.writer_id.in_((a, b, c)))), 0)
+
+
+@each
+def test_tables_are_made_changed_and_dropped(_, engine, __):
+    made = sa.MetaData()
+    authors = sa.Table("sa_authors", made, sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("name", sa.String(80), nullable=False, index=True))
+    posts = sa.Table("sa_posts", made, sa.Column("author_id", sa.BigInteger, sa.ForeignKey("sa_authors.id"), primary_key=True),
+                     sa.Column("no", sa.Integer, primary_key=True, autoincrement=False), sa.Column("text", sa.Text))
+    settings = sa.Table("sa_settings", made, sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", sa.JSON))
+    made.drop_all(engine)
+    made.create_all(engine)
+    # They are there: nothing to do.
+    made.create_all(engine)
+    inspector = sa.inspect(engine)
+    assert {"sa_authors", "sa_posts", "sa_settings"} <= set(inspector.get_table_names())
+    same([index["column_names"] for index in inspector.get_indexes("sa_authors")], [["name"]])
+    with engine.begin() as connection:
+        # Numbers that the server gives, for rows of all shards.
+        keys = [connection.execute(sa.insert(authors).values(name=f"author {turn}")).inserted_primary_key[0] for turn in range(8)]
+        same(len(set(keys)), 8)
+        connection.execute(sa.insert(posts), [{"author_id": key, "no": no, "text": f"{key} {no}"} for key in keys for no in (1, 2)])
+        connection.execute(sa.insert(settings).values(value={"a": [1, None]}))
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE sa_posts ADD COLUMN likes int NOT NULL DEFAULT 0, ADD INDEX by_likes (likes)"))
+    sa.Index("by_name_and_id", authors.c.name, authors.c.id).create(engine)
+    reflected = sa.Table("sa_posts", sa.MetaData(), autoload_with=engine)
+    with engine.begin() as connection:
+        same(connection.execute(sa.update(reflected).where(reflected.c.no == 2).values(likes=reflected.c.likes + 3)).rowcount, 8)
+        same(tuple(connection.execute(sa.select(sa.func.count(), sa.func.sum(reflected.c.likes))).one()), (16, 24))
+        joined = sa.select(authors.c.name, posts.c.text).join(posts).where(posts.c.no == 1).order_by(authors.c.name).limit(2)
+        same([row[0] for row in connection.execute(joined)], ["author 0", "author 1"])
+        same(connection.execute(sa.select(settings.c.value)).scalar_one(), {"a": [1, None]})
+    made.drop_all(engine)
+    assert not {"sa_authors", "sa_posts", "sa_settings"} & set(sa.inspect(engine).get_table_names())
+
+
 run("sqlalchemy", sys.modules[__name__])

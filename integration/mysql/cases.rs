@@ -670,7 +670,23 @@ DEALLOCATE PREPARE p
 EXECUTE IMMEDIATE 'SELECT 1'
 ? HANDLER t OPEN
 ? BEGIN NOT ATOMIC SELECT 1; END
+SELECT a FROM t WHERE id = 1
+",
+    ),
+    (
+        "settings for one statement",
+        r"
 ? SET STATEMENT max_statement_time = 10 FOR SELECT a FROM t WHERE id = 1
+? SET STATEMENT max_statement_time = 10, lock_wait_timeout = 5 FOR SELECT COUNT(*), @@max_statement_time FROM t
+SELECT @@max_statement_time, @@lock_wait_timeout
+SET max_statement_time = 20
+? SET STATEMENT max_statement_time = DEFAULT FOR UPDATE t SET a = a + 1 WHERE id IN (1, 2, 3, 4)
+SELECT @@max_statement_time
+? SET STATEMENT max_statement_time = 0.05 FOR SELECT SLEEP(5) FROM t WHERE id = 1
+? SET STATEMENT max_statement_time = 'x' FOR SELECT 1
+SET STATEMENT max_statement_time = 1 FOR SELEC 1
+? SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT a FROM t WHERE id = 1
+SET STATEMENT nothing = 1 FOR SELECT 1
 SELECT a FROM t WHERE id = 1
 ",
     ),
@@ -684,11 +700,23 @@ SELECT a FROM t WHERE id = 1 # the rest
 SELECT a # ; x⏎FROM t -- y⏎WHERE id = 1
 SELECT 5--1
 SELECT 5--⏎1
-? SELECT /*! 1 + */ 2
+SELECT /*! 1 + */ 2
+SELECT/*!40001 SQL_NO_CACHE */a FROM t WHERE id = 1
 ? SELECT a FROM t WHERE id = /*! 1 */ /*M! + 1 */
+SELECT a FROM t WHERE id = /*! 1 */
+SELECT a FROM t WHERE /*! id */ = 1 /*!99999 OR id = 2 */ /*!50799 nonsense */
+SELECT a FROM t WHERE id = 1 /*!50000 AND a > 0 */ /*M!100000 AND a > 1 */
 ? SELECT a FROM t WHERE id = 1 /*!50000 OR id = 2 */
-? SELECT a FROM t WHERE id = 1 /*!99999 OR id = 2 */
-? SELECT a FROM t WHERE id = 1 /*M!100000 OR id = 2 */
+SELECT a FROM t WHERE id = 1 /*M!999999\- nothing that can be read; */
+? SELECT a FROM t WHERE id = 1 /*! AND a > 0; */
+? SELECT a FROM t WHERE id = 1 /*! AND /* a > */ a > 0 */
+/*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */
+/*!40101 SET NAMES utf8 */
+SELECT @@character_set_client, @old_character_set_client
+/*!40101 SET CHARACTER_SET_CLIENT=@OLD_CHARACTER_SET_CLIENT */
+SELECT @@character_set_client
+/*M!999999\- enable the sandbox mode */
+/*!50003 CREATE TABLE commented (id int) ENGINE = nowhere */
 SELECT /*+ MAX_EXECUTION_TIME(1000) */ a FROM t WHERE id = 1
 SELECT a /* an end that is missing FROM t
 /* only a comment */

@@ -22,6 +22,17 @@ SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO'
 SELECT @@sql_mode, @old_sql_mode
 SET SQL_MODE=@OLD_SQL_MODE
 SELECT @@sql_mode
+SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4 COLLATE utf8mb4_unicode_ci;
+SELECT @@sql_mode, @@time_zone, @@collation_connection, 'a' || 'b' = 'AB'
+SET NAMES latin1, character_set_results = utf8mb4, @n = 1
+SELECT @@character_set_client, @@character_set_connection, @@collation_connection, @@character_set_results, @n, COLLATION('x')
+SET time_zone = '+01:00', NAMES 'nope'
+SET NAMES utf8mb4 COLLATE latin1_swedish_ci, time_zone = '+02:00'
+SELECT @@time_zone, @@character_set_client
+SET @n = 2, NAMES utf8mb4
+SELECT @@character_set_client, @@collation_connection, @n
+SET names = 1
+SET sql_mode = DEFAULT
 SET @OLD_TIME_ZONE=@@TIME_ZONE
 SET TIME_ZONE='+00:00'
 SET TIME_ZONE=@OLD_TIME_ZONE

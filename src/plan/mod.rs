@@ -46,6 +46,7 @@ use crate::sql::Body;
 use crate::sql::Names;
 use crate::sql::Source;
 use crate::sql::lex;
+use crate::sql::lex::executable;
 use crate::sql::lex::mysql::Mode;
 use crate::sql::model::ParameterUse;
 use crate::sql::model::Query;
@@ -61,6 +62,7 @@ pub use crate::sql::Pin;
 pub use crate::sql::SetConfig;
 pub use crate::sql::mysql::command as mysql_command;
 pub use crate::sql::mysql::given as mysql_given;
+pub use crate::sql::mysql::set_statement as mysql_set_statement;
 pub use crate::sql::mysql::state as mysql_state;
 pub use altered::Altered;
 pub use cache::Planner;
@@ -284,6 +286,13 @@ impl World {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mysql.unwrap_or_default()
+    }
+
+    /// A text of MySQL without the comments that its servers execute: see [`executable::bare`].
+    #[must_use]
+    pub fn bare(&self, text: &str) -> Option<String> {
+        let is_mariadb = self.schema.mysql.as_ref()?.is_mariadb;
+        executable::bare(text, self.mode(), executable::Reader { is_mariadb, version: self.schema.server_version })
     }
 
     /// Whether texts travel as UTF-8.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+pub mod executable;
 pub mod mysql;
 
 /// What a lexeme is.

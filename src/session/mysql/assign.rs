@@ -84,7 +84,7 @@ impl Session {
         };
         link.pinned |= stays || pins;
         // Who would be told of a variable that there is not has an error that is none of its own.
-        let told = |it: &&Change| it.name.starts_with('@') || SETTABLE.contains(&&*it.name);
+        let told = |it: &&Change| it.name.starts_with('@') || it.name == NAMES || SETTABLE.contains(&&*it.name);
         let names: Vec<String> = changes.iter().filter(told).map(|it| one_name(&it.name).to_owned()).collect();
         let done = self.set_on(&mut link, said, shard.is_some(), stays, &names, &changes).await;
         let (done, values) = match done {
@@ -291,6 +291,10 @@ fn change(it: &Setting, several: bool) -> Result<(Change, bool), ClientError> {
             };
             Ok((Change { name, value, asked }, false))
         }
+        Target::Names => {
+            let Constant::Plain(value) = &it.constant else { return Err(spread()) };
+            Ok((Change { name: NAMES.to_owned(), value: Some(Arc::clone(value)), asked: None }, false))
+        }
         Target::System(Scope::Global | Scope::Persist, name) => {
             Err(ClientError::unsupported(format!("SET GLOBAL {name} is not supported"), "Set it on each server."))
         }
@@ -342,6 +346,7 @@ fn change(it: &Setting, several: bool) -> Result<(Change, bool), ClientError> {
 fn character_set_is_read(change: &Change) -> Result<(), ClientError> {
     let value = change.value.as_deref().map(|it| it.trim_matches('\''));
     match (&*change.name, value) {
+        (NAMES, Some(value)) => is_read(value.split(' ').next().unwrap_or(value)),
         ("character_set_client" | "character_set_connection", Some(value)) => is_read(value),
         ("character_set_results", Some(value)) if !value.eq_ignore_ascii_case("null") => is_read(value),
         ("collation_connection", Some(value)) => is_read(value.split('_').next().unwrap_or(value)),

@@ -8,6 +8,7 @@ mod assign;
 mod command;
 mod cursor;
 mod ddl;
+mod for_statement;
 mod gather;
 pub mod kill;
 mod last;

@@ -241,6 +241,7 @@ impl Session {
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
+            Err(_) if let Some(bare) = world.bare(text) => return Box::pin(self.prepare(&bare)).await,
             Err(error) => match self.told_whole(text, &world) {
                 // What it asks for may be a shard key, and is another number each time.
                 Some(told) => match self.worker.planner.borrow_mut().compile(&told, &world) {

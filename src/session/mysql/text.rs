@@ -95,10 +95,27 @@ impl Session {
     /// COM_QUERY. `raw`: the bytes that came, where they are not the text.
     pub(super) async fn query(&mut self, text: &str, raw: Option<&[u8]>) -> Result<(), Trouble> {
         let world = self.world()?;
+        // What such a comment sets must be known where the data is on one shard, too.
+        if raw.is_none()
+            && text.starts_with("/*")
+            && let Some(bare) = world.bare(text)
+        {
+            return Box::pin(self.query(&bare, None)).await;
+        }
         let compiled = self.worker.planner.borrow_mut().compile(text, &world);
         let statements = match compiled {
             Ok(statements) => statements,
             Err(error) => {
+                if raw.is_none()
+                    && let Some(bare) = world.bare(text)
+                {
+                    return Box::pin(self.query(&bare, None)).await;
+                }
+                if raw.is_none()
+                    && let Some(answer) = Box::pin(self.for_one_statement(text, &world, &error)).await
+                {
+                    return answer;
+                }
                 // What it asks for may be a shard key.
                 return match self.told_whole(text, &world) {
                     Some(told) => {

@@ -145,6 +145,8 @@ pub enum Target {
     User(Arc<str>),
     /// A system variable, lower case.
     System(Scope, Arc<str>),
+    /// NAMES among other things: the value is the character set, and perhaps its collation.
+    Names,
 }
 
 /// A value of SET.

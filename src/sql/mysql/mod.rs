@@ -6,6 +6,7 @@ pub(crate) mod ddl;
 pub mod given;
 mod read;
 mod session;
+pub mod set_statement;
 pub mod state;
 
 use std::ops::Range;
@@ -101,6 +102,7 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
     }
     let skip = piece.repeat.map(|it| it.skip);
     let lexemes = lex::lexemes(source.text, piece.range.clone(), skip, mode).map_err(|_| unreadable("SQL"))?;
+    // Those that can be read in one way are not in the text any more ([`super::lex::executable`]).
     if lexemes.iter().any(|it| it.kind == Kind::Executable) {
         return Err(ClientError::unsupported(
             "a comment that servers execute (/*! … */), or a hint that sets a variable, is not supported",

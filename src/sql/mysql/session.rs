@@ -52,6 +52,8 @@ pub(crate) struct Whole {
 
 const EACH_SERVER: &str = "Run it on each shard's own server.";
 const ONE_SHARD: &str = "It is for databases of one shard.";
+const DUMPS: &str = "It is for databases of one shard. mariadb-dump and mysqldump do without by --skip-lock-tables, and leave it out of \
+                     what they write by --skip-add-locks.";
 
 fn whole(tag: &'static str, hint: &'static str) -> Whole {
     Whole { tag, hint, ddl: false, pins: None, unpins: false, reads: false }
@@ -104,7 +106,10 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         "flush" | "backup" => ("FLUSH", pinning("FLUSH and BACKUP", false)),
         "reset" | "purge" | "change" | "stop" | "shutdown" | "install" | "uninstall" | "cache" | "restart"
         | "clone" | "binlog" => ("administration", ddl("administration")),
-        "lock" => ("LOCK TABLES", pinning("LOCK TABLES", false)),
+        "lock" => (
+            "LOCK TABLES",
+            Some(Found::Whole(Whole { pins: Some(Pin::Other("LOCK TABLES")), ..whole("LOCK TABLES", DUMPS) })),
+        ),
         "unlock" => ("UNLOCK TABLES", pinning("UNLOCK TABLES", true)),
         "handler" => ("HANDLER", pinning("HANDLER", false)),
         "xa" => ("XA", pinning("XA", false)),
@@ -239,9 +244,14 @@ fn scope(cursor: &mut Cursor<'_>) -> Option<Scope> {
 
 fn set(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Found> {
     cursor.bump();
-    if cursor.take("names") {
-        let (character_set, collation) = character_set(cursor, mode)?;
-        return done(cursor, MysqlCommand::SetNames { character_set, collation }, "SET");
+    if cursor.is("names") && !assigns(cursor, 1) {
+        let mut ahead = cursor.clone();
+        ahead.bump();
+        let (character_set, collation) = character_set(&mut ahead, mode)?;
+        // With more behind it, it is one of several settings.
+        if ahead.at_end() {
+            return done(&ahead, MysqlCommand::SetNames { character_set, collation }, "SET");
+        }
     }
     if cursor.take("charset") || cursor.take_all(&["character", "set"]) {
         let (set, collation) = character_set(cursor, mode)?;
@@ -331,6 +341,15 @@ fn transaction(cursor: &mut Cursor<'_>, scope: Option<Scope>) -> Option<Found> {
 
 fn setting(cursor: &mut Cursor<'_>, mode: Mode) -> Option<Setting> {
     let first = cursor.peek()?;
+    if cursor.is("names") && !assigns(cursor, 1) {
+        cursor.bump();
+        let start = cursor.peek()?.start;
+        let (set, collation) = character_set(cursor, mode)?;
+        let set = set?;
+        let told = collation.map_or_else(|| Arc::clone(&set), |it| format!("{set} COLLATE {it}").into());
+        let value = start..cursor.last()?.end;
+        return Some(Setting { target: Target::Names, value, constant: Constant::Plain(told) });
+    }
     let raw = cursor.raw(first);
     let target = match first.kind {
         Kind::UserVariable => {
