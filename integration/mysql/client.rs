@@ -15,6 +15,7 @@ use std::time::Duration;
 use shardway::wire::mysql::Violation;
 use shardway::wire::mysql::auth;
 use shardway::wire::mysql::capability;
+use shardway::wire::mysql::compress;
 use shardway::wire::mysql::frame;
 use shardway::wire::mysql::frame::Joiner;
 use shardway::wire::mysql::handshake::Greeting;
@@ -32,6 +33,8 @@ use shardway::wire::mysql::status;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The longest payload that is taken.
 const PAYLOAD_MAX: usize = 256 << 20;
+/// How much of a file is sent in one packet.
+const FILE_PIECE: usize = 1000;
 /// utf8mb4_general_ci.
 const COLLATION: u8 = 45;
 
@@ -264,6 +267,10 @@ pub(crate) struct Client {
     /// What the login's OK said.
     pub(crate) welcome: Answer,
     lost: bool,
+    /// What is sent where a file is asked for.
+    pub(crate) file: Vec<u8>,
+    /// Where compression was agreed on: what has come and was not unpacked, and the number of the next piece.
+    squeezed: Option<(Vec<u8>, u8)>,
 }
 
 impl Client {
@@ -306,7 +313,17 @@ impl Client {
             attributes: Vec::new(),
         };
         let welcome = Answer::default();
-        let mut client = Self { stream, buffer, joiner, capabilities: wanted, greeting, welcome, lost: false };
+        let mut client = Self {
+            stream,
+            buffer,
+            joiner,
+            capabilities: wanted,
+            greeting,
+            welcome,
+            lost: false,
+            file: Vec::new(),
+            squeezed: None,
+        };
         client.put(&response.payload())?;
         loop {
             let payload = client.take()?;
@@ -316,6 +333,10 @@ impl Client {
                     let mut welcome = Answer::default();
                     welcome.done(&done)?;
                     client.welcome = welcome;
+                    if wanted & capability::COMPRESS != 0 {
+                        client.squeezed = Some((Vec::new(), 0));
+                        client.joiner.stop_counting();
+                    }
                     return Ok(client);
                 }
                 Some(0xfe) => {
@@ -617,7 +638,11 @@ impl Client {
             First::Done(done) => return Ok(answer.done(&done)?),
             First::Failed(failure) => return Err(failure.into()),
             First::File(_) => {
-                // An empty packet: there is no such file.
+                // An empty packet ends it.
+                let file = std::mem::take(&mut self.file);
+                for piece in file.chunks(FILE_PIECE) {
+                    self.put(piece)?;
+                }
                 self.put(&[])?;
                 return self.result(answer, cells);
             }
@@ -676,6 +701,9 @@ impl Client {
             return Err(io::Error::other("it was lost before").into());
         }
         self.joiner.restart();
+        if let Some((_, sequence)) = &mut self.squeezed {
+            *sequence = 0;
+        }
         let mut payload = vec![command];
         payload.extend(body);
         self.put(&payload)
@@ -685,11 +713,44 @@ impl Client {
         let mut out = Vec::new();
         let next = frame::put(&mut out, self.joiner.sequence(), payload);
         self.joiner.sent(next);
+        if let Some((_, sequence)) = &mut self.squeezed {
+            let mut pieces = Vec::new();
+            *sequence = compress::put(&mut pieces, *sequence, &out);
+            out = pieces;
+        }
         Ok(self.stream.write_all(&out)?)
     }
 
     fn take(&mut self) -> Result<Vec<u8>, Failure> {
-        receive(&self.stream, &mut self.joiner, &mut self.buffer)
+        let Some((raw, sequence)) = &mut self.squeezed else {
+            return receive(&self.stream, &mut self.joiner, &mut self.buffer);
+        };
+        loop {
+            let taken = self.joiner.take(&self.buffer)?.map(|(used, it)| (used, it.map(|it| it.bytes().to_vec())));
+            if let Some((used, payload)) = taken {
+                self.buffer.drain(..used);
+                match payload {
+                    Some(payload) => return Ok(payload),
+                    None => continue,
+                }
+            }
+            match compress::take(raw, &mut self.buffer)? {
+                Some((used, found)) => {
+                    if found != *sequence {
+                        return Err(Violation::OutOfOrder { found, wanted: *sequence }.into());
+                    }
+                    *sequence = found.wrapping_add(1);
+                    raw.drain(..used);
+                }
+                None => {
+                    let mut chunk = [0; 16 << 10];
+                    match (&self.stream).read(&mut chunk)? {
+                        0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                        count => raw.extend(&chunk[..count]),
+                    }
+                }
+            }
+        }
     }
 
     /// Remembers that nothing more can be read.

@@ -139,6 +139,20 @@ const DEEDS: &[Deed] = &[
         let sql = format!("SELECT LENGTH('{}') FROM t WHERE id = 1", "x".repeat(MIDDLING));
         client.query(&sql)
     }),
+    (Is::Alike, "what is said is compressed", MODERN | capability::COMPRESS, compressed),
+    (Is::Alike, "what is said is compressed, with EOF packets", OLD | capability::COMPRESS, compressed),
+    (Is::Refused, "a file is loaded that the client has", MODERN | capability::LOCAL_FILES, |client| {
+        let mut answers = loaded(client);
+        answers.extend(client.query("SELECT COUNT(*), SUM(a), MAX(note) FROM t WHERE id > 1000"));
+        answers.extend(client.query("DELETE FROM t WHERE id > 1000"));
+        answers
+    }),
+    (Is::Refused, "a file is loaded, compressed", MODERN | capability::LOCAL_FILES | capability::COMPRESS, |client| {
+        let answers = loaded(client);
+        client.query("DELETE FROM t WHERE id > 1000");
+        answers
+    }),
+    (Is::Refused, "a file is not asked for where the client has not said that it has any", MODERN, loaded),
     (Is::Alike, "rows come by a cursor", OLD, fetched),
     (Is::Alike, "rows come by a cursor, and nothing behind columns", MODERN, fetched),
     (Is::Alike, "cursors are open beside other statements", MODERN, |client| {
@@ -210,6 +224,41 @@ const DEEDS: &[Deed] = &[
         answers
     }),
 ];
+
+/// Short and long answers, and several.
+fn compressed(client: &mut Client) -> Vec<Answer> {
+    let mut answers = client.query("SELECT id, a, note FROM t WHERE id = 1");
+    let sql =
+        format!("SELECT REPEAT('x', {MIDDLING}), LENGTH('{}'), MD5(id) FROM t WHERE id = 2", "y".repeat(MIDDLING));
+    answers.extend(client.query(&sql));
+    answers.extend(client.query("SELECT 1; SELECT 2; SELECT nope FROM t WHERE id = 1"));
+    answers.extend(client.run("SELECT id, no, what FROM items WHERE id = 1 ORDER BY no", &[]));
+    answers.push(client.ping());
+    let half = LONG / 2;
+    answers.extend(client.query(&format!("SELECT a, REPEAT('y', {half}), REPEAT('z', {half}) FROM t WHERE id = 1")));
+    answers.push(client.reset_connection());
+    answers.extend(client.query("SELECT COUNT(*) FROM t"));
+    answers
+}
+
+/// Loads rows, some of which are not as they should be.
+fn loaded(client: &mut Client) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    let file: String = (1001..1400).map(|id| format!("{id},{},\"text {id}\"\n", id * 2)).collect();
+    let file = format!("id,a,note\n{file}1400,x,short\n1401\n1001,1,twice\n");
+    for sql in [
+        "LOAD DATA LOCAL INFILE 'rows.csv' INTO TABLE t FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"' \
+         IGNORE 1 LINES (id, a, note)",
+        "LOAD DATA LOCAL INFILE 'none.csv' INTO TABLE t (id, a, note)",
+        "LOAD DATA LOCAL INFILE 'rows.csv' INTO TABLE nowhere (id, a, note)",
+    ] {
+        client.file = if sql.contains("rows.csv") { file.clone().into_bytes() } else { Vec::new() };
+        answers.extend(client.query(sql));
+        answers.extend(client.query("SHOW WARNINGS"));
+    }
+    answers.push(client.ping());
+    answers
+}
 
 /// Opens a cursor, and fetches more than there is.
 fn fetched(client: &mut Client) -> Vec<Answer> {
@@ -352,7 +401,12 @@ pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
             let mut pair = house.pair(width, *capabilities)?;
             let ours = deed(&mut pair.ours);
             let place = format!("{width} shards, {title}");
-            if is_refused(&ours) && *is == Is::Either {
+            let refused = is_refused(&ours);
+            if *is == Is::Refused && width > 1 {
+                problems.extend((!refused).then(|| format!("{place}: not refused")));
+                continue;
+            }
+            if refused && *is == Is::Either {
                 continue;
             }
             let theirs = renamed(deed(&mut pair.plain), width);

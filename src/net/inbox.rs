@@ -113,6 +113,14 @@ impl Inbox {
         Poll::Ready(Ok(count))
     }
 
+    /// Adds bytes that were not read here.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.truncate(self.filled);
+        self.buffer.drain(..self.at);
+        self.buffer.extend_from_slice(bytes);
+        (self.filled, self.at) = (self.buffer.len(), 0);
+    }
+
     /// Gives the memory back if everything has been handled.
     pub fn rest(&mut self) {
         if !self.is_drained() {

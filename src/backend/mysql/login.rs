@@ -34,6 +34,8 @@ use crate::wire::mysql::result::First;
 /// What is asked of every server; it counts where the server can.
 const WANTED: u32 = capability::LONG_PASSWORD
     | capability::LONG_FLAG
+    // Whether the client is asked for a file is the session's to decide.
+    | capability::LOCAL_FILES
     | capability::PROTOCOL_41
     | capability::TRANSACTIONS
     | capability::SECURE_CONNECTION

@@ -15,7 +15,9 @@ use tokio::io::AsyncWrite;
 use crate::error::ClientError;
 use crate::net::Inbox;
 use crate::net::Stream;
+use crate::wire::mysql::Violation;
 use crate::wire::mysql::capability;
+use crate::wire::mysql::compress;
 use crate::wire::mysql::frame;
 use crate::wire::mysql::frame::Joiner;
 use crate::wire::mysql::result::Column;
@@ -51,6 +53,19 @@ pub struct Client {
     pub told_deadlock: bool,
     /// What it is told is not sent yet.
     held: Option<Hold>,
+    /// Compression was agreed on.
+    squeezed: Option<Box<Squeezed>>,
+    /// It may be asked for a file: it can, and says LOAD DATA.
+    pub may_send_files: bool,
+}
+
+/// What goes over the wire where compression was agreed on.
+#[derive(Debug, Default)]
+struct Squeezed {
+    inbox: Inbox,
+    /// The number of the next piece that is sent.
+    sequence: u8,
+    out: Vec<u8>,
 }
 
 /// What a client is told while nothing is sent to it.
@@ -83,6 +98,21 @@ pub struct Mark {
     sequence: u8,
 }
 
+impl Squeezed {
+    /// Appends what whole pieces hold that have come. Whether there were any.
+    fn unpack(&mut self, plain: &mut Vec<u8>) -> io::Result<bool> {
+        let mut any = false;
+        let broken = |error: Violation| io::Error::new(io::ErrorKind::InvalidData, error);
+        while let Some((used, sequence)) = compress::take(self.inbox.unread(), plain).map_err(broken)? {
+            self.inbox.consume(used);
+            self.sequence = sequence.wrapping_add(1);
+            any = true;
+        }
+        self.inbox.rest();
+        Ok(any)
+    }
+}
+
 impl Client {
     /// Takes over a stream that has logged in, and what it sent too early. `sequence` is that of the packet that is due,
     /// `message_max` the longest payload that is taken, in bytes.
@@ -101,7 +131,20 @@ impl Client {
             doom: Arc::default(),
             told_deadlock: false,
             held: None,
+            squeezed: None,
+            may_send_files: false,
         }
+    }
+
+    /// Compresses from now on, in both directions. What was told before has been sent.
+    pub fn compress(&mut self) {
+        let mut inbox = Inbox::default();
+        if !self.inbox.is_drained() {
+            inbox.push(self.inbox.unread());
+            self.inbox = Inbox::default();
+        }
+        self.joiner.stop_counting();
+        self.squeezed = Some(Box::new(Squeezed { inbox, ..Squeezed::default() }));
     }
 
     /// The next command, into `payload`, if it has come whole. The answer to it begins behind.
@@ -158,13 +201,24 @@ impl Client {
     /// # Errors
     /// Those of the socket.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.inbox.poll_read(&mut self.stream, cx)
+        match &mut self.squeezed {
+            None => self.inbox.poll_read(&mut self.stream, cx),
+            Some(squeezed) => {
+                let mut plain = Vec::new();
+                // What came with the login is there already.
+                let early = squeezed.unpack(&mut plain)?;
+                let count = if early { 1 } else { ready!(squeezed.inbox.poll_read(&mut self.stream, cx))? };
+                squeezed.unpack(&mut plain)?;
+                self.inbox.push(&plain);
+                Poll::Ready(Ok(count))
+            }
+        }
     }
 
     /// Ready when the client has hung up. What it says early is kept, up to a limit.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.inbox.unread().len() < EARLY_MAX {
-            match ready!(self.inbox.poll_read(&mut self.stream, cx)) {
+            match ready!(self.poll_read(cx)) {
                 Ok(0) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(error),
@@ -276,14 +330,22 @@ impl Client {
             hold.overflowed |= self.out.len() >= hold.limit;
             return Poll::Ready(if hold.overflowed { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) });
         }
-        while let Some(rest) = self.out.get(self.sent..).filter(|it| !it.is_empty()) {
+        let (plain, mut squeezed) = (&mut self.out, self.squeezed.as_deref_mut());
+        if let Some(squeezed) = &mut squeezed
+            && !plain.is_empty()
+        {
+            squeezed.sequence = compress::put(&mut squeezed.out, squeezed.sequence, plain);
+            plain.clear();
+        }
+        let out = squeezed.map_or(plain, |it| &mut it.out);
+        while let Some(rest) = out.get(self.sent..).filter(|it| !it.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.sent += count,
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.out.clear();
+        out.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))
     }

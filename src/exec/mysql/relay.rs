@@ -143,7 +143,7 @@ async fn pass_one(
             client.put_failure(&failure);
             return Ok(Ended::Failed(failure));
         }
-        First::File(_) => return Err(Broken::Server("asks for a file of the client's".to_owned())),
+        First::File(name) => return file(&name, link, client, flags).await,
         First::Columns(count) => count,
     };
     // Among columns a client reads no error: it is told of all of them or of none.
@@ -159,6 +159,53 @@ async fn pass_one(
     client.end_columns(flags(early.unwrap_or(link.connection.status)));
     rows(link, client, Last::Tells(flags)).await
 }
+
+/// Passes on a file that a server asks for in answer to LOAD DATA LOCAL, and what it says of it. A client that has not said
+/// that, or cannot, is not asked.
+async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -> u16) -> Result<Ended, Broken> {
+    if !client.may_send_files {
+        // Nothing is a file without rows.
+        link.connection.say_on(&[]);
+        link.flush().await?;
+        discard(link).await?;
+        let failure = Failure {
+            number: 4166,
+            sqlstate: "HY000".to_owned(),
+            message:
+                "The used command is not allowed because the MariaDB server or client has disabled the local infile \
+                      capability"
+                    .to_owned(),
+        };
+        client.put_failure(&failure);
+        return Ok(Ended::Failed(failure));
+    }
+    let mut request = vec![FILE];
+    request.extend_from_slice(name);
+    client.put(&request);
+    loop {
+        let piece = client.reply().await.map_err(Broken::Client)?;
+        link.connection.say_on(&piece);
+        link.flush().await?;
+        if piece.is_empty() {
+            break;
+        }
+    }
+    match first(link).await? {
+        First::Done(done) => {
+            client.put_done(&Done { status: flags(done.status), changes: Vec::new(), ..done.clone() });
+            link.heard(&done);
+            Ok(Ended::Done(done))
+        }
+        First::Failed(failure) => {
+            client.put_failure(&failure);
+            Ok(Ended::Failed(failure))
+        }
+        First::Columns(_) | First::File(_) => Err(Broken::Server("answers a file with something else".to_owned())),
+    }
+}
+
+/// The first byte of a request for a file.
+const FILE: u8 = 0xfb;
 
 /// Unites what several servers answer to one command: the columns of the first, the rows of all, server after server.
 ///

@@ -127,6 +127,10 @@ impl Session {
         let done = Done { status: this.usual_status(), ..Done::default() };
         this.client.put_done(&done);
         this.client.flush().await.ok()?;
+        // From here on, not before: the login itself is in clear.
+        if capabilities & capability::COMPRESS != 0 {
+            this.client.compress();
+        }
         Some(this)
     }
 

@@ -32,6 +32,7 @@ use crate::session::mysql::prepared::Bound;
 use crate::session::mysql::say;
 use crate::session::mysql::split::Inserting;
 use crate::tasks;
+use crate::wire::mysql::capability;
 use crate::wire::mysql::result::Done;
 
 /// A text of one statement as servers are told it: an INSERT without columns names those that it means, so that a table
@@ -377,6 +378,8 @@ impl Session {
             link.pinned |= ties;
         }
         let changes_schema = effects.changes_schema;
+        let loads = planned.template.tag == "LOAD DATA";
+        self.client.may_send_files = loads && self.client.capabilities & capability::LOCAL_FILES != 0;
         // What is lost with one of these connections: a transaction, or what was left on it.
         let was = self.is_within() || links.iter().any(|it| it.begun || it.is_within());
         // Without autocommit the servers begin one by themselves; what changes the schema commits it.
@@ -388,6 +391,7 @@ impl Session {
             Some(span) => tokio::time::timeout(span, work).await,
             None => Ok(work.await),
         };
+        self.client.may_send_files = false;
         match ended {
             Ok(Ok(ended)) => {
                 if let ([link], false) = (links.as_mut_slice(), effects.assigns.is_empty())

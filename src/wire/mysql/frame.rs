@@ -80,6 +80,8 @@ pub struct Joiner {
     limit: usize,
     held: Vec<u8>,
     within: bool,
+    /// Others count: numbers are taken as they come.
+    uncounted: bool,
 }
 
 /// A whole payload.
@@ -106,7 +108,12 @@ impl Joiner {
     /// Takes payloads of `limit` bytes at most.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { next: 0, limit, held: Vec::new(), within: false }
+        Self { next: 0, limit, held: Vec::new(), within: false, uncounted: false }
+    }
+
+    /// Takes numbers as they come: within compressed pieces, which count, senders number packets in more than one way.
+    pub fn stop_counting(&mut self) {
+        self.uncounted = true;
     }
 
     /// Begins to count anew: with every command.
@@ -133,6 +140,9 @@ impl Joiner {
     pub fn take<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(usize, Option<Payload<'a>>)>, Violation> {
         let Some(head) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, sequence] = *head;
+        if self.uncounted {
+            self.next = sequence;
+        }
         if sequence != self.next {
             return Err(Violation::OutOfOrder { found: sequence, wanted: self.next });
         }

@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod command;
+pub mod compress;
 pub mod frame;
 pub mod handshake;
 pub mod result;
