@@ -166,7 +166,7 @@ fn data(
         repeat: source.piece.repeat.map(|it| (it.first, it.width)),
         base: source.piece.range.start,
     };
-    let work = || -> Result<(Query, Option<String>, Vec<Arc<str>>), ClientError> {
+    let work = || -> Result<_, ClientError> {
         let (statement, seen) = read::parse(source.text, &lexemes, mode).ok_or_else(|| unreadable("SQL"))?;
         let (query, asks) = analyze::analyze(&statement, names, &seen, &input)?;
         Ok((query, asks, seen.assigned))

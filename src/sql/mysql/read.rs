@@ -163,9 +163,7 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                         }
                     }
                     "into" if reads && depth == 0 && next == Some(Kind::UserVariable) => loop {
-                        let Some(it) = lexemes.get(place).filter(|it| it.kind == Kind::UserVariable) else {
-                            return None;
-                        };
+                        let it = lexemes.get(place).filter(|it| it.kind == Kind::UserVariable)?;
                         seen.gives(raw(it));
                         listing = false;
                         place += 1;
