@@ -7,6 +7,8 @@ mod proxy;
 #[path = "mysql_eight/skin.rs"]
 mod skin;
 
+use std::time::Duration;
+
 use client::Client;
 use client::Types;
 use client::Value;
@@ -15,6 +17,9 @@ use proxy::Proxy;
 use proxy::free_port;
 use proxy::prepare_at;
 use proxy::until;
+use shardway::backend::mysql::Connection;
+use shardway::backend::mysql::login::OpenError;
+use shardway::clock;
 use shardway::local_cluster::Durability;
 use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
 use shardway::local_cluster::mariadb::CONTROL_USER;
@@ -23,6 +28,9 @@ use shardway::local_cluster::mariadb::MariaNode;
 use shardway::local_cluster::mariadb::MariaSpec;
 use shardway::local_cluster::mariadb::PASSWORD;
 use shardway::local_cluster::mariadb::USER;
+use shardway::net::ClientTls;
+use shardway::shard_map::Secret;
+use shardway::shard_map::ServerLogin;
 use skin::Skin;
 
 const SCHEMA: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n int, note varchar(20));
@@ -198,6 +206,32 @@ async fn what_is_said_to_mysql_8_is_what_it_knows() -> Outcome {
     drop(skins);
     cluster.stop().await?;
     Ok(())
+}
+
+/// Without TLS, a password goes encrypted by the server's key, or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_tls_no_password_goes_in_clear() -> Outcome {
+    let spec = MariaSpec { shards: 1, replicas: 0, durability: Durability::Volatile, ..MariaSpec::default() };
+    let cluster = MariaCluster::start(spec).await?;
+    let skin = Skin::start_without_tls(cluster.nodes()[0].port(), cluster.dir()).await?;
+    let login = ServerLogin { user: USER.into(), password: Some(Secret::new(PASSWORD)) };
+    for round in 0..2 {
+        let deadline = clock::now().plus(Duration::from_secs(20));
+        let (host, database) = ("127.0.0.1".into(), "shop".into());
+        let opened = Connection::open(&host, skin.port, &ClientTls::disabled(), &login, &database, deadline).await;
+        assert!(!skin.heard_in_clear());
+        match opened {
+            // The first time by the key, then by what the server remembers.
+            Ok(_) => assert_eq!(skin.logins(), (round, 1)),
+            Err(OpenError::Unwilling(why)) => {
+                assert!(why.contains("tls.mode"), "{why}");
+                assert_eq!(skin.logins(), (0, 0));
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    drop(skin);
+    Ok(cluster.stop().await?)
 }
 
 /// The row of `node`, and of a counter.

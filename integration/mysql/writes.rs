@@ -259,6 +259,17 @@ SELECT id FROM t WHERE id = 1
 ROLLBACK
 SET autocommit = 1
 SELECT id FROM t
+BEGIN
+INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4)
+ALTER TABLE solo COMMENT = 'committed'
+ROLLBACK
+SELECT id FROM t ORDER BY id
+SET autocommit = 0
+UPDATE t SET a = a + 1
+TRUNCATE solo
+ROLLBACK
+SELECT id, a FROM t ORDER BY id
+SET autocommit = 1
 ",
     ),
 ];

@@ -5,9 +5,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -81,6 +84,10 @@ struct Shared {
     uuid: String,
     tls: ListenerTls,
     connections: AtomicU32,
+    /// It speaks no TLS, and has a key to encrypt passwords by: the folder of both of its halves.
+    key: Option<PathBuf>,
+    /// Whether anybody sent it a password as it is, outside of TLS.
+    in_clear: AtomicBool,
     /// Users whose proofs it remembers since their password came in TLS.
     remembered: Mutex<BTreeSet<Vec<u8>>>,
     fast: AtomicUsize,
@@ -94,6 +101,21 @@ struct Shared {
 impl Skin {
     /// Before a MariaDB.
     pub(crate) async fn start(behind: u16, number: usize, dir: &Path) -> io::Result<Self> {
+        Self::start_with(behind, number, dir, None).await
+    }
+
+    /// The same without TLS, with a key for passwords.
+    pub(crate) async fn start_without_tls(behind: u16, dir: &Path) -> io::Result<Self> {
+        let said = |args: &[&str]| {
+            let done = Command::new("openssl").args(args).current_dir(dir).output()?;
+            if done.status.success() { Ok(()) } else { Err(broken(String::from_utf8_lossy(&done.stderr))) }
+        };
+        said(&["genrsa", "-out", "private.pem", "2048"])?;
+        said(&["rsa", "-in", "private.pem", "-pubout", "-out", "public.pem"])?;
+        Self::start_with(behind, 99, dir, Some(dir.to_path_buf())).await
+    }
+
+    async fn start_with(behind: u16, number: usize, dir: &Path, key: Option<PathBuf>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
@@ -104,6 +126,8 @@ impl Skin {
             behind,
             uuid: format!("{number:08}-71ca-11e1-9e33-c80aa9429562"),
             tls: ListenerTls::load(&cert, &key).map_err(io::Error::other)?,
+            key,
+            in_clear: AtomicBool::new(false),
             connections: AtomicU32::new(10),
             remembered: Mutex::default(),
             fast: AtomicUsize::new(0),
@@ -131,6 +155,11 @@ impl Skin {
 
     pub(crate) fn logins(&self) -> (usize, usize) {
         (self.shared.fast.load(Ordering::Relaxed), self.shared.full.load(Ordering::Relaxed))
+    }
+
+    /// Whether anybody sent it a password as it is, outside of TLS.
+    pub(crate) fn heard_in_clear(&self) -> bool {
+        self.shared.in_clear.load(Ordering::Relaxed)
     }
 
     /// How many answers told a GTID.
@@ -181,12 +210,13 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let salt: [u8; SALT] =
         std::array::from_fn(|at| b'a' + u8::try_from((connection as usize * 7 + at) % 26).expect("a letter"));
     let not_here = capability::COMPRESS | capability::ZSTD | capability::QUERY_ATTRIBUTES;
+    let common = (behind.capabilities & !not_here) | capability::LONG_PASSWORD;
     let greeting = Greeting {
         version: VERSION.to_owned(),
         // KILL is said to the server behind.
         connection: behind.connection,
         salt,
-        capabilities: (behind.capabilities & !not_here) | capability::LONG_PASSWORD | capability::SSL,
+        capabilities: if shared.key.is_some() { common & !capability::SSL } else { common | capability::SSL },
         // utf8mb4_0900_ai_ci.
         collation: 255,
         status: status::AUTOCOMMIT,
@@ -219,10 +249,23 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         sequence = sequence.wrapping_add(1);
     } else {
         put(&mut client, sequence.wrapping_add(1), &[1, sha2_byte::FULL]).await?;
-        let (number, word) = packet(&mut client).await?;
+        let (number, mut word) = packet(&mut client).await?;
         sequence = number;
-        // In clear it is no password that may come, and of keys nobody has one here.
-        if !client.is_tls() || word != [password.as_bytes(), &[0]].concat() {
+        let wanted = [password.as_bytes(), &[0]].concat();
+        if !client.is_tls() {
+            if word.windows(password.len()).any(|it| it == password.as_bytes()) {
+                shared.in_clear.store(true, Ordering::Relaxed);
+            }
+            let Some(dir) = shared.key.as_ref().filter(|_| word == [sha2_byte::KEY_WANTED]) else {
+                return refuse(&mut client, sequence.wrapping_add(1)).await;
+            };
+            let key = std::fs::read(dir.join("public.pem"))?;
+            put(&mut client, sequence.wrapping_add(1), &[&[1], key.as_slice()].concat()).await?;
+            (sequence, word) = packet(&mut client).await?;
+            word = decrypted(dir, connection, &word)?;
+            word.iter_mut().zip(salt.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        }
+        if word != wanted {
             return refuse(&mut client, sequence.wrapping_add(1)).await;
         }
         shared.full.fetch_add(1, Ordering::Relaxed);
@@ -235,6 +278,16 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         return Ok(());
     }
     carry(client, server, response.capabilities, shared).await
+}
+
+/// What was encrypted by the key.
+fn decrypted(dir: &Path, connection: u32, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let file = dir.join(format!("encrypted-{connection}"));
+    std::fs::write(&file, bytes)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkeyutl", "-decrypt", "-inkey", "private.pem", "-pkeyopt", "rsa_padding_mode:oaep", "-in"]);
+    let done = openssl.arg(&file).current_dir(dir).output()?;
+    if done.status.success() { Ok(done.stdout) } else { Err(broken(String::from_utf8_lossy(&done.stderr))) }
 }
 
 async fn refuse(client: &mut Stream, sequence: u8) -> io::Result<()> {

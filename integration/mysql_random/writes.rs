@@ -62,12 +62,11 @@ fn statement(choices: &mut Choices, tables: &[Table], block: bool) -> String {
 }
 
 /// Asks for what the statement before has left.
-const LEFT_BEHIND: [&str; 4] = [
+const LEFT_BEHIND: [&str; 3] = [
     "SELECT LAST_INSERT_ID(), ROW_COUNT()",
     "SELECT LAST_INSERT_ID()",
     // Of an error that comes with others the proxy knows the one that it was told.
     "SELECT @@identity, @@warning_count > 0 AS warned, @@error_count > 0 AS failed",
-    "SELECT FOUND_ROWS()",
 ];
 
 /// A row with a value that does not fit, alone or behind others.

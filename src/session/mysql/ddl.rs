@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Has a server say whether it can read a statement.
-    async fn must_be_read(&mut self, statement: &str) -> Result<(), Trouble> {
+    pub(super) async fn must_be_read(&mut self, statement: &str) -> Result<(), Trouble> {
         let mut link = self.any_link().await?;
         match self.prepare_on(&mut link, statement).await {
             Ok(said) => {

@@ -106,7 +106,7 @@ impl Session {
                     self.ask_in_span(&mut span, *place, Saying::Bound(&bound)).await?
                 }
             };
-            let taken = match said {
+            let mut taken = match said {
                 Ok(taken) => taken,
                 Err(failure) => {
                     let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
@@ -122,6 +122,7 @@ impl Session {
                 }
             };
             self.warnings.count_rows_from(before, |message| at_row(message, &chunk.rows).0);
+            taken.done.warnings = taken.done.warnings.saturating_sub(self.warnings.drop_repeated(before));
             if self.warnings.len() > before {
                 warned += 1;
                 unclear |= warned > 1 && !ordered && !self.warnings.are_numbered();

@@ -370,6 +370,13 @@ impl Session {
         if writes {
             self.may_write(&shards)?;
         }
+        if several && effects.changes_schema {
+            // The server that does it commits its part, and all others have to as well.
+            if self.is_within() {
+                self.must_be_read(text).await?;
+            }
+            self.end(true).await?;
+        }
         let leaves = !several && asks.is_some() && effects.assigns.is_empty() && leaves_behind(text, writes);
         let ties = !several && (leaves || effects.pins.is_some());
         let mut links = self.take_links(&shards, &planned.template).await?;

@@ -91,6 +91,21 @@ impl Warnings {
         }
     }
 
+    /// Forgets those from `first` on that are of the statement, not of a row, and were told by another shard. How many.
+    pub(super) fn drop_repeated(&mut self, first: usize) -> u16 {
+        let Some((known, _)) = self.rows.split_at_checked(first) else { return 0 };
+        let known: Vec<Vec<u8>> = known.iter().filter(|it| is_of_statement(it)).cloned().collect();
+        let all = self.rows.len();
+        let mut place = 0;
+        self.rows.retain(|row| {
+            place += 1;
+            place <= first || !known.contains(row)
+        });
+        let dropped = all - self.rows.len();
+        self.told = self.told.saturating_sub(u64::try_from(dropped).unwrap_or(u64::MAX));
+        u16::try_from(dropped).unwrap_or(u16::MAX)
+    }
+
     /// Whether each of them names a row.
     pub(super) fn are_numbered(&self) -> bool {
         self.rows.iter().all(|it| row_of(it).is_some())
@@ -130,6 +145,11 @@ fn row_of(row: &[u8]) -> Option<usize> {
 
 /// How many servers keep, unless they are told otherwise (`max_error_count`).
 const KEPT_MAX: usize = 64;
+
+/// A column without a default is told of once, however many rows leave it out (ER_NO_DEFAULT_FOR_FIELD).
+fn is_of_statement(row: &[u8]) -> bool {
+    text_row(row, COLUMNS).is_ok_and(|cells| cells.get(1) == Some(&Some(b"1364")))
+}
 
 fn is_error(row: &[u8]) -> bool {
     text_row(row, COLUMNS).is_ok_and(|cells| cells.first() == Some(&Some(b"Error")))
