@@ -119,13 +119,13 @@ impl Skin {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
-        let (cert, key) = (dir.join(format!("skin-{port}.crt")), dir.join(format!("skin-{port}.key")));
+        let (cert, private) = (dir.join(format!("skin-{port}.crt")), dir.join(format!("skin-{port}.key")));
         std::fs::write(&cert, made.cert.pem())?;
-        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        std::fs::write(&private, made.signing_key.serialize_pem())?;
         let shared = Arc::new(Shared {
             behind,
             uuid: format!("{number:08}-71ca-11e1-9e33-c80aa9429562"),
-            tls: ListenerTls::load(&cert, &key).map_err(io::Error::other)?,
+            tls: ListenerTls::load(&cert, &private).map_err(io::Error::other)?,
             key,
             in_clear: AtomicBool::new(false),
             connections: AtomicU32::new(10),
