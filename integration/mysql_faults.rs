@@ -20,3 +20,5 @@ mod house;
 mod leak;
 #[path = "sessions/relay.rs"]
 mod relay;
+#[path = "mysql_faults/rows.rs"]
+mod rows;

@@ -231,6 +231,14 @@ struct Lane {
 /// How many lanes there are; with more workers, some share one.
 const LANES: usize = 8;
 
+#[cfg(test)]
+impl Serving {
+    /// Counts nowhere.
+    pub(crate) fn nowhere() -> Self {
+        Self(Arc::default())
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         self.0.in_use.fetch_sub(1, Ordering::Relaxed);

@@ -525,29 +525,26 @@ fn broken(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the server sent {what}"))
 }
 
+/// A connection whose other end is the test's.
+#[cfg(test)]
+pub(crate) fn pair(held_max: usize, capabilities: u32) -> (Connection, Stream) {
+    let (stream, theirs) = Stream::memory(held_max);
+    let (version, answer, leftover) = ("8.4.0".into(), Vec::new(), bytes::BytesMut::new());
+    let opened = login::Opened { stream, version, thread: 9, capabilities, status: 2, answer, leftover };
+    let login = ServerLogin { user: "app".into(), password: None };
+    let target = KillTarget { host: "".into(), port: 0, tls: ClientTls::disabled(), login, thread: 9 };
+    (Connection::new(opened, target, "shop".into(), 0, Slot::none()), theirs)
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
 
-    /// A connection whose other end is the test's.
     fn pair(held_max: usize) -> (Connection, Stream) {
-        let (ours, theirs) = Stream::memory(held_max);
-        let opened = login::Opened {
-            stream: ours,
-            version: "8.4.0".into(),
-            thread: 9,
-            capabilities: capability::SESSION_TRACK | capability::DEPRECATE_EOF,
-            status: 2,
-            answer: Vec::new(),
-            leftover: BytesMut::new(),
-        };
-        let login = ServerLogin { user: "app".into(), password: None };
-        let target = KillTarget { host: "".into(), port: 0, tls: ClientTls::disabled(), login, thread: 9 };
-        (Connection::new(opened, target, "shop".into(), 0, Slot::none()), theirs)
+        super::pair(held_max, capability::SESSION_TRACK | capability::DEPRECATE_EOF)
     }
 
     async fn flush(connection: &mut Connection) {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod link;
+pub mod passing;
 pub mod relay;
 pub mod rows;
 
@@ -35,6 +36,7 @@ use crate::shard_map::Consistency;
 use crate::shard_map::PoolLimits;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
+use crate::topology::Choice;
 use crate::topology::Chosen;
 use crate::topology::control;
 
@@ -186,6 +188,12 @@ impl Access {
         }
     }
 
+    /// What [`Self::primary`] comes to when nothing has to be waited for.
+    #[must_use]
+    pub fn primary_now(&self, shard: ShardId) -> Option<Link> {
+        self.link_now(self.service.topology.primary(shard)?, false)
+    }
+
     async fn wait_primary(&self, shard: ShardId, deadline: Tick) -> Result<NodeId, ClientError> {
         let topology = &self.service.topology;
         if let Some(node) = topology.primary(shard) {
@@ -224,14 +232,39 @@ impl Access {
         };
         // A replica that just died must not fail a read that the primary can serve.
         let Ok(mut link) = self.link(chosen.node, true).await else { return self.primary(shard).await };
-        // What is known of a replica does not hold for a connection that is younger than the question.
-        if fresh.consistency != Consistency::Eventual && !topology.node(chosen.node).vouches_for(link.connection.opened)
-        {
+        if !self.is_vouched_for(&link, chosen.node, fresh) {
             self.release(link);
             return self.primary(shard).await;
         }
         link.chosen = Some(chosen);
         Ok(link)
+    }
+
+    /// What [`Self::read`] comes to when nothing has to be waited for.
+    #[must_use]
+    pub fn read_now(&self, shard: ShardId, fresh: Freshness) -> Option<Link> {
+        if fresh.consistency == Consistency::Strong || !self.has_choice(shard) {
+            return self.primary_now(shard);
+        }
+        let topology = &self.service.topology;
+        let demand = topology.demand(fresh.consistency, fresh.floor);
+        let Choice::Node(chosen) = topology.choose_read(shard, &demand, None, self.random()) else { return None };
+        if topology.primary(shard) == Some(chosen.node) {
+            return self.primary_now(shard);
+        }
+        let mut link = self.link_now(chosen.node, true)?;
+        if !self.is_vouched_for(&link, chosen.node, fresh) {
+            self.release(link);
+            return None;
+        }
+        link.chosen = Some(chosen);
+        Some(link)
+    }
+
+    /// What is known of a replica does not hold for a connection that is younger than the question.
+    fn is_vouched_for(&self, link: &Link, node: NodeId, fresh: Freshness) -> bool {
+        fresh.consistency == Consistency::Eventual
+            || self.service.topology.node(node).vouches_for(link.connection.opened)
     }
 
     fn random(&self) -> u32 {
@@ -246,11 +279,26 @@ impl Access {
 
     async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Refused> {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
-        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
-        let chosen = shared.then(|| Chosen { node, generation: self.service.topology.node(node).generation() });
+        let chosen = self.life(node);
         let connection = self.workers.checkout(&self.pool(node)).await?;
+        Ok(self.linked(node, connection, replica, chosen))
+    }
+
+    fn link_now(&self, node: NodeId, replica: bool) -> Option<Link> {
+        let chosen = self.life(node);
+        let connection = self.workers.take_idle(&self.pool(node))?;
+        Some(self.linked(node, connection, replica, chosen))
+    }
+
+    /// Which life of the node this is, where it is one of several.
+    fn life(&self, node: NodeId) -> Option<Chosen> {
+        let shared = self.service.database.shard(node.shard).nodes.len() > 1;
+        shared.then(|| Chosen { node, generation: self.service.topology.node(node).generation() })
+    }
+
+    fn linked(&self, node: NodeId, connection: Box<Connection>, replica: bool, chosen: Option<Chosen>) -> Link {
         let load = self.service.topology.node(node).serve(self.workers.worker);
-        Ok(Link { chosen, patience: self.statement_max(), ..Link::new(node, connection, load, replica) })
+        Link { chosen, patience: self.statement_max(), ..Link::new(node, connection, load, replica) }
     }
 
     /// A link of its own to the shard's primary, to gather a read on.

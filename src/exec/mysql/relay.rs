@@ -9,7 +9,9 @@ use std::task::Poll;
 
 use crate::exec::mysql::Client;
 use crate::exec::mysql::Link;
+use crate::wire::mysql::Violation;
 use crate::wire::mysql::capability;
+use crate::wire::mysql::frame::Packet;
 use crate::wire::mysql::result::Column;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
@@ -85,6 +87,12 @@ impl Face {
         }
         flags
     }
+
+    /// The same where what the server says of further results of its own stands.
+    #[must_use]
+    pub fn passing(self, of_server: u16) -> u16 {
+        self.status(of_server) | of_server & status::MORE_RESULTS
+    }
 }
 
 /// Passes on all that a server answers to one command: with CALL, several results.
@@ -92,8 +100,7 @@ impl Face {
 /// # Errors
 /// [`Broken`]; the link is of no more use then.
 pub async fn pass(link: &mut Link, client: &mut Client, face: Face) -> Result<Ended, Broken> {
-    // What the server says of further results of its own stands.
-    let flags = |of_server| face.status(of_server) | of_server & status::MORE_RESULTS;
+    let flags = |of_server| face.passing(of_server);
     loop {
         let ended = pass_one(link, client, &flags, face.insert_id).await?;
         if !more_follows(&ended) {
@@ -115,7 +122,7 @@ pub async fn pass_as(link: &mut Link, client: &mut Client, flags: &dyn Fn(u16) -
     }
 }
 
-fn more_follows(ended: &Ended) -> bool {
+pub(super) fn more_follows(ended: &Ended) -> bool {
     let flags = match ended {
         Ended::Done(done) => done.status,
         Ended::Rows { status, .. } => *status,
@@ -132,13 +139,7 @@ async fn pass_one(
 ) -> Result<Ended, Broken> {
     attend(link, client).await?;
     let count = match first(link).await? {
-        First::Done(done) => {
-            let insert_id = insert_id.filter(|_| done.affected > 0).unwrap_or(done.insert_id);
-            let told = Done { status: flags(done.status), changes: Vec::new(), insert_id, ..done.clone() };
-            client.put_done(&told);
-            link.heard(&done);
-            return Ok(Ended::Done(done));
-        }
+        First::Done(done) => return Ok(tell_done(link, client, done, flags, insert_id)),
         First::Failed(failure) => {
             client.put_failure(&failure);
             return Ok(Ended::Failed(failure));
@@ -158,6 +159,21 @@ async fn pass_one(
     };
     client.end_columns(flags(early.unwrap_or(link.connection.status)));
     rows(link, client, Last::Tells(flags)).await
+}
+
+/// Tells the client that a statement without rows is done. `insert_id`: the number that the proxy gave.
+pub(super) fn tell_done(
+    link: &mut Link,
+    client: &mut Client,
+    done: Done,
+    flags: impl Fn(u16) -> u16,
+    insert_id: Option<u64>,
+) -> Ended {
+    link.heard(&done);
+    let insert_id = insert_id.filter(|_| done.affected > 0).unwrap_or(done.insert_id);
+    let told = Done { status: flags(done.status), changes: Vec::new(), insert_id, ..done };
+    client.put_done(&told);
+    Ended::Done(Done { status: done.status, insert_id: done.insert_id, ..told })
 }
 
 /// Passes on a file that a server asks for in answer to LOAD DATA LOCAL, and what it says of it. A client that has not said
@@ -518,16 +534,7 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
             return Ok(Ended::Failed(failure));
         }
         if !within && !packet.goes_on && ends_rows(body, capabilities) {
-            let (warnings, flags) = end(link, body)?;
-            if capabilities & capability::DEPRECATE_EOF != 0
-                && let Ok(done) = Done::read(body, capabilities)
-            {
-                link.connection.consume(&packet);
-                link.heard(&done);
-            } else {
-                link.connection.consume(&packet);
-            }
-            link.connection.status = flags;
+            let (warnings, flags) = end_rows(link, &packet)?;
             if let Last::Tells(status) = last {
                 client.end_rows(warnings, status(flags));
             }
@@ -539,6 +546,26 @@ async fn rows(link: &mut Link, client: &mut Client, last: Last<'_>) -> Result<En
         client.within_payload = within;
         link.connection.consume(&packet);
     }
+}
+
+/// Takes in the packet that ends rows: its warnings and its status.
+pub(super) fn end_rows(link: &mut Link, packet: &Packet) -> Result<(u16, u16), Broken> {
+    let capabilities = link.connection.capabilities;
+    let body = link.connection.bytes(packet.body.clone());
+    let wrong = |error: Violation| Broken::Server(error.to_string());
+    let (done, (warnings, flags)) = if capabilities & capability::DEPRECATE_EOF == 0 {
+        (None, read_end_of_rows(body).map_err(wrong)?)
+    } else {
+        let done = Done::read(body, capabilities).map_err(wrong)?;
+        let told = (done.warnings, done.status);
+        (Some(done), told)
+    };
+    link.connection.consume(packet);
+    if let Some(done) = done {
+        link.heard(&done);
+    }
+    link.connection.status = flags;
+    Ok((warnings, flags))
 }
 
 /// Warnings and status of what ends rows.
@@ -625,7 +652,7 @@ pub(super) async fn payload_into(link: &mut Link, whole: &mut Vec<u8>) -> Result
 }
 
 /// The next packet, waited for as long as the client is there.
-async fn attend(link: &mut Link, client: &mut Client) -> Result<crate::wire::mysql::frame::Packet, Broken> {
+async fn attend(link: &mut Link, client: &mut Client) -> Result<Packet, Broken> {
     poll_fn(|cx| match link.connection.poll_packet(cx) {
         Poll::Ready(packet) => Poll::Ready(packet.map_err(|error| Broken::Server(error.to_string()))),
         Poll::Pending => client.poll_gone(cx).map(|error| Err(Broken::Client(error))),
@@ -633,7 +660,7 @@ async fn attend(link: &mut Link, client: &mut Client) -> Result<crate::wire::mys
     .await
 }
 
-async fn next(link: &mut Link) -> Result<crate::wire::mysql::frame::Packet, Broken> {
+async fn next(link: &mut Link) -> Result<Packet, Broken> {
     poll_fn(|cx| link.connection.poll_packet(cx)).await.map_err(|error| Broken::Server(error.to_string()))
 }
 

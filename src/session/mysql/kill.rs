@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -65,6 +67,8 @@ pub(super) struct Entry {
     /// What it waits for is being ended, for others of a deadlock wait for it.
     doom: Arc<AtomicBool>,
     held: Mutex<Several>,
+    /// The session's task, which looks for itself whenever it is woken.
+    task: OnceLock<Waker>,
 }
 
 /// What others see of a session that holds connections to several servers; empty of all others.
@@ -133,6 +137,7 @@ impl Kills {
             struck: Notify::new(),
             doom: Arc::default(),
             held: Mutex::default(),
+            task: OnceLock::new(),
         });
         locked(&self.entries).insert(number, Arc::clone(&entry));
         Ticket { kills: Arc::clone(self), number, entry }
@@ -145,7 +150,7 @@ impl Kills {
         }
         // What ends the whole is not taken back by what ends a statement.
         entry.wanted.fetch_max(if query { QUERY } else { CONNECTION }, Ordering::AcqRel);
-        entry.struck.notify_one();
+        entry.wake();
         Ok(())
     }
 
@@ -167,6 +172,23 @@ impl Entry {
 
     fn is_over(&self) -> bool {
         self.wanted.load(Ordering::Acquire) == CONNECTION
+    }
+
+    /// Has the session's task woken when it is to stop. Once is enough: it stays the same.
+    pub(super) fn wakes(&self, task: &Waker) {
+        self.task.get_or_init(|| task.clone());
+    }
+
+    fn wake(&self) {
+        self.struck.notify_one();
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether the session is to stop what it does.
+    pub(super) fn is_struck(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) != NOTHING
     }
 
     /// True while what it waits for is being ended for others' sake.
@@ -203,7 +225,7 @@ impl Sessions for Kills {
         locked(&entry.held).waiting = waiting.to_vec();
         entry.doom.store(true, Ordering::Relaxed);
         entry.wanted.fetch_max(DOOMED, Ordering::AcqRel);
-        entry.struck.notify_one();
+        entry.wake();
     }
 }
 
@@ -242,14 +264,7 @@ impl Drop for Ticket {
 
 /// Waits until the session is to stop what it does.
 pub(super) async fn struck(entry: &Entry) {
-    while entry.wanted.load(Ordering::Acquire) == NOTHING {
-        entry.struck.notified().await;
-    }
-}
-
-/// Waits until the whole session is to end.
-pub(super) async fn over(entry: &Entry) {
-    while !entry.is_over() {
+    while !entry.is_struck() {
         entry.struck.notified().await;
     }
 }

@@ -26,6 +26,7 @@ mod start;
 mod text;
 mod transaction;
 mod two_phase;
+mod usual;
 mod warnings;
 
 use std::future::Future;
@@ -144,7 +145,11 @@ impl Session {
         let worker = Rc::clone(&self.worker);
         let mut stop = pin!(worker.stopping.notified());
         // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
-        poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
+        poll_fn(|cx| {
+            self.ticket.entry.wakes(cx.waker());
+            Poll::Ready(stop.as_mut().poll(cx).is_ready())
+        })
+        .await;
         let mut payload = Vec::new();
         loop {
             match self.client.command(&mut payload) {
@@ -162,18 +167,17 @@ impl Session {
                     break;
                 }
             }
-            // Each statement has its own limit; this one is for what stands around it.
-            let limit = exec::limit(self.map.timeouts.statement).map(|it| it * 2 + COMMAND_MORE);
             self.ticket.begin();
             self.held.begin(&self.links);
-            let (entry, held) = (Arc::clone(&self.ticket.entry), self.held.clone());
-            let command = Box::pin(self.command(&payload));
-            let goes_on = match limit {
-                Some(limit) => {
-                    let command = tokio::time::timeout(limit, command);
-                    kill::stoppable(&entry, &held, command).await.unwrap_or(false)
+            let goes_on = match self.put_usual(&payload) {
+                Some(mut usual) => {
+                    let came = poll_fn(|cx| self.poll_usual(cx, &mut usual)).await;
+                    match self.passed(usual, came) {
+                        None => true,
+                        Some((usual, came)) => Box::pin(self.go_on(usual, came)).await,
+                    }
                 }
-                None => kill::stoppable(&entry, &held, command).await,
+                None => self.command_within_limits(&payload).await,
             };
             if self.client.told_deadlock {
                 Box::pin(self.doomed()).await;
@@ -196,6 +200,22 @@ impl Session {
         }
     }
 
+    /// Answers one command, as long as it may take and nobody has it stop. False: the session ends.
+    async fn command_within_limits(&mut self, payload: &[u8]) -> bool {
+        // Each statement has its own limit; this one is for what stands around it.
+        let limit = exec::limit(self.map.timeouts.statement).map(|it| it * 2 + COMMAND_MORE);
+        let (entry, held) = (Arc::clone(&self.ticket.entry), self.held.clone());
+        // Boxed, as all that is seldom done: every session has the future around it.
+        let command = Box::pin(self.command(payload));
+        match limit {
+            Some(limit) => {
+                let command = tokio::time::timeout(limit, command);
+                kill::stoppable(&entry, &held, command).await.unwrap_or(false)
+            }
+            None => kill::stoppable(&entry, &held, command).await,
+        }
+    }
+
     /// Waits for the client. False: the session ends.
     async fn idle(&mut self) -> bool {
         let limit = self.is_within().then(|| exec::limit(self.map.timeouts.idle_in_transaction)).flatten();
@@ -206,9 +226,8 @@ impl Session {
             TooLong,
         }
         let within = self.is_within();
-        let mut over = pin!(kill::over(&self.ticket.entry));
         let event = poll_fn(|cx| {
-            if over.as_mut().poll(cx).is_ready() {
+            if self.ticket.is_over() {
                 return Poll::Ready(Event::Stopping);
             }
             if self.worker.draining.get() && !within {
@@ -248,6 +267,11 @@ impl Session {
             return false;
         }
         let result = self.answer(command, payload).await;
+        self.told(result)
+    }
+
+    /// Tells the client what has not been told yet of how a command came out. False: the session ends.
+    fn told(&mut self, result: Result<(), Trouble>) -> bool {
         self.raise_floors();
         // Within a payload nothing else can be said.
         if self.client.within_payload {

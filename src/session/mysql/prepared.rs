@@ -4,12 +4,15 @@
 //! other connections prepare it when it first runs there. Types are told with every execution, since the connection of the
 //! one before may be another.
 
+mod plain;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use crate::backend::Settings;
 use crate::error::ClientError;
@@ -435,7 +438,7 @@ impl Session {
 
 impl Bound<'_> {
     /// Its values as text, with the numbers of the types that are read as such; 0 and no bytes: NULL.
-    pub(super) fn texts(&self) -> Vec<Option<(u32, Vec<u8>)>> {
+    pub(super) fn texts(&self) -> Vec<Option<Shown>> {
         self.values
             .iter()
             .zip(self.types)
@@ -443,14 +446,14 @@ impl Bound<'_> {
             .map(|(place, (value, it))| {
                 let long = u16::try_from(place).ok().and_then(|it| self.long.get(&it));
                 let bytes = long.map(Vec::as_slice).or(*value)?;
-                Some(text_of(*it, bytes).unwrap_or((OTHER, Vec::new())))
+                Some(text_or_other(*it, bytes))
             })
             .collect()
     }
 }
 
 /// What planning looks at, of [`Bound::texts`].
-pub(super) fn parameters_of(texts: &[Option<(u32, Vec<u8>)>]) -> (Vec<u32>, Vec<Parameter<'_>>) {
+pub(super) fn parameters_of(texts: &[Option<Shown>]) -> (Vec<u32>, Vec<Parameter<'_>>) {
     let oids = texts.iter().map(|it| it.as_ref().map_or(0, |(oid, _)| *oid)).collect();
     let values = texts
         .iter()
@@ -459,9 +462,16 @@ pub(super) fn parameters_of(texts: &[Option<(u32, Vec<u8>)>]) -> (Vec<u32>, Vec<
     (oids, values)
 }
 
+/// A value as text, behind the number of its type.
+pub(super) type Shown = (u32, SmallVec<[u8; 24]>);
+
+fn text_or_other(it: Type, bytes: &[u8]) -> Shown {
+    text_of(it, bytes).unwrap_or((OTHER, SmallVec::new()))
+}
+
 /// A value as text with the number of a type that behaves alike; `None`: of a type by which nothing is looked for.
-fn text_of(it: Type, bytes: &[u8]) -> Option<(u32, Vec<u8>)> {
-    let number = |value: i128| Some((INT8, value.to_string().into_bytes()));
+fn text_of(it: Type, bytes: &[u8]) -> Option<Shown> {
+    let number = |value: i128| Some((INT8, digits(value)));
     match it.kind {
         kind::TINY => {
             bytes.first().and_then(|b| number(if it.unsigned { (*b).into() } else { b.cast_signed().into() }))
@@ -481,16 +491,34 @@ fn text_of(it: Type, bytes: &[u8]) -> Option<(u32, Vec<u8>)> {
         // As JavaScript's drivers send every number.
         kind::DOUBLE => whole(f64::from_le_bytes(<[u8; 8]>::try_from(bytes).ok()?)),
         kind::FLOAT => whole(f32::from_le_bytes(<[u8; 4]>::try_from(bytes).ok()?).into()),
-        kind::VARCHAR | kind::VAR_STRING | kind::STRING => Some((TEXT, bytes.to_vec())),
+        kind::VARCHAR | kind::VAR_STRING | kind::STRING => Some((TEXT, bytes.into())),
         _ => None,
     }
 }
 
 /// A floating point number, if it is an integer of so few digits that none is lost.
-fn whole(value: f64) -> Option<(u32, Vec<u8>)> {
+fn whole(value: f64) -> Option<Shown> {
     let whole = value.fract() == 0.0 && value.abs() < WHOLE_MAX;
     // Minus zero is zero.
-    whole.then(|| (DOUBLE, format!("{:.0}", value + 0.0).into_bytes()))
+    whole.then(|| (DOUBLE, format!("{:.0}", value + 0.0).as_bytes().into()))
+}
+
+/// A number of at most 64 bits as text.
+fn digits(value: i128) -> SmallVec<[u8; 24]> {
+    let mut digits = SmallVec::new();
+    let mut rest = u64::try_from(value.unsigned_abs()).unwrap_or(u64::MAX);
+    loop {
+        digits.push(b'0' + u8::try_from(rest % 10).unwrap_or_default());
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        digits.push(b'-');
+    }
+    digits.reverse();
+    digits
 }
 
 /// What a server says of a statement that it has prepared.
@@ -520,3 +548,15 @@ const DOUBLE: u32 = 701;
 const TEXT: u32 = 25;
 /// A type that no key is of.
 const OTHER: u32 = 2249;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_as_they_are_written() {
+        for value in [0, 7, -1, 10, i64::MIN.into(), i64::MAX.into(), u64::MAX.into()] {
+            assert_eq!(&digits(value)[..], i128::to_string(&value).as_bytes());
+        }
+    }
+}

@@ -52,7 +52,7 @@ impl Reads {
         self.level = None;
     }
 
-    fn floor(&self, shard: ShardId) -> Floor {
+    pub(super) fn floor(&self, shard: ShardId) -> Floor {
         let unseen = Floor { last_write: self.since, ..Floor::default() };
         self.floors.get(shard.index()).copied().unwrap_or(unseen)
     }
@@ -156,7 +156,7 @@ impl Session {
         self.given(access.read(shard, fresh)).await
     }
 
-    fn consistency(&self) -> Consistency {
+    pub(super) fn consistency(&self) -> Consistency {
         let usual = || {
             let of_map = self.used.as_ref().map(|it| it.access.service.database.reads.consistency);
             self.user.consistency.or(of_map).unwrap_or(Consistency::Strong)
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Whether the statement is a read that any fresh node may serve, at this moment of the session.
-    fn may_go_elsewhere(&self, template: &Template) -> bool {
+    pub(super) fn may_go_elsewhere(&self, template: &Template) -> bool {
         let effects = &template.effects;
         let harmless = template.access == Access::Read && effects.asks_session.is_none() && template.is_plain();
         // A cursor stays with its connection, and writes must find a primary.
@@ -203,7 +203,7 @@ impl Session {
         }
     }
 
-    fn note_use(&mut self, shard: ShardId) {
+    pub(super) fn note_use(&mut self, shard: ShardId) {
         if self.used.as_ref().is_some_and(|it| it.access.has_choice(shard)) {
             self.reads.used.insert(shard);
         }

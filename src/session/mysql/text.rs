@@ -21,6 +21,7 @@ use crate::plan::MASK;
 use crate::plan::Parameters;
 use crate::plan::Plan;
 use crate::plan::Planned;
+use crate::plan::Template;
 use crate::plan::World;
 use crate::plan::mysql_state::sets_insert_id;
 use crate::session::mysql::Session;
@@ -299,11 +300,7 @@ impl Session {
         {
             return Err(say::not_utf8().into());
         }
-        // What names no table leaves the warnings of the statement before, unless it has some of its own.
-        let names_none = planned.template.effects.asks_catalogs && {
-            let lower = text.to_ascii_lowercase();
-            !["schema.", "mysql.", "sys."].iter().any(|it| lower.contains(it))
-        };
+        let names_none = leaves_warnings(text, &planned.template);
         let shards: Vec<ShardId> = match plan {
             Plan::One(shard) => vec![shard],
             Plan::Any => vec![self.any_shard()?],
@@ -428,14 +425,8 @@ impl Session {
                 Ok(())
             }
             Ok(Err(trouble)) => {
-                // Connections that broke are closed; what they did is undone, and so is what others did.
                 drop(links);
-                self.ends |= pinned;
-                self.roll_back().await;
-                // Of this error alone clients know that it has ended the transaction.
-                let told = matches!(&trouble, Trouble::Refused(error) if error.code == Code::NotDone);
-                self.transaction.is_undone(was && !told);
-                Err(trouble)
+                Err(self.broke(trouble, pinned, was).await)
             }
             Err(_) => {
                 for link in links {
@@ -462,6 +453,16 @@ impl Session {
                 Err(say::too_slow().into())
             }
         }
+    }
+
+    /// Connections that broke are closed; what they did is undone, and so is what others did.
+    pub(super) async fn broke(&mut self, trouble: Trouble, pinned: bool, within: bool) -> Trouble {
+        self.ends |= pinned;
+        self.roll_back().await;
+        // Of this error alone clients know that it has ended the transaction.
+        let told = matches!(&trouble, Trouble::Refused(error) if error.code == Code::NotDone);
+        self.transaction.is_undone(within && !told);
+        trouble
     }
 
     /// Says it to all, and passes on what they answer.
@@ -562,7 +563,12 @@ impl Session {
     }
 
     /// Takes in how a statement ended, and keeps or gives back its links.
-    async fn ended(&mut self, links: Vec<Link>, ended: &Ended, leaves_warnings: bool) -> Result<(), Trouble> {
+    pub(super) async fn ended(
+        &mut self,
+        links: Vec<Link>,
+        ended: &Ended,
+        leaves_warnings: bool,
+    ) -> Result<(), Trouble> {
         self.last.heard(ended);
         if ended.warnings() > 0 || !leaves_warnings {
             self.warnings.clear();
@@ -659,6 +665,14 @@ impl Session {
         let count = database.shards.len();
         self.turn = (self.turn + 1) % count.max(1);
         Ok(ShardId(u16::try_from(self.turn).unwrap_or(0)))
+    }
+}
+
+/// What names no table leaves the warnings of the statement before, unless it has some of its own.
+pub(super) fn leaves_warnings(text: &str, template: &Template) -> bool {
+    template.effects.asks_catalogs && {
+        let lower = text.to_ascii_lowercase();
+        !["schema.", "mysql.", "sys."].iter().any(|it| lower.contains(it))
     }
 }
 

@@ -15,7 +15,11 @@ use super::MARK_NUMBER;
 use super::MARK_STRING;
 use super::Open;
 use super::Rows;
+use super::SPACE;
+use super::WORD_MORE;
+use super::WORD_START;
 use super::at;
+use super::class;
 
 /// What of a session changes how its texts are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,12 +59,12 @@ fn is_utf8(character_set: &str) -> bool {
 }
 
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
+    class(byte) & SPACE != 0
 }
 
 /// What an identifier without quotes may hold.
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+    class(byte) & WORD_MORE != 0
 }
 
 fn run(text: &[u8], from: usize, fits: impl Fn(u8) -> bool) -> usize {
@@ -77,6 +81,7 @@ fn behind(text: &[u8], from: usize, mark: &[u8]) -> Option<usize> {
 ///
 /// # Errors
 /// What the scanner does not accept, and what it may cut otherwise than this.
+#[inline]
 pub fn next(text: &[u8], from: usize, mode: Mode) -> Result<Lexeme, Invalid> {
     let mut start = from;
     loop {
@@ -84,6 +89,10 @@ pub fn next(text: &[u8], from: usize, mode: Mode) -> Result<Lexeme, Invalid> {
         if is_space(byte) {
             start += 1;
             continue;
+        }
+        // Most lexemes; what a letter says of the quote behind it is another matter.
+        if class(byte) & WORD_START != 0 && at(text, start + 1) != b'\'' {
+            return word(text, start, mode);
         }
         let invalid = Err(Invalid { at: start });
         match (byte, at(text, start + 1)) {
@@ -199,6 +208,7 @@ fn lexeme(text: &[u8], start: usize, byte: u8, mode: Mode) -> Result<Lexeme, Inv
     }
 }
 
+#[inline]
 fn word(text: &[u8], start: usize, mode: Mode) -> Result<Lexeme, Invalid> {
     let end = run(text, start, is_word);
     let foreign = mode.ascii_names && !text.get(start..end).unwrap_or_default().is_ascii();

@@ -1,5 +1,7 @@
 //! What clients say once they are in.
 
+use smallvec::SmallVec;
+
 use super::Violation;
 use super::capability;
 use super::kind;
@@ -190,7 +192,54 @@ pub struct Parameters<'a> {
     pub values: Vec<Option<&'a [u8]>>,
 }
 
+/// Parameters none of which was sent before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole<'a> {
+    /// Their types.
+    pub types: SmallVec<[Type; 8]>,
+    /// Whether the execution told them: else they are those of the last one.
+    pub told: bool,
+    /// A bit for each that is NULL.
+    pub nulls: &'a [u8],
+    /// The values as they lie in the packet, without lengths; `None`: NULL.
+    pub values: SmallVec<[Option<&'a [u8]>; 8]>,
+    /// The values as they lie in the packet, one behind the other.
+    pub packed: &'a [u8],
+}
+
 impl<'a> Execute<'a> {
+    /// The same as [`Self::parameters`] where nothing was sent before, without taking memory for a few. `None`: that has to be
+    /// asked, and may say what is wrong.
+    #[must_use]
+    pub fn whole(&self, count: usize, known: Option<&[Type]>) -> Option<Whole<'a>> {
+        let mut reader = Reader::new(self.rest, "COM_STMT_EXECUTE");
+        let mut whole = Whole { types: SmallVec::new(), told: false, nulls: &[], values: SmallVec::new(), packed: &[] };
+        if count == 0 {
+            return Some(whole);
+        }
+        whole.nulls = reader.take(count.div_ceil(8)).ok()?;
+        whole.told = reader.u8().ok()? != 0;
+        if whole.told {
+            for _ in 0..count {
+                whole.types.push(Type::read(&mut reader).ok()?);
+            }
+        } else {
+            whole.types.extend_from_slice(known.filter(|it| it.len() == count)?);
+        }
+        let mut all = reader;
+        let all = all.rest();
+        for (place, it) in whole.types.iter().enumerate() {
+            let null = is_null(whole.nulls, place, 0);
+            // Without its bit it is one nevertheless, which a server must be told by the bit.
+            if it.kind == kind::NULL && !null {
+                return None;
+            }
+            whole.values.push(if null { None } else { Some(it.value(&mut reader).ok()?) });
+        }
+        whole.packed = all.get(..all.len() - reader.rest().len())?;
+        Some(whole)
+    }
+
     /// Reads the values of `count` parameters, whose types are `known` where they are not told. `is_long`: which have been
     /// sent before, and are not here.
     ///
@@ -294,11 +343,34 @@ mod tests {
         assert_eq!(told.get(2), Some(&Type { kind: kind::LONGLONG, unsigned: true }));
         let date: &[u8] = &[0xe8, 7, 1, 2];
         assert_eq!(found.values, [Some(&[5_u8, 0, 0, 0][..]), Some(b"hi"), None, Some(date), None]);
+        assert!(execute.whole(5, None).is_none(), "the last value is missing");
         // The same again, without types.
         let again = [&bytes[..11], b"\0", &bytes[22..]].concat();
         let Ok(Command::Execute(execute)) = Command::read(&again, 0) else { panic!("an execution") };
         assert!(execute.parameters(5, None, |_| false).is_err());
         assert_eq!(execute.parameters(5, Some(&told), |place| place == 4).unwrap().values, found.values);
         assert!(execute.parameters(5, Some(&told), |_| false).is_err(), "the last value is missing");
+    }
+
+    #[test]
+    fn parameters_none_of_which_was_sent_before_are_read_at_once() {
+        // A number, a text and NULL; and what mysql2 of JavaScript leaves behind.
+        let head = b"\x17\x01\0\0\0\0\x01\0\0\0";
+        let told = [&head[..], b"\x04\x01\x03\0\xfd\0\x08\x80\x05\0\0\0\x02hi\0\0"].concat();
+        let untold = [&head[..], b"\x04\0\x05\0\0\0\x02hi"].concat();
+        let Ok(Command::Execute(execute)) = Command::read(&told, 0) else { panic!("an execution") };
+        let whole = execute.whole(3, None).unwrap();
+        let parameters = execute.parameters(3, None, |_| false).unwrap();
+        assert_eq!(whole.types.to_vec(), parameters.told.unwrap());
+        assert_eq!(whole.values.to_vec(), parameters.values);
+        assert_eq!((whole.told, whole.nulls, whole.packed), (true, &b"\x04"[..], &b"\x05\0\0\0\x02hi"[..]));
+        let Ok(Command::Execute(execute)) = Command::read(&untold, 0) else { panic!("an execution") };
+        assert!(execute.whole(3, None).is_none());
+        assert_eq!(execute.whole(3, Some(&whole.types)), Some(Whole { told: false, ..whole }));
+        // A value of the type NULL whose bit is not set is none.
+        let typed = [&head[..], b"\0\x01\x06\0"].concat();
+        let Ok(Command::Execute(execute)) = Command::read(&typed, 0) else { panic!("an execution") };
+        assert!(execute.whole(1, None).is_none());
+        assert_eq!(execute.parameters(1, None, |_| false).unwrap().values, [None]);
     }
 }
