@@ -716,7 +716,6 @@ SELECT @@character_set_client, @old_character_set_client
 /*!40101 SET CHARACTER_SET_CLIENT=@OLD_CHARACTER_SET_CLIENT */
 SELECT @@character_set_client
 /*M!999999\- enable the sandbox mode */
-/*!50003 CREATE TABLE commented (id int) ENGINE = nowhere */
 SELECT /*+ MAX_EXECUTION_TIME(1000) */ a FROM t WHERE id = 1
 SELECT a /* an end that is missing FROM t
 /* only a comment */

@@ -74,7 +74,8 @@ pub fn bare(text: &str, mode: Mode, server: Reader) -> Option<String> {
         return None;
     }
     told.push_str(text.get(taken..)?);
-    Some(told)
+    // A text of comments alone is no empty one to servers.
+    Some(if told.trim_ascii().is_empty() { "/**/".to_owned() } else { told })
 }
 
 /// What begins with `/*`.
@@ -161,7 +162,7 @@ mod tests {
             ("SELECT 1 /*!110000 + 1 */", Some("SELECT 1 "), None),
             ("SELECT 1 /*M! + 1 */", Some("SELECT 1  + 1 "), None),
             ("SELECT 1 /*M!50700 + 1 */", Some("SELECT 1  + 1 "), None),
-            (r"/*M!999999\- enable the sandbox mode */ ", Some(" "), None),
+            (r"/*M!999999\- enable the sandbox mode */ ", Some("/**/"), None),
             ("SELECT /*! '*/' */ 1", Some("SELECT  '*/'  1"), Some("SELECT  '*/'  1")),
             // Fewer digits are no version.
             ("SELECT /*!1234*/", Some("SELECT 1234"), Some("SELECT 1234")),
