@@ -2,13 +2,13 @@
 # Integration tests on real servers: `integration/run.sh NAME...` or `all`; without arguments it lists the names.
 #
 # A name is a Rust test of this folder (cluster …), a driver (psql, psycopg, asyncpg, node, jdbc; of MySQL mariadb, pymysql,
-# mysqlconnector, mysql2, mariadb_jdbc, sqlalchemy, django), sysbench, readme, or docker (which is not
+# mysqlconnector, mysql2, mariadb_jdbc, mysql_async, sqlalchemy, django), sysbench, readme, or docker (which is not
 # part of all: it takes a Docker engine, and some minutes to prepare images).
 # Drivers share one demo, started here on free ports and stopped at the end; those of MySQL share a second proxy before it. Each test is a line "ok NAME" or
 # "FAIL NAME: why"; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-mysql_drivers='mariadb pymysql mysqlconnector mysql2 mariadb_jdbc sqlalchemy django'
+mysql_drivers='mariadb pymysql mysqlconnector mysql2 mariadb_jdbc mysql_async sqlalchemy django'
 drivers="psql psycopg asyncpg node jdbc $mysql_drivers"
 rust=$(sed -n 's|^path = "integration/\(.*\)\.rs"|\1|p' Cargo.toml)
 passed=0 failed=0
@@ -179,6 +179,14 @@ run_driver() {
         ;;
     mysql2) NODE_PATH=target/drivers/node/node_modules run_program mysql2 node $here/mysql_node.js "$mysql_port" 13000000 ;;
     mariadb_jdbc) run_java mariadb_jdbc Mariadb mariadb-java-client.jar "$mysql_port" 14000000 ;;
+    mysql_async)
+        if cargo build --quiet --manifest-path $here/mysql_async/Cargo.toml --target-dir target/drivers/mysql_async; then
+            run_program mysql_async target/drivers/mysql_async/debug/shardway-mysql-async "$mysql_port" 19000000
+        else
+            echo "FAIL mysql_async: does not compile"
+            failed=$((failed + 1))
+        fi
+        ;;
     sqlalchemy) run_program sqlalchemy $python $here/mysql_sqlalchemy.py "$mysql_port" 16000000 ;;
     django) run_program django $python $here/mysql_django.py "$mysql_port" 17000000 ;;
     psql) run_program psql python3 $here/psql.py "$port" 1000000 ;;
