@@ -204,4 +204,141 @@ SELECT NOW() - NOW(), COUNT(*) FROM t
 SELECT COUNT(DISTINCT UUID()) FROM t
 ",
     ),
+    (
+        "united: totals and groups of them",
+        r"
+SELECT COUNT(*), COUNT(a), COUNT(note), COUNT(1), COUNT(NULL) FROM t
+SELECT SUM(a), MIN(a), MAX(a), AVG(a), BIT_OR(a), BIT_AND(a), BIT_XOR(a) FROM t
+SELECT COUNT(*), SUM(a), MIN(a), MAX(a), AVG(a), BIT_OR(a), BIT_AND(a), BIT_XOR(a) FROM t WHERE id > 1000
+SELECT SUM(price), AVG(price), MIN(price), MAX(price), SUM(no), AVG(no), MIN(what), MAX(what) FROM items
+SELECT SUM(de), AVG(de), MIN(de), MAX(de), SUM(bi), AVG(bi), MIN(bi), MAX(bi), SUM(ti), AVG(mi), MIN(mi) FROM kinds
+SELECT MIN(da), MAX(da), MIN(dt), MAX(dt), MIN(ch), MAX(ch), MIN(l1), MAX(l1), COUNT(js), BIT_OR(bi), BIT_XOR(ti) FROM kinds WHERE id < 5
+SELECT MIN(yr), MAX(ts), MIN(tm), MAX(fl), SUM(db), AVG(fd), MIN(u2), MAX(bn), MIN(vb), MAX(en), MIN(st), MAX(ui), MIN(ip), BIT_OR(bt) FROM kinds
+SELECT AVG(de * 1.00), AVG(de / 3), SUM(ti * mi), AVG(CAST(ti AS DECIMAL(12,5))), AVG(CAST(mi AS DECIMAL(20,7)) / 3), AVG(ti + 0.12345) FROM kinds
+SELECT AVG(-a), AVG(a * 0.00001), SUM(-a), SUM(a > 30), MAX(-a), MIN(a * 1.5), AVG(DISTINCT a), SUM(DISTINCT a), COUNT(DISTINCT note) FROM t
+SELECT MAX(CONCAT(note, 'x')), MIN(UPPER(note)), MAX(made), MIN(made) FROM t
+SELECT COUNT(*) AS c, 'x' AS x, NULL, 1.50, SUM(a) FROM t WHERE id < 6
+SELECT AVG(no) FROM items WHERE id = 1
+SELECT SUM(a), 7 FROM t ORDER BY 1
+SELECT SUM(a) AS s, COUNT(*) FROM t ORDER BY s LIMIT 1
+SELECT COUNT(*) FROM t LIMIT 0
+SELECT COUNT(*) FROM t LIMIT 5 OFFSET 1
+SELECT SUM(t.a), COUNT(i.no), AVG(i.price), MIN(i.what) FROM t JOIN items i ON i.id = t.id
+SELECT COUNT(*), COUNT(i.no), SUM(price) FROM t LEFT JOIN items i USING (id) WHERE t.id < 100
+SELECT COUNT(*), MAX(r.code) FROM t JOIN refs r ON r.n > t.a
+SELECT COUNT(*) FROM t WHERE a IN (SELECT n + 1 FROM refs) OR note LIKE 't%' OR note IN ('one', 'FOUR')
+SELECT a, COUNT(*) FROM t GROUP BY a
+SELECT what, COUNT(*), SUM(price), AVG(price), MIN(no), MAX(no) FROM items GROUP BY what
+SELECT COUNT(*), what FROM items GROUP BY what ORDER BY what DESC LIMIT 2
+SELECT what AS w, SUM(price) AS s FROM items GROUP BY what ORDER BY s DESC, w LIMIT 2 OFFSET 1
+SELECT what, AVG(price) AS s FROM items GROUP BY what ORDER BY s DESC, what
+SELECT what, MAX(price) FROM items GROUP BY what ORDER BY MAX(price), what
+SELECT SUM(no) FROM items i GROUP BY i.what ORDER BY i.what
+SELECT id, no, COUNT(*) FROM items GROUP BY id, no ORDER BY no DESC, id
+SELECT ti, bi, COUNT(*), SUM(de) FROM kinds GROUP BY ti, bi ORDER BY ti, bi
+SELECT en, COUNT(*), MIN(id) FROM kinds GROUP BY en ORDER BY en
+SELECT st, COUNT(*), MIN(id) FROM kinds GROUP BY st ORDER BY st DESC
+SELECT da, dt, COUNT(*) FROM kinds GROUP BY da, dt ORDER BY da, dt
+SELECT de, COUNT(*) FROM kinds GROUP BY de ORDER BY de
+SELECT COUNT(*), MIN(id) FROM kinds GROUP BY l1 ORDER BY MIN(id)
+SELECT COUNT(*), MIN(id) FROM kinds GROUP BY ch ORDER BY ch
+SELECT yr, COUNT(*) FROM kinds GROUP BY yr ORDER BY yr
+SELECT ts, COUNT(*) FROM kinds GROUP BY ts ORDER BY ts
+SELECT tx, COUNT(*) FROM kinds GROUP BY tx ORDER BY tx
+SELECT r.code, COUNT(*), SUM(t.a) FROM t JOIN refs r ON r.n > t.a GROUP BY r.code ORDER BY r.code
+SELECT i.what, SUM(t.a) FROM t JOIN items i ON i.id = t.id GROUP BY i.what ORDER BY i.what
+SELECT note FROM t GROUP BY note ORDER BY note
+SELECT id + 1, COUNT(*) FROM t GROUP BY id ORDER BY id
+SELECT a AS id, COUNT(*) FROM t GROUP BY id ORDER BY id
+SELECT id % 2 AS a, COUNT(*) FROM t GROUP BY a ORDER BY 2, 1
+SELECT what, COUNT(*) c FROM items GROUP BY what HAVING c > 1 ORDER BY what
+SELECT COUNT(*) FROM items GROUP BY what ORDER BY COUNT(*) DESC, what LIMIT 1
+SELECT COUNT(*) FROM t WHERE id = 1 AND id = 2
+SET div_precision_increment = 9
+SELECT AVG(a), AVG(id), AVG(a * 0.001) FROM t
+SELECT what, AVG(price), AVG(no * 1.00000) FROM items GROUP BY what ORDER BY what
+SET div_precision_increment = 0
+SELECT AVG(a), AVG(id), AVG(a * 0.001), AVG(a * 1.00000000) FROM t
+SET NAMES latin1
+SELECT l1, COUNT(*) FROM kinds WHERE id > 2 GROUP BY l1 ORDER BY l1
+SELECT MIN(l1), MAX(ch) FROM kinds
+SET sql_mode = 'ANSI_QUOTES,ONLY_FULL_GROUP_BY'
+SELECT note, COUNT(*) FROM t GROUP BY note ORDER BY note DESC
+SET sql_mode = 'PAD_CHAR_TO_FULL_LENGTH'
+SELECT ch, COUNT(*) FROM kinds GROUP BY ch ORDER BY ch
+",
+    ),
+    (
+        "united: rows in an order",
+        r"
+SELECT id, a FROM t ORDER BY a, id
+SELECT id, a FROM t ORDER BY a DESC, id LIMIT 3
+SELECT id, a FROM t ORDER BY a DESC, id LIMIT 3, 2
+SELECT id FROM t ORDER BY id LIMIT 2 OFFSET 100
+SELECT * FROM t ORDER BY t.note DESC, id
+SELECT t.*, UPPER(note) AS u FROM t WHERE a > 10 ORDER BY note, id LIMIT 4
+SELECT note AS n, id FROM t ORDER BY n, id
+SELECT id AS a, a AS id FROM t ORDER BY a DESC
+SELECT a + 1 AS id FROM t ORDER BY id
+SELECT -a AS m, id FROM t ORDER BY m, id
+SELECT note FROM t ORDER BY made DESC, id
+SELECT id FROM kinds ORDER BY de DESC, id
+SELECT id, da FROM kinds ORDER BY da, id
+SELECT id, dt FROM kinds ORDER BY dt DESC, id
+SELECT id FROM kinds ORDER BY bi, id
+SELECT id FROM kinds ORDER BY mi, ti, id
+SELECT id FROM kinds ORDER BY en, id
+SELECT id FROM kinds ORDER BY st DESC, id
+SELECT id, l1 FROM kinds ORDER BY l1, id
+SELECT id, ch FROM kinds ORDER BY ch DESC, id
+SELECT id, u2 FROM kinds ORDER BY u2, id
+SELECT id, vb, bn FROM kinds ORDER BY vb, bn, id
+SELECT id, tx FROM kinds ORDER BY tx, id
+SELECT id, ts FROM kinds ORDER BY ts, id
+SELECT id, ge FROM kinds ORDER BY ge DESC LIMIT 2
+SELECT id, vi FROM kinds ORDER BY vi DESC LIMIT 2
+SELECT name, n FROM fruits ORDER BY name
+SELECT n FROM fruits ORDER BY name DESC LIMIT 2
+SELECT t.id, i.no, i.what FROM t JOIN items i ON i.id = t.id ORDER BY i.what, t.id, i.no LIMIT 3
+SELECT t.id, i.no FROM t LEFT JOIN items i ON i.id = t.id ORDER BY i.no DESC, t.id
+SELECT t.id, r.code FROM t JOIN refs r ON r.n > t.a ORDER BY r.code, id LIMIT 5
+SELECT id FROM t WHERE id BETWEEN 2 AND 6 ORDER BY id DESC
+SELECT id, 'ORDER BY x LIMIT 1' FROM t /* LIMIT 2 */ ORDER BY id -- LIMIT 3
+SELECT SQL_NO_CACHE id, EXTRACT(DAY FROM made) AS d FROM t USE INDEX FOR ORDER BY (PRIMARY) ORDER BY id LIMIT 2, 3
+SELECT DISTINCT what FROM items
+SELECT DISTINCT price FROM items ORDER BY price DESC LIMIT 2
+SELECT DISTINCT what FROM items LIMIT 100
+SELECT DISTINCT what, price FROM items ORDER BY price, what
+SELECT DISTINCT no FROM items ORDER BY no LIMIT 1 OFFSET 1
+SELECT DISTINCT price, what FROM items WHERE price > 1 ORDER BY what
+SELECT DISTINCT ti FROM kinds
+SELECT DISTINCT en FROM kinds ORDER BY en
+SELECT DISTINCT note, a FROM t ORDER BY note DESC, a LIMIT 3, 4
+SELECT DISTINCT note FROM t WHERE id < 5 ORDER BY note LIMIT 1, 100
+SELECT DISTINCT l1 FROM kinds WHERE id < 5
+SELECT DISTINCT ch, ti FROM kinds ORDER BY ch, ti
+SELECT DISTINCT id, a FROM t ORDER BY note
+SELECT DISTINCT a + 1 FROM t ORDER BY a
+SELECT COUNT(*) FROM (SELECT DISTINCT what FROM items) d
+SELECT id FROM t WHERE note = 5 ORDER BY id
+? SHOW WARNINGS
+SELECT id, CAST(note AS SIGNED) FROM t ORDER BY id
+? SHOW WARNINGS
+BEGIN
+SELECT id FROM t ORDER BY id LIMIT 1
+\ping
+UPDATE t SET note = 'zzz' WHERE id = 4
+SELECT MAX(note) FROM t
+SELECT id, note FROM t ORDER BY note DESC, id LIMIT 2
+SELECT SUM(a) FROM t WHERE id BETWEEN 2 AND 6
+ROLLBACK
+SET autocommit = 0
+SELECT MIN(id) FROM t
+\ping
+COMMIT
+SET autocommit = 1
+SELECT note, COUNT(*) FROM t GROUP BY note ORDER BY note
+SELECT COUNT(*) FROM t; SELECT id FROM t ORDER BY id LIMIT 1; SELECT DISTINCT what FROM items ORDER BY what
+",
+    ),
 ];

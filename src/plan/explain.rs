@@ -65,6 +65,10 @@ impl Planned {
                 }
                 text
             }
+            Plan::Shadow(shadow) if shadow.unite.is_some() => {
+                let shards = shadow.unite.iter().flat_map(|it| it.shards.iter());
+                format!("merge {}, {role}", shards.map(shard).collect::<Vec<_>>().join(" "))
+            }
             Plan::Shadow(shadow) => {
                 let at = shadow.at.or(world.database.gather.on).unwrap_or(world.database.catalog);
                 let mut text = format!("gather at {}, {role}", shard(at));

@@ -1954,6 +1954,11 @@ impl Keys {
                     return Ok(Plan::One(shard));
                 }
                 let mut plan = self.gathered(values, world).ok_or_else(|| error.clone())?;
+                if let Plan::Shadow(shadow) = &plan
+                    && let Some(shard) = shadow.unite.as_ref().and_then(|it| it.shards.only())
+                {
+                    return Ok(Plan::One(shard));
+                }
                 if let (Plan::Gather(gather), Some(shards)) = (&mut plan, shards.filter(|it| !it.is_empty())) {
                     gather.merge = Some(shards);
                 }

@@ -13,6 +13,8 @@ use crate::ident::TableName;
 use crate::plan::World;
 use crate::plan::key::Values;
 use crate::plan::route::Part;
+use crate::plan::unite::Unite;
+use crate::plan::unite::Uniting;
 use crate::schema::Relation;
 use crate::sql::model::Comparison;
 use crate::sql::model::Value;
@@ -27,6 +29,8 @@ pub(crate) struct Shadowing {
     pub(crate) at: Option<ShardId>,
     /// Its tables.
     pub(crate) tables: Vec<Table>,
+    /// How the answers of shards come to the answer, where they do.
+    pub(crate) unite: Option<Uniting>,
 }
 
 /// A table of the statement.
@@ -93,6 +97,8 @@ pub struct Shadow {
     pub at: Option<ShardId>,
     /// Its tables.
     pub tables: Vec<Copy>,
+    /// The answers of shards come to the answer, unless something unexpected shows.
+    pub unite: Option<Unite>,
 }
 
 /// A table that is copied.
@@ -124,7 +130,12 @@ pub enum Whence {
 impl Shadowing {
     /// What it comes to with these values.
     pub(crate) fn with(&self, parts: &[Part], values: &Values<'_>, world: &World) -> Shadow {
-        Shadow { at: self.at, tables: self.tables.iter().map(|it| it.copy(parts, values, world)).collect() }
+        let unite = self.unite.as_ref().filter(|_| !world.view.gather);
+        Shadow {
+            at: self.at,
+            tables: self.tables.iter().map(|it| it.copy(parts, values, world)).collect(),
+            unite: unite.and_then(|it| it.with(parts, values, world)),
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Query {
     pub shadowed: Option<Arc<str>>,
     /// A query of WITH is named twice, and so was read twice.
     pub reread: bool,
+    /// MySQL: what it does with its rows, where that is little.
+    pub shape: Option<Box<crate::sql::mysql::Shape>>,
 }
 
 /// A part of one of the texts of a statement.

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod link;
+pub mod merge;
 pub mod passing;
 pub mod relay;
 pub mod rows;

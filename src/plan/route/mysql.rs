@@ -26,6 +26,7 @@ use crate::plan::route::is_writable;
 use crate::plan::route::needs_primary;
 use crate::plan::route::same_part;
 use crate::plan::route::unfit;
+use crate::plan::shadow::Shadowing;
 use crate::plan::split::Splitting;
 use crate::schema::Relation;
 use crate::schema::RelationKind;
@@ -247,12 +248,13 @@ impl Compiler<'_> {
             }),
             false => Err(several(query)),
         };
+        let unite = if reads && !beneath { self.uniting(&parts, &places) } else { None };
         let (fixed, scattered) = (self.fixed.take(), self.scattered);
         let mut shadow = None;
         let mut spread = spread;
         if reads {
             match self.shadowing(fixed.as_ref().map(|(shard, _)| *shard), &places) {
-                Ok(it) => shadow = Some(Box::new(it)),
+                Ok(it) => shadow = Some(Box::new(Shadowing { unite, ..it })),
                 Err(error) if scattered => return Err(error),
                 Err(error) if matches!(spread, Spread::Refuse(_)) => spread = Spread::Refuse(error),
                 Err(_) => {}

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use crate::error::ClientError;
 use crate::ident::ShardId;
+use crate::plan::route::Around;
 use crate::plan::route::Compiler;
+use crate::plan::route::Part;
 use crate::plan::shadow;
 use crate::plan::shadow::Shadowing;
+use crate::plan::unite::Uniting;
 use crate::schema::Relation;
 use crate::shard_map::Placement;
 use crate::sql::model::Condition;
@@ -74,7 +77,15 @@ impl Compiler<'_> {
                 table.wanted.clear();
             }
         }
-        Ok(Shadowing { at, tables })
+        Ok(Shadowing { at, tables, unite: None })
+    }
+
+    /// How the answers of shards come to the answer, if little has to be done with them.
+    pub(super) fn uniting(&self, parts: &[Part], places: &[(LeafId, usize)]) -> Option<Uniting> {
+        let query = self.query;
+        let shape = query.shape.as_ref().filter(|_| !query.notes.placed && self.fixed.is_none())?;
+        let anchor = self.spread(parts, places, Around::Nothing, false, true, None).ok()?;
+        Uniting::new(anchor.part, shape, query, self.world)
     }
 
     /// What must hold for a row of the leaf to matter, as far as a shard is asked about it beforehand: comparisons of

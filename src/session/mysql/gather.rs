@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::backend::Settings;
-use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::mysql::Access;
@@ -29,11 +28,8 @@ use crate::plan::World;
 use crate::plan::mysql_state::sets_insert_id;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
-use crate::session::mysql::say;
-use crate::session::mysql::text::KILL;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::can_be_told;
-use crate::tasks;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::result::text_row;
 use crate::wire::mysql::status;
@@ -49,7 +45,7 @@ const WARNINGS_MAX: usize = 64 << 10;
 
 /// How a read that was gathered ended, where no link of the session's broke.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     /// The client has its answer.
     Answered(Ended),
     /// It gets this in the place of one.
@@ -182,33 +178,17 @@ impl Session {
             }
             Ok(Err(trouble)) => {
                 drop((links, server));
-                self.ends |= pinned;
-                self.roll_back().await;
-                let told = matches!(&trouble, Trouble::Refused(error) if error.code == Code::NotDone);
-                self.transaction.is_undone(was && !told);
-                Err(trouble)
+                Err(self.broke(trouble, pinned, was).await)
             }
             Err(_) => {
-                for link in links.into_iter().chain([server]) {
-                    let target = Arc::clone(&link.connection.target);
-                    // Closed as it is, the server would go on with it until it has something to say.
-                    tasks::local("kill", async move {
-                        if let Err(error) = target.kill_query(clock::now().plus(KILL)).await {
-                            tracing::debug!(%error, "what took too long may go on");
-                        }
-                        drop(link);
-                    });
-                }
-                self.ends |= pinned;
-                self.roll_back().await;
-                self.transaction.is_undone(was);
-                Err(say::too_slow().into())
+                links.push(server);
+                Err(self.took_too_long(links, pinned, was).await)
             }
         }
     }
 
     /// Keeps or gives back the links by which rows came.
-    async fn gathered(&mut self, links: Vec<Link>, end: &End) {
+    pub(super) async fn gathered(&mut self, links: Vec<Link>, end: &End) {
         let (mut over, mut undone) = (false, false);
         for (place, mut link) in links.into_iter().enumerate() {
             let within = link.begun || link.is_within();
@@ -309,11 +289,7 @@ impl Session {
             }
             Err(broken) => return lost(broken).map(End::Declined),
         }
-        let within = self.is_within() || links.iter().any(|it| it.begun || it.is_within());
-        let mut own = self.usual_status();
-        for (is, flag) in [(within, status::IN_TRANSACTION), (more, status::MORE_RESULTS)] {
-            own |= if is { flag } else { 0 };
-        }
+        let own = self.own_status(links, more);
         let flags = |of_server: u16| of_server & !OWN | own;
         match relay::pass_as(server, &mut self.client, &flags).await {
             Ok(ended) => Ok(End::Answered(ended)),
@@ -633,7 +609,7 @@ const UTC: &str = "'+00:00'";
 const DEFINITION_MAX: usize = 1 << 20;
 
 /// Flags that tell of the session.
-const OWN: u16 = status::MORE_RESULTS
+pub(super) const OWN: u16 = status::MORE_RESULTS
     | status::STATE_CHANGED
     | status::IN_TRANSACTION
     | status::IN_TRANSACTION_READ_ONLY

@@ -26,6 +26,7 @@ mod start;
 mod text;
 mod transaction;
 mod two_phase;
+mod unite;
 mod usual;
 mod warnings;
 

@@ -310,7 +310,12 @@ impl Session {
                 let numbering = planned.numbering(text, parameters, world);
                 return Box::pin(self.write_on_several(&split, numbering.as_ref(), saying, more)).await;
             }
-            Plan::Shadow(shadow) => return Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
+            Plan::Shadow(shadow) => {
+                return match &shadow.unite {
+                    Some(unite) => Box::pin(self.united(text, saying, planned, (&shadow, unite), world, more)).await,
+                    None => Box::pin(self.gather(text, saying, planned, &shadow, world, more)).await,
+                };
+            }
             Plan::Split(split) if split.beside.is_none() => {
                 can_be_told(&planned.template.effects, text, true)?;
                 let inserting = Inserting { text, split: &split, saying, planned, world };

@@ -5,6 +5,7 @@
 
 mod expression;
 mod from;
+pub(super) mod shape;
 mod write;
 
 use std::collections::HashMap;
@@ -113,6 +114,7 @@ pub(crate) fn analyze(
             let blocks = analyzer.query(query, None, None, None, None)?;
             if let ([block], true) = (blocks.as_slice(), matches!(&*query.body, ast::SetExpr::Select(_))) {
                 analyzer.query.top = Some(*block);
+                analyzer.note_shape(query, *block);
             }
         }
         ast::Statement::Insert(insert) => analyzer.insert(insert)?,

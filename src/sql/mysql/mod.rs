@@ -35,6 +35,12 @@ use crate::sql::model::Query;
 use crate::sql::read as reading;
 use crate::sql::session::unreadable;
 
+pub use self::analyze::shape::Item;
+pub use self::analyze::shape::Ordered;
+pub use self::analyze::shape::Path;
+pub use self::analyze::shape::Shape;
+pub use self::analyze::shape::Total;
+
 use self::command::MysqlCommand;
 use self::session::Found as First;
 
