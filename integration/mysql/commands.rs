@@ -152,7 +152,13 @@ const DEEDS: &[Deed] = &[
         client.query("DELETE FROM t WHERE id > 1000");
         answers
     }),
-    (Is::Refused, "a file is not asked for where the client has not said that it has any", MODERN, loaded),
+    (Is::Refused, "a file is not asked for where the client has not said that it has any", MODERN, |client| {
+        client.file = b"1001\t1\tx\n".to_vec();
+        let mut answers = client.query("LOAD DATA LOCAL INFILE 'rows.csv' INTO TABLE t (id, a, note)");
+        answers.extend(client.query("SHOW WARNINGS"));
+        answers.push(client.ping());
+        answers
+    }),
     (Is::Alike, "rows come by a cursor", OLD, fetched),
     (Is::Alike, "rows come by a cursor, and nothing behind columns", MODERN, fetched),
     (Is::Alike, "cursors are open beside other statements", MODERN, |client| {
@@ -210,8 +216,8 @@ const DEEDS: &[Deed] = &[
     (Is::Alike, "what opens no cursor", MODERN, |client| {
         let mut answers = Vec::new();
         for sql in [
-            "UPDATE t SET note = 'x' WHERE id = 2",
             "SHOW WARNINGS",
+            "UPDATE t SET note = 'x' WHERE id = 2",
             "INSERT INTO t (id, a) VALUES (351, 1) RETURNING id, a",
             "SET @a = 1",
             "SELECT 1 FROM t WHERE id = 1 AND a = (SELECT a FROM t WHERE id = 1 UNION ALL SELECT 1)",
