@@ -23,6 +23,8 @@ mod reads;
 mod rig;
 #[path = "mysql/sessions.rs"]
 mod sessions;
+#[path = "mysql/texts.rs"]
+mod texts;
 #[path = "mysql/usual.rs"]
 mod usual;
 #[path = "mysql/writes.rs"]

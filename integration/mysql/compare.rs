@@ -6,6 +6,7 @@ use crate::client::Answer;
 use crate::client::Change;
 use crate::client::Column;
 use crate::client::Failure;
+use crate::client::LOST;
 use crate::client::Row;
 
 /// Flags that tell of the session. Others tell how the server went about it.
@@ -92,6 +93,11 @@ pub(crate) fn difference(ours: &[Answer], theirs: &[Answer], in_order: bool) -> 
 }
 
 fn of_one(ours: &Answer, theirs: &Answer, in_order: bool) -> Option<String> {
+    // In which words a connection ends is the system's affair.
+    let is_lost = |answer: &Answer| answer.error.as_ref().is_some_and(|it| it.errno == LOST);
+    if is_lost(ours) && is_lost(theirs) {
+        return None;
+    }
     if ours.error != theirs.error {
         let said = |answer: &Answer| match &answer.error {
             Some(error) => format!("error {error}"),

@@ -26,6 +26,7 @@ use crate::parameters::PARAMETERS;
 use crate::proxy::Outcome;
 use crate::reads::READS;
 use crate::sessions::SESSIONS;
+use crate::texts::TEXTS;
 use crate::usual::USUAL;
 use crate::writes::WRITES;
 
@@ -119,7 +120,7 @@ pub(crate) fn run(house: &House, against: Against, wanted: &str) -> Outcome<Foun
         // How clients of years ago are spoken to does not depend on how many shards there are.
         for way in WAYS.into_iter().filter(|it| width == 2 || it.capabilities() == MODERN || against == Against::Plain)
         {
-            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS).chain(USUAL).chain(ACROSS);
+            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS).chain(USUAL).chain(ACROSS).chain(TEXTS);
             for (title, lines) in cases.filter(|(title, _)| title.contains(wanted)) {
                 let place = format!("{width} shards, {way:?}, {title}");
                 let mut pair = house.pair(width, way.capabilities())?;

@@ -216,6 +216,8 @@ impl Compiler<'_> {
         let spread = match self.spread(&parts, &places, around, writes, false, None) {
             // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
             Ok(anchor) if changes(query) => Spread::Concat(anchor.part),
+            // Each locks those that it has, in the same way.
+            Ok(anchor) if locks(query) && !query.notes.placed => Spread::Concat(anchor.part),
             Ok(_) if writes => Spread::Refuse(several(query)),
             _ if beneath && !writes && around == Around::Nothing => Spread::Refuse(ClientError::unsupported(
                 "a subquery over a sharded table across shards is not supported",
@@ -246,6 +248,7 @@ impl Compiler<'_> {
                 // Columns may take the time by default.
                 ..Splitting::whole(true, false)
             }),
+            false if locks(query) => Ok(Splitting::whole(query.notes.now, false)),
             false => Err(several(query)),
         };
         let unite = if reads && !beneath { self.uniting(&parts, &places) } else { None };
@@ -436,6 +439,11 @@ fn changes(query: &Query) -> bool {
     matches!(query.writes.as_slice(), [write] if matches!(write.kind, WriteKind::Update | WriteKind::Delete))
         && query.only_writes
         && !query.notes.locks
+}
+
+/// Whether it reads rows, and locks them.
+fn locks(query: &Query) -> bool {
+    query.writes.is_empty() && query.notes.locks
 }
 
 /// How many values a row has.

@@ -10,7 +10,6 @@ use crate::plan::Command;
 use crate::plan::Parameters;
 use crate::plan::Planned;
 use crate::plan::World;
-use crate::plan::mysql_command::Ending;
 use crate::plan::mysql_command::Level;
 use crate::plan::mysql_command::MysqlCommand;
 use crate::plan::mysql_command::Scope;
@@ -153,12 +152,10 @@ impl Session {
                 }
             }
             MysqlCommand::Commit(ending) => {
-                plain_ending(*ending)?;
-                self.end(true).await?;
+                self.end_said(true, *ending).await?;
             }
             MysqlCommand::Rollback(ending) => {
-                plain_ending(*ending)?;
-                self.end(false).await?;
+                self.end_said(false, *ending).await?;
             }
             MysqlCommand::Savepoint(name) => self.savepoint(&quoted(name)).await?,
             MysqlCommand::RollbackTo(name) => self.roll_back_to(&quoted(name)).await?,
@@ -291,16 +288,6 @@ impl Session {
             Err(broken) => Err(self.lost_all(broken, &link).await),
         }
     }
-}
-
-fn plain_ending(ending: Ending) -> Result<(), ClientError> {
-    if ending.chain == Some(true) || ending.release == Some(true) {
-        return Err(ClientError::unsupported(
-            "AND CHAIN and RELEASE are not supported",
-            "End the transaction, and begin the next one.",
-        ));
-    }
-    Ok(())
 }
 
 fn not_there(command: &MysqlCommand) -> ClientError {

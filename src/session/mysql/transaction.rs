@@ -12,6 +12,7 @@ use crate::exec::mysql::Link;
 use crate::exec::mysql::client::deadlock;
 use crate::exec::mysql::relay::Broken;
 use crate::ident::ShardId;
+use crate::plan::mysql_command::Ending;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
@@ -92,6 +93,25 @@ impl Session {
         self.transaction.once = once;
         self.transaction.begun_by = Some(text.to_owned());
         self.transaction.read_only = read_only;
+        Ok(())
+    }
+
+    /// COMMIT and ROLLBACK as the client says them: what AND CHAIN begins has the manner of what has ended, and RELEASE ends
+    /// the session.
+    pub(super) async fn end_said(&mut self, commit: bool, ending: Ending) -> Result<(), Trouble> {
+        let (once, read_only) = (self.transaction.once.clone(), self.transaction.read_only);
+        self.end(commit).await?;
+        if ending.chain == Some(true) {
+            let begin = match read_only {
+                None => "START TRANSACTION",
+                Some(true) => "START TRANSACTION READ ONLY",
+                Some(false) => "START TRANSACTION READ WRITE",
+            };
+            self.transaction.once = once;
+            self.transaction.begun_by = Some(begin.to_owned());
+            self.transaction.read_only = read_only;
+        }
+        self.ends |= ending.release == Some(true);
         Ok(())
     }
 

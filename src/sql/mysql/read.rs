@@ -140,12 +140,16 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
                     return None;
                 }
                 match word.as_str() {
-                    // The parser has other priorities for these.
-                    "xor" => return None,
-                    // As an operator the parser would have it take in all that follows.
+                    // The parser has a priority for it that is another. As OR it stands between the same words, and where
+                    // it is true one side is.
+                    "xor" => put(Token::make_word("OR", None)),
+                    // As an operator the parser would have it take in all that follows. This one binds as closely, and
+                    // what it stands before is no constant either.
                     "binary" if next != Some(Kind::Close) && !place.checked_sub(2).is_some_and(|it| is(it, "as")) => {
-                        return None;
+                        put(Token::Tilde);
                     }
+                    // Like LIKE.
+                    "sounds" if is(place, "like") => {}
                     "sounds" | "procedure" if !called => return None,
                     // Of the type of a CAST nothing but its name matters here.
                     "character" if is(place, "set") => place += 2,
@@ -181,8 +185,14 @@ fn tokens(text: &str, lexemes: &[Lexeme], mode: Mode, seen: &mut Seen) -> Option
             }
             Kind::Quoted => put(Token::make_word(&lex::unquote(raw(lexeme)), Some('`'))),
             Kind::Integer | Kind::Number => put(Token::Number(raw(lexeme).to_owned(), false)),
-            // Strings that follow each other are one.
-            Kind::String if next == Some(Kind::String) => return None,
+            // Strings that follow each other are one, which is no constant to the planner.
+            Kind::String if next == Some(Kind::String) => {
+                put(Token::Tilde);
+                put(Token::SingleQuotedString(String::new()));
+                while kind(place) == Some(Kind::String) {
+                    place += 1;
+                }
+            }
             // Of an alias only that it is there matters.
             Kind::String if raw(lexeme).starts_with(['n', 'N']) => put(Token::NationalStringLiteral(String::new())),
             Kind::String => put(Token::SingleQuotedString(String::new())),
@@ -273,7 +283,8 @@ fn operator(raw: &str, mode: Mode) -> Option<Token> {
         "||" => Token::make_word("OR", None),
         "->" => Token::Arrow,
         "->>" => Token::LongArrow,
-        "!" => Token::ExclamationMark,
+        // The parser has none for it before an operand.
+        "!" => Token::Tilde,
         _ => return None,
     })
 }

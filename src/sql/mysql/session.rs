@@ -193,7 +193,8 @@ fn ending(cursor: &mut Cursor<'_>) -> Option<Ending> {
     } else if cursor.take("release") {
         ending.release = Some(true);
     }
-    cursor.at_end().then_some(ending)
+    let both = ending.chain == Some(true) && ending.release == Some(true);
+    (cursor.at_end() && !both).then_some(ending)
 }
 
 fn rollback(cursor: &mut Cursor<'_>) -> Option<Found> {
