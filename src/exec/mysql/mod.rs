@@ -2,7 +2,6 @@
 
 pub mod client;
 pub mod link;
-pub mod merge;
 pub mod passing;
 pub mod relay;
 pub mod rows;

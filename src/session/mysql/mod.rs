@@ -13,6 +13,7 @@ mod gather;
 pub mod kill;
 mod last;
 pub mod login;
+mod merge;
 mod named;
 pub mod numbers;
 mod pins;

@@ -21,7 +21,7 @@ use crate::wire::mysql::result::text_row;
 
 /// A value that can be compared, or added to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
+pub(super) enum Cell {
     /// An integer.
     Whole(i128),
     /// A decimal.
@@ -32,7 +32,7 @@ pub enum Cell {
 
 /// An exact decimal: its digits, so many of them behind the point.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decimal {
+pub(super) struct Decimal {
     negative: bool,
     digits: Vec<u8>,
     scale: usize,
@@ -40,7 +40,7 @@ pub struct Decimal {
 
 /// What the shards' rows are like, and what is to be made of them.
 #[derive(Debug)]
-pub struct Merging<'a> {
+pub(super) struct Merging<'a> {
     unite: &'a Unite,
     columns: &'a [Column],
     binary: bool,
@@ -51,19 +51,19 @@ pub struct Merging<'a> {
 
 /// Groups while they come together.
 #[derive(Debug, Default)]
-pub struct Grouping {
+pub(super) struct Grouping {
     rows: Vec<Vec<Option<Vec<u8>>>>,
     places: HashMap<Vec<u8>, usize>,
     bytes: usize,
 }
 
 /// What a row is compared by; `None` inside: NULL.
-pub type Sorting = Vec<Option<Cell>>;
+pub(super) type Sorting = Vec<Option<Cell>>;
 
 impl<'a> Merging<'a> {
     /// Of rows with these columns; `None`: something in them is not known to be put together.
     #[must_use]
-    pub fn new(unite: &'a Unite, columns: &'a [Column], binary: bool) -> Option<Self> {
+    pub(super) fn new(unite: &'a Unite, columns: &'a [Column], binary: bool) -> Option<Self> {
         let shown = columns.len().checked_sub(unite.how.hidden.len())?;
         let kinds = columns.iter().map(|it| it.kind).collect();
         let it = Self { unite, columns, binary, kinds, shown };
@@ -87,7 +87,7 @@ impl<'a> Merging<'a> {
 
     /// The columns that the client sees.
     #[must_use]
-    pub fn shown(&self) -> &'a [Column] {
+    pub(super) fn shown(&self) -> &'a [Column] {
         self.columns.get(..self.shown).unwrap_or_default()
     }
 
@@ -110,12 +110,12 @@ impl<'a> Merging<'a> {
 
     /// The cells of a row; `None`: it is none of these columns.
     #[must_use]
-    pub fn cells<'r>(&self, row: &'r [u8]) -> Option<Vec<Option<&'r [u8]>>> {
+    pub(super) fn cells<'r>(&self, row: &'r [u8]) -> Option<Vec<Option<&'r [u8]>>> {
         if self.binary { binary_row(row, &self.kinds).ok() } else { text_row(row, self.kinds.len()).ok() }
     }
 
     /// The client's row of such cells.
-    pub fn put(&self, out: &mut Vec<u8>, cells: &[Option<&[u8]>]) {
+    pub(super) fn put(&self, out: &mut Vec<u8>, cells: &[Option<&[u8]>]) {
         let cells = cells.get(..self.shown).unwrap_or_default();
         if self.binary {
             put_binary_row(out, self.kinds.get(..self.shown).unwrap_or_default(), cells);
@@ -138,20 +138,20 @@ impl<'a> Merging<'a> {
 
     /// What the answer is ordered by, of one row; `None`: it cannot be read.
     #[must_use]
-    pub fn sorting(&self, cells: &[Option<&[u8]>]) -> Option<Sorting> {
+    pub(super) fn sorting(&self, cells: &[Option<&[u8]>]) -> Option<Sorting> {
         self.unite.how.order.iter().map(|it| self.value(&it.key, cells)).collect()
     }
 
     /// Which of two rows comes first.
     #[must_use]
-    pub fn compare(&self, one: &Sorting, other: &Sorting) -> Ordering {
+    pub(super) fn compare(&self, one: &Sorting, other: &Sorting) -> Ordering {
         ordered(one, other, &self.unite.how.order)
     }
 
     // ── groups ──
 
     /// Takes a shard's row in; how many bytes are held now. `None`: it cannot be put together with others.
-    pub fn take(&self, grouping: &mut Grouping, row: &[u8]) -> Option<usize> {
+    pub(super) fn take(&self, grouping: &mut Grouping, row: &[u8]) -> Option<usize> {
         let groups = self.unite.how.groups.as_ref()?;
         let cells = self.cells(row)?;
         let mut name = Vec::new();
@@ -235,7 +235,7 @@ impl<'a> Merging<'a> {
 
     /// The client's rows of all groups, in their order; `None`: they cannot be told.
     #[must_use]
-    pub fn finish(&self, grouping: Grouping) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn finish(&self, grouping: Grouping) -> Option<Vec<Vec<u8>>> {
         let groups = self.unite.how.groups.as_ref()?;
         // Without another order it is that of what they have in common, as servers group.
         let keys: Vec<SortKey> = match self.unite.how.order.as_slice() {
@@ -285,14 +285,8 @@ impl<'a> Merging<'a> {
 impl Grouping {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.rows.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 }
 
