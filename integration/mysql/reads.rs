@@ -246,7 +246,7 @@ SELECT yr, COUNT(*) FROM kinds GROUP BY yr ORDER BY yr
 SELECT ts, COUNT(*) FROM kinds GROUP BY ts ORDER BY ts
 SELECT tx, COUNT(*) FROM kinds GROUP BY tx ORDER BY tx
 SELECT r.code, COUNT(*), SUM(t.a) FROM t JOIN refs r ON r.n > t.a GROUP BY r.code ORDER BY r.code
-SELECT i.what, SUM(t.a) FROM t JOIN items i ON i.id = t.id GROUP BY i.what ORDER BY i.what
+SELECT t.note, SUM(i.price) FROM t JOIN items i ON i.id = t.id GROUP BY t.note ORDER BY t.note
 SELECT note FROM t GROUP BY note ORDER BY note
 SELECT id + 1, COUNT(*) FROM t GROUP BY id ORDER BY id
 SELECT a AS id, COUNT(*) FROM t GROUP BY id ORDER BY id
