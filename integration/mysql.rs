@@ -46,7 +46,7 @@ fn wanted() -> String {
 async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
     let house = House::build(Against::Proxy).await?;
     let found = rig::run(&house, Against::Proxy, &wanted())?;
-    found.and(commands::differences(&house, &wanted())?).told(&house.log())?;
+    found.and(commands::differences(&house, Against::Proxy, &wanted())?).told(&house.log())?;
     house.stop().await
 }
 
@@ -55,7 +55,7 @@ async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
 async fn two_plain_servers_are_alike() -> Outcome {
     let house = House::build(Against::Plain).await?;
     let found = rig::run(&house, Against::Plain, &wanted())?;
-    found.and(commands::differences(&house, &wanted())?).told("")?;
+    found.and(commands::differences(&house, Against::Plain, &wanted())?).told("")?;
     house.stop().await
 }
 

@@ -14,6 +14,7 @@ use crate::client::Value;
 use crate::compare::difference;
 use crate::compare::is_refused;
 use crate::compare::renamed;
+use crate::house::Against;
 use crate::house::House;
 use crate::house::WIDTHS;
 use crate::kills;
@@ -398,7 +399,7 @@ fn logins(house: &House, width: usize) -> Vec<String> {
 }
 
 /// Does those whose title holds `wanted` on both sides; what differs.
-pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
+pub(crate) fn differences(house: &House, against: Against, wanted: &str) -> Outcome<Vec<String>> {
     let mut problems = Vec::new();
     for width in WIDTHS {
         let mut direct = house.direct(width)?;
@@ -408,7 +409,7 @@ pub(crate) fn differences(house: &House, wanted: &str) -> Outcome<Vec<String>> {
             let ours = deed(&mut pair.ours);
             let place = format!("{width} shards, {title}");
             let refused = is_refused(&ours);
-            if *is == Is::Refused && width > 1 {
+            if *is == Is::Refused && width > 1 && against != Against::Plain {
                 problems.extend((!refused).then(|| format!("{place}: not refused")));
                 continue;
             }

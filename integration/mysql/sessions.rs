@@ -31,7 +31,7 @@ SET NAMES utf8mb4 COLLATE latin1_swedish_ci, time_zone = '+02:00'
 SELECT @@time_zone, @@character_set_client
 SET @n = 2, NAMES utf8mb4
 SELECT @@character_set_client, @@collation_connection, @n
-SET names = 1
+? SET names = 1
 SET sql_mode = DEFAULT
 SET @OLD_TIME_ZONE=@@TIME_ZONE
 SET TIME_ZONE='+00:00'

@@ -44,6 +44,8 @@ use crate::wire::mysql::result::put_text_row;
 
 /// How long it may take to have a server stop what it does.
 const KILL: Duration = Duration::from_secs(3);
+/// How long after that a server that goes on is told again; each time twice as long, up to [`KILL`].
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// All sessions, by their numbers.
 #[derive(Debug, Default)]
@@ -356,6 +358,7 @@ impl Held {
 /// they say to that.
 pub(super) async fn stoppable<T>(entry: &Entry, held: &Held, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
+    let mut pause = AGAIN;
     loop {
         let mut wait = pin!(struck(entry));
         let done = poll_fn(|cx| {
@@ -368,10 +371,8 @@ pub(super) async fn stoppable<T>(entry: &Entry, held: &Held, work: impl Future<O
             return done;
         }
         // Until the servers have been told, what was said to them is still the session's.
-        if entry.wanted.load(Ordering::Acquire) != DOOMED {
-            return tokio::join!(work, held.stop(false)).0;
-        }
-        let mut stop = pin!(held.stop(true));
+        let doomed = entry.wanted.load(Ordering::Acquire) == DOOMED;
+        let mut stop = pin!(held.stop(doomed));
         let mut done = None;
         poll_fn(|cx| {
             if done.is_none()
@@ -385,8 +386,15 @@ pub(super) async fn stoppable<T>(entry: &Entry, held: &Held, work: impl Future<O
         if let Some(done) = done {
             return done;
         }
-        // What was asked may have got lost: it is asked again.
-        let _ = entry.wanted.compare_exchange(DOOMED, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
+        // A server that had not begun with it has not heard what was asked: it is asked again.
+        if doomed {
+            let _ = entry.wanted.compare_exchange(DOOMED, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
+        } else {
+            if let Ok(done) = tokio::time::timeout(pause, work.as_mut()).await {
+                return done;
+            }
+            pause = (pause * 2).min(KILL);
+        }
     }
 }
 

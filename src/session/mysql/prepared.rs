@@ -466,7 +466,7 @@ pub(super) fn parameters_of(texts: &[Option<Shown>]) -> (Vec<u32>, Vec<Parameter
 pub(super) type Shown = (u32, SmallVec<[u8; 24]>);
 
 fn text_or_other(it: Type, bytes: &[u8]) -> Shown {
-    text_of(it, bytes).unwrap_or((OTHER, SmallVec::new()))
+    text_of(it, bytes).unwrap_or_else(|| (OTHER, SmallVec::new()))
 }
 
 /// A value as text with the number of a type that behaves alike; `None`: of a type by which nothing is looked for.
