@@ -46,6 +46,10 @@ fn on_one_side(port: u16, database: &str) -> Result<Vec<Answer>, String> {
     let mut answers = killed(&mut victim, &mut killer, "SELECT SLEEP(60) FROM t WHERE id = 1", "KILL QUERY {}")?;
     answers.push(victim.ping());
     answers.extend(victim.query("SELECT a FROM t WHERE id = 1"));
+    for sql in ["SELECT SLEEP(60), a FROM t WHERE id IN (1, 2, 3)", "SELECT COUNT(*) FROM t WHERE SLEEP(60) = 0"] {
+        answers.extend(killed(&mut victim, &mut killer, sql, "KILL QUERY {}")?);
+        answers.extend(victim.query("SELECT COUNT(*), MAX(a) FROM t WHERE id IN (1, 2, 3)"));
+    }
     for sql in ["BEGIN", "UPDATE t SET a = 71 WHERE id = 1"] {
         answers.extend(victim.query(sql));
     }

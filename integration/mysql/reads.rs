@@ -299,7 +299,6 @@ SELECT id, ge FROM kinds ORDER BY ge DESC LIMIT 2
 SELECT id, vi FROM kinds ORDER BY vi DESC LIMIT 2
 SELECT name, n FROM fruits ORDER BY name
 SELECT n FROM fruits ORDER BY name DESC LIMIT 2
-SELECT t.id + 0, i.no + 0, i.what FROM t JOIN items i ON i.id = t.id ORDER BY i.what, t.id, i.no LIMIT 3
 SELECT t.id, i.no FROM t LEFT JOIN items i ON i.id = t.id ORDER BY i.no DESC, t.id
 SELECT t.id, r.code FROM t JOIN refs r ON r.n > t.a ORDER BY r.code, id LIMIT 5
 SELECT id FROM t WHERE id BETWEEN 2 AND 6 ORDER BY id DESC

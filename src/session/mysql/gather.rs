@@ -127,11 +127,11 @@ impl Session {
             .collect();
         let mut links = self.take_links(&shards, &planned.template).await?;
         // Last, so that whoever has one waits for no other.
-        let mut server = match access.gathering(at).await {
+        let mut server = match self.given(access.gathering(at)).await {
             Ok(server) => server,
-            Err(error) => {
+            Err(trouble) => {
                 links.into_iter().for_each(|it| self.keep(it));
-                return Err(error.into());
+                return Err(trouble);
             }
         };
         let was = self.is_within() || links.iter().any(|it| it.begun || it.is_within());
@@ -165,7 +165,10 @@ impl Session {
                     }
                 }
                 self.gathered(links, &end).await;
-                clear(&access, server, &tables).await;
+                // What was to be stopped may be struck late: the copies go with their connection then.
+                if !self.held.remove(&server) {
+                    clear(&access, server, &tables).await;
+                }
                 match end {
                     End::Answered(Ended::Failed(_) | Ended::Refused(_)) => Err(Trouble::Told),
                     End::Answered(_) => Ok(()),

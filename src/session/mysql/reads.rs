@@ -97,7 +97,7 @@ impl Session {
     }
 
     /// A connection that the session has to wait for, unless it is killed meanwhile.
-    async fn given(&self, waited: impl Future<Output = Result<Link, ClientError>>) -> Result<Link, Trouble> {
+    pub(super) async fn given(&self, waited: impl Future<Output = Result<Link, ClientError>>) -> Result<Link, Trouble> {
         let link = kill::unless_struck(&self.ticket.entry, waited).await.ok_or_else(say::interrupted)??;
         self.held.add(&link);
         Ok(link)
