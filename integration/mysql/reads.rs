@@ -300,6 +300,9 @@ SELECT id, vi FROM kinds ORDER BY vi DESC LIMIT 2
 SELECT name, n FROM fruits ORDER BY name
 SELECT n FROM fruits ORDER BY name DESC LIMIT 2
 SELECT t.id, i.no FROM t LEFT JOIN items i ON i.id = t.id ORDER BY i.no DESC, t.id
+SELECT id, a FROM t ORDER BY id LIMIT 2, 0
+SELECT a, COUNT(*) FROM t GROUP BY a ORDER BY a LIMIT 0
+SELECT COUNT(*), MAX(a) FROM t LIMIT 0
 SELECT t.id, r.code FROM t JOIN refs r ON r.n > t.a ORDER BY r.code, id LIMIT 5
 SELECT id FROM t WHERE id BETWEEN 2 AND 6 ORDER BY id DESC
 SELECT id, 'ORDER BY x LIMIT 1' FROM t /* LIMIT 2 */ ORDER BY id -- LIMIT 3

@@ -431,8 +431,8 @@ impl Unite {
         }
         // Of groups any may be the last one's part.
         let all = self.how.groups.is_some() && !self.how.distinct;
-        // As it stands it is right for each shard.
-        let is_kept = !all && self.offset == 0;
+        // As it stands it is right for each shard; and of no rows servers describe columns otherwise than of some.
+        let is_kept = (!all && self.offset == 0) || self.limit == Some(0);
         let Some(from) = parts.limit.filter(|_| !is_kept) else {
             out.push_str(behind);
             return Some(Told { text: out, parameters: parameters(&lexemes, text.len()) });
@@ -621,6 +621,13 @@ mod tests {
         assert!(text.ends_with("FROM t ORDER BY c LIMIT ?") && parameters == 1, "{text}");
         let (text, parameters) = told(&unite(how(), Some(5), 1), "SELECT DISTINCT c FROM t LIMIT ?, ?");
         assert!(text.ends_with("FROM t LIMIT 6") && parameters == 0, "{text}");
+    }
+
+    #[test]
+    fn no_rows_are_asked_for_as_they_stand() {
+        let how = || How { groups: Some(Groups::default()), ..How::default() };
+        let text = "SELECT a, COUNT(*) FROM t GROUP BY a LIMIT ?, ?";
+        assert_eq!(told(&unite(how(), Some(0), 3), text), (text.to_owned(), 2));
     }
 
     #[test]
