@@ -217,7 +217,7 @@ impl Compiler<'_> {
             // Each shard changes the rows that it has: the statement is as many statements, and one transaction.
             Ok(anchor) if changes(query) => Spread::Concat(anchor.part),
             // Each locks those that it has, in the same way.
-            Ok(anchor) if locks(query) && !query.notes.placed => Spread::Concat(anchor.part),
+            Ok(anchor) if locks(query) && !beneath && !query.notes.placed => Spread::Concat(anchor.part),
             Ok(_) if writes => Spread::Refuse(several(query)),
             _ if beneath && !writes && around == Around::Nothing => Spread::Refuse(ClientError::unsupported(
                 "a subquery over a sharded table across shards is not supported",
