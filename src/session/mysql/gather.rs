@@ -144,11 +144,15 @@ impl Session {
         match ended {
             Ok(Ok(end)) => {
                 if let End::Answered(ended) = &end {
-                    self.last.heard(ended);
-                    if asks && text.to_ascii_lowercase().contains("sql_calc_found_rows") {
-                        // What it tells comes with the next question, should this fail.
-                        let _ = self.ask_found_rows(&mut server).await;
+                    if asks
+                        && text.to_ascii_lowercase().contains("sql_calc_found_rows")
+                        && let Err(broken) = self.ask_found_rows(&mut server).await
+                    {
+                        // The client has its answer already.
+                        tracing::debug!(?broken, "a connection broke before rows left out were counted");
+                        self.ends = true;
                     }
+                    self.last.heard(ended);
                     self.warnings.clear();
                     self.warnings.count(ended.warnings());
                     if ended.warnings() > 0

@@ -68,10 +68,11 @@ impl Last {
 
     /// Takes in how a statement ended.
     pub(super) fn heard(&mut self, ended: &Ended) {
+        let calculated = self.calculated.take();
         match ended {
             Ended::Done(done) => self.row_count = i64::try_from(done.affected).unwrap_or(i64::MAX),
             Ended::Rows { count, .. } => {
-                (self.row_count, self.found_rows) = (-1, self.calculated.take().unwrap_or(*count));
+                (self.row_count, self.found_rows) = (-1, calculated.unwrap_or(*count));
             }
             Ended::Failed(_) | Ended::Refused(_) => self.row_count = -1,
         }
