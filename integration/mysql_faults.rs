@@ -12,6 +12,8 @@ mod compare;
 mod cut;
 #[path = "mysql_faults/dead.rs"]
 mod dead;
+#[path = "mysql_faults/full.rs"]
+mod full;
 #[path = "mysql_faults/garbage.rs"]
 mod garbage;
 #[path = "mysql_faults/house.rs"]
