@@ -1,7 +1,7 @@
 //! An address and a name → a connection to a MySQL or MariaDB server that is ready for its first command.
 //!
-//! The server is not trusted: every length is bounded, it gets the password itself in TLS only, and what it said in
-//! clear behind its greeting is nothing to go on with once TLS has begun.
+//! The server is not trusted: every length is bounded, it gets the password itself in TLS only, otherwise encrypted by its
+//! key, and what it said in clear behind its greeting is nothing to go on with once TLS has begun.
 
 use std::io;
 
@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
+use super::password_key;
 use crate::clock::Tick;
 use crate::net;
 use crate::net::ClientTls;
@@ -213,7 +214,7 @@ async fn log_in(stream: Stream, tls: Option<(&ClientTls, &str)>, login: &Login<'
     response.proof = talk.proof(&plugin, password, &greeting.salt)?;
     response.plugin = plugin.clone().into_bytes();
     talk.send(&response.payload()).await?;
-    let done = talk.authenticate(plugin, password).await?;
+    let done = talk.authenticate(plugin, greeting.salt.to_vec(), password).await?;
 
     let mut status = done.status;
     let setup = (login.setup)(talk.capabilities);
@@ -280,7 +281,7 @@ impl Talk {
         tls: &ClientTls,
         host: &str,
     ) -> Result<(), OpenError> {
-        // A server that remembers no proof of the user asks for the password, which it gets in TLS only.
+        // A server that remembers no proof of the user asks for the password, which is better off in TLS.
         let beside =
             greeting.plugin != auth::CACHING_SHA2 && self.stream.peer().is_some_and(|it| it.ip().is_loopback());
         if !tls.is_wanted() || (beside && !tls.is_required()) {
@@ -326,8 +327,22 @@ impl Talk {
         Ok([password, &[0]].concat())
     }
 
+    /// The password, encrypted by the key that the server shows when it is asked.
+    async fn by_its_key(&mut self, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, OpenError> {
+        self.send(&[sha2_byte::KEY_WANTED]).await?;
+        let shown = self.next().await?;
+        let key = shown.strip_prefix(&[1]).ok_or_else(unasked)?;
+        let refused = |why| OpenError::Unwilling(format!("the key that the server would have the password in {why}"));
+        password_key::encrypted(key, password, salt).map_err(refused)
+    }
+
     /// Answers what the server asks until it is content.
-    async fn authenticate(&mut self, mut plugin: String, password: &[u8]) -> Result<Done, OpenError> {
+    async fn authenticate(
+        &mut self,
+        mut plugin: String,
+        mut salt: Vec<u8>,
+        password: &[u8],
+    ) -> Result<Done, OpenError> {
         for _ in 0..PROOFS_MAX {
             let payload = self.next().await?;
             match payload.as_slice() {
@@ -337,15 +352,19 @@ impl Talk {
                 }
                 [0xfe, ..] => {
                     let switch = Switch::read(&payload)?;
-                    plugin = switch.plugin;
-                    let proof = self.proof(&plugin, password, &switch.salt)?;
+                    (plugin, salt) = (switch.plugin, switch.salt);
+                    let proof = self.proof(&plugin, password, &salt)?;
                     self.send(&proof).await?;
                 }
                 [1, byte] if plugin == auth::CACHING_SHA2 => match *byte {
                     sha2_byte::FAST_OK => {}
                     sha2_byte::FULL => {
-                        let password = self.in_clear(password)?;
-                        self.send(&password).await?;
+                        let told = if self.stream.is_tls() {
+                            self.in_clear(password)?
+                        } else {
+                            self.by_its_key(password, &salt).await?
+                        };
+                        self.send(&told).await?;
                     }
                     _ => return Err(unasked()),
                 },
@@ -496,7 +515,7 @@ mod tests {
     async fn the_password_itself_is_not_given_in_clear() {
         for script in [
             vec![greeting(auth::NATIVE, 0), switch(auth::CLEAR, &[])],
-            vec![greeting(auth::CACHING_SHA2, 0), vec![1, sha2_byte::FULL]],
+            vec![greeting(auth::CACHING_SHA2, 0), vec![1, sha2_byte::FULL], b"\x01no key".to_vec()],
             vec![greeting(auth::NATIVE, 0), switch("dialog", &[])],
             vec![greeting(auth::NATIVE, 0), vec![0xfe]],
             [vec![greeting(auth::NATIVE, 0)], vec![switch(auth::NATIVE, &SALT_HERE); PROOFS_MAX + 1]].concat(),
@@ -562,6 +581,7 @@ mod tests {
             vec![greeting(auth::NATIVE, 0), vec![2]],
             vec![greeting(auth::NATIVE, 0), vec![]],
             vec![greeting(auth::CACHING_SHA2, 0), vec![1, 9]],
+            vec![greeting(auth::CACHING_SHA2, 0), vec![1, sha2_byte::FULL], b"-----BEGIN".to_vec()],
             vec![greeting(auth::NATIVE, 0), switch(auth::ED25519, &SALT_HERE)],
             vec![vec![b'x'; PAYLOAD_MAX + 1]],
         ] {

@@ -4,6 +4,7 @@
 //! watches that they are numbered as answers are, so that one side never takes a row for the beginning of an answer.
 
 pub mod login;
+mod password_key;
 pub mod prepared;
 
 use std::collections::VecDeque;

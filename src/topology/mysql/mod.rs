@@ -117,7 +117,7 @@ fn unreadable(what: &str) -> ControlError {
 }
 
 fn options(control: &Control, node: &Node) -> MySqlConnectOptions {
-    // Without TLS, a server that knows no caching_sha2 password yet would have to be sent it in clear: so TLS is preferred
+    // Without TLS, a server that knows no caching_sha2 password yet would have to be believed its key: so TLS is preferred
     // on loopback, too.
     let mode = match control.tls().mode {
         TlsMode::Disable => MySqlSslMode::Disabled,
