@@ -129,4 +129,93 @@ INSERT INTO tags (v) VALUES ('more')
 SELECT n, v FROM tags ORDER BY n
 ",
     ),
+    (
+        "what warns once is told once",
+        r"
+DELETE FROM t WHERE made = '2020-13-45'
+SHOW WARNINGS
+SELECT @@warning_count
+DELETE FROM t WHERE a > 'x' AND a < 0
+SHOW WARNINGS
+DELETE FROM t WHERE made IN ('a', '2020-13-45')
+SHOW WARNINGS
+DELETE FROM t WHERE id = '1x' AND a = -1
+SHOW WARNINGS
+DELETE FROM t WHERE a = 'x' OR made > 'y' OR a = 'x'
+SHOW WARNINGS
+UPDATE IGNORE t SET a = 'x'
+SHOW WARNINGS
+UPDATE IGNORE t SET a = a + 1 WHERE made <> '2020-13-45' OR id > 0
+SHOW WARNINGS
+UPDATE t SET a = a + 1 WHERE made > '2020-13-45'
+SHOW WARNINGS
+DELETE FROM t WHERE a = CAST('x' AS int) + 99
+SHOW WARNINGS
+DELETE FROM t WHERE note > 99
+SHOW COUNT(*) WARNINGS
+DELETE FROM t WHERE made > '2020-13-45'
+SHOW WARNINGS
+",
+    ),
+    (
+        "the first write of a transaction fails",
+        r"
+SET autocommit = 0
+UPDATE refs SET n = 'x'
+\ping
+SELECT n FROM refs ORDER BY code
+COMMIT
+UPDATE refs SET nope = 1
+\ping
+COMMIT
+INSERT INTO refs VALUES ('es', 1), ('es', 2)
+\ping
+COMMIT
+UPDATE t SET a = 'x'
+\ping
+COMMIT
+UPDATE t SET nope = 1
+\ping
+COMMIT
+UPDATE t SET a = 'x' WHERE id = 1
+\ping
+COMMIT
+UPDATE t SET nope = 1 WHERE id = 1
+\ping
+COMMIT
+SELECT nope FROM t
+\ping
+COMMIT
+SELECT nope FROM t ORDER BY a + 1
+\ping
+COMMIT
+SELECT nope FROM refs
+\ping
+COMMIT
+INSERT INTO refs (nope) VALUES (1)
+\ping
+COMMIT
+INSERT INTO t (id, nope) VALUES (1, 1), (2, 2), (3, 3)
+\ping
+COMMIT
+INSERT INTO t (id, a) VALUES (1, 1), (2), (3, 3)
+\ping
+COMMIT
+DELETE FROM t WHERE nope = 1
+\ping
+COMMIT
+DELETE FROM nope
+\ping
+COMMIT
+DELETE t FROM
+\ping
+COMMIT
+INSERT INTO t (id, a) VALUES (50, 1), (51, 'x'), (52, 1)
+\ping
+COMMIT
+SET autocommit = 1
+UPDATE refs SET n = 'x'
+UPDATE t SET a = 'x'
+",
+    ),
 ];

@@ -272,4 +272,40 @@ SELECT id, a FROM t ORDER BY id
 SET autocommit = 1
 ",
     ),
+    (
+        "the number of the last row is told where some were written",
+        r"
+INSERT INTO orders (id, who) VALUES (70, 1), (80, 1), (81, 1)
+INSERT IGNORE INTO orders (id, who) VALUES (71, 1), (72, 1), (1, 1)
+INSERT IGNORE INTO orders (id, who) VALUES (1, 1), (73, 1), (74, 1)
+INSERT IGNORE INTO orders (id, who) VALUES (1, 1), (2, 1), (73, 1)
+REPLACE INTO orders (id, who) VALUES (75, 1), (76, 1), (2, 1), (1, 3)
+INSERT INTO orders (id, who) VALUES (77, 1), (78, 1), (2, 1) ON DUPLICATE KEY UPDATE who = who
+INSERT INTO orders (id, who) VALUES (77, 1), (78, 1), (2, 1) ON DUPLICATE KEY UPDATE who = who
+INSERT INTO orders (id, who) VALUES (77, 1), (79, 1), (2, 1) ON DUPLICATE KEY UPDATE who = 9
+INSERT IGNORE INTO parts VALUES (7, 7, 'a'), (8, 8, 'b'), (1, 1, 'c')
+INSERT IGNORE INTO parts VALUES (9, 7, 'a'), (10, 8, 'b'), (11, 1, 'c')
+SELECT LAST_INSERT_ID()
+",
+    ),
+    (
+        "numbers between those that rows have",
+        r"
+INSERT INTO orders (id, who) VALUES (NULL, 1), (30, 1), (20, 1), (NULL, 1), (0, 1)
+INSERT INTO orders (who) VALUES (1)
+INSERT INTO orders (id, who) VALUES (40, 1), (NULL, 1)
+INSERT INTO orders (who) VALUES (1)
+INSERT INTO orders (id, who) VALUES (21, 1), (NULL, 1), (22, 1)
+INSERT INTO orders (who) VALUES (1)
+INSERT INTO orders (id, who) VALUES (23, 1), (24, 1), (NULL, 1)
+INSERT INTO orders (who) VALUES (1), (2)
+INSERT INTO orders (id, who) VALUES (-7, 1), (25, 1), (NULL, 1), (70, 1), (NULL, 1)
+INSERT INTO orders (who) VALUES (1)
+INSERT INTO orders (id, who) VALUES (NULL, 1), (26, 1), (NULL, 1), (90, 1), (NULL, 1), (NULL, 1), (NULL, 1)
+INSERT INTO orders (who) VALUES (1)
+REPLACE INTO orders (id, who) VALUES (NULL, 1), (27, 1), (NULL, 1)
+INSERT INTO orders (who) VALUES (1)
+SELECT id, who FROM orders ORDER BY id
+",
+    ),
 ];

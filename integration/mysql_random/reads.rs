@@ -56,6 +56,8 @@ struct Tally {
     alike: usize,
     failed_alike: usize,
     other_plan: usize,
+    /// Set aside: alike where the plain server prepares each execution anew, for its second one fails otherwise.
+    plain_forgets: usize,
     /// How often, and the first such statement.
     refused: BTreeMap<String, (usize, String)>,
     /// By number of shards, of what plain accepts: answered, refused.
@@ -66,12 +68,13 @@ struct Tally {
 impl Tally {
     fn print(&self, began: Instant) {
         println!(
-            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} MISMATCH; {} s",
+            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} set aside (the plain server's second execution fails, and anew does not), {} MISMATCH; {} s",
             self.statements,
             self.accepted,
             self.alike,
             self.failed_alike,
             self.other_plan,
+            self.plain_forgets,
             self.found.len(),
             began.elapsed().as_secs()
         );
@@ -151,9 +154,29 @@ enum Verdict {
     Alike,
     FailedAlike,
     OtherPlan,
+    /// The plain server has forgotten a column by the second execution of what it prepared.
+    PlainForgets,
     Refused(String),
     Mismatch(String),
 }
+
+/// What the plain server answers where each execution is prepared anew, if its second execution of what it prepared once
+/// fails by a column that the first one found: MariaDB's own mistake.
+fn prepared_anew(ring: &mut Ring, asked: &Asked, plain: &[Answer]) -> Option<Vec<Answer>> {
+    let bound = asked.bound.as_ref()?;
+    let [first, second, _] = plain else { return None };
+    if first.error.is_some() || second.error.as_ref().is_none_or(|it| it.errno != UNKNOWN_COLUMN) {
+        return None;
+    }
+    let width = ring.width;
+    let mut anew = || renamed(bound.run(&mut ring.plain, 1), width);
+    let (once, again) = (anew(), anew());
+    let ([one, told], [two, _]) = (once.as_slice(), again.as_slice()) else { return None };
+    Some(vec![one.clone(), two.clone(), told.clone()])
+}
+
+/// ER_BAD_FIELD_ERROR.
+const UNKNOWN_COLUMN: u16 = 1054;
 
 /// In what the answers differ, where that may be a matter of one server's plan: whether a column is told to be a key or can
 /// be NULL, how often a warning was raised, and the last digits of sums of floats. `None`: in something else, too.
@@ -283,7 +306,10 @@ const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
 
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
-    let plain = renamed(say(&mut ring.plain, way, asked), ring.width);
+    let mut plain = renamed(say(&mut ring.plain, way, asked), ring.width);
+    let anew = prepared_anew(ring, asked, &plain);
+    let forgets = anew.is_some();
+    plain = anew.unwrap_or(plain);
     let accepted = plain.iter().all(|it| it.error.is_none());
     let ours = say(&mut ring.ours, way, asked);
     if is_refused(&ours) {
@@ -293,6 +319,7 @@ fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
     let verdict = match difference(&ours, &plain, asked.made.total) {
         Some(_) if is_proven(ring, way, asked, &ours, &plain) => Verdict::OtherPlan,
         Some(what) => Verdict::Mismatch(what),
+        None if forgets => Verdict::PlainForgets,
         None if accepted => Verdict::Alike,
         None => Verdict::FailedAlike,
     };
@@ -335,6 +362,10 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                     }
                     Verdict::OtherPlan => {
                         tally.other_plan += 1;
+                        tally.widths.entry(width).or_default()[0] += 1;
+                    }
+                    Verdict::PlainForgets => {
+                        tally.plain_forgets += 1;
                         tally.widths.entry(width).or_default()[0] += 1;
                     }
                     Verdict::FailedAlike => tally.failed_alike += 1,

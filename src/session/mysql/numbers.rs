@@ -75,6 +75,29 @@ struct Block {
     end: u64,
 }
 
+/// What a statement has reserved: InnoDB reserves for all its rows when the first one wants a number, and anew where one that
+/// has a number of its own leads out of what was reserved. What is left over is a gap.
+#[derive(Debug, Default)]
+struct Reserved {
+    /// The next number, and the end of those that were reserved; 0: none were.
+    next: u64,
+    end: u64,
+    /// So many rows more were reserved for.
+    rows: u64,
+    times: u32,
+}
+
+impl Reserved {
+    /// How many numbers are reserved next, in a statement of so many rows.
+    fn count(&mut self, rows: usize) -> u64 {
+        if self.rows == 0 {
+            self.rows = if self.times == 0 { u64::try_from(rows).unwrap_or(u64::MAX) } else { 1 << self.times.min(15) };
+        }
+        self.times += 1;
+        self.rows
+    }
+}
+
 impl Counters {
     fn of(&self, owner: &Owner) -> Arc<Counter> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,25 +159,29 @@ impl Counting<'_> {
         let counter = self.counters.of(&owner);
         let mut block = counter.lock().await;
         let wants = numbering.rows.iter().filter(|it| **it == Gets::Next).count();
-        let mut left = u64::try_from(wants).unwrap_or(u64::MAX);
         let mut numbers = Vec::with_capacity(wants);
-        if block.end - block.next < left {
-            *block = self.more(numbering, shard, *block, 0, size.max(left)).await?;
-        }
+        let mut reserved = Reserved::default();
         for gets in &numbering.rows {
             match *gets {
                 Gets::Next => {
-                    if block.next == block.end {
-                        *block = self.more(numbering, shard, *block, 0, size.max(left)).await?;
+                    if reserved.next >= reserved.end {
+                        let count = reserved.count(numbering.rows.len());
+                        if block.end - block.next < count {
+                            *block = self.more(numbering, shard, *block, 0, size.max(count)).await?;
+                        }
+                        (reserved.next, reserved.end) = (block.next, block.next + count);
+                        block.next = reserved.end;
                     }
-                    numbers.push(block.next);
-                    block.next += 1;
-                    left -= 1;
+                    numbers.push(reserved.next);
+                    reserved.next += 1;
                 }
                 Gets::Own(value) => {
-                    let Ok(value) = u64::try_from(value) else { continue };
-                    if value >= block.end {
-                        match self.more(numbering, shard, Block::default(), value + 1, size.max(left)).await {
+                    let value = u64::try_from(value).unwrap_or(0);
+                    if reserved.next > 0 && value >= reserved.next {
+                        reserved.next = value + 1;
+                    }
+                    if value > 0 && value >= block.end {
+                        match self.more(numbering, shard, Block::default(), value + 1, size).await {
                             Ok(moved) => *block = moved,
                             // Where nobody counts, whoever begins to begins behind it.
                             Err(error) if error.code == Code::NotAuthorized && wants == 0 => return Ok(numbers),
@@ -166,6 +193,7 @@ impl Counting<'_> {
                 }
                 Gets::Unknown => {}
             }
+            reserved.rows = reserved.rows.saturating_sub(1);
         }
         Ok(numbers)
     }

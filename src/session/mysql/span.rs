@@ -38,6 +38,7 @@ use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
 use crate::session::mysql::text::KILL;
 use crate::session::mysql::text::Saying;
+use crate::session::mysql::warnings::Part;
 use crate::session::split::copies_differ;
 use crate::tasks;
 use crate::wire::mysql::result::Done;
@@ -328,7 +329,9 @@ impl Session {
             span.writes_copies();
         }
         let mut total: Option<Taken> = None;
+        let mut parts: Vec<Part> = Vec::with_capacity(span.len());
         for place in 0..span.len() {
+            let before = self.warnings.len();
             let taken = match self.ask_in_span(&mut span, place, saying).await? {
                 Ok(taken) => taken,
                 Err(failure) if split.everywhere && place > 0 => {
@@ -341,6 +344,7 @@ impl Session {
                     return Err(failure.into());
                 }
             };
+            parts.push(Part { told: before..self.warnings.len(), rows: rows_of(&taken.done) });
             let united = match total {
                 None => {
                     if numbers && taken.done.insert_id != 0 {
@@ -363,7 +367,12 @@ impl Session {
             };
         }
         self.keep_span(span).await?;
-        let Taken { done, collected } = total.unwrap_or_default();
+        let Taken { mut done, collected } = total.unwrap_or_default();
+        if done.warnings > 0 && !split.everywhere {
+            let dropped = self.warnings.of_own_rows(&parts, |value| compared(value, saying));
+            let left = done.warnings.saturating_sub(dropped);
+            warn_of(&mut done, left);
+        }
         let status = self.face(more).status(done.status & !status::IN_TRANSACTION);
         if numbers && done.insert_id != 0 {
             self.last.counted(done.insert_id);
@@ -471,6 +480,43 @@ fn sum_of_texts(one: &[u8], other: &[u8]) -> Vec<u8> {
         rest = behind;
     }
     out
+}
+
+/// How many rows an UPDATE has found, or a DELETE taken away.
+fn rows_of(done: &Done) -> u64 {
+    numbers(&done.info).first().copied().unwrap_or(done.affected)
+}
+
+/// Tells so many warnings: `Rows matched: 2  Changed: 1  Warnings: 0` tells of them, too.
+fn warn_of(done: &mut Done, warnings: u16) {
+    done.warnings = warnings;
+    if let Some(place) = done.info.windows(WARNINGS.len()).position(|it| it == WARNINGS) {
+        done.info.truncate(place + WARNINGS.len());
+        done.info.extend_from_slice(warnings.to_string().as_bytes());
+    }
+}
+
+const WARNINGS: &[u8] = b"Warnings: ";
+
+/// How often the statement's condition gives a value.
+fn compared(value: &str, saying: Saying<'_>) -> usize {
+    if value.is_empty() {
+        return 0;
+    }
+    let in_condition = |text: &str| {
+        let lower = text.to_ascii_lowercase();
+        let condition = lower.find("where").and_then(|it| lower.get(it..)).unwrap_or_default();
+        condition.matches(&format!("'{}'", value.to_ascii_lowercase())).count()
+    };
+    match saying {
+        Saying::Text(text) => in_condition(text),
+        Saying::Raw(bytes) => in_condition(&String::from_utf8_lossy(bytes)),
+        Saying::Bound(bound) => {
+            let given = bound.texts();
+            let bytes = value.as_bytes();
+            in_condition(bound.text()) + given.iter().flatten().filter(|(_, it)| it.as_slice() == bytes).count()
+        }
+    }
 }
 
 fn numbers(text: &[u8]) -> Vec<u64> {

@@ -10,11 +10,14 @@ use crate::exec::mysql::relay::Ended;
 use crate::exec::mysql::relay::Taken;
 use crate::ident::ShardId;
 use crate::plan::Chunk;
+use crate::plan::Gets;
+use crate::plan::Parameters;
 use crate::plan::Planned;
 use crate::plan::Split;
 use crate::plan::World;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
+use crate::session::mysql::text::OF_OPEN_TABLES;
 use crate::session::mysql::text::Saying;
 use crate::wire::mysql::capability;
 use crate::wire::mysql::result::Column;
@@ -31,6 +34,7 @@ pub(super) struct Inserting<'a> {
     pub(super) split: &'a Split,
     pub(super) saying: Saying<'a>,
     pub(super) planned: &'a Planned,
+    pub(super) parameters: Option<&'a Parameters<'a>>,
     pub(super) world: &'a World,
 }
 
@@ -112,7 +116,9 @@ impl Session {
                     let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
                     // These end the transaction, or the statement: nothing can be asked any more.
                     let ends = matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK | INTERRUPTED);
-                    if ordered || ends {
+                    // A server finds these before it comes to any row.
+                    let of_all = OF_OPEN_TABLES.contains(&failure.number);
+                    if ordered || ends || of_all {
                         self.undo_span(span, Some(&failure)).await?;
                         return Err(failure.into());
                     }
@@ -139,6 +145,10 @@ impl Session {
                 Err(failure.into())
             }
             None => {
+                if let Err(error) = whole.tell_last_number(inserting) {
+                    self.undo_span(span, None).await?;
+                    return Err(error.into());
+                }
                 self.keep_span(span).await?;
                 self.warnings.sort();
                 Ok(Some(whole))
@@ -173,6 +183,35 @@ impl Session {
 }
 
 impl Whole {
+    /// A server tells the number of the last row that it came to, whether or not that one was written, if any was: where
+    /// that row's shard has written none, it has told nothing.
+    ///
+    /// # Errors
+    /// The number is not known here.
+    fn tell_last_number(&mut self, inserting: &Inserting<'_>) -> Result<(), ClientError> {
+        if self.done.insert_id != 0 || self.done.affected == 0 || self.columns.is_some() {
+            return Ok(());
+        }
+        let Inserting { text, planned, parameters, world, .. } = *inserting;
+        let Some(numbering) = planned.numbering(text, parameters, world) else { return Ok(()) };
+        // The row that is found in the place of one that is there has that one's key, and may have another number.
+        match numbering.rows.last() {
+            Some(Gets::Own(number)) if numbering.is_key || !numbering.updates => {
+                self.done.insert_id = number.cast_unsigned();
+                Ok(())
+            }
+            Some(Gets::Next) | None => Ok(()),
+            Some(Gets::Own(_) | Gets::Unknown) => Err(ClientError::unsupported(
+                format!(
+                    "an INSERT over several shards whose last row, which nothing came of, may have any value of \"{}\" is not \
+                     supported",
+                    numbering.column
+                ),
+                "Insert rows of one shard key at a time.",
+            )),
+        }
+    }
+
     /// Adds what one part has done; false: in which order its rows belong is not certain.
     fn add(&mut self, taken: Taken, chunk: &Chunk, rows: usize, ordered: bool) -> bool {
         let Taken { done, collected } = taken;

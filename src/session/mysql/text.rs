@@ -79,6 +79,10 @@ pub(super) fn masked(bytes: &[u8]) -> String {
 /// How long a server may take to say whether it would refuse a text, too.
 const ASK_MAX: Duration = Duration::from_secs(3);
 
+/// Errors that servers find once tables are open: columns that are ambiguous, unknown, or named twice, aggregates out of
+/// place, rows of another length.
+pub(super) const OF_OPEN_TABLES: [u16; 5] = [1052, 1054, 1110, 1111, 1136];
+
 /// How long it may take to have a server stop what it does.
 pub(super) const KILL: Duration = Duration::from_secs(3);
 
@@ -126,7 +130,7 @@ impl Session {
                     }
                     None => match self.is_there(text) {
                         Some(answer) => answer,
-                        None => Err(Box::pin(self.verified(error, text)).await),
+                        None => Err(Box::pin(self.verified_said(error, text)).await),
                     },
                 };
             }
@@ -242,6 +246,19 @@ impl Session {
         }
     }
 
+    /// The same of a statement that is to be run, not prepared: where a server would have opened its tables before it found
+    /// the error, a transaction has begun without autocommit.
+    async fn verified_said(&mut self, error: ClientError, text: &str) -> Trouble {
+        let trouble = self.verified(error, text).await;
+        if let Trouble::Failed(failure) = &trouble
+            && OF_OPEN_TABLES.contains(&failure.number)
+            && !self.state.autocommit()
+        {
+            self.transaction.open();
+        }
+        trouble
+    }
+
     /// A text without a statement: a server tells it from one that is empty.
     pub(super) async fn empty(&mut self, text: &str, more: bool) -> Result<(), Trouble> {
         let mut link = self.any_link().await?;
@@ -292,7 +309,10 @@ impl Session {
             Ok(plan) => plan,
             Err(error) => {
                 let statement = text.get(planned.range.clone()).unwrap_or_default();
-                return Err(Box::pin(self.verified(error, statement)).await);
+                return Err(match saying {
+                    Saying::Text(_) | Saying::Raw(_) => Box::pin(self.verified_said(error, statement)).await,
+                    Saying::Bound(_) => Box::pin(self.verified(error, statement)).await,
+                });
             }
         };
         if matches!(saying, Saying::Raw(_))
@@ -318,7 +338,7 @@ impl Session {
             }
             Plan::Split(split) if split.beside.is_none() => {
                 can_be_told(&planned.template.effects, text, true)?;
-                let inserting = Inserting { text, split: &split, saying, planned, world };
+                let inserting = Inserting { text, split: &split, saying, planned, parameters, world };
                 return Box::pin(self.insert_on_several(inserting, more)).await;
             }
             _ => {

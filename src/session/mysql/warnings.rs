@@ -1,6 +1,7 @@
 //! What SHOW WARNINGS shows: read from the server that has them, before another session gets its connection.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use crate::error::ClientError;
 use crate::exec::mysql::Link;
@@ -28,6 +29,15 @@ pub(super) struct Warnings {
     told: u64,
     /// The error among them, and its SQLSTATE, which no row tells.
     failed: Option<(u16, String)>,
+}
+
+/// What one shard told of a statement that it has done to its own rows.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Which of the warnings are its.
+    pub(super) told: Range<usize>,
+    /// How many rows it has found or changed.
+    pub(super) rows: u64,
 }
 
 /// What the warnings of one server may come to, in bytes. Servers keep `max_error_count` of them, usually 64.
@@ -106,6 +116,63 @@ impl Warnings {
         u16::try_from(dropped).unwrap_or(u16::MAX)
     }
 
+    /// Tells those of a statement that each shard has done to its own rows as one server would: rows are counted on from
+    /// shard to shard, and what a server says once, however many rows it looks at, is told once. How many were left out.
+    ///
+    /// A constant that does not fit the column that it is compared with is such a thing: servers convert it when they plan
+    /// or with the first row, and keep what comes of it. Where a shard that has changed several rows tells of it once, that
+    /// is proven; otherwise it is taken for one if each shard tells of it as often as its value is `compared` with something.
+    pub(super) fn of_own_rows(&mut self, parts: &[Part], compared: impl Fn(&str) -> usize) -> u16 {
+        let mut rows_before = 0;
+        for part in parts {
+            self.count_rows_of(part.told.clone(), rows_before);
+            rows_before += part.rows;
+        }
+        let Some(first) = parts.iter().find(|it| !it.told.is_empty()) else { return 0 };
+        let told_once = |row: &Vec<u8>| {
+            let times = |part: &Part| {
+                self.rows.get(part.told.clone()).unwrap_or_default().iter().filter(|it| *it == row).count()
+            };
+            let tell: Vec<&Part> = parts.iter().filter(|it| times(it) > 0).collect();
+            let often = tell.first().map_or(0, |it| times(it));
+            row_of(row).is_none()
+                && tell.len() > 1
+                && tell.iter().all(|it| times(it) == often)
+                && (often == 1 && tell.iter().any(|it| it.rows > 1)
+                    || message_of(row).is_some_and(|it| compared(quoted(it)) == often))
+        };
+        let mut kept = Vec::with_capacity(self.rows.len());
+        for (place, row) in self.rows.iter().enumerate() {
+            let by_first = |row: &Vec<u8>| {
+                let tells = |it: &&Part| self.rows.get(it.told.clone()).unwrap_or_default().contains(row);
+                parts.iter().find(tells).is_none_or(|it| it.told.contains(&place))
+            };
+            if place < first.told.start || by_first(row) || !told_once(row) {
+                kept.push(row.clone());
+            }
+        }
+        let dropped = self.rows.len() - kept.len();
+        kept.truncate(KEPT_MAX);
+        self.rows = kept;
+        self.told = self.told.saturating_sub(u64::try_from(dropped).unwrap_or(u64::MAX));
+        u16::try_from(dropped).unwrap_or(u16::MAX)
+    }
+
+    /// Counts the rows that these name on from those before.
+    fn count_rows_of(&mut self, told: Range<usize>, before: u64) {
+        for row in self.rows.get_mut(told).into_iter().flatten() {
+            let Some(own) = row_of(row) else { continue };
+            let Ok(cells) = text_row(row, COLUMNS) else { continue };
+            let [level, number, Some(message)] = cells.as_slice() else { continue };
+            let message = String::from_utf8_lossy(message);
+            let Some((text, _)) = message.rsplit_once(AT_ROW) else { continue };
+            let message = format!("{text}{AT_ROW}{}", before.saturating_add(u64::try_from(own).unwrap_or(u64::MAX)));
+            let mut renumbered = Vec::new();
+            put_text_row(&mut renumbered, [*level, *number, Some(message.as_bytes())]);
+            *row = renumbered;
+        }
+    }
+
     /// Whether each of them names a row.
     pub(super) fn are_numbered(&self) -> bool {
         self.rows.iter().all(|it| row_of(it).is_some())
@@ -138,10 +205,20 @@ fn row_of_failure(level: &str, failure: &Failure) -> Vec<u8> {
 
 /// The row that a warning names.
 fn row_of(row: &[u8]) -> Option<usize> {
-    let cells = text_row(row, COLUMNS).ok()?;
-    let message = std::str::from_utf8(cells.last().copied().flatten()?).ok()?;
-    message.rsplit_once(" at row ")?.1.parse().ok()
+    message_of(row)?.rsplit_once(AT_ROW)?.1.parse().ok()
 }
+
+fn message_of(row: &[u8]) -> Option<&str> {
+    std::str::from_utf8(text_row(row, COLUMNS).ok()?.last().copied().flatten()?).ok()
+}
+
+/// The value that a message tells: behind `Truncated incorrect DECIMAL value: `.
+fn quoted(message: &str) -> &str {
+    let from = message.split_once('\'').map_or("", |it| it.1);
+    from.rsplit_once('\'').map_or("", |it| it.0)
+}
+
+const AT_ROW: &str = " at row ";
 
 /// How many servers keep, unless they are told otherwise (`max_error_count`).
 const KEPT_MAX: usize = 64;
