@@ -10,6 +10,8 @@ mod client;
 mod commands;
 #[path = "mysql/compare.rs"]
 mod compare;
+#[path = "mysql/files.rs"]
+mod files;
 #[path = "mysql/house.rs"]
 mod house;
 #[path = "mysql/kills.rs"]
@@ -46,6 +48,7 @@ fn wanted() -> String {
 async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
     let house = House::build(Against::Proxy).await?;
     let found = rig::run(&house, Against::Proxy, &wanted())?;
+    let found = found.and(files::differences(&house, Against::Proxy, &wanted())?);
     found.and(commands::differences(&house, Against::Proxy, &wanted())?).told(&house.log())?;
     house.stop().await
 }
@@ -55,6 +58,7 @@ async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
 async fn two_plain_servers_are_alike() -> Outcome {
     let house = House::build(Against::Plain).await?;
     let found = rig::run(&house, Against::Plain, &wanted())?;
+    let found = found.and(files::differences(&house, Against::Plain, &wanted())?);
     found.and(commands::differences(&house, Against::Plain, &wanted())?).told("")?;
     house.stop().await
 }

@@ -142,18 +142,18 @@ const DEEDS: &[Deed] = &[
     }),
     (Is::Alike, "what is said is compressed", MODERN | capability::COMPRESS, compressed),
     (Is::Alike, "what is said is compressed, with EOF packets", OLD | capability::COMPRESS, compressed),
-    (Is::Refused, "a file is loaded that the client has", MODERN | capability::LOCAL_FILES, |client| {
+    (Is::Alike, "a file is loaded that the client has", MODERN | capability::LOCAL_FILES, |client| {
         let mut answers = loaded(client);
         answers.extend(client.query("SELECT COUNT(*), SUM(a), MAX(note) FROM t WHERE id > 1000"));
         answers.extend(client.query("DELETE FROM t WHERE id > 1000"));
         answers
     }),
-    (Is::Refused, "a file is loaded, compressed", MODERN | capability::LOCAL_FILES | capability::COMPRESS, |client| {
+    (Is::Alike, "a file is loaded, compressed", MODERN | capability::LOCAL_FILES | capability::COMPRESS, |client| {
         let answers = loaded(client);
         client.query("DELETE FROM t WHERE id > 1000");
         answers
     }),
-    (Is::Refused, "a file is not asked for where the client has not said that it has any", MODERN, |client| {
+    (Is::Alike, "a file is not asked for where the client has not said that it has any", MODERN, |client| {
         client.file = b"1001\t1\tx\n".to_vec();
         let mut answers = client.query("LOAD DATA LOCAL INFILE 'rows.csv' INTO TABLE t (id, a, note)");
         answers.extend(client.query("SHOW WARNINGS"));

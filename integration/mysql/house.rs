@@ -201,7 +201,7 @@ impl House {
             let shard = |(at, port): (usize, &u16)| format!("      s{}: ['127.0.0.1:{port}']\n", at + 1);
             let shards: String = shards.iter().enumerate().map(shard).collect();
             map += &format!(
-                "  d{width}:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    shards:\n{shards}{PLACED}"
+                "  d{width}:\n    engine: mysql\n    local_files: allow\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    shards:\n{shards}{PLACED}"
             );
         }
         prepare_at(self.cluster.dir(), &map)?;

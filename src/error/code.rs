@@ -61,6 +61,8 @@ codes! {
     ShardKeyMissing => "22004", No;
     /// A write whose key belongs to no shard (list and range schemes, directories).
     NoShardForKey => "23514", No;
+    /// LOAD DATA LOCAL where the map does not allow it.
+    LocalFiles => "0A000", No;
     /// A sequence's number that is not of its column's type.
     NumberOutOfRange => "22003", No;
     /// A setting under `shardway.` that does not exist.

@@ -23,6 +23,7 @@ use crate::sql::model::Type;
 use crate::sql::model::Value;
 
 pub(crate) use self::mysql::Limits;
+pub(crate) use self::mysql::loaded;
 
 /// A value at execution.
 #[derive(Clone, Debug, PartialEq)]

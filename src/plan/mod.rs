@@ -14,6 +14,7 @@ mod explain;
 mod gather;
 mod inserted;
 mod key;
+mod load;
 mod lookup;
 mod merge;
 mod moves;
@@ -79,6 +80,8 @@ pub use gather::as_parameter;
 pub use gather::as_table;
 pub use gather::put_element;
 pub use key::MASK;
+pub use load::Dealer as LineDealer;
+pub use load::Loading;
 pub use lookup::Known;
 pub use lookup::LookUp;
 pub use merge::Bound;
@@ -234,6 +237,8 @@ pub struct Template {
     counted: Option<Box<numbers::Counted>>,
     /// MySQL: tables that it makes, changes or removes on all shards.
     pub altered: Option<Box<Altered>>,
+    /// MySQL: LOAD DATA LOCAL, where the shards are several.
+    pub loading: Option<Box<Loading>>,
 }
 
 /// One execution's `$n`, as Bind brought them or as EXECUTE wrote them.
@@ -372,7 +377,7 @@ impl Template {
         let statement = match world.statement(source) {
             Ok(statement) => statement,
             // With all the data in one place nothing can go wrong: the server judges.
-            Err(error) if one_shard && error.code != Code::TooLarge => {
+            Err(error) if one_shard && !matches!(error.code, Code::TooLarge | Code::LocalFiles) => {
                 return Ok((Self::blind(source, world), false));
             }
             Err(error) => return Err(error),
@@ -387,6 +392,7 @@ impl Template {
         let mut packed = Vec::new();
         let mut counted = None;
         let mut tables = None;
+        let mut loading = None;
         let route = match &statement.body {
             Body::Session => {
                 // SET, SHOW and savepoints carry what the text says.
@@ -420,11 +426,21 @@ impl Template {
             }
             Body::Whole(whole) => {
                 exact_only = true;
+                if whole.loads.is_some() && !world.database.local_files {
+                    return Err(local_files());
+                }
                 let placed = whole.changed.as_ref().filter(|_| !one_shard);
                 if let Some(changed) = placed {
                     let (plan, changed) = altered::compile(changed, world)?;
                     tables = (plan == Plan::Everywhere).then(|| Box::new(changed));
                     Route::Fixed(plan, "where the map has its tables".to_owned())
+                } else if let Some(load) = whole.loads.as_ref().filter(|_| !one_shard) {
+                    // Nothing stays on a connection: variables that it sets are read back.
+                    effects.pins = None;
+                    let loaded = load::compile(load, world)?;
+                    let plan = loaded.plan();
+                    loading = Some(Box::new(loaded));
+                    Route::Fixed(plan, "each line where its table has it".to_owned())
                 } else {
                     if !one_shard {
                         let what = format!("{} in a database of several shards is not supported", whole.what);
@@ -493,6 +509,7 @@ impl Template {
             packed,
             counted,
             altered: tables,
+            loading,
         };
         Ok((template, exact_only))
     }
@@ -537,8 +554,18 @@ impl Template {
             packed: Vec::new(),
             counted: None,
             altered: None,
+            loading: None,
         }
     }
+}
+
+/// LOAD DATA LOCAL where the map does not allow it.
+fn local_files() -> ClientError {
+    ClientError::new(
+        Code::LocalFiles,
+        "loading local data is disabled",
+        "The map's word for it is `local_files: allow`, in the database.",
+    )
 }
 
 fn effects_of(query: &Query, database: &Database, effects: &mut Effects) {
@@ -693,6 +720,7 @@ impl Planned {
             packed: Vec::new(),
             counted: None,
             altered: None,
+            loading: None,
         };
         Self { range: 0..text.len(), template: Rc::new(template), literals: SmallVec::new(), read: false }
     }

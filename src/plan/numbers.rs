@@ -84,6 +84,14 @@ pub struct Numbering {
     place: Option<usize>,
 }
 
+impl Numbering {
+    /// Of a row that has a number of its own.
+    pub(crate) fn of_one(table: TableName, column: Arc<str>, is_key: bool, number: i64) -> Self {
+        let rows = vec![Gets::Own(number)];
+        Self { table, column, by_proxy: true, is_key, ignores: false, updates: false, rows, place: None }
+    }
+}
+
 /// A statement with numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {

@@ -63,6 +63,8 @@ use crate::sql::model::Write;
 use crate::sql::model::WriteKind;
 use crate::sql::not_mapped;
 
+pub(crate) use self::mysql::loads;
+
 /// How a compiled statement finds its shards.
 #[derive(Debug)]
 pub(crate) enum Route {

@@ -378,6 +378,7 @@ fn databases(old: &Database, new: &Database, map: &ShardMap, change: &mut Change
         ("sequences", old.sequences != new.sequences),
         ("reads", old.reads != new.reads),
         ("transactions", old.across_shards != new.across_shards),
+        ("local_files", old.local_files != new.local_files),
         ("failover", old.failover != new.failover),
         ("groups", groups_differ(old, new)),
     ];

@@ -121,6 +121,8 @@ record! {
         failover: Failover;
         /// When a write counts as done. Default server. `replicated` is not built.
         durability: At<Durability>;
+        /// With engine mysql: whether LOAD DATA LOCAL may ask clients for files of theirs. Default reject.
+        local_files: At<LocalFiles>;
     }
 
     /// The proxy's own login at the servers.
@@ -389,6 +391,8 @@ choice! {
     FailoverBy { "others" => Others, "shardway" => Shardway, }
     /// When a write counts as done.
     Durability { "server" => Server, "replicated" => Replicated, }
+    /// Whether clients are asked for files.
+    LocalFiles { "allow" => Allow, "reject" => Reject, }
     /// How a user proves who they are.
     Auth { "trust" => Trust, }
     /// How much is logged.

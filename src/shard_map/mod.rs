@@ -123,6 +123,8 @@ pub struct Database {
     pub gather: Gathers,
     /// What a transaction may do across shards.
     pub across_shards: AcrossShards,
+    /// LOAD DATA LOCAL may ask clients for files.
+    pub local_files: bool,
     /// How long a failover may be waited for.
     pub failover: Failover,
 }

@@ -84,6 +84,8 @@ pub struct Whole {
     pub hint: &'static str,
     /// MySQL: the tables that it makes, changes or removes, which several shards can do.
     pub changed: Option<Box<mysql::ddl::Changed>>,
+    /// MySQL: LOAD DATA LOCAL, which asks the client for a file.
+    pub loads: Option<Box<mysql::load::Load>>,
 }
 
 /// One statement of a text, as the lexer cut it.

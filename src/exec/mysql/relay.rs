@@ -184,21 +184,12 @@ async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(
         link.connection.say_on(&[]);
         link.flush().await?;
         discard(link).await?;
-        let failure = Failure {
-            number: 4166,
-            sqlstate: "HY000".to_owned(),
-            message:
-                "The used command is not allowed because the MariaDB server or client has disabled the local infile \
-                      capability"
-                    .to_owned(),
-        };
+        let failure = no_files();
         client.put_failure(&failure);
         // The server has said that all is well.
         return Ok(Ended::Refused(failure));
     }
-    let mut request = vec![FILE];
-    request.extend_from_slice(name);
-    client.put(&request);
+    ask_for_file(client, name);
     loop {
         let piece = client.reply().await.map_err(Broken::Client)?;
         link.connection.say_on(&piece);
@@ -219,6 +210,56 @@ async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(
         }
         First::Columns(_) | First::File(_) => Err(Broken::Server("answers a file with something else".to_owned())),
     }
+}
+
+/// What a server says that may not ask its client for a file.
+#[must_use]
+pub fn no_files() -> Failure {
+    Failure {
+        number: 4166,
+        sqlstate: "HY000".to_owned(),
+        message: "The used command is not allowed because the MariaDB server or client has disabled the local infile \
+                  capability"
+            .to_owned(),
+    }
+}
+
+/// What a server first says to LOAD DATA LOCAL: the name of the file that it would have; its own error is the inner one.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn wanted_file(link: &mut Link) -> Result<Result<Vec<u8>, Failure>, Broken> {
+    match first(link).await? {
+        First::File(name) => Ok(Ok(name)),
+        First::Failed(failure) => Ok(Err(failure)),
+        First::Done(_) | First::Columns(_) => Err(Broken::Server("asks for no file".to_owned())),
+    }
+}
+
+/// Asks the client for a file: [`Client::reply`] gives it piece by piece, and an empty one behind the last.
+pub fn ask_for_file(client: &mut Client, name: &[u8]) {
+    let mut request = vec![FILE];
+    request.extend_from_slice(name);
+    client.put(&request);
+}
+
+/// Sends what was said on several links at once; an error comes with the place of its link.
+///
+/// # Errors
+/// [`Broken::Server`].
+pub async fn flush_all(links: &mut [Link]) -> Result<(), (usize, Broken)> {
+    poll_fn(|cx| {
+        let mut all = Poll::Ready(Ok(()));
+        for (place, link) in links.iter_mut().enumerate() {
+            match link.connection.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((place, Broken::Server(error.to_string())))),
+                Poll::Pending => all = Poll::Pending,
+            }
+        }
+        all
+    })
+    .await
 }
 
 /// The first byte of a request for a file.

@@ -231,27 +231,7 @@ impl Values<'_> {
 
     /// What storing the value in the column makes the key.
     pub(super) fn mysql_stored(&self, value: &Value, column: Column, mode: Mode) -> Stored {
-        let Some(limits) = column.limits else { return Stored::Unknown };
-        let mut given = given(self, value, mode);
-        if let (Given::Int(value), Limits::Text { .. }) = (&given, limits) {
-            given = Given::Text(value.to_string().into_bytes());
-        }
-        if given == Given::Null {
-            // An AUTO_INCREMENT column would take its next number.
-            return if matches!(limits, Limits::Whole { counts: true, .. }) { Stored::Unknown } else { Stored::Null };
-        }
-        let fits = match (&given, limits) {
-            (Given::Text(bytes), Limits::Text { most, .. }) => {
-                std::str::from_utf8(bytes).is_ok_and(|it| it.chars().count() <= most)
-            }
-            (Given::Text(bytes) | Given::Bytes(bytes), Limits::Bytes { most, .. }) => bytes.len() <= most,
-            _ => true,
-        };
-        match key(&given, limits, self.utf8).filter(|_| fits) {
-            Some(Key::Int(0)) if matches!(limits, Limits::Whole { counts: true, .. }) => Stored::Unknown,
-            Some(key) => Stored::Key(key),
-            None => Stored::Unknown,
-        }
+        stored(given(self, value, mode), column, self.utf8)
     }
 
     /// What `column IN (…)` finds: every key, or `None` when one of them is not known.
@@ -293,4 +273,45 @@ impl Values<'_> {
         };
         number.is_some_and(|it| it != 0)
     }
+}
+
+/// What storing a value in the column makes the key.
+fn stored(mut given: Given, column: Column, utf8: bool) -> Stored {
+    let Some(limits) = column.limits else { return Stored::Unknown };
+    if let (Given::Int(value), Limits::Text { .. }) = (&given, limits) {
+        given = Given::Text(value.to_string().into_bytes());
+    }
+    if given == Given::Null {
+        // An AUTO_INCREMENT column would take its next number.
+        return if matches!(limits, Limits::Whole { counts: true, .. }) { Stored::Unknown } else { Stored::Null };
+    }
+    let fits = match (&given, limits) {
+        (Given::Text(bytes), Limits::Text { most, .. }) => {
+            std::str::from_utf8(bytes).is_ok_and(|it| it.chars().count() <= most)
+        }
+        (Given::Text(bytes) | Given::Bytes(bytes), Limits::Bytes { most, .. }) => bytes.len() <= most,
+        _ => true,
+    };
+    match key(&given, limits, utf8).filter(|_| fits) {
+        Some(Key::Int(0)) if matches!(limits, Limits::Whole { counts: true, .. }) => Stored::Unknown,
+        Some(key) => Stored::Key(key),
+        None => Stored::Unknown,
+    }
+}
+
+/// What a field of a file makes the key, as LOAD DATA stores it; `utf8`: the file is.
+pub(crate) fn loaded(field: Option<&[u8]>, column: Column, utf8: bool) -> Stored {
+    let given = match (field, column.limits) {
+        (None, _) => Given::Null,
+        // Blanks around an integer, zeros before it and a sign are passed over without a warning.
+        (Some(bytes), Some(Limits::Whole { .. })) => {
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            let text = text.trim_matches(|it: char| matches!(it, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r'));
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            let whole = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+            text.parse().ok().filter(|_| whole).map_or(Given::Unknown, Given::Int)
+        }
+        (Some(bytes), _) => Given::Text(bytes.to_vec()),
+    };
+    stored(given, column, utf8)
 }

@@ -320,7 +320,9 @@ impl Compiler<'_> {
         if write.kind != WriteKind::Insert {
             return Ok(None);
         }
-        self.unique(write, relation, &key)?;
+        if write.conflict.is_some() {
+            unique(relation, &key)?;
+        }
         let width = width(&write.rows);
         if write.splice_at.is_some() && (write.columns.is_empty() || width != Some(write.columns.len())) {
             return Err(ClientError::unsupported(
@@ -403,27 +405,57 @@ impl Compiler<'_> {
             Rows::None | Rows::Defaults => None,
         })
     }
+}
 
-    /// What looks for rows that are there already looks on one shard: every unique index must contain the key.
-    fn unique(&self, write: &Write, relation: &Relation, key: &str) -> Result<(), ClientError> {
-        if write.conflict.is_none() {
-            return Ok(());
-        }
-        let contains = |places: &[Option<usize>]| {
-            places.iter().flatten().any(|it| relation.columns.get(*it).is_some_and(|it| *it.name == *key))
-        };
-        match relation.unique.iter().find(|it| !contains(&it.columns)) {
-            None => Ok(()),
-            Some(index) => Err(ClientError::unsupported(
-                format!(
-                    "REPLACE, IGNORE or ON DUPLICATE KEY UPDATE on \"{}\", whose unique index \"{}\" is without the shard \
-                     key, is not supported",
-                    relation.name, index.name
-                ),
-                format!("No index is unique across shards that does not contain \"{key}\"."),
-            )),
-        }
+/// What looks for rows that are there already looks on one shard: every unique index must contain the key.
+fn unique(relation: &Relation, key: &str) -> Result<(), ClientError> {
+    let contains = |places: &[Option<usize>]| {
+        places.iter().flatten().any(|it| relation.columns.get(*it).is_some_and(|it| *it.name == *key))
+    };
+    match relation.unique.iter().find(|it| !contains(&it.columns)) {
+        None => Ok(()),
+        Some(index) => Err(ClientError::unsupported(
+            format!(
+                "REPLACE, IGNORE, ON DUPLICATE KEY UPDATE or LOAD DATA LOCAL on \"{}\", whose unique index \"{}\" is without \
+                 the shard key, is not supported",
+                relation.name, index.name
+            ),
+            format!("No index is unique across shards that does not contain \"{key}\"."),
+        )),
     }
+}
+
+/// Checks a table that LOAD DATA fills, and gives the column of its shard key, where it has one. `all`: the statement names
+/// no columns.
+pub(crate) fn loads(
+    relation: &Relation,
+    world: &World,
+    key: Option<(usize, &str)>,
+    all: bool,
+) -> Result<Option<Column>, ClientError> {
+    readable(relation)?;
+    is_writable(relation, &world.database)?;
+    let Some((group, key)) = key else { return Ok(None) };
+    let group = world.database.groups.get(group).ok_or_else(|| not_mapped(&relation.name))?;
+    let name = &relation.name;
+    if group.function.as_directory().is_some() {
+        return Err(ClientError::unsupported(
+            format!("group \"{}\", whose keys are in a directory, is not supported on MySQL", group.name),
+            "Place it by hash, range or list.",
+        ));
+    }
+    unique(relation, key)?;
+    let hidden = world.schema.mysql.as_ref().is_some_and(|it| it.invisible.contains_key(name));
+    if all && (hidden || relation.columns.is_empty() || relation.columns.iter().any(|it| it.generated)) {
+        return Err(ClientError::unsupported(
+            format!(
+                "LOAD DATA into \"{name}\" without a list of columns, some of which are hidden or generated, is not supported"
+            ),
+            format!("Name the columns, \"{key}\" among them."),
+        ));
+    }
+    let column = super::key_column(relation, key, group)?;
+    limited(relation, key, group.key_type, column).map(Some)
 }
 
 /// Whether it is one INSERT of rows that stand in its text, and reads nothing else.

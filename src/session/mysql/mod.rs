@@ -12,6 +12,7 @@ mod for_statement;
 mod gather;
 pub mod kill;
 mod last;
+mod load;
 pub mod login;
 mod merge;
 mod named;

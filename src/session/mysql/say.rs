@@ -34,6 +34,7 @@ fn numbered(code: Code) -> (u16, &'static str) {
         // What drivers take for a deadlock they say again.
         Code::NotDone | Code::NoCommonMoment => (LOCK_DEADLOCK, "40001"),
         Code::LoginRefused | Code::NotAuthorized => (ACCESS_DENIED, "28000"),
+        Code::LocalFiles => (LOCAL_FILES_DISABLED, "HY000"),
         Code::NoDatabase => (UNKNOWN_DATABASE, "42000"),
         _ => (UNKNOWN_ERROR, "HY000"),
     }
@@ -143,6 +144,8 @@ const UNKNOWN_DATABASE: u16 = 1049;
 const NO_SUCH_THREAD: u16 = 1094;
 const KILL_DENIED: u16 = 1095;
 const UNKNOWN_ERROR: u16 = 1105;
+/// MariaDB's (ER_LOAD_INFILE_CAPABILITY_DISABLED).
+const LOCAL_FILES_DISABLED: u16 = 4166;
 const NET_PACKET_TOO_LARGE: u16 = 1153;
 const UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
 const WRONG_ARGUMENTS: u16 = 1210;

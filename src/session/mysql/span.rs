@@ -49,7 +49,7 @@ use crate::wire::mysql::status;
 #[derive(Debug)]
 pub(super) struct Span {
     /// In the order that they were asked for.
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     /// Which of them have the savepoint.
     saved: Vec<bool>,
     kind: Kind,
@@ -60,7 +60,7 @@ pub(super) struct Span {
     /// All do the same, and the first tells what comes of it.
     copies: bool,
     began: Tick,
-    limit: Option<Duration>,
+    pub(super) limit: Option<Duration>,
 }
 
 /// What a [`Span`] is a part of.
@@ -83,6 +83,11 @@ impl Span {
     /// What the first row gets that the next shard's AUTO_INCREMENT counts.
     pub(super) fn begin_at(&mut self, number: u64) {
         self.number = Some(number);
+    }
+
+    /// Whether all of it goes with a transaction.
+    pub(super) fn is_undoable(&self) -> bool {
+        self.kind != Kind::Alone
     }
 
     /// How many shards it is on.
@@ -223,10 +228,7 @@ impl Session {
             return Ok(Err(failure));
         }
         link.wrote = true;
-        if let Some(time) = time {
-            // Whoever uses it next has it set back.
-            link.connection.settings = Arc::new(link.connection.settings.with("timestamp", time));
-        }
+        is_at(link, time);
         // In the same flight as the statement.
         let before: Vec<&str> = set.iter().map(String::as_str).chain(saves.then_some(SAVEPOINT)).collect();
         link.tell_all(&before).await?;
@@ -250,6 +252,65 @@ impl Session {
             self.warnings.read(link).await?;
         }
         Ok(taken)
+    }
+
+    /// Brings the shard at that place of the span to where it can be said something else than a statement: `set` is said
+    /// before. An error of the server's is the inner one.
+    ///
+    /// # Errors
+    /// The connection broke: the span has to be broken off.
+    pub(super) async fn enter(
+        &mut self,
+        span: &mut Span,
+        place: usize,
+        set: &[&str],
+    ) -> Result<Result<(), Failure>, Broken> {
+        let saves = span.kind == Kind::Within && !span.saved.get(place).copied().unwrap_or(true);
+        let Some(link) = span.links.get_mut(place) else { return Ok(Ok(())) };
+        if let Err(failure) = self.make_ready(link, Saying::Text("")).await? {
+            return Ok(Err(failure));
+        }
+        is_at(link, span.time.as_deref());
+        let time = span.time.iter().map(|it| format!("SET timestamp = {it}")).collect::<Vec<_>>();
+        let time = time.iter().map(String::as_str);
+        let before: Vec<&str> = time.chain(set.iter().copied()).chain(saves.then_some(SAVEPOINT)).collect();
+        let doubtful = link.doubtful;
+        let prepared = link.run_all(&before).await?;
+        link.doubtful = doubtful;
+        if prepared.is_ok()
+            && let Some(saved) = span.saved.get_mut(place)
+        {
+            *saved |= saves;
+        }
+        Ok(prepared)
+    }
+
+    /// What it does can be undone, wherever that is: one shard by itself has a transaction of its own for it.
+    pub(super) fn make_undoable(&mut self, span: &mut Span) {
+        if span.kind == Kind::Alone {
+            span.kind = Kind::Own;
+            self.transaction.open();
+        }
+    }
+
+    /// Its servers are in the midst of something that nothing but the end of their connections ends: all is undone.
+    pub(super) async fn break_off(&mut self, mut span: Span, stop: bool) {
+        let was = span.kind == Kind::Within;
+        for link in span.links.drain(..) {
+            if !stop {
+                continue;
+            }
+            let target = Arc::clone(&link.connection.target);
+            // Closed as it is, the server would go on with it until it has something to say.
+            tasks::local("kill", async move {
+                if let Err(error) = target.kill_query(clock::now().plus(KILL)).await {
+                    tracing::debug!(%error, "what took too long may go on");
+                }
+                drop(link);
+            });
+        }
+        self.give_up(&mut span).await;
+        self.transaction.is_undone(was);
     }
 
     /// The statement stands: with it ends the transaction that was opened for it.
@@ -399,6 +460,13 @@ impl Session {
     }
 }
 
+/// NOW() says that on it; whoever uses it next has it set back.
+fn is_at(link: &mut Link, time: Option<&str>) {
+    if let Some(time) = time {
+        link.connection.settings = Arc::new(link.connection.settings.with("timestamp", time));
+    }
+}
+
 /// Whether AUTO_INCREMENT gives numbers to all rows, so that a later shard can be told the first.
 fn same_numbers(numbering: &Numbering) -> Result<bool, ClientError> {
     let refuse = |what: &str| {
@@ -428,7 +496,7 @@ fn same_numbers(numbering: &Numbering) -> Result<bool, ClientError> {
 }
 
 /// Whether two copies tell the same.
-fn same(one: &Taken, other: &Taken) -> bool {
+pub(super) fn same(one: &Taken, other: &Taken) -> bool {
     let told = |it: &Taken| (it.done.affected, it.done.insert_id, it.done.info.clone());
     let rows = |it: &Taken| it.collected.as_ref().map(|it| it.rows.len());
     told(one) == told(other) && rows(one) == rows(other)

@@ -296,6 +296,13 @@ impl Session {
             let statement = text.get(planned.range.clone()).unwrap_or_default();
             return Box::pin(self.alter_everywhere(altered, statement, saying, world, more)).await;
         }
+        if let Some(loading) = &planned.template.loading {
+            if matches!(saying, Saying::Raw(_)) {
+                return Err(say::not_utf8().into());
+            }
+            let statement = text.get(planned.range.clone()).unwrap_or_default();
+            return Box::pin(self.load_file(loading, statement, world, more)).await;
+        }
         if planned.counts()
             && self.last.first.is_none()
             && let Some(numbering) = planned.numbering(text, parameters, world).filter(|it| it.by_proxy)
@@ -382,6 +389,9 @@ impl Session {
         if asks.is_some() && shards.len() == 1 && text.to_ascii_lowercase().contains("sql_calc_found_rows") {
             counts = Counts::AskedRows;
         }
+        if planned.template.tag == "LOAD DATA" {
+            counts = Counts::Asked;
+        }
         if counts == Counts::Asked && shards.len() > 1 {
             return Err(ClientError::unsupported(
                 "LAST_INSERT_ID with an argument over several shards is not supported",
@@ -407,7 +417,7 @@ impl Session {
             link.pinned |= ties;
         }
         let changes_schema = effects.changes_schema;
-        let loads = planned.template.tag == "LOAD DATA";
+        let loads = planned.template.tag == "LOAD DATA" && world.database.local_files;
         self.client.may_send_files = loads && self.client.capabilities & capability::LOCAL_FILES != 0;
         // What is lost with one of these connections: a transaction, or what was left on it.
         let was = self.is_within() || links.iter().any(|it| it.begun || it.is_within());

@@ -41,7 +41,7 @@ pub(super) struct Part {
 }
 
 /// What the warnings of one server may come to, in bytes. Servers keep `max_error_count` of them, usually 64.
-const WARNINGS_MAX: usize = 1 << 20;
+pub(super) const WARNINGS_MAX: usize = 1 << 20;
 
 impl Warnings {
     /// An error of the proxy's own is the only one.
@@ -186,6 +186,17 @@ impl Warnings {
         self.rows.truncate(KEPT_MAX);
     }
 
+    /// These are the only ones: level, number, message; there were so many.
+    pub(super) fn are<'a>(&mut self, told: u64, all: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
+        self.clear();
+        for (level, number, message) in all {
+            let mut row = Vec::new();
+            put_text_row(&mut row, [level, number, message].map(|it| Some(it.as_bytes())));
+            self.rows.push(row);
+        }
+        self.told = told;
+    }
+
     /// Reads those of a server that has some.
     pub(super) async fn read(&mut self, link: &mut Link) -> Result<(), Broken> {
         link.say_query("SHOW WARNINGS").await?;
@@ -233,7 +244,7 @@ fn is_error(row: &[u8]) -> bool {
 }
 
 /// Level, number, message.
-const COLUMNS: usize = 3;
+pub(super) const COLUMNS: usize = 3;
 
 impl Session {
     /// GET DIAGNOSTICS: what the latest statement left, into user variables. It leaves the warnings as they are.

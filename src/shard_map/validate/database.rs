@@ -210,6 +210,7 @@ impl Validator<'_, '_> {
             reads: self.reads(file),
             gather,
             across_shards: self.across_shards(file),
+            local_files: self.local_files(file, engine),
             failover: self.failover(file),
         }
     }
@@ -574,6 +575,19 @@ impl Validator<'_, '_> {
             Some(file::AcrossShards::Reject) => AcrossShards::Reject,
             None => AcrossShards::TwoPhase,
         }
+    }
+
+    fn local_files(&mut self, file: &file::Database, engine: Engine) -> bool {
+        let Some(written) = file.local_files.given() else { return false };
+        if engine != Engine::Mysql {
+            self.mistakes.error(
+                "map-local-files-engine",
+                written.place,
+                "`local_files` is for databases of engine mysql: no other asks clients for files",
+                "Remove it.",
+            );
+        }
+        written.value == file::LocalFiles::Allow
     }
 
     fn failover(&mut self, file: &file::Database) -> Failover {

@@ -4,6 +4,7 @@ mod analyze;
 pub mod command;
 pub(crate) mod ddl;
 pub mod given;
+pub mod load;
 mod read;
 mod session;
 pub mod set_statement;
@@ -124,7 +125,9 @@ pub fn statement(source: &Source<'_>, names: &MysqlNames<'_>, mode: Mode) -> Res
             let command = if found.ddl { Command::Ddl } else { Command::Data };
             let access = if found.reads { Access::ReadPrimary } else { Access::Write };
             let changed = if found.ddl { ddl::read(&mut Cursor::new(source.text, &lexemes)) } else { None };
-            let body = Body::Whole(Whole { what: found.tag, hint: found.hint, changed: changed.map(Box::new) });
+            let loads = found.loads.map(|it| Box::new(it.relative(base)));
+            let changed = changed.map(Box::new);
+            let body = Body::Whole(Whole { what: found.tag, hint: found.hint, changed, loads });
             Ok(Statement { command, tag: found.tag, effects, access, body })
         }
         First::Catalog(tag) => {

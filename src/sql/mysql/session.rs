@@ -16,6 +16,8 @@ use crate::sql::mysql::command::Prepared;
 use crate::sql::mysql::command::Scope;
 use crate::sql::mysql::command::Setting;
 use crate::sql::mysql::command::Target;
+use crate::sql::mysql::load;
+use crate::sql::mysql::load::Load;
 use crate::sql::statement::Pin;
 
 /// What the first words tell.
@@ -48,6 +50,8 @@ pub(crate) struct Whole {
     pub(crate) unpins: bool,
     /// It only reads.
     pub(crate) reads: bool,
+    /// LOAD DATA LOCAL.
+    pub(crate) loads: Option<Box<Load>>,
 }
 
 const EACH_SERVER: &str = "Run it on each shard's own server.";
@@ -56,7 +60,7 @@ const DUMPS: &str = "It is for databases of one shard. mariadb-dump and mysqldum
                      what they write by --skip-add-locks.";
 
 fn whole(tag: &'static str, hint: &'static str) -> Whole {
-    Whole { tag, hint, ddl: false, pins: None, unpins: false, reads: false }
+    Whole { tag, hint, ddl: false, pins: None, unpins: false, reads: false, loads: None }
 }
 
 fn ddl(tag: &'static str) -> Option<Found> {
@@ -116,7 +120,7 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         // Whatever it does stays hidden.
         "call" => ("CALL", pinning("CALL", false)),
         "do" => ("DO", pinning("DO", false)),
-        "load" => ("LOAD DATA", pinning("LOAD DATA", false)),
+        "load" => ("LOAD DATA", Some(loading(cursor, mode))),
         "if" | "case" | "loop" | "repeat" | "while" | "for" | "declare" => {
             ("compound statements", pinning("compound statements", false))
         }
@@ -126,6 +130,13 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, mode: Mode) -> Result<Found, ClientE
         _ => return Ok(Found::Other),
     };
     found.ok_or_else(|| crate::sql::session::unreadable(tag))
+}
+
+fn loading(cursor: &mut Cursor<'_>, mode: Mode) -> Found {
+    let loads = load::read(cursor, mode).map(Box::new);
+    // A server's file is that server's alone.
+    let hint = "Load a file of the client's (LOAD DATA LOCAL INFILE): its rows are dealt out to the shards.";
+    Found::Whole(Whole { pins: Some(Pin::Other("LOAD DATA")), loads, ..whole("LOAD DATA", hint) })
 }
 
 fn done(cursor: &Cursor<'_>, command: MysqlCommand, tag: &'static str) -> Option<Found> {
