@@ -144,12 +144,8 @@ impl Session {
             }
         };
         // The client hears nothing before it has said all.
-        while file == File::Asked {
-            match self.piece().await {
-                Ok(piece) if piece.is_empty() => break,
-                Ok(_) => {}
-                Err(_) => return Err(Trouble::Gone),
-            }
+        if file == File::Asked {
+            while !self.piece().await.map_err(|_| Trouble::Gone)?.is_empty() {}
         }
         Err(trouble)
     }
