@@ -50,9 +50,11 @@ pub(crate) const MODERN: u32 = capability::LONG_PASSWORD
     | capability::PS_MULTI_RESULTS
     | capability::PLUGIN_AUTH
     | capability::PLUGIN_AUTH_LENENC
+    | capability::SESSION_TRACK
     | capability::DEPRECATE_EOF;
 /// What one of years ago asks for: EOF packets, and nothing told of the session.
-pub(crate) const OLD: u32 = MODERN & !(capability::DEPRECATE_EOF | capability::PLUGIN_AUTH_LENENC);
+pub(crate) const OLD: u32 =
+    MODERN & !(capability::DEPRECATE_EOF | capability::PLUGIN_AUTH_LENENC | capability::SESSION_TRACK);
 
 /// A connection broke (CR_SERVER_LOST).
 pub(crate) const LOST: u16 = 2013;

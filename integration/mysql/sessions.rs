@@ -263,4 +263,82 @@ SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')
 SELECT @@sql_mode
 ",
     ),
+    (
+        "what is told of the session",
+        r"
+SET autocommit = 0
+SET autocommit = 1
+SET autocommit = 1
+SET NAMES latin1
+SET NAMES utf8mb4
+SET NAMES utf8mb4 COLLATE utf8mb4_bin
+SET CHARACTER SET utf8mb4
+SET character_set_results = NULL
+SET NAMES utf8mb4
+SET time_zone = '+03:00'
+SET sql_mode = 'ANSI_QUOTES'
+SET sql_mode = '', time_zone = '+00:00', autocommit = 0, @y = 3
+SET time_zone = 'nowhere'
+SET autocommit = 1, time_zone = 'nowhere'
+SET @x = 1
+SET autocommit = ON; SET time_zone = '+01:00'; SELECT 1
+USE {db}
+\db own
+\reset
+SET autocommit = 1
+BEGIN
+INSERT INTO t (id, a) VALUES (1001, 1)
+COMMIT
+DELETE FROM t WHERE id = 1001
+",
+    ),
+    (
+        "what is told of the session can be chosen",
+        r"
+SET session_track_schema = OFF
+USE {db}
+SET SESSION session_track_schema = 1
+USE {db}
+SET session_track_schema = DEFAULT
+SET session_track_system_variables = 'autocommit, tx_isolation,sql_mode'
+SET time_zone = '+01:00'
+SET autocommit = 1
+SET tx_isolation = 'READ-COMMITTED'
+SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE
+SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')
+SET NAMES utf8mb4
+SET session_track_system_variables = ''
+SET autocommit = 1
+SET session_track_system_variables = DEFAULT
+SET autocommit = 1, session_track_schema = 1, session_track_system_variables = 'autocommit,tx_isolation', tx_isolation = 'REPEATABLE-READ'
+SET autocommit = 1, time_zone = '+02:00', tx_isolation = 'READ-COMMITTED'
+SET session_track_system_variables = 'sql_mode', sql_mode = nope
+SET autocommit = 1
+\reset
+SET autocommit = 1, time_zone = '+02:00'
+SET session_track_state_change = OFF, session_track_transaction_info = OFF
+? SET session_track_schema = nope
+? SET session_track_system_variables = '*'
+? SET session_track_system_variables = 'last_gtid'
+? SET session_track_system_variables = CONCAT(@@session_track_system_variables, ',sql_mode')
+? SET session_track_transaction_info = 'STATE'
+? SELECT @@session_track_system_variables
+SET autocommit = 1
+",
+    ),
+    (
+        "changes of the session's state are told",
+        r"
+SET session_track_state_change = ON
+SET @x = 2
+SET autocommit = 1
+SET NAMES utf8mb4
+USE {db}
+SELECT 1
+INSERT INTO t (id, a) VALUES (1002, 1)
+DELETE FROM t WHERE id = 1002
+SET session_track_state_change = OFF
+SET @x = 3
+",
+    ),
 ];

@@ -68,6 +68,16 @@ const NAMES_TRACKED: &str = "\
     'autocommit,character_set_client,character_set_connection,character_set_results,collation_connection,\
     last_insert_id,sql_mode,time_zone'";
 
+/// Those variables.
+pub const TRACKED_VARIABLES: &str = "autocommit,character_set_client,character_set_connection,character_set_results,\
+    collation_connection,last_insert_id,sql_mode,time_zone";
+
+/// Its second half alone, behind a statement that had it told otherwise.
+pub const TRACKED: &str = "\
+    SET SESSION session_track_schema = ON, SESSION session_track_state_change = ON, SESSION \
+    session_track_system_variables = 'autocommit,character_set_client,character_set_connection,character_set_results,\
+    collation_connection,last_insert_id,sql_mode,time_zone'";
+
 /// What answers depend on, as a login to a server gave it: it may differ between servers, and change with a restart.
 pub const MANNERS: [&str; 13] = [
     "autocommit",

@@ -25,6 +25,7 @@ use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::result::column_count;
 use crate::wire::mysql::result::end_of_rows;
+use crate::wire::mysql::tracking::Tracking;
 
 /// What may be gathered before it is sent, in bytes.
 const GATHER_MAX: usize = 64 << 10;
@@ -57,6 +58,10 @@ pub struct Client {
     squeezed: Option<Box<Squeezed>>,
     /// It may be asked for a file: it can, and says LOAD DATA.
     pub may_send_files: bool,
+    /// Of which changes of its session it is told, where that was agreed on.
+    pub tracking: Tracking,
+    /// What it is told of them with the next OK.
+    changes: Vec<u8>,
 }
 
 /// What goes over the wire where compression was agreed on.
@@ -133,6 +138,8 @@ impl Client {
             held: None,
             squeezed: None,
             may_send_files: false,
+            tracking: Tracking::default(),
+            changes: Vec::new(),
         }
     }
 
@@ -242,14 +249,42 @@ impl Client {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Says that something is done.
+    /// Says that something is done, and what has been noted of its session.
     pub fn put_done(&mut self, done: &Done) {
-        let payload = done.payload(0, self.capabilities);
+        let payload = if self.changes.is_empty() {
+            done.payload(0, self.capabilities)
+        } else {
+            let changes = std::mem::take(&mut self.changes);
+            Done { changes, ..done.clone() }.payload(0, self.capabilities)
+        };
         self.put(&payload);
+    }
+
+    /// Notes for the next OK what a server tells of what the client's statement has changed there.
+    pub fn note_changes(&mut self, done: &Done) {
+        if self.capabilities & capability::SESSION_TRACK != 0 && !done.changes.is_empty() {
+            // Of what cannot be read whoever reads all of it makes something.
+            self.changes.extend(self.tracking.picked(&done.changes).unwrap_or_default());
+        }
+    }
+
+    /// Notes for the next OK that its session uses that database.
+    pub fn note_database(&mut self, name: &str) {
+        if self.capabilities & capability::SESSION_TRACK != 0 {
+            self.changes.extend(self.tracking.of_database(name));
+        }
+    }
+
+    /// Notes for the next OK that something of its session has changed that no server tells of.
+    pub fn note_state(&mut self) {
+        if self.capabilities & capability::SESSION_TRACK != 0 {
+            self.changes.extend(self.tracking.of_state());
+        }
     }
 
     /// Says that something failed.
     pub fn put_failure(&mut self, failure: &Failure) {
+        self.changes.clear();
         if failure.number == INTERRUPTED && self.doom.load(Ordering::Relaxed) {
             self.told_deadlock = true;
             return self.put(&deadlock().payload());

@@ -170,6 +170,7 @@ pub(super) fn tell_done(
     insert_id: Option<u64>,
 ) -> Ended {
     link.heard(&done);
+    client.note_changes(&done);
     let insert_id = insert_id.filter(|_| done.affected > 0).unwrap_or(done.insert_id);
     let told = Done { status: flags(done.status), changes: Vec::new(), insert_id, ..done };
     client.put_done(&told);

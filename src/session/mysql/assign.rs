@@ -30,6 +30,7 @@ use crate::session::mysql::command::quoted;
 use crate::session::mysql::settings::one_name;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::can_be_told;
+use crate::session::mysql::tracking;
 use crate::wire::mysql::kind;
 use crate::wire::mysql::result::Column;
 use crate::wire::mysql::result::Done;
@@ -66,9 +67,10 @@ impl Session {
         if self.set_own(settings)? {
             return Ok(0);
         }
+        let tracking = tracking::behind(&self.client.tracking, settings)?;
         let mut changes = Vec::with_capacity(settings.len());
         let mut stays = false;
-        for it in settings {
+        for it in settings.iter().filter(|it| !tracking::is_about(it)) {
             let (change, stay) = change(it, several)?;
             changes.push(change);
             stays |= stay;
@@ -86,7 +88,20 @@ impl Session {
         // Who would be told of a variable that there is not has an error that is none of its own.
         let told = |it: &&Change| it.name.starts_with('@') || it.name == NAMES || SETTABLE.contains(&&*it.name);
         let names: Vec<String> = changes.iter().filter(told).map(|it| one_name(&it.name).to_owned()).collect();
-        let done = self.set_on(&mut link, said, shard.is_some(), stays, &names, &changes).await;
+        // It says itself what is to be told: the servers' usual, until then.
+        let before = tracking.map(|it| std::mem::replace(&mut self.client.tracking, it));
+        let tracks = before.is_some();
+        let set = self.set_on(&mut link, said, (shard.is_some(), stays), &names, &changes, tracks).await;
+        let done = match (set, before) {
+            (Ok(set), Some(before)) => {
+                if set.is_err() {
+                    self.client.tracking = before;
+                }
+                // The connection goes on telling what the proxy wants to know, as far as the statement came.
+                self.track_as_usual(&mut link).await.map(|()| set)
+            }
+            (set, _) => set,
+        };
         let (done, values) = match done {
             Err(broken) => return Err(self.lost_all(broken, &link).await),
             Ok(Err(failure)) => {
@@ -174,14 +189,15 @@ impl Session {
     }
 
     /// Has one server do it, and reads what it has computed. The session's other connections follow when they are used.
+    /// `tracks`: it says itself what the client is told of.
     async fn set_on(
         &mut self,
         link: &mut Link,
         said: Said<'_>,
-        reads: bool,
-        stays: bool,
+        (reads, stays): (bool, bool),
         names: &[String],
         changes: &[Change],
+        tracks: bool,
     ) -> Result<Result<(Done, Vec<Option<String>>), Failure>, Broken> {
         let settings = Arc::clone(&self.state.settings);
         if let Err(failure) = link.take_up(&settings).await? {
@@ -191,6 +207,7 @@ impl Session {
             return Ok(Err(failure));
         }
         let doubtful = link.doubtful;
+        let told = !tracks && self.track_for_client(link).await?;
         let done = match said.saying {
             Saying::Bound(bound) if said.parameters.is_some_and(|it| !it.values.is_empty()) => {
                 if let Err(failure) = self.ready_prepared(link, bound).await? {
@@ -201,6 +218,9 @@ impl Session {
             }
             _ => link.run(said.text).await?,
         };
+        if told {
+            self.track_as_usual(link).await?;
+        }
         // What has changed is known, once the session has noted it; where it fails, nothing has.
         link.doubtful = doubtful || stays;
         link.forget(names);
@@ -208,6 +228,7 @@ impl Session {
             Ok(done) => done,
             Err(failure) => return Ok(Err(failure)),
         };
+        self.client.note_changes(&done);
         let asked: Vec<&str> = changes.iter().filter_map(|it| it.asked.as_deref()).collect();
         if asked.is_empty() || stays {
             return Ok(Ok((done, Vec::new())));
@@ -253,7 +274,7 @@ impl Session {
             .map(|(name, asked)| Change { name: (*name).to_owned(), value: None, asked: Some(asked) })
             .collect();
         let said = Said { text: said, saying: Saying::Text(said), parameters: None };
-        let values = match self.set_on(&mut link, said, false, false, &names, &changes).await {
+        let values = match self.set_on(&mut link, said, (false, false), &names, &changes, false).await {
             Err(broken) => return Err(self.lost_all(broken, &link).await),
             Ok(Err(failure)) => {
                 self.keep(link);

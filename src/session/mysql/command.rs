@@ -189,7 +189,10 @@ impl Session {
             MysqlCommand::Execute { name, using } => return self.execute_named(name, using, more).await,
             MysqlCommand::ExecuteNow { from, using } => return self.execute_now(from, using, more).await,
             MysqlCommand::Diagnostics(asked) => return self.get_diagnostics(asked, more),
-            MysqlCommand::Deallocate(name) => self.deallocate_named(name)?,
+            MysqlCommand::Deallocate(name) => {
+                self.deallocate_named(name)?;
+                self.client.note_state();
+            }
             MysqlCommand::ShowProcesses if !prepared => return self.show_processes(more).await,
             MysqlCommand::Kill { query, id: Some(id) } => self.kill(*id, *query)?,
             MysqlCommand::ShowWarnings { errors, count, limit } => {
@@ -241,10 +244,17 @@ impl Session {
                 return Ok(Err(failure));
             }
             let doubtful = link.doubtful;
+            let told = self.track_for_client(&mut link).await?;
             let done = link.run(said).await?;
+            if told {
+                self.track_as_usual(&mut link).await?;
+            }
             // What has changed is known, once the session has noted it.
             link.doubtful = doubtful;
             link.forget(names);
+            if let Ok(done) = &done {
+                self.client.note_changes(done);
+            }
             Ok(done)
         };
         match done.await {

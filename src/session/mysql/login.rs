@@ -55,6 +55,7 @@ pub const OFFERED: u32 = capability::LONG_PASSWORD
     | capability::PLUGIN_AUTH
     | capability::CONNECT_ATTRIBUTES
     | capability::PLUGIN_AUTH_LENENC
+    | capability::SESSION_TRACK
     | capability::DEPRECATE_EOF;
 
 /// utf8mb4_general_ci: what the greeting says of the server's character set.

@@ -26,6 +26,7 @@ mod span;
 mod split;
 mod start;
 mod text;
+mod tracking;
 mod transaction;
 mod two_phase;
 mod unite;
@@ -57,6 +58,7 @@ use crate::wire::mysql::command::Command;
 use crate::wire::mysql::result::Done;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::status;
+use crate::wire::mysql::tracking::Tracking;
 
 use self::last::Last;
 use self::pins::Pins;
@@ -393,6 +395,7 @@ impl Session {
         self.warnings = Warnings::default();
         self.last.reset();
         self.reads.as_usual();
+        self.client.tracking = Tracking::default();
         self.forget_world();
     }
 

@@ -64,6 +64,7 @@ impl Session {
         self.warnings.clear();
         self.last.done();
         let status = self.face(more).status(self.usual_status());
+        self.client.note_state();
         self.client.put_done(&Done { status, info: b"Statement prepared".to_vec(), ..Done::default() });
         Ok(())
     }

@@ -124,6 +124,7 @@ impl Session {
             turn: 0,
             ends: false,
         };
+        this.note_database();
         let done = Done { status: this.usual_status(), ..Done::default() };
         this.client.put_done(&done);
         this.client.flush().await.ok()?;
@@ -162,6 +163,7 @@ impl Session {
         self.ticket.changed(Seen { user: Arc::clone(&user.name), host: self.client.host().into() });
         (self.user, self.used, self.map) = (user, used, Arc::clone(&map));
         self.reads.elsewhere();
+        self.note_database();
         self.done(false);
         Ok(())
     }
@@ -202,6 +204,19 @@ impl Session {
 
     /// USE, COM_INIT_DB.
     pub(super) fn use_database(&mut self, name: &str) -> Result<(), Trouble> {
+        self.select_database(name)?;
+        self.note_database();
+        Ok(())
+    }
+
+    /// Notes for the client which database it has selected, as its servers call it.
+    fn note_database(&mut self) {
+        if let Some(used) = self.used.as_ref().filter(|it| it.selected == Selected::Yes) {
+            self.client.note_database(&used.access.service.database.server_name);
+        }
+    }
+
+    fn select_database(&mut self, name: &str) -> Result<(), Trouble> {
         let selected = self.used.as_ref().filter(|it| it.selected == Selected::Yes).map(|it| Arc::clone(&it.name));
         if selected.as_deref() == Some(name) {
             return Ok(());

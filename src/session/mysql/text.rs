@@ -719,7 +719,7 @@ fn leaves_behind(text: &str, writes: bool) -> bool {
 
 /// What belongs to the statement before, on the very connection that it ran on: words that may stand nowhere in a
 /// statement that asks for a session's state, be it in a comment.
-const OF_THE_LAST: [&str; 10] = [
+const OF_THE_LAST: [&str; 11] = [
     "connection_id",
     "error_count",
     "found_rows",
@@ -730,6 +730,8 @@ const OF_THE_LAST: [&str; 10] = [
     "warning_count",
     "thread_id",
     "rand_seed",
+    // The proxy's own.
+    "session_track_",
 ];
 
 /// What the analyzer calls it.

@@ -1,7 +1,8 @@
 //! The MySQL protocol as MySQL 5.7 to 8.4 and MariaDB 10.4 to 11 speak it.
 //!
 //! [`frame`] cuts streams into packets and joins what is longer than one; [`handshake`] and [`auth`] are what comes
-//! first; [`command`] is what clients say, [`result`] what servers answer. Numbers are little-endian throughout.
+//! first; [`command`] is what clients say, [`result`] what servers answer, and [`tracking`] what they tell of the session
+//! besides. Numbers are little-endian throughout.
 //!
 //! As with Postgres nothing here trusts a length or a count: a view exists only if its packet was used up as it demands.
 
@@ -11,6 +12,7 @@ pub mod compress;
 pub mod frame;
 pub mod handshake;
 pub mod result;
+pub mod tracking;
 
 mod read;
 mod write;
