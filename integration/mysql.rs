@@ -16,6 +16,8 @@ mod files;
 mod house;
 #[path = "mysql/kills.rs"]
 mod kills;
+#[path = "mysql/merges.rs"]
+mod merges;
 #[path = "mysql/parameters.rs"]
 mod parameters;
 mod proxy;

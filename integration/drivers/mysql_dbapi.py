@@ -6,6 +6,7 @@
 import datetime
 import decimal
 import sys
+import tempfile
 import threading
 import uuid
 
@@ -161,6 +162,24 @@ def test_executemany():
         same(cursor.rowcount, len(here))
         cursor.close()
         same(session.names(here), [f"again {key}" for key in here])
+
+
+def test_a_file_is_loaded():
+    option = {"local_infile": True} if DRIVER == "pymysql" else {"allow_local_infile": True}
+    keys = range(BASE + 2500, BASE + 2900)
+    # Of both shards.
+    assert any(key in HOUSE.first for key in keys) and any(key not in HOUSE.first for key in keys)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".csv") as file, Session(**option) as session:
+        file.write("id,name,email,country\n")
+        file.writelines(f'{key},"file, {key} é",f@example.com,NL\n' for key in keys)
+        file.flush()
+        load = (f"LOAD DATA LOCAL INFILE '{file.name}' INTO TABLE customers CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' "
+                "OPTIONALLY ENCLOSED BY '\"' IGNORE 1 LINES (id, name, email, country)")
+        same(session.say(load), len(keys))
+        same(session.names((keys[0], keys[-1])), [f"file, {keys[0]} é", f"file, {keys[-1]} é"])
+        # All of them are there.
+        same(session.say(load), 0)
+        same(session.say("DELETE FROM customers WHERE id >= %s AND id <= %s", (keys[0], keys[-1])), len(keys))
 
 
 def test_errors_are_the_servers_own():

@@ -290,7 +290,7 @@ fn by_chance(house: &House, width: usize, problems: &mut Vec<String>) -> Outcome
     for seed in 0..FILES {
         let mut chance = Chance(seed * 1_000_003 + 17);
         let (sql, file) = file(&mut chance);
-        let mut say = |client: &mut Client| {
+        let say = |client: &mut Client| {
             let mut answers = client.query("DELETE FROM t");
             client.file.clone_from(&file);
             answers.extend(client.query(&sql));
@@ -387,7 +387,7 @@ fn large(house: &House, width: usize, problems: &mut Vec<String>) -> Outcome {
         file +=
             &format!("{id},{},line {id}{more}\n", if id % 9973 == 0 { "x".to_owned() } else { (id * 7).to_string() });
     }
-    let mut say = |client: &mut Client| {
+    let say = |client: &mut Client| {
         client.file = file.clone().into_bytes();
         let mut answers =
             client.query("LOAD DATA LOCAL INFILE 'f' INTO TABLE t FIELDS TERMINATED BY ',' (id, a, note)");

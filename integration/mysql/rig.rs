@@ -21,6 +21,7 @@ use crate::house::Direct;
 use crate::house::House;
 use crate::house::Pair;
 use crate::house::WIDTHS;
+use crate::merges::MERGES;
 use crate::parameters::Is;
 use crate::parameters::PARAMETERS;
 use crate::proxy::Outcome;
@@ -120,7 +121,15 @@ pub(crate) fn run(house: &House, against: Against, wanted: &str) -> Outcome<Foun
         // How clients of years ago are spoken to does not depend on how many shards there are.
         for way in WAYS.into_iter().filter(|it| width == 2 || it.capabilities() == MODERN || against == Against::Plain)
         {
-            let cases = CASES.iter().chain(READS).chain(WRITES).chain(SESSIONS).chain(USUAL).chain(ACROSS).chain(TEXTS);
+            let cases = CASES
+                .iter()
+                .chain(READS)
+                .chain(WRITES)
+                .chain(SESSIONS)
+                .chain(USUAL)
+                .chain(ACROSS)
+                .chain(TEXTS)
+                .chain(MERGES);
             for (title, lines) in cases.filter(|(title, _)| title.contains(wanted)) {
                 let place = format!("{width} shards, {way:?}, {title}");
                 let mut pair = house.pair(width, way.capabilities())?;

@@ -198,6 +198,7 @@ pub(crate) fn database(shards: Vec<Vec<Node>>) -> Database {
         control: Some(login()),
         tls: ServerTls { mode: TlsMode::Prefer, ca: None },
         catalog: ShardId(0),
+        local_files: false,
         safe_functions: Vec::new(),
         shards: shards.into_iter().enumerate().map(named).collect(),
         groups: Vec::new(),
