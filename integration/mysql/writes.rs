@@ -4,6 +4,39 @@ use crate::cases::Case;
 
 pub(crate) const WRITES: &[Case] = &[
     (
+        "several tables are changed by one statement",
+        r"
+UPDATE t JOIN items ON items.id = t.id SET t.a = t.a + 1, items.what = CONCAT(t.note, '!'), price = 2 WHERE t.id = 1
+SELECT id, no, what, price FROM items
+SELECT id, a FROM t
+UPDATE t x LEFT JOIN items y ON y.id = x.id AND y.no = 77 SET x.a = 50, y.what = 'none' WHERE x.id = 2
+UPDATE t JOIN refs ON refs.code = 'a' SET t.a = refs.n WHERE t.id = 1
+UPDATE t JOIN (SELECT id, COUNT(*) AS c FROM items WHERE id = 1 GROUP BY id) d USING (id) SET a = d.c WHERE t.id = 1
+UPDATE t x JOIN t y ON x.id = y.id SET x.a = 9, y.note = 'me' WHERE x.id = 3
+UPDATE t JOIN items ON items.id = t.id SET t.note = 'bad', items.what = 'lost' WHERE t.id = 1
+UPDATE t JOIN items ON items.id = t.id SET nope = 1 WHERE t.id = 1
+UPDATE t JOIN items ON items.id = t.id SET t.a = 'x' WHERE t.id = 1
+UPDATE IGNORE t JOIN items ON items.id = t.id SET t.a = 'x' WHERE t.id = 1
+SHOW WARNINGS
+SELECT id, a, note FROM t
+! UPDATE t JOIN items ON items.id = t.id SET t.a = 1
+! UPDATE t JOIN items ON items.id = t.id SET t.a = 1, items.what = 'x' WHERE t.id IN (1, 2, 3, 4)
+! UPDATE t JOIN refs ON refs.code = 'a' SET refs.n = 1 WHERE t.id = 1
+! UPDATE t JOIN items ON items.no = t.id SET t.a = 1 WHERE t.id = 1
+BEGIN
+DELETE t, items FROM t JOIN items ON items.id = t.id WHERE t.id = 1
+SELECT ROW_COUNT()
+SELECT id, no FROM items
+ROLLBACK
+DELETE y FROM t x JOIN items y ON y.id = x.id WHERE x.id = 2 AND y.no = 1
+DELETE FROM x, y USING t x LEFT JOIN items y ON y.id = x.id WHERE x.id = 3
+DELETE t FROM t x JOIN items y ON y.id = x.id WHERE x.id = 1
+! DELETE t FROM t JOIN items ON items.id = t.id
+SELECT id FROM t
+SELECT id, no FROM items
+",
+    ),
+    (
         "what the statement before has left",
         r"
 INSERT INTO solo (v) VALUES ('p'), ('q')

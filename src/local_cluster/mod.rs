@@ -22,6 +22,7 @@ use std::future::Future;
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::path::PathBuf;
@@ -509,8 +510,18 @@ fn kept_ports(dir: &Path, places: &[(usize, usize)]) -> Result<Vec<u16>, Cluster
 /// # Errors
 /// [`ClusterError::PortTaken`].
 pub fn hold_port(port: u16) -> Result<TcpListener, ClusterError> {
-    TcpListener::bind(("127.0.0.1", port)).map_err(|source| ClusterError::PortTaken { port, source })
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    // Below those that the kernel gives to outgoing connections: one of them could have it when the server comes to it.
+    let quiet = || (0..TRIES).find_map(|_| bind(rand::random_range(QUIET_PORTS)).ok());
+    let held = if port == 0 { quiet() } else { None };
+    held.map_or_else(|| bind(port), Ok).map_err(|source| ClusterError::PortTaken { port, source })
 }
+
+/// Ports that neither well-known servers nor outgoing connections usually have (`ip_local_port_range` begins at 32768).
+const QUIET_PORTS: Range<u16> = 12_000..32_000;
+
+/// So many of them are tried.
+const TRIES: usize = 100;
 
 /// Who the servers run as, if not as the caller: for root, whom they refuse, somebody else.
 fn servers_account() -> Result<Option<Account>, ClusterError> {

@@ -59,8 +59,17 @@ impl Item {
         self.leaf
     }
 
+    /// Whether it is what a name with or without its database stands for.
+    pub(super) fn is_called(&self, path: &[String]) -> bool {
+        match path {
+            [name] => *name == self.name,
+            [database, name] => *name == self.name && self.database.as_deref() == Some(database),
+            _ => false,
+        }
+    }
+
     /// `None`: it may have such a column or not.
-    fn has(&self, column: &str) -> Option<bool> {
+    pub(super) fn has(&self, column: &str) -> Option<bool> {
         match &self.columns {
             Columns::Of(relation) => Some(relation.columns.iter().any(|it| it.name.eq_ignore_ascii_case(column))),
             Columns::Assumed | Columns::Open => None,

@@ -1,4 +1,4 @@
-//! INSERT, REPLACE, UPDATE, DELETE: of one table each.
+//! INSERT, REPLACE of one table, UPDATE and DELETE of one or, joined on one shard, of several.
 
 use std::sync::Arc;
 
@@ -16,12 +16,14 @@ use crate::sql::model::Node;
 use crate::sql::model::Output;
 use crate::sql::model::Rows;
 use crate::sql::model::Source;
+use crate::sql::model::Stands;
 use crate::sql::model::Value;
 use crate::sql::model::Write;
 use crate::sql::model::WriteKind;
 use crate::sql::mysql::analyze::Analyzer;
 use crate::sql::mysql::analyze::Outcome;
 use crate::sql::mysql::analyze::Scope;
+use crate::sql::mysql::analyze::from::Item;
 use crate::sql::mysql::analyze::from::parts;
 use crate::sql::read;
 use crate::sql::session::unreadable;
@@ -237,17 +239,7 @@ impl Analyzer<'_> {
 
     /// The only table of an UPDATE or DELETE.
     fn alone(&mut self, table: &ast::TableWithJoins, block: BlockId, tag: &str) -> Outcome<Scope<'static>> {
-        let several = || {
-            ClientError::unsupported(
-                format!("{tag} of several tables is not supported"),
-                "Write each table by a statement of its own.",
-            )
-        };
-        if !table.joins.is_empty() {
-            return Err(several());
-        }
-        let mut scope =
-            Scope { parent: None, items: Vec::new(), merged: Vec::new(), natural: false, block, ctes: None };
+        let mut scope = scope_of(block);
         let children = self.from(std::slice::from_ref(table), &mut scope)?;
         self.set_root(block, children, Vec::new());
         let is_table = scope.items.len() == 1
@@ -256,7 +248,52 @@ impl Analyzer<'_> {
                 .first()
                 .and_then(|it| self.query.leaves.get(it.leaf()))
                 .is_some_and(|it| !matches!(it.source, Source::Derived(_) | Source::Rows));
-        if is_table { Ok(scope) } else { Err(several()) }
+        if is_table { Ok(scope) } else { Err(several(tag)) }
+    }
+
+    /// What an UPDATE or DELETE joins: one shard must have all of it.
+    fn joins(
+        &mut self,
+        tables: &[ast::TableWithJoins],
+        selection: Option<&Expr>,
+        block: BlockId,
+        tag: &str,
+    ) -> Outcome<Scope<'static>> {
+        let mut scope = scope_of(block);
+        let children = self.from(tables, &mut scope)?;
+        self.obstacle(block, &format!("{tag} of several tables"));
+        let mut on = Vec::new();
+        if let Some(condition) = selection {
+            self.expression(condition, &scope)?;
+            self.conjuncts(condition, &scope, &mut on);
+        }
+        self.set_root(block, children, on);
+        Ok(scope)
+    }
+
+    /// The table that one of the names in front of FROM stands for.
+    fn called(&self, path: &[String], scope: &Scope<'_>, tag: &str) -> Outcome<LeafId> {
+        let mut found = scope.items.iter().filter(|it| it.is_called(path)).map(Item::leaf);
+        let (Some(leaf), None) = (found.next(), found.next()) else { return Err(several(tag)) };
+        self.is_table(leaf).then_some(leaf).ok_or_else(|| several(tag))
+    }
+
+    /// The table whose column an assignment of an UPDATE of several tables names.
+    fn assigned_table(&self, path: &[String], scope: &Scope<'_>) -> Outcome<LeafId> {
+        if let [table @ .., _] = path
+            && !table.is_empty()
+        {
+            return self.called(table, scope, "UPDATE");
+        }
+        let column = path.last().map(String::as_str).unwrap_or_default();
+        let mut found = scope.items.iter().filter(|it| it.has(column) == Some(true)).map(Item::leaf);
+        // What may have it has it not, or a server says that the name is ambiguous.
+        let (Some(leaf), None) = (found.next(), found.next()) else { return Err(several("UPDATE")) };
+        self.is_table(leaf).then_some(leaf).ok_or_else(|| several("UPDATE"))
+    }
+
+    fn is_table(&self, leaf: LeafId) -> bool {
+        matches!(self.query.leaves.get(leaf).map(|it| &it.source), Some(Source::Table(_)))
     }
 
     pub(super) fn update(&mut self, update: &ast::Update) -> Outcome<()> {
@@ -264,13 +301,40 @@ impl Analyzer<'_> {
             return Err(unreadable("UPDATE"));
         }
         let block = self.block(None, None)?;
+        if !update.table.joins.is_empty() {
+            return self.update_joined(update, block);
+        }
         let scope = self.alone(&update.table, block, "UPDATE")?;
-        let Some(target) = scope.items.first().map(super::from::Item::leaf) else { return Err(unreadable("UPDATE")) };
+        let Some(target) = scope.items.first().map(Item::leaf) else { return Err(unreadable("UPDATE")) };
         self.condition_of(update.selection.as_ref(), target, &scope)?;
-        self.stands = crate::sql::model::Stands::Behind;
+        self.stands = Stands::Behind;
         let assigned = self.assigned(&update.assignments, target, &scope, "UPDATE")?;
         self.ordered(&update.order_by, update.limit.as_ref(), &scope)?;
         self.changes(WriteKind::Update, target, block, assigned);
+        Ok(())
+    }
+
+    fn update_joined(&mut self, update: &ast::Update, block: BlockId) -> Outcome<()> {
+        let scope = self.joins(std::slice::from_ref(&update.table), update.selection.as_ref(), block, "UPDATE")?;
+        self.stands = Stands::Behind;
+        let mut targets: Vec<LeafId> = Vec::new();
+        let mut assigned: Vec<Vec<(Arc<str>, Option<Value>)>> = Vec::new();
+        for it in &update.assignments {
+            let ast::AssignmentTarget::ColumnName(column) = &it.target else { return Err(unreadable("UPDATE")) };
+            let target = self.assigned_table(&parts(column)?, &scope)?;
+            let one = self.assigned(std::slice::from_ref(it), target, &scope, "UPDATE")?;
+            match targets.iter().position(|it| *it == target).and_then(|it| assigned.get_mut(it)) {
+                Some(known) => known.extend(one),
+                None => {
+                    targets.push(target);
+                    assigned.push(one);
+                }
+            }
+        }
+        self.ordered(&update.order_by, update.limit.as_ref(), &scope)?;
+        for (target, assigned) in targets.into_iter().zip(assigned) {
+            self.changes(WriteKind::Update, target, block, assigned);
+        }
         Ok(())
     }
 
@@ -279,21 +343,40 @@ impl Analyzer<'_> {
             return Err(unreadable("DELETE"));
         }
         let ast::FromTable::WithFromKeyword(from) = &delete.from else { return Err(unreadable("DELETE")) };
-        let [table] = from.as_slice() else { return Err(unreadable("DELETE")) };
-        if !delete.tables.is_empty() || delete.using.is_some() {
-            return Err(ClientError::unsupported(
-                "DELETE of several tables is not supported",
-                "Delete from each table by a statement of its own.",
-            ));
-        }
         let block = self.block(None, None)?;
+        if !delete.tables.is_empty() || delete.using.is_some() {
+            return self.delete_joined(delete, from, block);
+        }
+        let [table] = from.as_slice() else { return Err(unreadable("DELETE")) };
         let scope = self.alone(table, block, "DELETE")?;
-        let Some(target) = scope.items.first().map(super::from::Item::leaf) else { return Err(unreadable("DELETE")) };
+        let Some(target) = scope.items.first().map(Item::leaf) else { return Err(unreadable("DELETE")) };
         self.condition_of(delete.selection.as_ref(), target, &scope)?;
-        self.stands = crate::sql::model::Stands::Behind;
+        self.stands = Stands::Behind;
         self.ordered(&delete.order_by, delete.limit.as_ref(), &scope)?;
         self.returning(delete.returning.as_ref(), &scope)?;
         self.changes(WriteKind::Delete, target, block, Vec::new());
+        Ok(())
+    }
+
+    /// DELETE a, b FROM …, and DELETE FROM a, b USING ….
+    fn delete_joined(&mut self, delete: &ast::Delete, from: &[ast::TableWithJoins], block: BlockId) -> Outcome<()> {
+        let (names, tables) = match &delete.using {
+            None => (delete.tables.iter().map(parts).collect::<Outcome<Vec<_>>>()?, from),
+            Some(tables) if delete.tables.is_empty() => {
+                (from.iter().map(plain).collect::<Outcome<Vec<_>>>()?, &**tables)
+            }
+            Some(_) => return Err(unreadable("DELETE")),
+        };
+        if delete.returning.is_some() {
+            return Err(unreadable("DELETE"));
+        }
+        let scope = self.joins(tables, delete.selection.as_ref(), block, "DELETE")?;
+        self.stands = Stands::Behind;
+        self.ordered(&delete.order_by, delete.limit.as_ref(), &scope)?;
+        for name in names {
+            let target = self.called(&name, &scope, "DELETE")?;
+            self.changes(WriteKind::Delete, target, block, Vec::new());
+        }
         Ok(())
     }
 
@@ -335,4 +418,23 @@ impl Analyzer<'_> {
             merged: Vec::new(),
         });
     }
+}
+
+fn scope_of(block: BlockId) -> Scope<'static> {
+    Scope { parent: None, items: Vec::new(), merged: Vec::new(), natural: false, block, ctes: None }
+}
+
+/// A table's name with nothing beside it.
+fn plain(table: &ast::TableWithJoins) -> Outcome<Vec<String>> {
+    match &table.relation {
+        ast::TableFactor::Table { name, alias: None, .. } if table.joins.is_empty() => parts(name),
+        _ => Err(unreadable("DELETE")),
+    }
+}
+
+fn several(tag: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("{tag} of several tables, one of which is not certain, is not supported"),
+        "Write each table by a statement of its own.",
+    )
 }
