@@ -163,7 +163,10 @@ async fn broken_is_noticed(cluster: &Cluster, client: &mut Client, ledger: &Ledg
             "DELETE FROM history WHERE h_mark = (SELECT min(h_mark) FROM history WHERE h_mark <> 0)",
             ["8: ", "9: ", "10: ", "payment 0x"].as_slice(),
         ),
-        ("UPDATE stock SET s_ytd = s_ytd + 1 WHERE s_i_id = 1", &["what a warehouse", "what warehouses"]),
+        (
+            "UPDATE stock SET s_ytd = s_ytd + 1 WHERE s_i_id = (SELECT min(s_i_id) FROM stock WHERE s_order_cnt > 0)",
+            &["what a warehouse", "what warehouses"],
+        ),
         ("UPDATE orders SET o_carrier_id = NULL WHERE o_id = 1", &["5: ", "7: "]),
         ("UPDATE orders SET o_ol_cnt = o_ol_cnt + 1 WHERE o_id = 1", &["4: ", "6: "]),
         ("UPDATE district SET d_next_o_id = d_next_o_id + 1 WHERE d_id = 1", &["2: "]),
