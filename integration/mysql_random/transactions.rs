@@ -184,6 +184,7 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[Said], tally: &mut Tally) -> Op
     let width = ring.width;
     for one in all {
         let sql = &one.sql;
+        let counted_by_server = || tables.iter().any(|it| it.counts != Counts::Nothing && sql.contains(it.name));
         let ours = say(&mut ring.ours, one);
         // Writing to a String cannot fail.
         let _ = write!(said, "\n    {one};");
@@ -194,6 +195,11 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[Said], tally: &mut Tally) -> Op
             ring.plain.query(REFUSED);
             tally.refused.entry(reason).or_insert_with(|| (0, one.to_string())).0 += 1;
             tally.widths.entry(width).or_default()[1] += 1;
+            // Nor how many one took that was refused when it had its numbers.
+            if !sql.starts_with("SELECT") && counted_by_server() {
+                tally.uneven = true;
+                break;
+            }
         } else {
             let plain = renamed(say(&mut ring.plain, one), width);
             tally.widths.entry(width).or_default()[0] += 1;
@@ -203,7 +209,7 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[Said], tally: &mut Tally) -> Op
                     tally.failed_alike += 1;
                     let _ = write!(said, " -- error {}", errno(&ours));
                     // How many numbers an INSERT took that failed is nobody's promise, nor what LAST_INSERT_ID() says of it.
-                    if tables.iter().any(|it| it.counts != Counts::Nothing && sql.contains(it.name)) {
+                    if counted_by_server() {
                         tally.uneven = true;
                         break;
                     }
@@ -212,6 +218,10 @@ fn run(ring: &mut Ring, tables: &[Table], all: &[Said], tally: &mut Tally) -> Op
                 // come in their order.
                 Some(_) if errno(&ours) == 1062 && errno(&plain) == 1062 && !sql.contains("VALUES") => {
                     tally.other_row += 1;
+                    if counted_by_server() {
+                        tally.uneven = true;
+                        break;
+                    }
                 }
                 Some(_)
                     if sql.starts_with("UPDATE") && counted(&ours).is_some_and(|it| Some(it) == counted(&plain)) =>
