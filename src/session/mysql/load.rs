@@ -30,6 +30,7 @@ use crate::session::mysql::say;
 use crate::session::mysql::span::Span;
 use crate::session::mysql::span::same;
 use crate::session::mysql::span::sum;
+use crate::session::mysql::split::ends_all;
 use crate::session::mysql::warnings::COLUMNS;
 use crate::session::mysql::warnings::WARNINGS_MAX;
 use crate::session::split::copies_differ;
@@ -317,9 +318,8 @@ impl Session {
                 continue;
             }
             if let Err(failure) = &answer
-                && matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK | INTERRUPTED)
+                && ends_all(failure)
             {
-                // These end the transaction, or the statement: nothing can be asked any more.
                 return Err(Stop::Failed(failure.clone(), Vec::new()));
             }
             let conditions = conditions(link).await.map_err(|broken| Stop::Broken(place, broken))?;
@@ -496,11 +496,6 @@ fn unclear() -> ClientError {
 fn untold() -> ClientError {
     ClientError::new(Code::Internal, "LOAD DATA could not be said to the shards", "Report this.")
 }
-
-// As in MySQL's list of errors.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
-const LOCK_DEADLOCK: u16 = 1213;
-const INTERRUPTED: u16 = 1317;
 
 #[cfg(test)]
 mod tests {

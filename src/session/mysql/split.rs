@@ -114,8 +114,7 @@ impl Session {
                 Ok(taken) => taken,
                 Err(failure) => {
                     let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
-                    // These end the transaction, or the statement: nothing can be asked any more.
-                    let ends = matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK | INTERRUPTED);
+                    let ends = ends_all(&failure);
                     // A server finds these before it comes to any row.
                     let of_all = OF_OPEN_TABLES.contains(&failure.number);
                     if ordered || ends || of_all {
@@ -286,6 +285,11 @@ fn at_row(message: &str, rows: &[usize]) -> (String, Option<usize>) {
 fn duplicates(info: &[u8]) -> Option<u64> {
     let info = std::str::from_utf8(info).ok()?;
     info.split_once("Duplicates: ")?.1.split(' ').next()?.parse().ok()
+}
+
+/// Whether it ends the transaction, or the statement: nothing can be asked any more.
+pub(super) fn ends_all(failure: &Failure) -> bool {
+    matches!(failure.number, LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK | INTERRUPTED)
 }
 
 // As in MySQL's list of errors.
