@@ -4,6 +4,7 @@ One shardway serves both, so that what a statement of MySQL costs stands beside 
 one program. Rows lie where the map says: two shards have a half each by hash, a third server has all of them.
 """
 
+import atexit
 import json
 import re
 import shutil
@@ -33,6 +34,7 @@ def run(bench, options, work):
     """Measures, prints, and returns the lines for JSON. `bench`: the program that this belongs to."""
     if packages := missing():
         sys.exit(f"missing; on Debian or Ubuntu: apt-get install {packages}")
+    share_alike(bench)
     half = start_postgres(bench, work)
     (one_pg, *two_pg), (one_my, *two_my) = half["ports"], start_mariadb(bench, half["first"])
     server, ports = start_shardway(bench, work, (one_pg, two_pg), (one_my, two_my))
@@ -59,6 +61,25 @@ def run(bench, options, work):
 
 
 # ── servers and rows ──
+
+
+def share_alike(bench):
+    """Has the system give its processors to threads, not to sessions, until this program ends.
+
+    Each server process of Postgres is a session of its own, all threads of MariaDB are one. With Linux's autogroups, which give
+    every session the same share, a proxy beside MariaDB runs sooner, finds less to do at a time, and sleeps and is woken more often: its cost would tell
+    of the scheduler.
+    """
+    setting = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    try:
+        before = setting.read_text()
+        if before.strip() != "0":
+            setting.write_text("0")
+            atexit.register(setting.write_text, before)
+    except FileNotFoundError:
+        return  # built without
+    except PermissionError:
+        bench.say("the ratios of MariaDB to Postgres are skewed by Linux's autogroups (sysctl kernel.sched_autogroup_enabled=0)")
 
 
 def start_postgres(bench, work):

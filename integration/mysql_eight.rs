@@ -9,7 +9,9 @@ mod skin;
 
 use std::time::Duration;
 
+use client::Change;
 use client::Client;
+use client::MODERN;
 use client::Types;
 use client::Value;
 use proxy::Outcome;
@@ -30,6 +32,7 @@ use shardway::local_cluster::mariadb::USER;
 use shardway::net::ClientTls;
 use shardway::shard_map::Secret;
 use shardway::shard_map::ServerLogin;
+use shardway::wire::mysql::capability;
 use skin::Skin;
 
 const SCHEMA: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n int, note varchar(20));
@@ -136,6 +139,14 @@ async fn what_is_said_to_mysql_8_is_what_it_knows() -> Outcome {
     let (fast, full) = house.skins[0].logins();
     assert!(full >= 2 && fast > 0, "{fast} {full}");
 
+    // What MariaDB does not have: packets packed by Zstandard.
+    let mut packed = Client::connect_with(house.proxy.port(), USER, PASSWORD, "shop", MODERN | capability::ZSTD)?;
+    assert_ne!(packed.capabilities() & capability::ZSTD, 0);
+    for length in [10, 100_000] {
+        let (found, sql) = ("x".repeat(length), format!("SELECT REPEAT('x', {length})"));
+        assert_eq!(value(&mut packed, &sql)?, found);
+    }
+
     // Rows of several shards, by one statement and one after the other, and what is counted.
     let rows: Vec<String> = (1..=KEYS).map(|id| format!("({id}, {}, 'n{id}')", id % 3)).collect();
     let done = client.done(&format!("INSERT INTO t VALUES {}", rows.join(", ")))?;
@@ -191,8 +202,11 @@ async fn what_is_said_to_mysql_8_is_what_it_knows() -> Outcome {
     assert_eq!(value(&mut client, "SELECT COUNT(*) FROM t WHERE n = 8")?, "5");
     client.done("TRUNCATE TABLE orders")?;
     assert_eq!(client.done("SET time_zone = '+03:00', sql_mode = 'ANSI_QUOTES', @x = 5")?.error, None);
+    assert_eq!(value(&mut client, "SELECT \"id\" FROM \"t\" WHERE \"id\" = 7")?, "7");
     assert_eq!(value(&mut client, "SELECT @x + COUNT(*) FROM t")?, "23");
     assert_eq!(client.reset_connection().error, None);
+    assert_eq!(tracked(&mut client)?, [""; 0]);
+    assert!(house.skins.iter().map(Skin::variables).sum::<usize>() > 10, "variables were told one after the other");
     // What only MariaDB knows is the server's to refuse, and the client's error.
     let refused = client.one("SELECT note FROM t WHERE id = 1 /* MASTER_GTID_WAIT */").error;
     assert_eq!(refused.map(|it| it.errno), Some(1305));
@@ -205,6 +219,36 @@ async fn what_is_said_to_mysql_8_is_what_it_knows() -> Outcome {
     drop(skins);
     cluster.stop().await?;
     Ok(())
+}
+
+/// What a client of MySQL 8 is told of its session: what was told otherwise than it should be.
+fn tracked(client: &mut Client) -> Outcome<Vec<String>> {
+    let changed = |changes: &[(&str, &str)]| -> Vec<Change> {
+        changes.iter().map(|(name, value)| Change::Variable((*name).to_owned(), Some((*value).to_owned()))).collect()
+    };
+    let mut wrong = Vec::new();
+    for (sql, wanted) in [
+        ("SET autocommit = 0, time_zone = '+02:00'", changed(&[("autocommit", "OFF"), ("time_zone", "+02:00")])),
+        ("SET autocommit = 1, sql_mode = 'ANSI'", changed(&[("autocommit", "ON")])),
+        ("SET session_track_system_variables = 'sql_mode,transaction_isolation'", Vec::new()),
+        ("SET sql_mode = '', time_zone = '+01:00'", changed(&[("sql_mode", "")])),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", changed(&[("transaction_isolation", "SERIALIZABLE")])),
+        (
+            "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'ANSI_QUOTES'",
+            changed(&[("transaction_isolation", "READ-COMMITTED"), ("sql_mode", "ANSI_QUOTES")]),
+        ),
+        ("USE shop", vec![Change::Database("shop".to_owned())]),
+        ("UPDATE t SET n = 7 WHERE id = 7", Vec::new()),
+        ("SET session_track_system_variables = DEFAULT, session_track_schema = OFF", Vec::new()),
+        ("USE shop", Vec::new()),
+    ] {
+        let mut told = client.done(sql)?.changes;
+        told.sort_by_key(|it| wanted.iter().position(|one| one == it));
+        if told != wanted {
+            wrong.push(format!("{sql}: told {told:?} for {wanted:?}"));
+        }
+    }
+    Ok(wrong)
 }
 
 /// Without TLS, a password goes encrypted by the server's key.

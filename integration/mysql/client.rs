@@ -37,6 +37,8 @@ const PAYLOAD_MAX: usize = 256 << 20;
 const FILE_PIECE: usize = 1000;
 /// utf8mb4_general_ci.
 const COLLATION: u8 = 45;
+/// How hard Zstandard tries.
+const ZSTD_LEVEL: u8 = 3;
 
 /// What a client of today asks for.
 pub(crate) const MODERN: u32 = capability::LONG_PASSWORD
@@ -272,7 +274,7 @@ pub(crate) struct Client {
     /// What is sent where a file is asked for.
     pub(crate) file: Vec<u8>,
     /// Where compression was agreed on: what has come and was not unpacked, and the number of the next piece.
-    squeezed: Option<(Vec<u8>, u8)>,
+    squeezed: Option<(Vec<u8>, u8, compress::Method)>,
 }
 
 impl Client {
@@ -313,6 +315,7 @@ impl Client {
             database: (!database.is_empty()).then(|| database.as_bytes().to_vec()),
             plugin: auth::NATIVE.as_bytes().to_vec(),
             attributes: Vec::new(),
+            zstd_level: ZSTD_LEVEL,
         };
         let welcome = Answer::default();
         let mut client = Self {
@@ -335,8 +338,8 @@ impl Client {
                     let mut welcome = Answer::default();
                     welcome.done(&done)?;
                     client.welcome = welcome;
-                    if wanted & capability::COMPRESS != 0 {
-                        client.squeezed = Some((Vec::new(), 0));
+                    if let Ok(Some(method)) = compress::Method::agreed(wanted, ZSTD_LEVEL) {
+                        client.squeezed = Some((Vec::new(), 0, method));
                         client.joiner.stop_counting();
                     }
                     return Ok(client);
@@ -703,7 +706,7 @@ impl Client {
             return Err(io::Error::other("it was lost before").into());
         }
         self.joiner.restart();
-        if let Some((_, sequence)) = &mut self.squeezed {
+        if let Some((_, sequence, _)) = &mut self.squeezed {
             *sequence = 0;
         }
         let mut payload = vec![command];
@@ -715,16 +718,16 @@ impl Client {
         let mut out = Vec::new();
         let next = frame::put(&mut out, self.joiner.sequence(), payload);
         self.joiner.sent(next);
-        if let Some((_, sequence)) = &mut self.squeezed {
+        if let Some((_, sequence, method)) = &mut self.squeezed {
             let mut pieces = Vec::new();
-            *sequence = compress::put(&mut pieces, *sequence, &out);
+            *sequence = compress::put(&mut pieces, *sequence, &out, *method);
             out = pieces;
         }
         Ok(self.stream.write_all(&out)?)
     }
 
     fn take(&mut self) -> Result<Vec<u8>, Failure> {
-        let Some((raw, sequence)) = &mut self.squeezed else {
+        let Some((raw, sequence, method)) = &mut self.squeezed else {
             return receive(&self.stream, &mut self.joiner, &mut self.buffer);
         };
         loop {
@@ -736,7 +739,7 @@ impl Client {
                     None => continue,
                 }
             }
-            match compress::take(raw, &mut self.buffer)? {
+            match compress::take(raw, &mut self.buffer, *method)? {
                 Some((used, found)) => {
                     if found != *sequence {
                         return Err(Violation::OutOfOrder { found, wanted: *sequence }.into());

@@ -142,6 +142,8 @@ const DEEDS: &[Deed] = &[
     }),
     (Is::Alike, "what is said is compressed", MODERN | capability::COMPRESS, compressed),
     (Is::Alike, "what is said is compressed, with EOF packets", OLD | capability::COMPRESS, compressed),
+    // MariaDB has no Zstandard: its side of the comparison is in clear.
+    (Is::Alike, "what is said is compressed by Zstandard", MODERN | capability::ZSTD, compressed),
     (Is::Alike, "a file is loaded that the client has", MODERN | capability::LOCAL_FILES, |client| {
         let mut answers = loaded(client);
         answers.extend(client.query("SELECT COUNT(*), SUM(a), MAX(note) FROM t WHERE id > 1000"));

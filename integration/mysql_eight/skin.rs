@@ -63,6 +63,9 @@ const FOREIGN: [(&str, u16); 15] = [
     ("nopad_bin", 1273),
 ];
 
+/// In the place of a value's length.
+const NULL: u8 = 0xfb;
+
 /// How many transactions MariaDB has, as the numbers of MySQL's set.
 const EXECUTED: &str = "CONCAT('GROUP:1-', GREATEST(1, CAST(SUBSTRING_INDEX(@@global.gtid_binlog_pos, '-', -1) AS UNSIGNED), \
                         CAST(SUBSTRING_INDEX(@@global.gtid_slave_pos, '-', -1) AS UNSIGNED)))";
@@ -96,6 +99,8 @@ struct Shared {
     foreign: Mutex<Vec<String>>,
     /// Writes whose OK told a GTID.
     told: AtomicUsize,
+    /// Changes of variables that were told, each for itself.
+    variables: AtomicUsize,
 }
 
 impl Skin {
@@ -134,6 +139,7 @@ impl Skin {
             full: AtomicUsize::new(0),
             foreign: Mutex::default(),
             told: AtomicUsize::new(0),
+            variables: AtomicUsize::new(0),
         });
         let of_task = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -165,6 +171,11 @@ impl Skin {
     /// How many answers told a GTID.
     pub(crate) fn told(&self) -> usize {
         self.shared.told.load(Ordering::Relaxed)
+    }
+
+    /// How many changes of variables were told.
+    pub(crate) fn variables(&self) -> usize {
+        self.shared.variables.load(Ordering::Relaxed)
     }
 
     /// It remembers nobody's proof any more, as behind a restart.
@@ -327,13 +338,14 @@ async fn carry(client: Stream, server: TcpStream, capabilities: u32, shared: &Sh
     let (mut from_client, to_client) = tokio::io::split(client);
     let to_client = tokio::sync::Mutex::new(to_client);
     let (mut from_server, mut to_server) = server.into_split();
-    // Whether the last statement wrote: its OK tells a GTID.
-    let writes = Mutex::new(false);
+    // What was said last.
+    let last = Mutex::new(Said::Other);
     let commands = async {
         loop {
             let (sequence, payload) = packet(&mut from_client).await?;
             let is_text = sequence == 0 && matches!(payload.first(), Some(0x03 | 0x16));
             if !is_text {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Said::Other;
                 put(&mut to_server, sequence, &payload).await?;
                 continue;
             }
@@ -347,8 +359,11 @@ async fn carry(client: Stream, server: TcpStream, capabilities: u32, shared: &Sh
                 continue;
             }
             let first = lower.split_whitespace().next().unwrap_or_default();
-            *writes.lock().unwrap_or_else(PoisonError::into_inner) =
-                ["insert", "update", "delete", "replace", "commit"].contains(&first) && payload[0] == 3;
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = match payload[0] {
+                3 if ["insert", "update", "delete", "replace", "commit"].contains(&first) => Said::Write,
+                3 => Said::Query,
+                _ => Said::Other,
+            };
             let said = match String::from_utf8(payload[1..].to_vec()) {
                 Ok(text) => as_mariadb(&text, &shared.uuid).into_bytes(),
                 Err(bytes) => bytes.into_bytes(),
@@ -359,12 +374,10 @@ async fn carry(client: Stream, server: TcpStream, capabilities: u32, shared: &Sh
     let answers = async {
         loop {
             let (sequence, mut payload) = packet(&mut from_server).await?;
-            let tells = sequence == 1
-                && payload.first() == Some(&0)
-                && std::mem::take(&mut *writes.lock().unwrap_or_else(PoisonError::into_inner));
-            if tells && capabilities & capability::SESSION_TRACK != 0 {
-                payload = with_gtid(&payload, capabilities)?;
-                shared.told.fetch_add(1, Ordering::Relaxed);
+            let said = *last.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_done = sequence == 1 && payload.first() == Some(&0) && said != Said::Other;
+            if is_done && capabilities & capability::SESSION_TRACK != 0 {
+                payload = as_told(&payload, capabilities, said == Said::Write, shared)?;
             }
             put(&mut *to_client.lock().await, sequence, &payload).await?;
         }
@@ -375,15 +388,66 @@ async fn carry(client: Stream, server: TcpStream, capabilities: u32, shared: &Sh
     }
 }
 
-/// An OK that tells of a transaction, as `session_track_gtids = OWN_GTID` has it.
-fn with_gtid(payload: &[u8], capabilities: u32) -> io::Result<Vec<u8>> {
+/// A command, as far as its OK depends on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Query,
+    /// A query that wrote: its OK tells a GTID.
+    Write,
+    Other,
+}
+
+/// An OK as MySQL 8 has it: of variables that have changed it tells one after the other, each by itself, by its own names;
+/// and of a transaction, as with `session_track_gtids = OWN_GTID`.
+fn as_told(payload: &[u8], capabilities: u32, writes: bool, shared: &Shared) -> io::Result<Vec<u8>> {
     let mut done = Done::read(payload, capabilities).map_err(broken)?;
-    let gtid = format!("{GROUP}:7");
-    let length = u8::try_from(gtid.len()).expect("it is short");
-    // Its kind, its length, how it is written, and the text with its length.
-    done.changes.extend([3, length + 2, 0, length]);
-    done.changes.extend(gtid.as_bytes());
+    let mut changes = Vec::new();
+    for (kind, body) in pairs(&done.changes) {
+        if kind != 0 {
+            put_change(&mut changes, kind, body);
+            continue;
+        }
+        // MariaDB: names and values of all of them.
+        let mut rest = body;
+        while let [length, behind @ ..] = rest {
+            let (name, behind) = behind.split_at(usize::from(*length));
+            let length_of_value = if behind[0] == NULL { 0 } else { usize::from(behind[0]) };
+            let (value, behind) = behind.split_at(1 + length_of_value);
+            rest = behind;
+            let name = match name {
+                b"tx_isolation" => b"transaction_isolation",
+                b"tx_read_only" => b"transaction_read_only",
+                name => name,
+            };
+            let length = u8::try_from(name.len()).expect("it is short");
+            put_change(&mut changes, 0, &[&[length], name, value].concat());
+            shared.variables.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    if writes {
+        let gtid = format!("{GROUP}:7");
+        // How it is written, and the text with its length.
+        put_change(&mut changes, 3, &[&[0, u8::try_from(gtid.len()).expect("it is short")], gtid.as_bytes()].concat());
+        shared.told.fetch_add(1, Ordering::Relaxed);
+    }
+    done.changes = changes;
     Ok(done.payload(0, capabilities))
+}
+
+/// Kinds of changes and what is told of each, all of which are short here.
+fn pairs(changes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = changes;
+    std::iter::from_fn(move || {
+        let [kind, length, behind @ ..] = rest else { return None };
+        let (body, behind) = behind.split_at(usize::from(*length));
+        rest = behind;
+        Some((*kind, body))
+    })
+}
+
+fn put_change(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
+    out.extend([kind, u8::try_from(body.len()).expect("it is short")]);
+    out.extend(body);
 }
 
 /// What MySQL calls otherwise, in MariaDB's words.

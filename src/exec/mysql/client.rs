@@ -65,8 +65,9 @@ pub struct Client {
 }
 
 /// What goes over the wire where compression was agreed on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Squeezed {
+    method: compress::Method,
     inbox: Inbox,
     /// The number of the next piece that is sent.
     sequence: u8,
@@ -108,7 +109,7 @@ impl Squeezed {
     fn unpack(&mut self, plain: &mut Vec<u8>) -> io::Result<bool> {
         let mut any = false;
         let broken = |error: Violation| io::Error::new(io::ErrorKind::InvalidData, error);
-        while let Some((used, sequence)) = compress::take(self.inbox.unread(), plain).map_err(broken)? {
+        while let Some((used, sequence)) = compress::take(self.inbox.unread(), plain, self.method).map_err(broken)? {
             self.inbox.consume(used);
             self.sequence = sequence.wrapping_add(1);
             any = true;
@@ -144,14 +145,14 @@ impl Client {
     }
 
     /// Compresses from now on, in both directions. What was told before has been sent.
-    pub fn compress(&mut self) {
+    pub fn compress(&mut self, method: compress::Method) {
         let mut inbox = Inbox::default();
         if !self.inbox.is_drained() {
             inbox.push(self.inbox.unread());
             self.inbox = Inbox::default();
         }
         self.joiner.stop_counting();
-        self.squeezed = Some(Box::new(Squeezed { inbox, ..Squeezed::default() }));
+        self.squeezed = Some(Box::new(Squeezed { method, inbox, sequence: 0, out: Vec::new() }));
     }
 
     /// The next command, into `payload`, if it has come whole. The answer to it begins behind.
@@ -369,7 +370,7 @@ impl Client {
         if let Some(squeezed) = &mut squeezed
             && !plain.is_empty()
         {
-            squeezed.sequence = compress::put(&mut squeezed.out, squeezed.sequence, plain);
+            squeezed.sequence = compress::put(&mut squeezed.out, squeezed.sequence, plain, squeezed.method);
             plain.clear();
         }
         let out = squeezed.map_or(plain, |it| &mut it.out);

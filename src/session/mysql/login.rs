@@ -27,6 +27,7 @@ use crate::wire::mysql::Violation;
 use crate::wire::mysql::auth;
 use crate::wire::mysql::auth::sha2_byte;
 use crate::wire::mysql::capability;
+use crate::wire::mysql::compress::Method;
 use crate::wire::mysql::frame;
 use crate::wire::mysql::frame::Joiner;
 use crate::wire::mysql::handshake::Greeting;
@@ -56,7 +57,8 @@ pub const OFFERED: u32 = capability::LONG_PASSWORD
     | capability::CONNECT_ATTRIBUTES
     | capability::PLUGIN_AUTH_LENENC
     | capability::SESSION_TRACK
-    | capability::DEPRECATE_EOF;
+    | capability::DEPRECATE_EOF
+    | capability::ZSTD;
 
 /// utf8mb4_general_ci: what the greeting says of the server's character set.
 const COLLATION: u8 = 45;
@@ -116,6 +118,8 @@ pub struct Arrival {
     pub connection: u32,
     /// What the client tells of itself.
     pub attributes: Vec<(String, String)>,
+    /// How what both say is packed from the OK packet on.
+    pub compression: Option<Method>,
     /// The number of the OK packet that is due.
     pub sequence: u8,
 }
@@ -285,6 +289,9 @@ impl Visitor {
         }
         let mut response = Response::read(&payload)?;
         response.capabilities &= greeting.capabilities;
+        if Method::agreed(response.capabilities, response.zstd_level).is_err() {
+            return Err(malformed("asks for a level of Zstandard that there is not").into());
+        }
         let user = prove(self, &response, Some(&salt), entrance.users).await?;
         Ok((response, user))
     }
@@ -301,6 +308,8 @@ impl Visitor {
             packet_max: response.packet_max,
             connection,
             attributes: response.attributes.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            // A level that there is not was refused.
+            compression: Method::agreed(response.capabilities, response.zstd_level).unwrap_or_default(),
             sequence: self.joiner.sequence(),
         }
     }
@@ -537,6 +546,7 @@ mod tests {
 
         async fn respond(&mut self, user: &str, plugin: &str, proof: Vec<u8>, without: u32) {
             let response = Response {
+                zstd_level: 3,
                 capabilities: OFFERED & !without,
                 collation: 8,
                 packet_max: 1 << 20,
@@ -663,6 +673,7 @@ mod tests {
         {
             let (client, server) = Stream::memory(4096);
             let request = Response {
+                zstd_level: 3,
                 capabilities: OFFERED,
                 user: user.into(),
                 plugin: auth::CACHING_SHA2.into(),
@@ -791,7 +802,7 @@ mod tests {
         for (told, comes_in) in [(PASSWORD, true), ("other", false)] {
             let (port, task) = with_tls(&certificate, false).await;
             let mut caller = Caller::new(net::connect("127.0.0.1", port, soon()).await.unwrap()).await;
-            let request = Response { capabilities: OFFERED | capability::SSL, ..Response::default() };
+            let request = Response { capabilities: OFFERED | capability::SSL, zstd_level: 3, ..Response::default() };
             caller.visitor.send(&request.tls_request()).await.unwrap();
             let (nowhere, _) = Stream::memory(1);
             let clear = std::mem::replace(&mut caller.visitor.stream, nowhere);
@@ -815,8 +826,12 @@ mod tests {
         let certificate = Certificate::new("localhost");
         let (port, task) = with_tls(&certificate, false).await;
         let mut caller = Caller::new(net::connect("127.0.0.1", port, soon()).await.unwrap()).await;
-        let request =
-            Response { capabilities: OFFERED | capability::SSL, user: b"demo".to_vec(), ..Response::default() };
+        let request = Response {
+            capabilities: OFFERED | capability::SSL,
+            user: b"demo".to_vec(),
+            zstd_level: 3,
+            ..Response::default()
+        };
         let mut stuffed = Vec::new();
         let next = frame::put(&mut stuffed, 1, &request.tls_request());
         frame::put(&mut stuffed, next, &request.payload());

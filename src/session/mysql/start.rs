@@ -129,8 +129,8 @@ impl Session {
         this.client.put_done(&done);
         this.client.flush().await.ok()?;
         // From here on, not before: the login itself is in clear.
-        if capabilities & capability::COMPRESS != 0 {
-            this.client.compress();
+        if let Some(method) = arrival.compression {
+            this.client.compress(method);
         }
         Some(this)
     }

@@ -105,6 +105,8 @@ pub struct Response {
     pub plugin: Vec<u8>,
     /// What it tells of itself: names and values.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How hard Zstandard is to try, where that packs what is said: 1 to 22.
+    pub zstd_level: u8,
 }
 
 /// Bytes of a response before the user's name: all of a request for TLS.
@@ -149,6 +151,9 @@ impl Response {
             }
             write::bytes(&mut out, &pairs);
         }
+        if has(capability::ZSTD) {
+            out.push(self.zstd_level);
+        }
         out
     }
 
@@ -187,8 +192,9 @@ impl Response {
                 attributes.push((pairs.bytes()?.to_vec(), pairs.bytes()?.to_vec()));
             }
         }
+        let zstd_level = if has(capability::ZSTD) && !reader.is_empty() { reader.u8()? } else { 0 };
         // What flags of later versions add stands behind.
-        Ok(Self { capabilities, packet_max, collation, user, proof, database, plugin, attributes })
+        Ok(Self { capabilities, packet_max, collation, user, proof, database, plugin, attributes, zstd_level })
     }
 }
 
@@ -290,9 +296,13 @@ mod tests {
             database: Some(b"shop".to_vec()),
             plugin: b"caching_sha2_password".to_vec(),
             attributes: vec![(b"_os".to_vec(), b"Linux".to_vec()), (b"_pid".to_vec(), b"1".to_vec())],
+            zstd_level: 0,
         };
         assert_eq!(Response::read(&response.payload()), Ok(response.clone()));
         assert_eq!(response.tls_request().len(), TLS_REQUEST);
+        let packed =
+            Response { capabilities: response.capabilities | capability::ZSTD, zstd_level: 3, ..response.clone() };
+        assert_eq!(Response::read(&packed.payload()), Ok(packed));
         let short = Response { capabilities: CAPABILITIES, attributes: Vec::new(), database: None, ..response };
         assert_eq!(Response::read(&short.payload()), Ok(short));
     }
