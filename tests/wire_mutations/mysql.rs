@@ -16,6 +16,8 @@ use shardway::wire::mysql::auth;
 use shardway::wire::mysql::capability;
 use shardway::wire::mysql::command::Command;
 use shardway::wire::mysql::command::Type;
+use shardway::wire::mysql::compress;
+use shardway::wire::mysql::compress::Method;
 use shardway::wire::mysql::frame;
 use shardway::wire::mysql::frame::Joiner;
 use shardway::wire::mysql::handshake::Greeting;
@@ -61,6 +63,7 @@ fn response() -> Response {
         database: Some(b"shop".to_vec()),
         plugin: auth::CACHING_SHA2.into(),
         attributes: vec![(b"_os".to_vec(), b"Linux".to_vec())],
+        zstd_level: 3,
     }
 }
 
@@ -181,6 +184,35 @@ fn bent_mysql_payloads_are_read_or_refused() {
         }
     }
     assert!(read > ROUNDS / 10 && refused > ROUNDS / 100, "{read} read, {refused} refused");
+}
+
+/// Bent pieces are unpacked or refused, and no more comes of one than it says.
+#[test]
+fn bent_compressed_pieces_are_taken_or_refused() {
+    let mut chance = Chance(12);
+    let plain: Vec<u8> = (0..3000_u32).map(|it| it.wrapping_mul(it).to_le_bytes()[1] & 15).collect();
+    for method in [Method::Zlib, Method::Zstd(1), Method::Zstd(19)] {
+        let mut whole = Vec::new();
+        compress::put(&mut whole, 0, &plain, method);
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..ROUNDS / 100 {
+            let mut bytes = whole.clone();
+            chance.bend(&mut bytes);
+            let mut found = Vec::new();
+            match compress::take(&bytes, &mut found, method) {
+                Ok(Some((used, _))) => {
+                    assert!(used <= bytes.len());
+                    taken += 1;
+                }
+                Ok(None) => assert_eq!(found, b""),
+                Err(_) => refused += 1,
+            }
+            // One byte more is enough to know.
+            let says = bytes.get(4..7).map_or(0, |it| u32::from_le_bytes([it[0], it[1], it[2], 0]) as usize);
+            assert!(found.len() <= (says + 1).max(bytes.len()), "{} of {says}", found.len());
+        }
+        assert!(taken > 0 && refused > ROUNDS / 1000, "{method:?}: {taken} taken, {refused} refused");
+    }
 }
 
 /// The payloads of `bytes`, what was used for them, and how it ended.
