@@ -140,6 +140,7 @@ const DEEDS: &[Deed] = &[
         let sql = format!("SELECT LENGTH('{}') FROM t WHERE id = 1", "x".repeat(MIDDLING));
         client.query(&sql)
     }),
+    (Is::Alike, "what commands leave of warnings", MODERN, left),
     (Is::Alike, "what is said is compressed", MODERN | capability::COMPRESS, compressed),
     (Is::Alike, "what is said is compressed, with EOF packets", OLD | capability::COMPRESS, compressed),
     // MariaDB has no Zstandard: its side of the comparison is in clear.
@@ -233,6 +234,38 @@ const DEEDS: &[Deed] = &[
         answers
     }),
 ];
+
+/// What commands leave of the warnings of a statement.
+fn left(client: &mut Client) -> Vec<Answer> {
+    let database = client.one("SELECT DATABASE()").value().expect("one is in use");
+    let mut answers = Vec::new();
+    for place in 0..8 {
+        answers.extend(client.query("INSERT IGNORE INTO t (id, a) VALUES (1, 1)"));
+        match place {
+            0 => answers.push(client.ping()),
+            1 => {
+                answers.push(client.init_db(&database));
+            }
+            2 => {
+                let Ok(statement) = client.prepare("SELECT 1") else { continue };
+                answers.push(client.reset(&statement));
+                client.close(&statement);
+            }
+            3..6 => {
+                let sql = ["SET @x = 1", "SELECT a FROM t WHERE id = 1", "SELECT nope"][place - 3];
+                let Ok(statement) = client.prepare(sql) else { continue };
+                client.close(&statement);
+            }
+            6 => answers.push(client.reset_connection()),
+            _ => {
+                let Ok(statement) = client.prepare("SET @x = 1") else { continue };
+                answers.extend(client.execute(&statement, &[], Types::Told));
+            }
+        }
+        answers.extend(client.query("SELECT @@warning_count, @@error_count"));
+    }
+    answers
+}
 
 /// Short and long answers, and several.
 fn compressed(client: &mut Client) -> Vec<Answer> {

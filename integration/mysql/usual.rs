@@ -64,6 +64,44 @@ SHOW COUNT(*) ERRORS
 ",
     ),
     (
+        "statements without tables leave the warnings of the one before",
+        r"
+INSERT IGNORE INTO t (id, a) VALUES (1, 1)
+SET @x = 1
+SELECT @@warning_count
+SET sql_mode = DEFAULT
+SET NAMES utf8mb4
+BEGIN
+SAVEPOINT s
+RELEASE SAVEPOINT s
+ROLLBACK
+SELECT @@warning_count, @@error_count
+COMMIT
+SHOW WARNINGS
+INSERT INTO t (id, a) VALUES (1, 1)
+SET autocommit = 1
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+PREPARE one FROM 'SELECT 1'
+SELECT @@warning_count, @@error_count
+DEALLOCATE PREPARE one
+PREPARE one FROM 'SET @x = 2'
+SHOW COUNT(*) ERRORS
+PREPARE one FROM 'SELECT a FROM t WHERE id = 1'
+SHOW COUNT(*) ERRORS
+SELECT CAST('1x' AS SIGNED)
+SAVEPOINT s
+SHOW WARNINGS
+SET @x = CAST('1x' AS SIGNED)
+SHOW WARNINGS
+RELEASE SAVEPOINT nope
+SET @x = 1
+SHOW WARNINGS
+SELECT a FROM t WHERE id = 1
+SET @x = 1
+SHOW COUNT(*) WARNINGS
+",
+    ),
+    (
         "an error behind rows",
         r"
 SELECT i.no, (SELECT j.no FROM items j WHERE j.id = 1 AND j.no <= i.no) FROM items i WHERE i.id = 1 ORDER BY i.no

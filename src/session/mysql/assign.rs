@@ -113,10 +113,11 @@ impl Session {
         if stays || pins {
             self.pins.stay();
         }
-        self.warnings.clear();
-        let warned = if done.warnings > 0 { self.warnings.read(&mut link).await } else { Ok(()) };
-        if let Err(broken) = warned {
-            return Err(self.lost_all(broken, &link).await);
+        if done.warnings > 0 {
+            self.warnings.clear();
+            if let Err(broken) = self.warnings.read(&mut link).await {
+                return Err(self.lost_all(broken, &link).await);
+            }
         }
         self.keep(link);
         let mut computed = values.into_iter();

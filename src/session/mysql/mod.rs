@@ -401,9 +401,8 @@ impl Session {
 
     // ── what all answers need ──
 
-    /// Says that it is done, of what no server was asked.
+    /// Says that it is done. It names no table, which leaves the warnings of the statement before, and has none of its own.
     fn done(&mut self, more: bool) {
-        self.warnings = Warnings::default();
         self.last.done();
         self.put_done(more);
     }

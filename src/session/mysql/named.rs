@@ -12,6 +12,7 @@ use crate::plan::mysql_given::with_values;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::assign::variable;
+use crate::session::mysql::prepared::prepares_without_tables;
 use crate::session::mysql::say;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::spliced;
@@ -40,11 +41,11 @@ impl Session {
         }
         let world = self.world()?;
         let compiled = self.worker.planner.borrow_mut().compile(&text, &world);
-        match compiled {
+        let leaves_warnings = match compiled {
             Ok(statements) if statements.len() > 1 => return Box::pin(self.refuse_several(&text)).await,
-            Ok(_) => {}
+            Ok(statements) => statements.first().is_some_and(prepares_without_tables),
             Err(error) => return Err(Box::pin(self.verified(error, &text)).await),
-        }
+        };
         // A server says what is wrong with it.
         let mut link = self.any_link().await?;
         let settings = Arc::clone(&self.state.settings);
@@ -61,7 +62,9 @@ impl Session {
         self.keep(link);
         told?;
         self.named.insert(key, text);
-        self.warnings.clear();
+        if !leaves_warnings {
+            self.warnings.clear();
+        }
         self.last.done();
         let status = self.face(more).status(self.usual_status());
         self.client.note_state();

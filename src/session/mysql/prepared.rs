@@ -25,7 +25,6 @@ use crate::plan::Parameter;
 use crate::plan::Parameters;
 use crate::plan::Planned;
 use crate::plan::Slot;
-use crate::plan::mysql_command::MysqlCommand;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::cursor::Cursor;
@@ -227,6 +226,11 @@ impl Bound<'_> {
     }
 }
 
+/// What names no table leaves the warnings of the statement before, where it is prepared, too.
+pub(super) fn prepares_without_tables(planned: &Planned) -> bool {
+    planned.template.effects.asks_catalogs || matches!(planned.template.command, Command::Mysql(_))
+}
+
 impl Session {
     /// COM_STMT_PREPARE.
     pub(super) async fn prepare(&mut self, text: &str) -> Result<(), Trouble> {
@@ -273,12 +277,7 @@ impl Session {
         };
         self.keep(link);
         let told = told?;
-        // What names no table leaves them.
-        let leaves = statements.first().is_some_and(|it| {
-            let effects = &it.template.effects;
-            effects.asks_catalogs || matches!(&it.template.command, Command::Mysql(it) if matches!(**it, MysqlCommand::ShowWarnings { .. } | MysqlCommand::Diagnostics(_)))
-        });
-        if !leaves {
+        if !statements.first().is_some_and(prepares_without_tables) {
             self.warnings.clear();
         }
         let number = self.prepared.latest.wrapping_add(1).max(1);
