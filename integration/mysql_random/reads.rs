@@ -56,8 +56,8 @@ struct Tally {
     alike: usize,
     failed_alike: usize,
     other_plan: usize,
-    /// Set aside: alike where the plain server prepares each execution anew, for its second one fails otherwise.
-    plain_forgets: usize,
+    /// Set aside: alike where each execution is prepared anew, for a server's second one fails otherwise.
+    forgets: usize,
     /// How often, and the first such statement.
     refused: BTreeMap<String, (usize, String)>,
     /// By number of shards, of what plain accepts: answered, refused.
@@ -68,13 +68,13 @@ struct Tally {
 impl Tally {
     fn print(&self, began: Instant) {
         println!(
-            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} set aside (the plain server's second execution fails, and anew does not), {} MISMATCH; {} s",
+            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} set aside (a server's second execution fails, and anew does not), {} MISMATCH; {} s",
             self.statements,
             self.accepted,
             self.alike,
             self.failed_alike,
             self.other_plan,
-            self.plain_forgets,
+            self.forgets,
             self.found.len(),
             began.elapsed().as_secs()
         );
@@ -126,8 +126,10 @@ struct Asked {
 
 impl Asked {
     fn make(choices: &mut Choices, tables: &[Table], way: Way) -> Self {
-        let made = select(choices, tables);
+        let mut made = select(choices, tables);
         let bound = (way == Way::Bound).then(|| bind(choices, &made.sql));
+        // A group's expression stands twice, with parameters of its own each time, one of which may be bound as NULL.
+        made.total &= bound.is_none() || !made.sql.contains("GROUP BY");
         Self { made, bound }
     }
 
@@ -154,22 +156,21 @@ enum Verdict {
     Alike,
     FailedAlike,
     OtherPlan,
-    /// The plain server has forgotten a column by the second execution of what it prepared.
-    PlainForgets,
+    /// A server has forgotten a column by the second execution of what it prepared.
+    Forgets,
     Refused(String),
     Mismatch(String),
 }
 
-/// What the plain server answers where each execution is prepared anew, if its second execution of what it prepared once
-/// fails by a column that the first one found: MariaDB's own mistake.
-fn prepared_anew(ring: &mut Ring, asked: &Asked, plain: &[Answer]) -> Option<Vec<Answer>> {
+/// What is answered where each execution is prepared anew, if the second execution of what was prepared once fails by a column
+/// that the first one found: MariaDB's own mistake, on the plain server or on one behind the proxy, as it plans.
+fn prepared_anew(client: &mut Client, width: usize, asked: &Asked, answers: &[Answer]) -> Option<Vec<Answer>> {
     let bound = asked.bound.as_ref()?;
-    let [first, second, _] = plain else { return None };
+    let [first, second, _] = answers else { return None };
     if first.error.is_some() || second.error.as_ref().is_none_or(|it| it.errno != UNKNOWN_COLUMN) {
         return None;
     }
-    let width = ring.width;
-    let mut anew = || renamed(bound.run(&mut ring.plain, 1), width);
+    let mut anew = || renamed(bound.run(client, 1), width);
     let (once, again) = (anew(), anew());
     let ([one, told], [two, _]) = (once.as_slice(), again.as_slice()) else { return None };
     Some(vec![one.clone(), two.clone(), told.clone()])
@@ -307,11 +308,14 @@ const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
     let mut plain = renamed(say(&mut ring.plain, way, asked), ring.width);
-    let anew = prepared_anew(ring, asked, &plain);
-    let forgets = anew.is_some();
+    let anew = prepared_anew(&mut ring.plain, ring.width, asked, &plain);
+    let mut forgets = anew.is_some();
     plain = anew.unwrap_or(plain);
     let accepted = plain.iter().all(|it| it.error.is_none());
-    let ours = say(&mut ring.ours, way, asked);
+    let mut ours = say(&mut ring.ours, way, asked);
+    if accepted && let Some(anew) = prepared_anew(&mut ring.ours, ring.width, asked, &ours) {
+        (ours, forgets) = (anew, true);
+    }
     if is_refused(&ours) {
         let reason = ours.iter().find_map(|it| it.error.as_ref()).map_or(String::new(), |it| general(&it.message));
         return (accepted, Verdict::Refused(reason));
@@ -319,7 +323,7 @@ fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
     let verdict = match difference(&ours, &plain, asked.made.total) {
         Some(_) if is_proven(ring, way, asked, &ours, &plain) => Verdict::OtherPlan,
         Some(what) => Verdict::Mismatch(what),
-        None if forgets => Verdict::PlainForgets,
+        None if forgets => Verdict::Forgets,
         None if accepted => Verdict::Alike,
         None => Verdict::FailedAlike,
     };
@@ -364,8 +368,8 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                         tally.other_plan += 1;
                         tally.widths.entry(width).or_default()[0] += 1;
                     }
-                    Verdict::PlainForgets => {
-                        tally.plain_forgets += 1;
+                    Verdict::Forgets => {
+                        tally.forgets += 1;
                         tally.widths.entry(width).or_default()[0] += 1;
                     }
                     Verdict::FailedAlike => tally.failed_alike += 1,

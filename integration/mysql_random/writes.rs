@@ -49,6 +49,8 @@ fn statement(choices: &mut Choices, tables: &[Table], block: bool) -> String {
         15 => wrong(choices, table),
         kind @ 16..=18 => {
             let other = &tables[choices.below(tables.len())];
+            // Which text meets a number, and fails to be one, hangs on the plan.
+            let other = if kind == 18 || table.text_key == other.text_key { other } else { table };
             if kind == 18 { between(choices, table, other) } else { of_two(choices, table, other) }
         }
         // It ends a transaction, and what is counted begins anew.
