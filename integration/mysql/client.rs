@@ -604,6 +604,16 @@ impl Client {
         self.stream
     }
 
+    /// A piece of a file that was asked for; an empty one ends it.
+    pub(crate) fn piece(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.put(bytes)
+    }
+
+    /// The results behind pieces of a file.
+    pub(crate) fn hear_of_file(&mut self) -> Vec<Answer> {
+        self.all_results(Cells::Text)
+    }
+
     /// The results of a query that was sent before, by [`Self::send`].
     pub(crate) fn hear(&mut self) -> Vec<Answer> {
         self.joiner.restart();

@@ -2,8 +2,13 @@
 
 use std::time::Instant;
 
+use shardway::local_cluster::mariadb::PASSWORD;
+use shardway::local_cluster::mariadb::USER;
+use shardway::wire::mysql::capability;
+
 use crate::client::Answer;
 use crate::client::Client;
+use crate::client::MODERN;
 use crate::client::Types;
 use crate::client::Value;
 use crate::house::BOTH;
@@ -202,6 +207,52 @@ fn what_takes_too_long_is_told_and_what_it_was_part_of_is_undone() {
     assert!(holder.is_lost(), "{next:?}");
     let mut other = house.direct(0, ONE);
     until("the lock to be free", || other.one("SELECT IS_FREE_LOCK('slow')").value().as_deref() == Some("1"));
+}
+
+/// Whether a server has nothing of the kind to do.
+fn is_done(direct: &mut Client, like: &str) -> bool {
+    let sql =
+        format!("SELECT id FROM information_schema.processlist WHERE info LIKE '{like}' AND id <> CONNECTION_ID()");
+    direct.done(&sql).expect("an answer").rows.is_empty()
+}
+
+#[test]
+fn what_a_client_says_of_its_file_is_no_command() {
+    const LOAD: &str = "LOAD DATA LOCAL INFILE 'f' INTO TABLE items";
+    // Stopped by the limit; broken.
+    for limit in ["1s", "0s"] {
+        let house = House::build("size: 4", &format!("timeouts: {{statement: {limit}}}\n"));
+        for packed in [0, capability::COMPRESS, capability::ZSTD] {
+            let capabilities = MODERN | capability::LOCAL_FILES | packed;
+            let mut client =
+                Client::connect_with(house.proxy, USER, PASSWORD, ONE, capabilities).expect("it is let in");
+            let asked = client.payload(3, LOAD.as_bytes()).expect("an answer");
+            assert_eq!(asked.first(), Some(&0xfb), "{asked:?}");
+            client.piece(b"1\t1\n").expect("it is sent");
+            let mut direct = house.direct(0, ONE);
+            until("the statement to be over", || {
+                if limit == "0s" {
+                    direct.query("SELECT id INTO @it FROM information_schema.processlist WHERE info LIKE 'LOAD%'");
+                    direct.query("KILL @it");
+                }
+                is_done(&mut direct, "LOAD%")
+            });
+            // As a client goes on that has heard nothing, with what would be commands.
+            for no in 1..100 {
+                // Who was cut off hears that below.
+                let _ = client.piece(format!("\x03INSERT INTO t (id) VALUES ({no})").as_bytes());
+            }
+            let _ = client.piece(&[]);
+            let told = client.hear_of_file();
+            let context = format!("{limit}, {packed:#x}: {told:?}");
+            assert_eq!(direct.one("SELECT COUNT(*) FROM t").value().as_deref(), Some("0"), "{context}");
+            assert!(told.len() == 1 && [1105, 1213, 1969].contains(&errno(&told[0])), "{context}");
+            // LOAD DATA may have left something on its connection, which is lost: the session ends.
+            let next = client.one("SELECT COUNT(*) FROM items");
+            assert!(client.is_lost(), "{context}: {next:?}");
+            assert_eq!(direct.one("SELECT COUNT(*) FROM items").value().as_deref(), Some("0"), "{context}");
+        }
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl House {
             let shards: String =
                 shards.map(|(at, relay)| format!("      s{}: ['127.0.0.1:{}']\n", at + 1, relay.port)).collect();
             format!(
-                "  {name}:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    \
+                "  {name}:\n    engine: mysql\n    local_files: allow\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    \
                  shards:\n{shards}    groups:\n      number: {{key: bigint, tables: {{t: id, items: id}}}}\n    \
                  reference: [refs]\n"
             )

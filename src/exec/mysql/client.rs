@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
@@ -32,6 +33,12 @@ const GATHER_MAX: usize = 64 << 10;
 
 /// What a client may say before it has been answered, in bytes; more of it is not read until then.
 const EARLY_MAX: usize = 64 << 10;
+
+/// How long a client that was asked for a file may say nothing.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+
+/// The first byte of a request for a file.
+const FILE: u8 = 0xfb;
 
 /// One client's connection.
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub struct Client {
     squeezed: Option<Box<Squeezed>>,
     /// It may be asked for a file: it can, and says LOAD DATA.
     pub may_send_files: bool,
+    /// It was asked for a file, and has not said all of it.
+    sends_file: bool,
     /// Of which changes of its session it is told, where that was agreed on.
     pub tracking: Tracking,
     /// What it is told of them with the next OK.
@@ -139,6 +148,7 @@ impl Client {
             held: None,
             squeezed: None,
             may_send_files: false,
+            sends_file: false,
             tracking: Tracking::default(),
             changes: Vec::new(),
         }
@@ -190,6 +200,48 @@ impl Client {
             }
         }
         Ok(payload)
+    }
+
+    /// Asks for a file: [`Self::file_piece`] gives it.
+    pub fn ask_for_file(&mut self, name: &[u8]) {
+        let mut request = vec![FILE];
+        request.extend_from_slice(name);
+        self.put(&request);
+        self.sends_file = true;
+    }
+
+    /// The next piece of the file that was asked for; an empty one ends it.
+    ///
+    /// # Errors
+    /// As [`Self::reply`], and that it says nothing for a minute.
+    pub async fn file_piece(&mut self) -> io::Result<Vec<u8>> {
+        self.file_piece_within(SILENT_MAX).await
+    }
+
+    async fn file_piece_within(&mut self, patience: Duration) -> io::Result<Vec<u8>> {
+        let piece = tokio::time::timeout(patience, self.reply())
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        self.sends_file = !piece.is_empty();
+        Ok(piece)
+    }
+
+    /// Lets it say the rest of a file that nobody needs any more. Whatever it is to be told comes behind that: a client reads
+    /// no answer before, and what it says until then is no command.
+    ///
+    /// # Errors
+    /// As [`Self::file_piece`].
+    pub async fn skip_file(&mut self) -> io::Result<()> {
+        while self.sends_file {
+            self.file_piece().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has yet to say all of a file that it was asked for.
+    #[must_use]
+    pub fn sends_file(&self) -> bool {
+        self.sends_file
     }
 
     /// Whether what it says is encrypted.
@@ -392,5 +444,41 @@ impl Client {
     /// Those of the socket.
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn pair(held_max: usize) -> (Client, Stream) {
+        let (ours, theirs) = Stream::memory(held_max);
+        (Client::new(ours, &[], 0, 1, 1 << 20), theirs)
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_for_a_file_says_it_or_is_given_up() {
+        let (mut client, mut theirs) = pair(1 << 20);
+        client.ask_for_file(b"f");
+        let silent = client.file_piece_within(Duration::from_millis(1)).await;
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(client.sends_file(), "what it says is of its file still");
+        let mut asked = [0; 6];
+        theirs.read_exact(&mut asked).await.unwrap();
+        assert_eq!(asked, *b"\x02\0\0\x01\xfbf");
+        // What looks like a command, and one behind the file.
+        theirs.write_all(b"\x02\0\0\x02\x03;\x02\0\0\x03\x03;\0\0\0\x04\x01\0\0\0\x0e").await.unwrap();
+        assert_eq!(client.file_piece().await.unwrap(), b"\x03;");
+        client.skip_file().await.unwrap();
+        assert!(!client.sends_file());
+        let mut command = Vec::new();
+        assert!(client.command(&mut command).unwrap());
+        assert_eq!(command, [0x0e]);
+        client.ask_for_file(b"f");
+        drop(theirs);
+        assert!(client.skip_file().await.is_err());
     }
 }

@@ -190,14 +190,11 @@ async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(
         // The server has said that all is well.
         return Ok(Ended::Refused(failure));
     }
-    ask_for_file(client, name);
-    loop {
-        let piece = client.reply().await.map_err(Broken::Client)?;
+    client.ask_for_file(name);
+    while client.sends_file() {
+        let piece = client.file_piece().await.map_err(Broken::Client)?;
         link.connection.say_on(&piece);
         link.flush().await?;
-        if piece.is_empty() {
-            break;
-        }
     }
     match first(link).await? {
         First::Done(done) => {
@@ -237,13 +234,6 @@ pub async fn wanted_file(link: &mut Link) -> Result<Result<Vec<u8>, Failure>, Br
     }
 }
 
-/// Asks the client for a file: [`Client::reply`] gives it piece by piece, and an empty one behind the last.
-pub fn ask_for_file(client: &mut Client, name: &[u8]) {
-    let mut request = vec![FILE];
-    request.extend_from_slice(name);
-    client.put(&request);
-}
-
 /// Sends what was said on several links at once; an error comes with the place of its link.
 ///
 /// # Errors
@@ -262,9 +252,6 @@ pub async fn flush_all(links: &mut [Link]) -> Result<(), (usize, Broken)> {
     })
     .await
 }
-
-/// The first byte of a request for a file.
-const FILE: u8 = 0xfb;
 
 /// Unites what several servers answer to one command: the columns of the first, the rows of all, server after server.
 ///

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::error::ClientError;
 use crate::error::Code;
@@ -40,8 +39,6 @@ use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::result::text_row;
 use crate::wire::mysql::status;
 
-/// How long a client that was asked for a file may say nothing.
-const SILENT_MAX: Duration = Duration::from_secs(60);
 /// What a shard waits for its next line, in seconds: others may have all those before it.
 const READ_TIMEOUT: &str = "86400";
 /// The largest piece that a server is given, in bytes.
@@ -61,14 +58,6 @@ enum Stop {
     Broken(usize, Broken),
     /// The client did.
     Client(io::Error),
-}
-
-/// How far the client's file has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum File {
-    Unasked,
-    Asked,
-    Whole,
 }
 
 /// What a server has to say of what it did.
@@ -97,24 +86,23 @@ impl Session {
         if !loading.is_for_everybody() {
             self.make_undoable(&mut span);
         }
-        let mut file = File::Unasked;
         let limit = span.limit;
-        let work = self.load_in(&mut span, (loading, text, world), &mut file);
+        let work = self.load_in(&mut span, (loading, text, world));
         let outcome = match limit {
             Some(limit) => tokio::time::timeout(limit, work).await,
             None => Ok(work.await),
         };
-        let trouble = match outcome {
+        match outcome {
             Ok(Ok(mut done)) => {
                 self.keep_span(span).await?;
                 done.status = self.face(more).status(done.status & !status::IN_TRANSACTION);
                 self.client.put_done(&done);
                 self.last.heard(&Ended::Done(done));
-                return Ok(());
+                Ok(())
             }
             Ok(Err(Stop::Refused(error))) => {
                 self.undo_span(span, None).await?;
-                return Err(error.into());
+                Err(error.into())
             }
             Ok(Err(Stop::Failed(failure, conditions))) => {
                 self.undo_span(span, Some(&failure)).await?;
@@ -125,44 +113,31 @@ impl Session {
                 self.warnings.is_by(&failure);
                 self.last.no_count();
                 self.client.put_failure(&failure);
-                return Err(Trouble::Told);
+                Err(Trouble::Told)
             }
             Ok(Err(Stop::Client(error))) => {
                 tracing::debug!(%error, "a client's connection broke before its file had come");
                 self.break_off(span, false).await;
-                return Err(Trouble::Gone);
+                Err(Trouble::Gone)
             }
             Ok(Err(Stop::Broken(place, broken))) => {
                 let shard = loading.shards.get(place).map(|it| world.database.shard(*it).name.to_string());
                 // What is undone with its transaction, and what is a statement by itself.
                 let within = span.is_undoable();
                 self.break_off(span, false).await;
-                self.lost(broken, &shard.unwrap_or_default(), within, true)
+                Err(self.lost(broken, &shard.unwrap_or_default(), within, true))
             }
             Err(_) => {
                 self.break_off(span, true).await;
-                say::too_slow().into()
+                Err(say::too_slow().into())
             }
-        };
-        // The client hears nothing before it has said all.
-        if file == File::Asked {
-            while !self.piece().await.map_err(|_| Trouble::Gone)?.is_empty() {}
         }
-        Err(trouble)
-    }
-
-    /// What the client says next of its file.
-    async fn piece(&mut self) -> io::Result<Vec<u8>> {
-        tokio::time::timeout(SILENT_MAX, self.client.reply())
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     async fn load_in(
         &mut self,
         span: &mut Span,
         (loading, text, world): (&Loading, &str, &Rc<World>),
-        file: &mut File,
     ) -> Result<Done, Stop> {
         let mut dealer: Option<LineDealer> = None;
         let mut said = text.to_owned();
@@ -205,9 +180,8 @@ impl Session {
                 }
             }
         }
-        relay::ask_for_file(&mut self.client, &name);
-        *file = File::Asked;
-        let refused = self.pass_on(span, loading, dealer.as_mut(), file).await?;
+        self.client.ask_for_file(&name);
+        let refused = self.pass_on(span, loading, dealer.as_mut()).await?;
         let mut answers = end_files(&mut span.links).await?;
         if let Some(error) = refused {
             return Err(Stop::Refused(error));
@@ -235,14 +209,10 @@ impl Session {
         span: &mut Span,
         loading: &Loading,
         mut dealer: Option<&mut LineDealer>,
-        file: &mut File,
     ) -> Result<Option<ClientError>, Stop> {
         let mut refused = None;
-        while *file == File::Asked {
-            let piece = self.piece().await.map_err(Stop::Client)?;
-            if piece.is_empty() {
-                *file = File::Whole;
-            }
+        while self.client.sends_file() {
+            let piece = self.client.file_piece().await.map_err(Stop::Client)?;
             if refused.is_some() {
                 continue;
             }

@@ -271,7 +271,11 @@ impl Session {
         if let Command::Quit = command {
             return false;
         }
-        let result = self.answer(command, payload).await;
+        let mut result = self.answer(command, payload).await;
+        // What failed while a file was on its way is told behind it.
+        if !matches!(result, Err(Trouble::Gone)) && self.client.skip_file().await.is_err() {
+            result = Err(Trouble::Gone);
+        }
         self.told(result)
     }
 
