@@ -197,11 +197,7 @@ async fn file(name: &[u8], link: &mut Link, client: &mut Client, flags: &dyn Fn(
         link.flush().await?;
     }
     match first(link).await? {
-        First::Done(done) => {
-            client.put_done(&Done { status: flags(done.status), changes: Vec::new(), ..done.clone() });
-            link.heard(&done);
-            Ok(Ended::Done(done))
-        }
+        First::Done(done) => Ok(tell_done(link, client, done, flags, None)),
         First::Failed(failure) => {
             client.put_failure(&failure);
             Ok(Ended::Failed(failure))
