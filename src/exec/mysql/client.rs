@@ -114,17 +114,16 @@ pub struct Mark {
 }
 
 impl Squeezed {
-    /// Appends what whole pieces hold that have come. Whether there were any.
+    /// Appends what the next piece holds, if it has come whole. One at a time: it may hold many times what it is long.
     fn unpack(&mut self, plain: &mut Vec<u8>) -> io::Result<bool> {
-        let mut any = false;
         let broken = |error: Violation| io::Error::new(io::ErrorKind::InvalidData, error);
-        while let Some((used, sequence)) = compress::take(self.inbox.unread(), plain, self.method).map_err(broken)? {
+        let taken = compress::take(self.inbox.unread(), plain, self.method).map_err(broken)?;
+        if let Some((used, sequence)) = taken {
             self.inbox.consume(used);
             self.sequence = sequence.wrapping_add(1);
-            any = true;
         }
         self.inbox.rest();
-        Ok(any)
+        Ok(taken.is_some())
     }
 }
 
@@ -256,7 +255,7 @@ impl Client {
         self.stream.peer().map_or_else(|| "localhost".to_owned(), |it| it.ip().to_canonical().to_string())
     }
 
-    /// Reads more. 0: the client hung up.
+    /// Reads more, or unpacks more of what was read. 0: the client hung up.
     ///
     /// # Errors
     /// Those of the socket.
@@ -265,12 +264,15 @@ impl Client {
             None => self.inbox.poll_read(&mut self.stream, cx),
             Some(squeezed) => {
                 let mut plain = Vec::new();
-                // What came with the login is there already.
-                let early = squeezed.unpack(&mut plain)?;
-                let count = if early { 1 } else { ready!(squeezed.inbox.poll_read(&mut self.stream, cx))? };
-                squeezed.unpack(&mut plain)?;
+                // What came with the login, or with a piece before, is there already.
+                if !squeezed.unpack(&mut plain)? {
+                    if ready!(squeezed.inbox.poll_read(&mut self.stream, cx))? == 0 {
+                        return Poll::Ready(Ok(0));
+                    }
+                    squeezed.unpack(&mut plain)?;
+                }
                 self.inbox.push(&plain);
-                Poll::Ready(Ok(count))
+                Poll::Ready(Ok(1))
             }
         }
     }
@@ -457,6 +459,42 @@ mod tests {
     fn pair(held_max: usize) -> (Client, Stream) {
         let (ours, theirs) = Stream::memory(held_max);
         (Client::new(ours, &[], 0, 1, 1 << 20), theirs)
+    }
+
+    #[tokio::test]
+    async fn pieces_are_unpacked_one_by_one() {
+        const PIECE: usize = 1 << 18;
+        const PIECES: usize = 64;
+        for method in [compress::Method::Zlib, compress::Method::Zstd(3)] {
+            let (mut client, mut theirs) = pair(1 << 22);
+            client.compress(method);
+            let mut packed = Vec::new();
+            for sequence in 0..PIECES {
+                // A payload longer than what is taken fails: these are many.
+                let mut plain = Vec::new();
+                (0..PIECE / 1024).for_each(|_| _ = frame::put(&mut plain, 0, &[0; 1020]));
+                compress::put(&mut packed, u8::try_from(sequence).unwrap(), &plain, method);
+            }
+            theirs.write_all(&packed).await.unwrap();
+            drop(packed);
+            // While something else is done, the client is listened to no longer than it has said a little.
+            let gone = poll_fn(|cx| Poll::Ready(client.poll_gone(cx).is_ready())).await;
+            assert!(!gone);
+            let mut held = client.inbox.unread().len();
+            assert!((EARLY_MAX..=PIECE).contains(&held), "{held}");
+            let (mut command, mut count) = (Vec::new(), 0);
+            while count < PIECES * (PIECE / 1024) {
+                if client.command(&mut command).unwrap() {
+                    count += 1;
+                } else {
+                    assert!(poll_fn(|cx| client.poll_read(cx)).await.unwrap() > 0);
+                }
+                held = held.max(client.inbox.size());
+            }
+            assert!(held <= 2 * PIECE, "{held} bytes of {method:?}");
+            drop(theirs);
+            assert!(poll_fn(|cx| Poll::Ready(client.poll_gone(cx).is_ready())).await);
+        }
     }
 
     #[tokio::test]
