@@ -31,6 +31,9 @@ use crate::wire::mysql::tracking::Tracking;
 /// What may be gathered before it is sent, in bytes.
 const GATHER_MAX: usize = 64 << 10;
 
+/// What is packed at once at most, in bytes: as long as that takes, others of the thread wait.
+const PACK_MAX: usize = 128 << 10;
+
 /// What a client may say before it has been answered, in bytes; more of it is not read until then.
 const EARLY_MAX: usize = 64 << 10;
 
@@ -46,6 +49,7 @@ pub struct Client {
     stream: Stream,
     inbox: Inbox,
     out: Vec<u8>,
+    /// How much of that has been sent, or packed to be sent.
     sent: usize,
     joiner: Joiner,
     /// The number of the next packet that it gets.
@@ -81,6 +85,8 @@ struct Squeezed {
     /// The number of the next piece that is sent.
     sequence: u8,
     out: Vec<u8>,
+    /// How much of that has been sent.
+    sent: usize,
 }
 
 /// What a client is told while nothing is sent to it.
@@ -161,7 +167,7 @@ impl Client {
             self.inbox = Inbox::default();
         }
         self.joiner.stop_counting();
-        self.squeezed = Some(Box::new(Squeezed { method, inbox, sequence: 0, out: Vec::new() }));
+        self.squeezed = Some(Box::new(Squeezed { method, inbox, sequence: 0, out: Vec::new(), sent: 0 }));
     }
 
     /// The next command, into `payload`, if it has come whole. The answer to it begins behind.
@@ -420,22 +426,28 @@ impl Client {
             hold.overflowed |= self.out.len() >= hold.limit;
             return Poll::Ready(if hold.overflowed { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) });
         }
-        let (plain, mut squeezed) = (&mut self.out, self.squeezed.as_deref_mut());
-        if let Some(squeezed) = &mut squeezed
-            && !plain.is_empty()
-        {
-            squeezed.sequence = compress::put(&mut squeezed.out, squeezed.sequence, plain, squeezed.method);
-            plain.clear();
-        }
-        let out = squeezed.map_or(plain, |it| &mut it.out);
-        while let Some(rest) = out.get(self.sent..).filter(|it| !it.is_empty()) {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.sent += count,
+        match self.squeezed.as_deref_mut() {
+            None => ready!(poll_send(&mut self.stream, &self.out, &mut self.sent, cx))?,
+            Some(squeezed) => {
+                let mut has_packed = false;
+                loop {
+                    ready!(poll_send(&mut self.stream, &squeezed.out, &mut squeezed.sent, cx))?;
+                    squeezed.out.clear();
+                    squeezed.sent = 0;
+                    let Some(rest) = self.out.get(self.sent..).filter(|it| !it.is_empty()) else { break };
+                    // Between pieces others of the thread have their turn.
+                    if std::mem::replace(&mut has_packed, true) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    let piece = rest.get(..PACK_MAX).unwrap_or(rest);
+                    squeezed.sequence = compress::put(&mut squeezed.out, squeezed.sequence, piece, squeezed.method);
+                    self.sent += piece.len();
+                }
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        out.clear();
+        self.out.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))
     }
@@ -447,6 +459,17 @@ impl Client {
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
+}
+
+/// Sends the rest of `out`, of which `sent` bytes have been.
+fn poll_send(stream: &mut Stream, out: &[u8], sent: &mut usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while let Some(rest) = out.get(*sent..).filter(|it| !it.is_empty()) {
+        match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => *sent += count,
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 #[cfg(test)]
@@ -494,6 +517,41 @@ mod tests {
             assert!(held <= 2 * PIECE, "{held} bytes of {method:?}");
             drop(theirs);
             assert!(poll_fn(|cx| Poll::Ready(client.poll_gone(cx).is_ready())).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_packed_is_given_no_more() {
+        let noise: Vec<u8> = (0..20_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for method in [compress::Method::Zlib, compress::Method::Zstd(3)] {
+            let (mut client, mut theirs) = pair(1000);
+            client.compress(method);
+            let mut plain = Vec::new();
+            let mut sequence = 1;
+            for payload in [&noise[..], b"x", &noise.repeat(5)] {
+                client.put(payload);
+                sequence = frame::put(&mut plain, sequence, payload);
+                assert!(client.is_full());
+                let sent = poll_fn(|cx| Poll::Ready(client.poll_flush(cx).is_ready())).await;
+                assert!(!sent && client.is_full(), "it waits");
+            }
+            let told = async {
+                let (mut packed, mut found) = (Vec::new(), Vec::new());
+                while found.len() < plain.len() {
+                    theirs.read_buf(&mut packed).await.unwrap();
+                    let mut before = found.len();
+                    while let Some((used, _)) = compress::take(&packed, &mut found, method).unwrap() {
+                        packed.drain(..used);
+                        assert!(found.len() - before <= PACK_MAX, "a piece holds no more");
+                        before = found.len();
+                    }
+                }
+                found
+            };
+            let (sent, found) = tokio::join!(client.flush(), told);
+            sent.unwrap();
+            assert!(found == plain);
+            assert!(!client.is_full());
         }
     }
 

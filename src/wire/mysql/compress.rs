@@ -20,18 +20,22 @@ const SHORT: usize = 50;
 /// How far back a piece may refer, as a power of two: a piece is shorter than that.
 const WINDOW_MAX: u32 = 24;
 
+/// How hard Zstandard is to try at most: a higher level costs many times as much for little.
+const LEVEL_MAX: u8 = 6;
+
 /// How pieces are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// zlib.
     Zlib,
-    /// Zstandard, and how hard it is to try: 1 to 22.
+    /// Zstandard, and how hard it is to try.
     Zstd(u8),
 }
 
 impl Method {
-    /// What both sides agreed on, if they did; zlib where they agreed on either, as servers have it. `level` is the client's wish
-    /// for Zstandard.
+    /// What both sides agreed on, if they did; zlib where they agreed on either, as servers have it. `level`, 1 to 22, is
+    /// the client's wish for Zstandard, which costs the client nothing and others their time: it is heeded as far as that is
+    /// cheap. The protocol promises nothing of it, for whoever unpacks need not know it.
     ///
     /// # Errors
     /// The level, if there is none such.
@@ -39,7 +43,7 @@ impl Method {
         match capabilities {
             it if it & capability::COMPRESS != 0 => Ok(Some(Self::Zlib)),
             it if it & capability::ZSTD == 0 => Ok(None),
-            _ if (1..=22).contains(&level) => Ok(Some(Self::Zstd(level))),
+            _ if (1..=22).contains(&level) => Ok(Some(Self::Zstd(level.min(LEVEL_MAX)))),
             _ => Err(level),
         }
     }
@@ -172,7 +176,8 @@ mod tests {
             (capability::COMPRESS, 0, Ok(Some(Method::Zlib))),
             (both, 3, Ok(Some(Method::Zlib))),
             (capability::ZSTD, 1, Ok(Some(Method::Zstd(1)))),
-            (capability::ZSTD, 22, Ok(Some(Method::Zstd(22)))),
+            (capability::ZSTD, 6, Ok(Some(Method::Zstd(6)))),
+            (capability::ZSTD, 22, Ok(Some(Method::Zstd(6)))),
             (capability::ZSTD, 0, Err(0)),
             (capability::ZSTD, 23, Err(23)),
         ] {
