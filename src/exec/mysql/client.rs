@@ -65,6 +65,8 @@ pub struct Client {
     pub told_deadlock: bool,
     /// What it is told is not sent yet.
     held: Option<Hold>,
+    /// Where it was before it was told of columns of which others are still to come.
+    columns: Option<Mark>,
     /// Compression was agreed on.
     squeezed: Option<Box<Squeezed>>,
     /// It may be asked for a file: it can, and says LOAD DATA.
@@ -151,6 +153,7 @@ impl Client {
             doom: Arc::default(),
             told_deadlock: false,
             held: None,
+            columns: None,
             squeezed: None,
             may_send_files: false,
             sends_file: false,
@@ -343,8 +346,9 @@ impl Client {
         }
     }
 
-    /// Says that something failed.
+    /// Says that something failed. Among columns a client reads no error: it is told of all of them or of none.
     pub fn put_failure(&mut self, failure: &Failure) {
+        self.take_back_columns();
         self.changes.clear();
         if failure.number == INTERRUPTED && self.doom.load(Ordering::Relaxed) {
             self.told_deadlock = true;
@@ -362,8 +366,27 @@ impl Client {
         self.end_columns(status);
     }
 
+    /// From now on it is told of columns, one after the other. None of them is sent before [`Self::end_columns`].
+    pub fn begin_columns(&mut self) {
+        self.columns = Some(self.mark());
+    }
+
+    /// Whether it has been told of some columns, and not of all.
+    #[must_use]
+    pub fn is_among_columns(&self) -> bool {
+        self.columns.is_some()
+    }
+
+    /// Takes back what it has been told of columns, if that was not all.
+    pub fn take_back_columns(&mut self) {
+        if let Some(mark) = self.columns.take() {
+            self.rewind(mark);
+        }
+    }
+
     /// Says that the columns are all told, where that is said.
     pub fn end_columns(&mut self, status: u16) {
+        self.columns = None;
         if self.capabilities & capability::DEPRECATE_EOF == 0 {
             self.put(&end_of_rows(0, status));
         }

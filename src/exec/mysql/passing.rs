@@ -6,7 +6,6 @@ use std::task::ready;
 
 use crate::exec::mysql::Client;
 use crate::exec::mysql::Link;
-use crate::exec::mysql::client::Mark;
 use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
 use crate::exec::mysql::relay::Ended;
@@ -23,8 +22,6 @@ pub struct Passing {
     stage: Stage,
     /// Rows that have begun.
     count: u64,
-    /// Where the client was before it was told of columns.
-    mark: Option<Mark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +42,7 @@ impl Passing {
     /// Nothing has come yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { stage: Stage::First, count: 0, mark: None }
+        Self { stage: Stage::First, count: 0 }
     }
 
     /// Sends what was said on the link, and passes its answer on to the client. Ready: it has ended, and what is left of it
@@ -53,7 +50,7 @@ impl Passing {
     pub fn poll(&mut self, cx: &mut Context<'_>, link: &mut Link, client: &mut Client) -> Poll<Result<Ended, Broken>> {
         ready!(link.connection.poll_flush(cx)).map_err(|error| Broken::Server(error.to_string()))?;
         loop {
-            if client.is_full() && self.mark.is_none() {
+            if client.is_full() && !client.is_among_columns() {
                 ready!(client.poll_flush(cx)).map_err(Broken::Client)?;
             }
             let packet = match link.connection.poll_packet(cx) {
@@ -65,10 +62,7 @@ impl Passing {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Poll::Ready(Ok(ended)),
                 Err(broken) => {
-                    // Among columns a client reads no error: it is told of all of them or of none.
-                    if let Some(mark) = self.mark.take() {
-                        client.rewind(mark);
-                    }
+                    client.take_back_columns();
                     return Poll::Ready(Err(broken));
                 }
             }
@@ -98,7 +92,7 @@ impl Passing {
                     }
                     First::File(_) => return Err(Broken::Server("asks for a file of the client's".to_owned())),
                     First::Columns(count) => {
-                        self.mark = Some(client.mark());
+                        client.begin_columns();
                         self.count = 0;
                         client.put_packet(body);
                         link.connection.consume(packet);
@@ -109,7 +103,6 @@ impl Passing {
             Stage::Columns(left) => {
                 client.put_packet(body);
                 link.connection.consume(packet);
-                client.within_payload = packet.goes_on;
                 self.stage = Stage::Columns(left - u64::from(!packet.goes_on));
             }
             Stage::EndOfColumns => {
@@ -149,7 +142,6 @@ impl Passing {
 
     fn rows_follow(&mut self, client: &mut Client, status: u16) {
         client.end_columns(status);
-        self.mark = None;
         self.stage = Stage::Rows;
     }
 }
@@ -163,6 +155,7 @@ impl Default for Passing {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
 
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
@@ -308,6 +301,53 @@ mod tests {
                         assert!(found == wanted, "answer {number} cut at {cut}: {} for {}", found.1, wanted.1);
                     }
                 }
+            }
+        }
+    }
+
+    /// Lets it take in all that is there, and drops it.
+    async fn give_up<T>(work: impl Future<Output = T>) {
+        let mut work = pin!(work);
+        for _ in 0..1000 {
+            assert!(poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await, "it has ended");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_among_columns_fails_in_their_place() {
+        let failure = Failure { number: 1969, sqlstate: "70100".into(), message: "it took too long".into() };
+        let answer = Server { capabilities: 0, payloads: Vec::new() }.rows(3, &[]);
+        let long_column = Column { name: vec![b'c'; frame::PACKET_MAX], ..Column::default() };
+        let mut half = Vec::new();
+        frame::put(&mut half, 1, &column_count(2));
+        frame::put(&mut half, 2, &long_column.payload());
+        // Behind the count, behind some columns, and within one.
+        for part in [&answer.bytes()[..5], &answer.bytes()[..60], &half[..half.len() - 20]] {
+            for long in [true, false] {
+                let (connection, mut server) = pair(1 << 26, 0);
+                let node = NodeId { shard: ShardId(0), node: 0 };
+                let mut link = Link::new(node, Box::new(connection), Serving::nowhere(), false);
+                let (ours, mut theirs) = Stream::memory(1 << 26);
+                let mut client = Client::new(ours, &[], 0, 1, 1 << 20);
+                server.write_all(part).await.unwrap();
+                link.connection.say(b"\x03SELECT 1");
+                link.flush().await.unwrap();
+                if long {
+                    give_up(relay::pass(&mut link, &mut client, Face::default())).await;
+                } else {
+                    let mut passing = Passing::new();
+                    give_up(poll_fn(|cx| passing.poll(cx, &mut link, &mut client))).await;
+                }
+                assert!(client.is_among_columns());
+                assert!(!client.within_payload, "something else may be said");
+                client.put_failure(&failure);
+                client.flush().await.unwrap();
+                drop(client);
+                let (mut told, mut wanted) = (Vec::new(), Vec::new());
+                theirs.read_to_end(&mut told).await.unwrap();
+                frame::put(&mut wanted, 1, &failure.payload());
+                assert!(told == wanted, "behind {} bytes, {long}", part.len());
             }
         }
     }

@@ -147,13 +147,12 @@ async fn pass_one(
         First::File(name) => return file(&name, link, client, flags).await,
         First::Columns(count) => count,
     };
-    // Among columns a client reads no error: it is told of all of them or of none.
-    let mark = client.mark();
+    client.begin_columns();
     client.put(&crate::wire::mysql::result::column_count(count));
     let early = match columns(count, link, client).await {
         Ok(early) => early,
         Err(broken) => {
-            client.rewind(mark);
+            client.take_back_columns();
             return Err(broken);
         }
     };
@@ -646,7 +645,6 @@ async fn packets(link: &mut Link, client: &mut Client) -> Result<(), Broken> {
         let packet = next(link).await?;
         client.put_packet(link.connection.bytes(packet.body.clone()));
         link.connection.consume(&packet);
-        client.within_payload = packet.goes_on;
         if !packet.goes_on {
             return Ok(());
         }
