@@ -206,6 +206,27 @@ SELECT @count, @rows
 ",
     ),
     (
+        "more conditions than are kept",
+        r"
+SELECT COUNT(CAST(CONCAT(a.code, 'x') AS SIGNED)) FROM refs a, refs b, refs c, refs d, refs e
+SHOW COUNT(*) WARNINGS
+GET DIAGNOSTICS CONDITION 999 @text = MESSAGE_TEXT
+GET DIAGNOSTICS CONDITION 999 @text = MESSAGE_TEXT
+SHOW COUNT(*) WARNINGS
+SHOW WARNINGS
+GET DIAGNOSTICS @count = NUMBER
+SELECT @count
+! SET max_error_count = 20000
+BEGIN
+SELECT COUNT(CAST(CONCAT(a.code, REPEAT('x', 99), b.code) AS SIGNED)) FROM refs a, refs b, refs c, refs d, refs e, refs f, refs g, refs h, refs i
+SHOW COUNT(*) WARNINGS
+SHOW WARNINGS LIMIT 3
+UPDATE t SET a = 5 WHERE id = 1
+COMMIT
+SELECT a FROM t WHERE id = 1
+",
+    ),
+    (
         "statements that SQL prepares",
         r"
 PREPARE p FROM 'SELECT a, note FROM t WHERE id = ?'

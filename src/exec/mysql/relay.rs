@@ -437,7 +437,19 @@ pub async fn hear(link: &mut Link) -> Result<Result<Done, Failure>, Broken> {
 /// # Errors
 /// [`Broken`]; the link is of no more use then.
 pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, Failure>, Broken> {
-    match take(link, limit).await? {
+    only_rows(take(link, limit).await?)
+}
+
+/// The same, without the rows that are beyond `limit` bytes.
+///
+/// # Errors
+/// [`Broken`]; the link is of no more use then.
+pub async fn collect_first(link: &mut Link, limit: usize) -> Result<Result<Collected, Failure>, Broken> {
+    only_rows(take_as(link, limit, Beyond::IsLeftOut).await?)
+}
+
+fn only_rows(answer: Result<Taken, Failure>) -> Result<Result<Collected, Failure>, Broken> {
+    match answer {
         Ok(Taken { collected: Some(collected), .. }) => Ok(Ok(collected)),
         Ok(Taken { collected: None, .. }) => Err(Broken::Server("answers without rows".to_owned())),
         Err(failure) => Ok(Err(failure)),
@@ -449,6 +461,19 @@ pub async fn collect(link: &mut Link, limit: usize) -> Result<Result<Collected, 
 /// # Errors
 /// [`Broken`]; the link is of no more use then.
 pub async fn take(link: &mut Link, limit: usize) -> Result<Result<Taken, Failure>, Broken> {
+    take_as(link, limit, Beyond::Breaks).await
+}
+
+/// What becomes of rows beyond a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    /// Nothing can be made of the answer.
+    Breaks,
+    /// They are heard, and not held.
+    IsLeftOut,
+}
+
+async fn take_as(link: &mut Link, limit: usize, beyond: Beyond) -> Result<Result<Taken, Failure>, Broken> {
     let mut collected = Collected::default();
     let count = match first(link).await? {
         First::Columns(count) => count,
@@ -477,6 +502,9 @@ pub async fn take(link: &mut Link, limit: usize) -> Result<Result<Taken, Failure
         }
         size += payload.len();
         if size > limit {
+            if beyond == Beyond::IsLeftOut {
+                continue;
+            }
             return Err(Broken::Server(format!("answers with more than {limit} bytes")));
         }
         collected.rows.push(payload);

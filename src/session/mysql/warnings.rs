@@ -40,7 +40,7 @@ pub(super) struct Part {
     pub(super) rows: u64,
 }
 
-/// What the warnings of one server may come to, in bytes. Servers keep `max_error_count` of them, usually 64.
+/// What is held of the warnings of one server, in bytes. Servers keep `max_error_count` of them, usually 64.
 pub(super) const WARNINGS_MAX: usize = 1 << 20;
 
 impl Warnings {
@@ -197,10 +197,11 @@ impl Warnings {
         self.told = told;
     }
 
-    /// Reads those of a server that has some.
+    /// Reads those of a server that has some. The client has heard how many there are: those that are too much to hold are
+    /// no reason to break with the server.
     pub(super) async fn read(&mut self, link: &mut Link) -> Result<(), Broken> {
         link.say_query("SHOW WARNINGS").await?;
-        if let Ok(collected) = relay::collect(link, WARNINGS_MAX).await? {
+        if let Ok(collected) = relay::collect_first(link, WARNINGS_MAX).await? {
             self.rows.extend(collected.rows);
         }
         Ok(())
@@ -254,8 +255,10 @@ impl Session {
             Some(number) => {
                 let place = number.checked_sub(1).and_then(|it| usize::try_from(it).ok());
                 let Some(row) = place.and_then(|it| self.warnings.rows.get(it)) else {
-                    // Servers say that it is done, and add to what they would have told of.
-                    self.warnings.rows.push(row_of_failure("Error", &say::no_condition()));
+                    // Servers say that it is done, and add to what they would have told of, as far as they keep that.
+                    if self.warnings.rows.len() < KEPT_MAX {
+                        self.warnings.rows.push(row_of_failure("Error", &say::no_condition()));
+                    }
                     self.warnings.told += 1;
                     let status = self.face(more).status(self.usual_status());
                     self.client.put_done(&Done { status, warnings: 1, ..Done::default() });
