@@ -41,6 +41,87 @@ SELECT id, no FROM items
 ",
     ),
     (
+        "transactions that may only read, by what was said before them",
+        r"
+START TRANSACTION READ ONLY
+INSERT INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1)
+UPDATE t SET a = 4
+COMMIT
+START TRANSACTION READ ONLY
+REPLACE INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1)
+SELECT COUNT(*) FROM t
+COMMIT
+SET TRANSACTION READ ONLY
+UPDATE t SET a = 4
+UPDATE t SET a = 5
+INSERT INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1)
+SELECT 1
+UPDATE t SET a = 6 WHERE id = 1
+BEGIN
+UPDATE t SET a = 7 WHERE id = 1
+SELECT a FROM t WHERE id = 1
+COMMIT
+UPDATE t SET a = 8 WHERE id = 1
+SET TRANSACTION READ ONLY
+SELECT a FROM t WHERE id = 1
+UPDATE t SET a = 9 WHERE id = 1
+SET TRANSACTION READ ONLY
+SELECT nope FROM t WHERE id = 1
+UPDATE t SET a = 10 WHERE id = 1
+SET TRANSACTION READ ONLY
+SELECT a FROM nowhere WHERE id = 1
+UPDATE t SET a = 11 WHERE id = 1
+SET TRANSACTION READ WRITE
+UPDATE t SET a = 12 WHERE id = 1
+SET SESSION TRANSACTION READ ONLY
+BEGIN
+UPDATE t SET a = 13
+INSERT INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1)
+COMMIT
+START TRANSACTION READ WRITE
+SELECT a FROM t WHERE id = 1
+SELECT id FROM t ORDER BY id
+UPDATE t SET a = a + 1
+COMMIT
+BEGIN
+UPDATE t SET a = 14 WHERE id = 1
+ROLLBACK
+SET SESSION TRANSACTION READ WRITE
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+SET TRANSACTION READ ONLY
+START TRANSACTION
+UPDATE t SET a = 15
+SELECT id, a FROM t
+COMMIT AND CHAIN
+UPDATE t SET a = 16
+COMMIT
+SELECT id, a FROM t
+",
+    ),
+    (
+        "an error that every shard has is told once",
+        r"
+SELECT nosuch FROM t
+SHOW WARNINGS
+SELECT nosuch FROM t
+SHOW COUNT(*) ERRORS
+SELECT id FROM t WHERE nosuch = 1
+SELECT @@warning_count, @@error_count
+UPDATE t SET nosuch = 1
+SHOW WARNINGS
+",
+    ),
+    (
+        "numbers that INSERT gives LAST_INSERT_ID itself",
+        r"
+! INSERT INTO t (id, a) VALUES (1, 11), (2, 2), (3, 3), (4, 4), (5, 5) ON DUPLICATE KEY UPDATE a = LAST_INSERT_ID(a)
+! INSERT INTO t (id, a) VALUES (61, LAST_INSERT_ID(5)), (62, 1), (63, 1), (64, 1), (65, 1)
+! INSERT INTO refs VALUES ('own', LAST_INSERT_ID(7))
+INSERT INTO t (id, a) VALUES (1, 11) ON DUPLICATE KEY UPDATE a = LAST_INSERT_ID(a)
+SELECT LAST_INSERT_ID()
+",
+    ),
+    (
         "a statement that fails on one of several shards undoes itself alone",
         r"
 BEGIN

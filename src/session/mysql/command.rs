@@ -160,7 +160,9 @@ impl Session {
             MysqlCommand::Savepoint(name) => self.savepoint(&quoted(name)).await?,
             MysqlCommand::RollbackTo(name) => self.roll_back_to(&quoted(name)).await?,
             MysqlCommand::Release(name) => self.release_savepoint(&quoted(name)).await?,
-            MysqlCommand::SetTransaction { scope: None, .. } => self.next_transaction(said)?,
+            MysqlCommand::SetTransaction { scope: None, level, read_only } => {
+                self.next_transaction(*level, *read_only)?
+            }
             MysqlCommand::SetTransaction { scope: Some(Scope::Session | Scope::Unsaid), level, read_only } => {
                 self.have_said(said, &["tx_isolation".to_owned(), "tx_read_only".to_owned()]).await?;
                 if let Some(level) = level {

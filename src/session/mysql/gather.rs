@@ -25,11 +25,11 @@ use crate::plan::Shade;
 use crate::plan::Shadow;
 use crate::plan::Whence;
 use crate::plan::World;
-use crate::plan::mysql_state::sets_insert_id;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::text::Saying;
 use crate::session::mysql::text::can_be_told;
+use crate::session::mysql::text::refuse_own_number;
 use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::result::text_row;
 use crate::wire::mysql::status;
@@ -85,13 +85,7 @@ impl Session {
         let effects = &planned.template.effects;
         let asks = effects.asks_session.is_some();
         can_be_told(effects, text, true)?;
-        if asks && sets_insert_id(text, planned.range.clone(), world.mode()) {
-            return Err(ClientError::unsupported(
-                "LAST_INSERT_ID with an argument over several shards is not supported",
-                "Name one value of the shard key.",
-            )
-            .into());
-        }
+        refuse_own_number(text, planned, world)?;
         if asks && text.to_ascii_lowercase().contains("autocommit") {
             return Err(ClientError::unsupported(
                 "@@autocommit beside tables of several shards is not supported",

@@ -26,6 +26,7 @@ use crate::session::mysql::say;
 use crate::session::state::consistency_of;
 use crate::shard_map::Consistency;
 use crate::topology::Floor;
+use crate::wire::mysql::result::Failure;
 
 /// What decides where a session's reads go.
 #[derive(Debug, Default)]
@@ -176,11 +177,7 @@ impl Session {
         if !harmless || self.transaction.has_modes() || self.state.is_serializable() {
             return false;
         }
-        if self.transaction.is_open() {
-            self.transaction.is_read_only()
-        } else {
-            self.state.autocommit() && !self.is_within()
-        }
+        if self.transaction.is_open() { self.reads_only() } else { self.state.autocommit() && !self.is_within() }
     }
 
     /// Refuses writes in a READ ONLY transaction that has begun on replicas, which have no say in that.
@@ -192,6 +189,11 @@ impl Session {
             "INSERT" | "REPLACE" | "UPDATE" | "DELETE" => Err(say::read_only_transaction().into()),
             tag => Err(on_a_replica(tag).into()),
         }
+    }
+
+    /// Refuses what writes on several shards where only reads may be, as each of their servers would.
+    pub(super) fn refuse_in_read_only(&self) -> Result<(), Failure> {
+        if self.reads_only() { Err(say::read_only_transaction()) } else { Ok(()) }
     }
 
     /// A node has answered.

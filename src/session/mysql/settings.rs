@@ -84,6 +84,12 @@ impl State {
         self.settings.value("tx_isolation").is_some_and(|it| it.to_ascii_uppercase().contains("SERIALIZABLE"))
     }
 
+    /// Whether transactions of which nothing is said may only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        let is_on = |it: &Arc<str>| matches!(&*it.trim_matches('\'').to_ascii_lowercase(), "1" | "on" | "true");
+        self.settings.value("tx_read_only").is_some_and(is_on)
+    }
+
     /// Whether backslashes stand for themselves, as far as the session has said so.
     pub(super) fn keeps_backslashes(&self) -> bool {
         self.sql_mode().to_ascii_uppercase().contains("NO_BACKSLASH_ESCAPES")

@@ -337,7 +337,12 @@ impl Session {
     pub(super) async fn undo_span(&mut self, mut span: Span, failure: Option<&Failure>) -> Result<(), Trouble> {
         match span.kind {
             Kind::Alone => span.links.drain(..).for_each(|it| self.keep(it)),
-            Kind::Own => self.give_up(&mut span).await,
+            Kind::Own => {
+                let once = self.transaction.once;
+                self.give_up(&mut span).await;
+                // The client has not ended a transaction.
+                self.transaction.once = once;
+            }
             Kind::Within => {
                 let saved = std::mem::take(&mut span.saved);
                 let (mut goes_on, mut broken) = (true, false);
@@ -363,7 +368,7 @@ impl Session {
                 }
             }
         }
-        self.statement_ended();
+        self.statement_failed(failure);
         Ok(())
     }
 

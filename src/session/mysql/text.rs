@@ -334,6 +334,8 @@ impl Session {
             Plan::Concat(shards) => shards.iter().collect(),
             Plan::Split(split) if split.rows.is_empty() && split.beside.is_none() => {
                 can_be_told(&planned.template.effects, text, true)?;
+                refuse_own_number(text, planned, world)?;
+                self.refuse_in_read_only()?;
                 let numbering = planned.numbering(text, parameters, world);
                 return Box::pin(self.write_on_several(&split, numbering.as_ref(), saying, more)).await;
             }
@@ -345,6 +347,8 @@ impl Session {
             }
             Plan::Split(split) if split.beside.is_none() => {
                 can_be_told(&planned.template.effects, text, true)?;
+                refuse_own_number(text, planned, world)?;
+                self.refuse_in_read_only()?;
                 let inserting = Inserting { text, split: &split, saying, planned, parameters, world };
                 return Box::pin(self.insert_on_several(inserting, more)).await;
             }
@@ -393,11 +397,7 @@ impl Session {
             counts = Counts::Asked;
         }
         if counts == Counts::Asked && shards.len() > 1 {
-            return Err(ClientError::unsupported(
-                "LAST_INSERT_ID with an argument over several shards is not supported",
-                "Name one value of the shard key.",
-            )
-            .into());
+            return Err(own_number().into());
         }
         if writes {
             self.may_write(&shards)?;
@@ -627,6 +627,8 @@ impl Session {
             if let Ended::Refused(failure) = ended {
                 self.warnings.of_failure(failure);
             } else if ended.warnings() > 0
+                // What every shard says of a statement that fails one server says once.
+                && !(several && self.warnings.counts().1 > 0)
                 && let Err(broken) = self.warnings.read(&mut link).await
             {
                 tracing::debug!(?broken, "a connection broke before its warnings were read");
@@ -668,7 +670,11 @@ impl Session {
             // The client has not been told, and must not go on as if nothing had happened.
             self.transaction.is_undone(undone);
         }
-        self.statement_ended();
+        match ended {
+            Ended::Failed(failure) | Ended::Refused(failure) => self.statement_failed(Some(failure)),
+            _ if leaves_warnings => self.statement_without_tables_ended(),
+            _ => self.statement_ended(),
+        }
         Ok(())
     }
 
@@ -701,6 +707,19 @@ impl Session {
         self.turn = (self.turn + 1) % count.max(1);
         Ok(ShardId(u16::try_from(self.turn).unwrap_or(0)))
     }
+}
+
+/// Refuses what gives LAST_INSERT_ID a value on each of several shards, of which one server would have the last.
+pub(super) fn refuse_own_number(text: &str, planned: &Planned, world: &World) -> Result<(), ClientError> {
+    let asks = planned.template.effects.asks_session.is_some();
+    if asks && sets_insert_id(text, planned.range.clone(), world.mode()) { Err(own_number()) } else { Ok(()) }
+}
+
+fn own_number() -> ClientError {
+    ClientError::unsupported(
+        "LAST_INSERT_ID with an argument over several shards is not supported",
+        "Name one value of the shard key.",
+    )
 }
 
 /// What names no table leaves the warnings of the statement before, unless it has some of its own.

@@ -13,6 +13,7 @@ use crate::exec::mysql::client::deadlock;
 use crate::exec::mysql::relay::Broken;
 use crate::ident::ShardId;
 use crate::plan::mysql_command::Ending;
+use crate::plan::mysql_command::Level;
 use crate::session::mysql::Session;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::say;
@@ -29,13 +30,34 @@ pub(super) struct Transaction {
     read_only: Option<bool>,
     /// It was rolled back by the proxy: nothing is done until the client ends it.
     undone: bool,
-    /// SET TRANSACTION as the client said it, for the next transaction alone.
-    once: Option<String>,
+    /// What SET TRANSACTION said, for the next transaction alone.
+    pub(super) once: Once,
     savepoints: Vec<Savepoint>,
     /// The shard that joined first.
     pub(super) home: Option<Home>,
     /// What servers know it by, once a second shard has joined.
     pub(super) gid: Option<Gid>,
+}
+
+/// What SET TRANSACTION says without SESSION: each time of one of the two, or of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Once {
+    level: Option<Level>,
+    read_only: Option<bool>,
+}
+
+impl Once {
+    /// As servers are told.
+    fn text(self) -> Option<String> {
+        let access = self.read_only.map(|it| if it { "READ ONLY" } else { "READ WRITE" });
+        let said: Vec<String> = self
+            .level
+            .map(|it| format!("ISOLATION LEVEL {}", it.words()))
+            .into_iter()
+            .chain(access.map(str::to_owned))
+            .collect();
+        (!said.is_empty()).then(|| format!("SET TRANSACTION {}", said.join(", ")))
+    }
 }
 
 /// Where the decision will be.
@@ -70,12 +92,7 @@ impl Transaction {
 
     /// Whether SET TRANSACTION has said something of it.
     pub(super) fn has_modes(&self) -> bool {
-        self.once.is_some()
-    }
-
-    /// Whether BEGIN said READ ONLY.
-    pub(super) fn is_read_only(&self) -> bool {
-        self.read_only == Some(true)
+        self.once != Once::default()
     }
 
     /// Has the next statement be part of a transaction, whether or not the client knows of one.
@@ -88,7 +105,7 @@ impl Session {
     /// START TRANSACTION, BEGIN: ends what is open.
     pub(super) async fn begin(&mut self, text: &str, read_only: Option<bool>) -> Result<(), Trouble> {
         // What SET TRANSACTION said is for this one.
-        let once = self.transaction.once.take();
+        let once = std::mem::take(&mut self.transaction.once);
         self.end(true).await?;
         self.transaction.once = once;
         self.transaction.begun_by = Some(text.to_owned());
@@ -99,7 +116,7 @@ impl Session {
     /// COMMIT and ROLLBACK as the client says them: what AND CHAIN begins has the manner of what has ended, and RELEASE ends
     /// the session.
     pub(super) async fn end_said(&mut self, commit: bool, ending: Ending) -> Result<(), Trouble> {
-        let (once, read_only) = (self.transaction.once.clone(), self.transaction.read_only);
+        let (once, read_only) = (self.transaction.once, self.transaction.read_only);
         self.end(commit).await?;
         if ending.chain == Some(true) {
             let begin = match read_only {
@@ -116,12 +133,19 @@ impl Session {
     }
 
     /// SET TRANSACTION without SESSION.
-    pub(super) fn next_transaction(&mut self, text: &str) -> Result<(), Trouble> {
+    pub(super) fn next_transaction(&mut self, level: Option<Level>, read_only: Option<bool>) -> Result<(), Trouble> {
         if self.is_within() {
             return Err(say::within_transaction().into());
         }
-        self.transaction.once = Some(text.to_owned());
+        let once = &mut self.transaction.once;
+        *once = Once { level: level.or(once.level), read_only: read_only.or(once.read_only) };
         Ok(())
+    }
+
+    /// Whether the transaction that is open, or the next one, may only read: by what BEGIN, SET TRANSACTION or the session says.
+    pub(super) fn reads_only(&self) -> bool {
+        let said = self.transaction.read_only.or(self.transaction.once.read_only);
+        said.unwrap_or_else(|| self.state.is_read_only())
     }
 
     pub(super) async fn savepoint(&mut self, written: &str) -> Result<(), Trouble> {
@@ -250,7 +274,7 @@ impl Session {
         if link.begun || link.is_within() {
             return Ok(Ok(()));
         }
-        if let Some(once) = self.transaction.once.clone() {
+        if let Some(once) = self.transaction.once.text() {
             // Without a transaction it is for the next statement that begins one, which need not be the one at hand: nobody
             // else may have the connection.
             link.doubtful |= self.transaction.begun_by.is_none();
@@ -287,7 +311,23 @@ impl Session {
     /// A statement has ended, and with it what was for it alone.
     pub(super) fn statement_ended(&mut self) {
         if !self.is_within() {
-            self.transaction.once = None;
+            self.transaction.once = Once::default();
+        }
+        self.statement_without_tables_ended();
+    }
+
+    /// The same of one that has failed by what a server says, if one did, or is said again in another way. Before it comes to
+    /// tables, SET TRANSACTION is for the next one still.
+    pub(super) fn statement_failed(&mut self, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) if !BEFORE_TABLES.contains(&failure.number) => self.statement_ended(),
+            _ => self.statement_without_tables_ended(),
+        }
+    }
+
+    /// The same of one that names no tables: it is no transaction, and uses up nothing that was said for the next one.
+    pub(super) fn statement_without_tables_ended(&mut self) {
+        if !self.is_within() {
             (self.transaction.home, self.transaction.gid) = (None, None);
             if self.state.autocommit() {
                 self.transaction.savepoints.clear();
@@ -322,9 +362,12 @@ impl Session {
             refused?;
         }
         let links = std::mem::take(&mut self.links);
+        let reads_only = self.reads_only();
         let gid = std::mem::take(&mut self.transaction).gid;
-        let (parts, others): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|it| it.begun || it.is_within());
+        let (mut parts, others): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|it| it.begun || it.is_within());
         others.into_iter().for_each(|it| self.keep(it));
+        // What may only read has written nothing, though it may have tried.
+        parts.iter_mut().for_each(|it| it.wrote &= !reads_only);
         if !commit {
             self.undo(parts).await;
             return Ok(());
@@ -400,6 +443,9 @@ impl Session {
         }
     }
 }
+
+/// Errors of statements that have come to no table: a syntax, a table that is not there, a write where only reads may be.
+const BEFORE_TABLES: [u16; 3] = [1064, 1146, 1792];
 
 /// The first byte of COM_PING.
 const PING: u8 = 0x0e;

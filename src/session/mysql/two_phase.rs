@@ -51,7 +51,7 @@ impl Session {
     pub(super) fn may_write(&self, shards: &[ShardId]) -> Result<(), Trouble> {
         let within = self.is_within() || !self.state.autocommit();
         // Of a transaction that may only read, servers refuse what writes.
-        if (!within && shards.len() < 2) || self.transaction.is_read_only() {
+        if (!within && shards.len() < 2) || self.reads_only() {
             return Ok(());
         }
         let mut writers = shards.to_vec();
@@ -121,10 +121,7 @@ impl Session {
     pub(super) fn branch_of(&mut self, link: &Link) -> Option<Branch> {
         let home = self.transaction.home?;
         let service = &self.used.as_ref()?.access.service;
-        if home.shard == link.shard
-            || self.transaction.is_read_only()
-            || service.database.across_shards == AcrossShards::Reject
-        {
+        if home.shard == link.shard || self.reads_only() || service.database.across_shards == AcrossShards::Reject {
             return None;
         }
         let known = &service.topology.two_phase;

@@ -114,6 +114,19 @@ pub enum Level {
     Serializable,
 }
 
+impl Level {
+    /// As SQL has it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "READ UNCOMMITTED",
+            Self::ReadCommitted => "READ COMMITTED",
+            Self::RepeatableRead => "REPEATABLE READ",
+            Self::Serializable => "SERIALIZABLE",
+        }
+    }
+}
+
 /// Whose variable SET sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
