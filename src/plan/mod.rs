@@ -341,6 +341,11 @@ impl World {
         sql::mysql::statement(source, &names, mode)
     }
 
+    /// Whether two names are one column's: on MySQL whatever their case.
+    fn is_same_column(&self, one: &str, other: &str) -> bool {
+        one == other || (self.mysql.is_some() && one.to_lowercase() == other.to_lowercase())
+    }
+
     /// What names mean to this session.
     fn names(&self) -> Names<'_> {
         let role = self.view.role.as_ref().unwrap_or(&self.view.user);

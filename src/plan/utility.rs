@@ -593,10 +593,7 @@ fn same_everywhere(table: &[Arc<str>], changes: &Changes, world: &World, names: 
         _ => false,
     };
     if let Some(key) = key.as_ref().filter(|key| changes.columns.contains(key)) {
-        return Err(ClientError::unsupported(
-            format!("adding, dropping, renaming or computing anew the shard key \"{key}\" is not supported"),
-            "Make another table, list it in the map, and copy the rows.",
-        ));
+        return Err(another_key(key));
     }
     let what = match &changes.chance {
         _ if key.is_none() && !copied => return Ok(()),
@@ -611,6 +608,14 @@ fn same_everywhere(table: &[Arc<str>], changes: &Changes, world: &World, names: 
     ))
 }
 
+/// What refuses to make a shard key another.
+pub(super) fn another_key(key: &str) -> ClientError {
+    ClientError::unsupported(
+        format!("adding, dropping, renaming or computing anew the shard key \"{key}\" is not supported"),
+        "Make another table, list it in the map, and copy the rows.",
+    )
+}
+
 fn without_key(name: &TableName, key: &str) -> ClientError {
     ClientError::unsupported(
         format!(
@@ -621,7 +626,7 @@ fn without_key(name: &TableName, key: &str) -> ClientError {
 }
 
 /// Checks what a table promises: that a shard alone can keep it.
-fn constraints(
+pub(super) fn constraints(
     found: &Constraints,
     name: &TableName,
     key: Option<&Arc<str>>,
@@ -629,7 +634,7 @@ fn constraints(
     names: &Names<'_>,
 ) -> Result<(), ClientError> {
     if let Some(key) = key {
-        if found.unique.iter().any(|columns| !columns.contains(key)) {
+        if found.unique.iter().any(|columns| !columns.iter().any(|it| world.is_same_column(it, key))) {
             return Err(without_key(name, key));
         }
         if found.exclude {
@@ -655,9 +660,9 @@ fn constraints(
                 Some(Placement::Sharded { group, key }),
                 Some(Placement::Sharded { group: their_group, key: their_key }),
             ) => {
-                let place = columns.iter().position(|it| it == key);
+                let place = columns.iter().position(|it| world.is_same_column(it, key));
                 let matched = match (place, theirs.is_empty()) {
-                    (Some(place), false) => theirs.get(place) == Some(&their_key),
+                    (Some(place), false) => theirs.get(place).is_some_and(|it| world.is_same_column(it, &their_key)),
                     // The other table's primary key: of one column, or known from the schema.
                     (Some(place), true) => primary_key(&other, names)
                         .map_or(columns.len() == 1, |keys| keys.get(place) == Some(&their_key)),

@@ -142,7 +142,7 @@ pub struct Changes {
 }
 
 /// Keys of a table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constraints {
     /// PRIMARY KEY, UNIQUE: the columns.
     pub unique: Vec<Vec<Arc<str>>>,
@@ -153,7 +153,7 @@ pub struct Constraints {
 }
 
 /// A foreign key as written.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     /// Own columns.
     pub columns: Vec<Arc<str>>,
@@ -659,7 +659,7 @@ fn column(cursor: &mut Cursor<'_>, name: &Arc<str>, constraints: &mut Constraint
 }
 
 /// Moves to a comma or closing parenthesis outside parentheses, or to where `stop` says so.
-fn skip(cursor: &mut Cursor<'_>, stop: impl Fn(&Cursor<'_>) -> bool) {
+pub(super) fn skip(cursor: &mut Cursor<'_>, stop: impl Fn(&Cursor<'_>) -> bool) {
     let mut depth = 0_usize;
     while let Some(lexeme) = cursor.peek() {
         match lexeme.kind {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::sql::Constraints;
 use crate::sql::cursor::Cursor;
 use crate::sql::lex::Kind;
 use crate::sql::lex::mysql as lex;
+use crate::sql::mysql::keys;
+use crate::sql::mysql::keys::Remade;
 
 /// A table's name, and its database's if that is told.
 pub(crate) type Named = (Option<Arc<str>>, Arc<str>);
 
 /// What a statement does to tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Each with its database, if it is named.
     pub tables: Vec<Named>,
@@ -18,11 +21,17 @@ pub struct Changed {
     pub restarts: bool,
     /// Why it cannot be done shard by shard, and what to do instead.
     pub refused: Option<(&'static str, &'static str)>,
+    /// Keys that it gives the first table.
+    pub keys: Constraints,
+    /// What it makes of columns of a table that is there.
+    pub columns: Vec<(Arc<str>, Remade)>,
+    /// IF NOT EXISTS: nothing is done to a table that is there.
+    pub spared: bool,
 }
 
 /// Reads a statement that stands at the cursor; `None`: it is none of those that are known.
 pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<Changed> {
-    let changed = |tables, restarts| Some(Changed { tables, restarts, refused: None });
+    let changed = |tables, restarts| Some(Changed { tables, restarts, ..Changed::default() });
     if cursor.take("truncate") {
         cursor.take("table");
         return changed(vec![name(cursor)?], true);
@@ -64,18 +73,25 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<Changed> {
         let table = name(cursor)?;
         let refused = alteration(cursor);
         let counts = has(cursor, "auto_increment");
-        return Some(Changed { tables: vec![table], restarts: counts, refused });
+        let (keys, columns) = keys::altered(cursor);
+        return Some(Changed { tables: vec![table], restarts: counts, refused, keys, columns, spared: false });
     }
     if cursor.take("create") {
         let replaces = cursor.take_all(&["or", "replace"]);
-        cursor.take_any(&["unique", "fulltext", "spatial"]);
+        let unique = cursor.take("unique");
+        cursor.take_any(&["fulltext", "spatial"]);
         if cursor.take("index") {
             cursor.take_all(&["if", "not", "exists"]);
             name(cursor)?;
             if !(cursor.seek(&["on"]) && cursor.take("on")) {
                 return None;
             }
-            return changed(vec![name(cursor)?], false);
+            let tables = vec![name(cursor)?];
+            let mut keys = Constraints::default();
+            if unique {
+                keys.unique.extend(keys::columns(cursor));
+            }
+            return Some(Changed { tables, keys, ..Changed::default() });
         }
         if !cursor.take("table") {
             return None;
@@ -90,7 +106,8 @@ pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<Changed> {
             "CREATE TABLE … SELECT over several shards",
             "Create the table, and insert into it by a statement of its own.",
         ));
-        return Some(Changed { tables, restarts: replaces || !spared, refused });
+        let keys = keys::created(cursor);
+        return Some(Changed { tables, restarts: replaces || !spared, refused, keys, columns: Vec::new(), spared });
     }
     None
 }
@@ -142,7 +159,7 @@ fn names(cursor: &mut Cursor<'_>) -> Option<Vec<Named>> {
     Some(found)
 }
 
-fn name(cursor: &mut Cursor<'_>) -> Option<Named> {
+pub(super) fn name(cursor: &mut Cursor<'_>) -> Option<Named> {
     let first = word(cursor)?;
     match cursor.take_kind(Kind::Dot) {
         Some(_) => Some((Some(first), word(cursor)?)),
@@ -150,7 +167,7 @@ fn name(cursor: &mut Cursor<'_>) -> Option<Named> {
     }
 }
 
-fn word(cursor: &mut Cursor<'_>) -> Option<Arc<str>> {
+pub(super) fn word(cursor: &mut Cursor<'_>) -> Option<Arc<str>> {
     let lexeme = cursor.peek()?;
     let name: Arc<str> = match lexeme.kind {
         Kind::Word => cursor.raw(lexeme).into(),

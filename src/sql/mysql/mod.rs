@@ -4,6 +4,7 @@ mod analyze;
 pub mod command;
 pub(crate) mod ddl;
 pub mod given;
+pub(crate) mod keys;
 pub mod load;
 mod read;
 mod session;
