@@ -16,6 +16,7 @@ use proxy::free_port;
 use proxy::until;
 use shardway::clock;
 use shardway::local_cluster::Durability;
+use shardway::local_cluster::client::Client as Console;
 use shardway::local_cluster::mariadb::CONTROL_PASSWORD;
 use shardway::local_cluster::mariadb::CONTROL_USER;
 use shardway::local_cluster::mariadb::MariaCluster;
@@ -36,11 +37,18 @@ struct House {
     // Ends before the servers do.
     proxy: Proxy,
     cluster: MariaCluster,
+    /// Where the console is.
+    console: u16,
 }
 
 impl House {
     /// Two shards with a replica each. `node` holds on every server another row, which is in nobody's log.
     async fn build() -> Outcome<Self> {
+        Self::waiting("20s").await
+    }
+
+    /// The same; `wait` is how long a shard without a primary is waited for.
+    async fn waiting(wait: &str) -> Outcome<Self> {
         let spec = MariaSpec { shards: 2, replicas: 1, durability: Durability::Volatile, ..MariaSpec::default() };
         let cluster = MariaCluster::start(spec).await?;
         for primary in cluster.primaries() {
@@ -52,14 +60,14 @@ impl House {
             replica.until_replayed(cluster.primaries().find(of_shard).ok_or("no primary")?).await?;
             replica.value("shop", "SET sql_log_bin = 0; UPDATE node SET name = 'replica'").await?;
         }
-        let port = free_port()?;
-        let map = map_of(&cluster, port);
+        let (port, console) = (free_port()?, free_port()?);
+        let map = map_of(&cluster, port, console, wait);
         let answers = async || {
             let Ok(mut client) = Client::connect(port, USER, PASSWORD, "shop") else { return false };
             client.query("SELECT COUNT(*) FROM node").iter().all(|it| it.error.is_none())
         };
         let proxy = Proxy::start_when(cluster.dir(), port, &map, &[], answers).await?;
-        let house = Self { proxy, cluster };
+        let house = Self { proxy, cluster, console };
         let mut client = house.client()?;
         for id in 0..KEYS {
             client.done(&format!("INSERT INTO counters (id, value) VALUES ({id}, 0)"))?;
@@ -85,7 +93,7 @@ fn replicas(cluster: &MariaCluster) -> impl Iterator<Item = &MariaNode> {
     cluster.nodes().iter().filter(|it| !cluster.primaries().any(|primary| primary.name() == it.name()))
 }
 
-fn map_of(cluster: &MariaCluster, port: u16) -> String {
+fn map_of(cluster: &MariaCluster, port: u16, console: u16, wait: &str) -> String {
     let shards: Vec<String> = cluster
         .nodes()
         .chunk_by(|a, b| a.shard() == b.shard())
@@ -98,9 +106,9 @@ fn map_of(cluster: &MariaCluster, port: u16) -> String {
         })
         .collect();
     format!(
-        "version: 1\nlisten: {{mysql: 127.0.0.1:{port}}}\nusers: {{{USER}: {{password: {PASSWORD}}}}}\ndatabases:\n  \
+        "version: 1\nlisten: {{mysql: 127.0.0.1:{port}, postgres: 127.0.0.1:{console}}}\nadmin: {{users: {{demo: {{auth: trust}}}}}}\nusers: {{{USER}: {{password: {PASSWORD}}}}}\ndatabases:\n  \
          shop:\n    engine: mysql\n    control: {{user: {CONTROL_USER}, password: {CONTROL_PASSWORD}}}\n    failover: \
-         {{wait: 20s}}\n    shards:\n{}    groups:\n      counter: {{key: bigint, tables: {{counters: id}}}}\n    \
+         {{wait: {wait}}}\n    shards:\n{}    groups:\n      counter: {{key: bigint, tables: {{counters: id}}}}\n    \
          reference: [node]\n",
         shards.concat()
     )
@@ -185,6 +193,44 @@ async fn sessions_never_see_an_older_value_and_still_read_from_replicas() -> Out
     }
     println!("figure: {from_replicas} of {reads} reads from replicas, replays paused {paused} times");
     assert!(from_replicas as f64 >= reads as f64 * FROM_REPLICAS, "{from_replicas} of {reads} reads from replicas");
+    house.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_every_shard_can_answer_waits_for_none_that_is_down() -> Outcome {
+    let house = House::waiting("1s").await?;
+    let id = house.node("s2-a")?.value("shop", "SELECT MIN(id) FROM counters").await?.ok_or("no counter on s2")?;
+    for name in ["s2-a", "s2-b"] {
+        house.node(name)?.kill9().await?;
+    }
+    let mut client = house.client()?;
+    let reads = format!("SELECT value FROM counters WHERE id = {id}");
+    until("s2 is known to be down", async || {
+        let answers = client.query(&reads);
+        let mut errors = answers.iter().filter_map(|it| it.error.as_ref());
+        Ok(errors.any(|it| it.message.contains("no reachable primary")))
+    })
+    .await?;
+    for _ in 0..6 {
+        let mut client = house.client()?;
+        for sql in ["SELECT COUNT(*) FROM node", "SELECT COUNT(*) FROM node WHERE one = 1", "SELECT 1"] {
+            assert_eq!(asked(&mut client, sql)?, ["1"], "{sql}");
+        }
+    }
+    house.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_mysql_alone_have_a_console_that_shows_their_pools() -> Outcome {
+    let house = House::build().await?;
+    let mut client = house.client()?;
+    asked(&mut client, "SELECT COUNT(*) FROM counters")?;
+    let mut console = Console::connect(house.console, "demo", "shardway").await?;
+    let pools = console.query("SHOW POOLS").await?;
+    for node in house.cluster.primaries() {
+        let address = format!("127.0.0.1:{}", node.port());
+        assert!(pools.iter().any(|it| it.first().is_some_and(|it| it.as_deref() == Some(&*address))), "{pools:?}");
+    }
     house.stop().await
 }
 

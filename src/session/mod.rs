@@ -962,14 +962,13 @@ impl Session {
         }
     }
 
-    /// The shard for what any shard can answer: one that has joined, else each in turn.
+    /// The shard for what any shard can answer: one that has joined, else each that lives in turn.
     fn any_shard(&mut self) -> ShardId {
         if let Some(link) = self.links.iter().find(|link| link.begun || link.unsynced || link.pinned) {
             return link.shard;
         }
-        let count = self.access.service.database.shards.len().max(1);
         self.turn = self.turn.wrapping_add(1);
-        ShardId(u16::try_from(usize::from(self.turn) % count).unwrap_or(0))
+        self.access.service.topology.in_turn(usize::from(self.turn))
     }
 
     /// The shards of a plan whose text goes to servers as it is.

@@ -191,6 +191,18 @@ impl Topology {
         })
     }
 
+    /// The shard for what all of them can answer: from the one at `turn` on, the first that has a primary, then the first
+    /// that has a replica; where nothing can be reached, the one at `turn`.
+    #[must_use]
+    pub fn in_turn(&self, turn: usize) -> ShardId {
+        let (count, turn) = (self.shards.len().max(1), turn % self.shards.len().max(1));
+        let shards = || (0..count).map(|it| ShardId(u16::try_from((turn + it) % count).unwrap_or(0)));
+        shards()
+            .find(|it| self.primary(*it).is_some())
+            .or_else(|| shards().find(|it| self.any(*it).is_some()))
+            .unwrap_or_else(|| ShardId(u16::try_from(turn).unwrap_or(0)))
+    }
+
     /// Opens a connection of the proxy's own, to whichever engine the database has.
     async fn line(&self, node: NodeId, purpose: Purpose) -> Result<Line, ControlError> {
         Line::open(self.shard(node.shard).control(), self.node(node).node(), purpose).await

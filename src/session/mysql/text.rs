@@ -697,15 +697,13 @@ impl Session {
 
     // ── links ──
 
-    /// A shard of those that all have what is asked for: one that the session has a connection to, or any.
+    /// A shard of those that all have what is asked for: one that the session has a connection to, or any that lives.
     pub(super) fn any_shard(&mut self) -> Result<ShardId, Trouble> {
         if let Some(link) = self.links.first() {
             return Ok(link.shard);
         }
-        let database = &self.used()?.access.service.database;
-        let count = database.shards.len();
-        self.turn = (self.turn + 1) % count.max(1);
-        Ok(ShardId(u16::try_from(self.turn).unwrap_or(0)))
+        self.turn = self.turn.wrapping_add(1);
+        Ok(self.used()?.access.service.topology.in_turn(self.turn))
     }
 }
 
@@ -804,6 +802,12 @@ pub(super) fn can_be_told(effects: &Effects, text: &str, several: bool) -> Resul
     let of_the_last = OF_THE_LAST.iter().any(|it| searched.contains(it));
     if !of_the_last && (!several || is_alike(asked, &text, !effects.assigns.is_empty())) {
         return Ok(());
+    }
+    if !of_the_last && !variables_are_alike(&text) {
+        return Err(ClientError::unsupported(
+            format!("{asked}, which may be another on every shard's server, is not supported"),
+            "Each shard's server has its own: ask it there.",
+        ));
     }
     Err(ClientError::unsupported(
         format!("{asked}, which asks for what the session has on one connection, is not supported"),
