@@ -16,7 +16,7 @@ use shardway::topology::verify::Request;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A sharding reverse proxy for the Postgres servers that you already have.
+/// A sharding reverse proxy for the Postgres, MariaDB and MySQL servers that you already have.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use crate::admin::Operated;
+use crate::backend::PoolKey;
+use crate::backend::pool::PoolCounts;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
@@ -388,25 +390,21 @@ impl Console {
     }
 
     fn pools(&self) -> Answer {
-        let rows = self
-            .process
-            .pools()
-            .all()
-            .iter()
-            .map(|pool| {
-                let counts = pool.counts();
-                vec![
-                    Some(format!("{}:{}", pool.key.host, pool.key.port)),
-                    Some(pool.key.database.to_string()),
-                    Some(pool.key.user.to_string()),
-                    Some(counts.size.to_string()),
-                    Some(counts.open.to_string()),
-                    Some(counts.active.to_string()),
-                    Some(counts.waiting.to_string()),
-                    Some(counts.lent.to_string()),
-                ]
-            })
-            .collect();
+        let row = |key: &PoolKey, counts: PoolCounts| {
+            vec![
+                Some(format!("{}:{}", key.host, key.port)),
+                Some(key.database.to_string()),
+                Some(key.user.to_string()),
+                Some(counts.size.to_string()),
+                Some(counts.open.to_string()),
+                Some(counts.active.to_string()),
+                Some(counts.waiting.to_string()),
+                Some(counts.lent.to_string()),
+            ]
+        };
+        let (postgres, mysql) = (self.process.pools().all(), self.process.mysql_pools().all());
+        let postgres = postgres.iter().map(|it| row(&it.key, it.counts()));
+        let rows = postgres.chain(mysql.iter().map(|it| row(&it.key, it.counts()))).collect();
         Answer {
             columns: vec!["node", "database", "user", "size", "open", "active", "waiting", "lent"],
             rows,

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::backend::Pools;
+use crate::backend::mysql;
 use crate::exec::Deployment;
 use crate::shard_map::live::Live;
 use crate::shard_map::live::Outcome;
@@ -21,8 +22,11 @@ pub trait Operated: Send + Sync {
     /// The map's file.
     fn live(&self) -> &Live;
 
-    /// All server connections.
+    /// All connections to servers of Postgres.
     fn pools(&self) -> &Pools;
+
+    /// All connections to servers of MySQL and MariaDB.
+    fn mysql_pools(&self) -> &mysql::Pools;
 
     /// Whether clients are let in.
     fn serving(&self) -> bool;

@@ -135,6 +135,10 @@ impl admin::Operated for Process {
         &self.pools
     }
 
+    fn mysql_pools(&self) -> &mysql::Pools {
+        &self.mysql_pools
+    }
+
     fn serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
     }
@@ -228,8 +232,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         map = %process.live.path().display(),
-        listen = ?map.listen.postgres,
-        mysql = ?map.listen.mysql,
+        listen = map.listen.postgres.map(tracing::field::display),
+        mysql = map.listen.mysql.map(tracing::field::display),
         workers = count,
         "serving"
     );
@@ -364,6 +368,7 @@ async fn end_later(former: Arc<Deployment>, process: Arc<Process>) {
 
 /// Reads the map again and puts it in force if everything about it holds.
 pub async fn reload(process: &Arc<Process>) -> Outcome {
+    let was_rejected = process.live.rejected().is_some();
     let outcome = process
         .live
         .reload(async |old, new, _change| {
@@ -396,6 +401,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             tracing::info!(version, "a new map is in force");
             warn(warnings);
         }
+        Outcome::Unchanged if was_rejected => tracing::info!("the file is the map in force again"),
         Outcome::Unchanged => tracing::debug!("the map's file says what is in force"),
         Outcome::Rejected { text } => tracing::error!("the map's file was rejected; nothing changed\n{text}"),
     }

@@ -119,7 +119,10 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> Result<String,
         None => map.databases.values().next().ok_or("the map has no database")?,
     };
     let schema = Arc::new(plan::assumed_schema(database));
-    let view = SessionView::plain("app");
+    let view = match database.engine {
+        Engine::Postgres => SessionView::plain("app"),
+        Engine::Mysql => SessionView::plain_mysql("app", &database.server_name),
+    };
     let mut planner = Planner::new(16);
     let world = planner.world(database, &schema, &view);
     let mut text = String::new();
@@ -198,5 +201,17 @@ mod tests {
             all.iter().map(|it| (it["severity"].as_str().unwrap(), it["code"].as_str().unwrap())).collect();
         assert_eq!(codes[0], ("warning", "map-no-effect"));
         assert!(codes.contains(&("error", "node-unreachable")), "{codes:?}");
+    }
+
+    #[test]
+    fn statements_are_explained_by_the_rules_of_their_databases_engine() {
+        let path = std::env::temp_dir().join(format!("shardway-explain-{}.yaml", std::process::id()));
+        let map = "version: 1\nlisten: {mysql: 127.0.0.1:6433}\ndatabases:\n  shop:\n    engine: mysql\n    shards: {s1: \
+                   [127.0.0.1:1], s2: [127.0.0.1:2]}\n    groups: {customer: {key: bigint, placement: {s1: 0-8191, s2: 8192-16383}, \
+                   tables: {customers: id}}}\nusers: {demo: {auth: trust}}\n";
+        std::fs::write(&path, map).unwrap();
+        let told = explain(&path, None, "SELECT `name` FROM `customers` WHERE `id` = 7").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(told.starts_with("single s"), "{told}");
     }
 }

@@ -757,7 +757,7 @@ impl Read for Node {
                     "map-address",
                     tree.place,
                     format!("`{text}` is not the address of a node"),
-                    "Write host:port, such as 10.0.0.11:5432 or pg-a.internal:5432.",
+                    "Write host:port, such as 10.0.0.11:5432 or, of MySQL, db-a.internal:3306.",
                 );
                 None
             }

@@ -443,7 +443,10 @@ macro_rules! choice {
                             "map-choice",
                             tree.place,
                             format!("`{other}` is not one of {}", words.join(", ")),
-                            did_you_mean(other, words),
+                            match other.eq_ignore_ascii_case("mariadb") && words.contains(&"mysql") {
+                                true => "For MariaDB write `mysql`.".to_owned(),
+                                false => did_you_mean(other, words),
+                            },
                         );
                         None
                     }

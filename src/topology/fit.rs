@@ -605,16 +605,17 @@ impl<'a> Check<'a> {
 
     fn sequences(&mut self, relation: &Relation) {
         let served = |it: &Column| it.sequence.as_ref().is_some_and(|name| self.database.sequences.contains_key(name));
-        let Some(column) = relation.columns.iter().find(|it| it.uses_sequence && !served(it)) else { return };
+        // AUTO_INCREMENT, which has no default, is counted by the proxy.
+        let counted = |it: &Column| self.database.engine == Engine::Mysql && it.default.is_none();
+        let alone = |it: &&Column| it.uses_sequence && !served(it) && !counted(it);
+        let Some(column) = relation.columns.iter().find(alone) else { return };
         if self.database.shards.len() == 1 || self.told("local-sequence") {
             return;
         }
-        let source = match self.database.engine {
-            Engine::Postgres => "takes its default from a sequence",
-            Engine::Mysql => "is counted by AUTO_INCREMENT or a sequence",
-        };
-        let message =
-            format!("column \"{}\" of table \"{}\" {source}, of which every shard has its own", column.name, self.name);
+        let message = format!(
+            "column \"{}\" of table \"{}\" takes its default from a sequence, of which every shard has its own",
+            column.name, self.name
+        );
         let hint = match &column.sequence {
             Some(name) => format!(
                 "An INSERT that leaves it out is refused. List it in the map to have one count for all: sequences: \

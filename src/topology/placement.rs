@@ -59,6 +59,9 @@ pub enum PlacementError {
         /// What a superuser, or the database's owner, runs there.
         remedy: String,
     },
+    /// The record cannot be changed now.
+    #[error("shard \"{0}\" has no node that takes writes")]
+    NoPrimary(Arc<str>),
     /// A shard cannot be asked now.
     #[error("the record of placements on shard \"{shard}\" cannot be read: {why}")]
     Unreachable {
@@ -88,6 +91,7 @@ impl PlacementError {
                 "Put the placement back as it was: shardway does not move rows that exist yet.".to_owned()
             }
             Self::Rights { remedy, .. } => format!("Run there as its owner or a superuser: {remedy}"),
+            Self::NoPrimary(_) => "Start its primary, or promote a replica; then try again.".to_owned(),
             Self::Unreachable { .. } => {
                 "Nothing is served that is not known to be where the map says: start the shard's servers, or try again."
                     .to_owned()

@@ -342,6 +342,16 @@ impl Compiler<'_> {
             }
         };
         let missing = || {
+            if matches!(write.rows, Rows::Query { .. }) {
+                return ClientError::unsupported(
+                    format!(
+                        "INSERT … SELECT into \"{name}\" without one value of its shard key \"{key}\" is not supported"
+                    ),
+                    format!(
+                        "Name \"{key}\" in the column list, and select a constant or parameter for it; or insert the rows by VALUES."
+                    ),
+                );
+            }
             ClientError::new(
                 Code::ShardKeyMissing,
                 format!("insert into \"{name}\" gives no value for its shard key"),

@@ -579,7 +579,8 @@ impl Validator<'_, '_> {
 
     fn local_files(&mut self, file: &file::Database, engine: Engine) -> bool {
         let Some(written) = file.local_files.given() else { return false };
-        if engine != Engine::Mysql {
+        let is_known = file.engine.is_absent() || file.engine.given().is_some();
+        if engine != Engine::Mysql && is_known {
             self.mistakes.error(
                 "map-local-files-engine",
                 written.place,

@@ -239,7 +239,8 @@ impl<'v, 'a> Validator<'v, 'a> {
         let (has_postgres, has_mysql) = (has(file::Engine::Postgres), has(file::Engine::Mysql));
         for (name, at) in &self.listeners {
             let used = match *name {
-                "postgres" => has_postgres,
+                // psql reaches the console there, whatever the databases are.
+                "postgres" => has_postgres || file.admin.given().is_some(),
                 "mysql" => has_mysql,
                 _ => true,
             };
@@ -254,6 +255,14 @@ impl<'v, 'a> Validator<'v, 'a> {
         }
         let listen = file.listen.given();
         let Some(listen) = listen else { return };
+        if let Some(admin) = file.admin.given().filter(|_| listen.postgres.is_absent() && !has_postgres) {
+            self.mistakes.warning(
+                "map-console-unreachable",
+                admin.place,
+                "`admin` lets users into the console, but no listener leads to it",
+                "Give listen a `postgres:` address: psql reaches the console there, as database shardway.",
+            );
+        }
         for (wanted, name, absent) in [
             (file::Engine::Postgres, "postgres", listen.postgres.is_absent()),
             (file::Engine::Mysql, "mysql", listen.mysql.is_absent()),

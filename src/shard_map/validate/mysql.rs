@@ -19,7 +19,7 @@ impl Validator<'_, '_> {
         refuse(
             file.sequences.given().map(|named| named.place),
             "`sequences`",
-            "Remove it: give the column a value in every INSERT, or leave its table whole on one shard.",
+            "Remove it: AUTO_INCREMENT is counted by the proxy.",
         );
         let shards = file.shards.given().map_or(0, |named| named.entries.len());
         for (name, group) in file.groups.given().into_iter().flat_map(Named::iter) {

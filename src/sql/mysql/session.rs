@@ -626,5 +626,21 @@ fn create(cursor: &mut Cursor<'_>) -> Option<Found> {
         let pins = Some(Pin::Temporary(found));
         return Some(Found::Whole(Whole { pins, ..whole("CREATE TEMPORARY TABLE", ONE_SHARD) }));
     }
-    ddl("CREATE")
+    let kinds = ["event", "function", "index", "procedure", "table", "trigger", "view"];
+    let kind = (0..)
+        .map_while(|at| cursor.peek_at(at).map(|_| at))
+        .find_map(|at| kinds.iter().find(|it| cursor.is_at(at, it)));
+    let (tag, hint) = match kind {
+        Some(&"event") => ("CREATE EVENT", EACH_SERVER),
+        Some(&"function") => {
+            ("CREATE FUNCTION", "Stored functions are for databases of one shard: compute it in the application.")
+        }
+        Some(&"procedure") => {
+            ("CREATE PROCEDURE", "CALL is for databases of one shard: say its statements themselves.")
+        }
+        Some(&"trigger") => ("CREATE TRIGGER", EACH_SERVER),
+        Some(&"view") => ("CREATE VIEW", "Views are for databases of one shard: say its SELECT itself."),
+        _ => ("CREATE", EACH_SERVER),
+    };
+    Some(Found::Whole(Whole { ddl: true, ..whole(tag, hint) }))
 }

@@ -72,6 +72,9 @@ pub(in super::super) async fn record(topology: &Topology, fingerprints: &Fingerp
     for (place, shard) in (0_u16..).zip(&database.shards) {
         let unreachable = |why: String| PlacementError::Unreachable { shard: Arc::clone(&shard.name), why };
         let Some((mut connection, _)) = read(topology, ShardId(place)).await.map_err(unreachable)? else { continue };
+        if topology.primary(ShardId(place)).is_none() {
+            return Err(PlacementError::NoPrimary(Arc::clone(&shard.name)));
+        }
         for (group, fingerprint) in fingerprints {
             let [database, group, fingerprint] = [&*database.name, group, fingerprint].map(literal);
             let update = format!(
