@@ -43,6 +43,19 @@ const DEEDS: &[Deed] = &[
             texts.iter().flat_map(|sql| client.query(sql)).collect()
         },
     ),
+    (
+        Is::Alike,
+        "what a string says is no ON DUPLICATE KEY UPDATE, whether or not rows that are found count",
+        MODERN | capability::FOUND_ROWS,
+        |client| {
+            let texts = [
+                "INSERT INTO t (id, note) VALUES (901, 'duplicate'), (902, 'x')",
+                "INSERT INTO t (id, note) VALUES (903, 'duplicate'), (904, 'x'), (905, 'ignore')",
+                "DELETE FROM t WHERE id > 900",
+            ];
+            texts.iter().flat_map(|sql| client.query(sql)).collect()
+        },
+    ),
     (Is::Alike, "without leave only one statement may come", MODERN & !capability::MULTI_STATEMENTS, |client| {
         client.query("SELECT 1; SELECT 2")
     }),

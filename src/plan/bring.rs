@@ -52,12 +52,9 @@ impl Bringing {
         }
         Some(Split {
             shards,
-            rows: Vec::new(),
             now: splitting.uses_now,
-            in_order: false,
-            everywhere: false,
-            leave: None,
             beside: Some(Box::new(copies)),
+            ..Split::default()
         })
     }
 }

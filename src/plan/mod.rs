@@ -646,12 +646,9 @@ impl Planned {
                 let (now, everywhere) = (splitting.uses_now, splitting.copies);
                 Ok(Plan::Split(Box::new(Split {
                     shards,
-                    rows: Vec::new(),
                     now,
-                    in_order: false,
                     everywhere,
-                    leave: None,
-                    beside: None,
+                    ..Split::default()
                 })))
             }
             Route::Keys(keys) => {

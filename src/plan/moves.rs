@@ -130,12 +130,9 @@ impl Moving {
         let splitting = keys.split.as_ref().map_err(Clone::clone)?;
         Ok(Some(Plan::Split(Box::new(Split {
             shards: shards.iter().collect(),
-            rows: Vec::new(),
             now: splitting.uses_now,
-            in_order: false,
-            everywhere: false,
             leave: Some(sources),
-            beside: None,
+            ..Split::default()
         }))))
     }
 

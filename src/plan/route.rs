@@ -1745,8 +1745,8 @@ fn splitting_of(query: &Query, write: &Write, relation: &Relation) -> Splitting 
     }
     let rows = inserts && matches!(write.rows, Rows::Values(_) | Rows::Folded { .. });
     let selects = matches!(write.rows, Rows::Query { .. });
-    let copies = false;
-    Splitting { uses_now: query.notes.now, defaults, rows, selects, returning: inserts && query.returns, copies }
+    let returning = inserts && query.returns;
+    Splitting { defaults, rows, selects, returning, ..Splitting::of_rows(query.notes.now, write) }
 }
 
 /// An INSERT without a column list: the list that it means by the schema.
@@ -1981,12 +1981,8 @@ impl Keys {
                         let shards = shards.iter().collect();
                         Ok(Plan::Split(Box::new(Split {
                             shards,
-                            rows: Vec::new(),
                             now: splitting.uses_now,
-                            in_order: false,
-                            everywhere: false,
-                            leave: None,
-                            beside: None,
+                            ..Split::default()
                         })))
                     }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
@@ -2147,9 +2143,9 @@ fn split_rows(rows: &[Option<ShardId>], splitting: &Splitting) -> Result<Split, 
         rows: places,
         now: splitting.uses_now,
         in_order: splitting.returning,
-        everywhere: false,
-        leave: None,
-        beside: None,
+        updates: splitting.updates,
+        may_skip: splitting.may_skip,
+        ..Split::default()
     })
 }
 

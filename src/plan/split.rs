@@ -20,9 +20,10 @@ use crate::sql::is_reserved_word;
 use crate::sql::lex;
 use crate::sql::lex::Kind;
 use crate::sql::lex::Lexeme;
+use crate::sql::model::Write;
 
 /// How a statement may be split, values left open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Splitting {
     /// now() or one of its family is in it, or in a default that it takes.
     pub(crate) uses_now: bool,
@@ -36,17 +37,28 @@ pub(crate) struct Splitting {
     pub(crate) returning: bool,
     /// All shards do the same to a reference table's copies.
     pub(crate) copies: bool,
+    /// INSERT: a row that is there may be changed instead.
+    pub(crate) updates: bool,
+    /// INSERT: a row may be passed over.
+    pub(crate) may_skip: bool,
 }
 
 impl Splitting {
     /// Of a statement that every shard is told whole.
     pub(crate) fn whole(uses_now: bool, copies: bool) -> Self {
-        Self { uses_now, defaults: Vec::new(), rows: false, selects: false, returning: false, copies }
+        Self { uses_now, copies, ..Self::default() }
+    }
+
+    /// Of an INSERT, as far as its ON CONFLICT (or IGNORE, or ON DUPLICATE KEY UPDATE) says.
+    pub(crate) fn of_rows(uses_now: bool, write: &Write) -> Self {
+        let conflict = write.conflict.as_ref();
+        let (updates, may_skip) = conflict.map_or((false, false), |it| (it.updates, it.may_skip));
+        Self { uses_now, updates, may_skip, ..Self::default() }
     }
 }
 
 /// What each shard is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// The shards, in the order of their first row.
     pub shards: SmallVec<[ShardId; 4]>,
@@ -62,6 +74,10 @@ pub struct Split {
     pub leave: Option<ShardSet>,
     /// Every shard is told the whole statement, with these copies in the place of tables that are elsewhere.
     pub beside: Option<Box<Gather>>,
+    /// INSERT … ON DUPLICATE KEY UPDATE, and the like: a row that is there may be changed instead.
+    pub updates: bool,
+    /// INSERT IGNORE, and the like: a row may be passed over.
+    pub may_skip: bool,
 }
 
 impl Split {

@@ -246,7 +246,7 @@ impl Compiler<'_> {
                 rows: true,
                 returning: query.returns,
                 // Columns may take the time by default.
-                ..Splitting::whole(true, false)
+                ..query.writes.first().map(|it| Splitting::of_rows(true, it)).unwrap_or_default()
             }),
             false if locks(query) => Ok(Splitting::whole(query.notes.now, false)),
             false => Err(several(query)),

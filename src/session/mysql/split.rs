@@ -50,8 +50,6 @@ struct Whole {
 impl Session {
     pub(super) async fn insert_on_several(&mut self, inserting: Inserting<'_>, more: bool) -> Result<(), Trouble> {
         let Inserting { text, split, planned, world, .. } = inserting;
-        let updates = planned.numbering(text, None, world).is_some_and(|it| it.updates)
-            || text.to_ascii_lowercase().contains("duplicate");
         let mut groups: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
         for (row, place) in split.rows.iter().enumerate() {
             if let Some(shard) = split.shards.get(usize::from(*place)) {
@@ -60,7 +58,7 @@ impl Session {
         }
         // A row that was found and left as it is counts like one that came.
         let found_rows = self.client.capabilities & capability::FOUND_ROWS != 0;
-        if found_rows && updates && groups.values().any(|it| it.len() == 1) {
+        if found_rows && split.updates && groups.values().any(|it| it.len() == 1) {
             return Err(ClientError::unsupported(
                 "ON DUPLICATE KEY UPDATE of rows of several shards, with rows that are found counted (CLIENT_FOUND_ROWS), is \
                  not supported",
@@ -91,7 +89,6 @@ impl Session {
         parts: &[(usize, Chunk)],
         ordered: bool,
     ) -> Result<Option<Whole>, Trouble> {
-        let rows = inserting.split.rows.len();
         let mut span = self.open_span(shards, true).await?;
         let mut whole = Whole::default();
         let mut failed: Option<Failure> = None;
@@ -132,7 +129,7 @@ impl Session {
                 warned += 1;
                 unclear |= warned > 1 && !ordered && !self.warnings.are_numbered();
             }
-            unclear |= !whole.add(taken, chunk, rows, ordered);
+            unclear |= !whole.add(taken, chunk, inserting.split, ordered);
         }
         match failed {
             _ if unclear => {
@@ -212,19 +209,19 @@ impl Whole {
     }
 
     /// Adds what one part has done; false: in which order its rows belong is not certain.
-    fn add(&mut self, taken: Taken, chunk: &Chunk, rows: usize, ordered: bool) -> bool {
+    fn add(&mut self, taken: Taken, chunk: &Chunk, split: &Split, ordered: bool) -> bool {
         let Taken { done, collected } = taken;
         let count = u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX);
         self.duplicates += match duplicates(&done.info) {
             Some(told) => told,
             // Of one row nothing is told: one that was passed over, or what it took away.
-            None if done.affected == 0 => u64::from(chunk.text.to_ascii_lowercase().contains("ignore")),
+            None if done.affected == 0 => u64::from(split.may_skip),
             None => done.affected.saturating_sub(count),
         };
         self.done.affected += done.affected;
         self.done.warnings = self.done.warnings.saturating_add(done.warnings);
         self.done.status |= done.status;
-        if chunk.rows.contains(&rows.saturating_sub(1)) {
+        if chunk.rows.contains(&split.rows.len().saturating_sub(1)) {
             self.done.insert_id = done.insert_id;
         }
         let Some(collected) = collected else { return true };
