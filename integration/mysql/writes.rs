@@ -203,6 +203,39 @@ SELECT id, who, note FROM orders
 ",
     ),
     (
+        "what a server only warns of among other rows",
+        r"
+INSERT IGNORE INTO t (id, note) VALUES (1001, 'bad'), (1002, 'a'), (1003, 'b'), (1004, 'c'), (1005, 'd'), (1006, 'e'), (1007, 'f'), (1008, 'g'), (1001, 'h'), (1009, 'i'), (1010, 'j')
+SHOW WARNINGS
+? INSERT IGNORE INTO t (id, note) VALUES (1, 'x'), (2, 'y'), (3, 'z'), (4, 'w'), (1021, 'bad'), (1022, 'a'), (1023, 'bad'), (1024, 'b'), (1025, 'c'), (1026, 'd'), (1027, 'bad'), (1028, 'e'), (1029, 'f')
+? INSERT IGNORE INTO t (id, note) VALUES (1031, 'bad'), (1032, 'bad')
+? INSERT IGNORE INTO t (id, note) VALUES (1033, 'bad'), (1034, 'bad'), (1035, 'bad')
+? INSERT IGNORE INTO t (id, note) VALUES (1036, 'bad'), (1037, 'fine')
+? INSERT IGNORE INTO t (id, note) VALUES (1038, 'fine'), (1039, 'bad')
+INSERT IGNORE INTO t (id, note) VALUES (1040, 'bad')
+INSERT INTO t (id, note) VALUES (1041, 'bad'), (1042, 'fine')
+INSERT INTO t (id, note) VALUES (1041, 'fine'), (1042, 'bad')
+REPLACE INTO t (id, note) VALUES (1041, 'bad'), (1042, 'bad')
+INSERT INTO items (id, no, price) VALUES (1041, 1, NULL), (1042, 2, 1)
+INSERT IGNORE INTO items (id, no, price) VALUES (1041, 1, NULL), (1042, 2, 1), (1043, 3, NULL)
+SHOW WARNINGS
+SET sql_mode = ''
+? INSERT INTO items (id, no, price) VALUES (1051, 1, NULL), (1052, 2, 1)
+? INSERT INTO items (id, no, price) VALUES (1053, 1, 1), (1054, 2, NULL)
+? INSERT INTO items (id, no, price) VALUES (1055, 1, NULL), (1056, 2, NULL), (1057, 3, NULL)
+? REPLACE INTO items (id, no, price) VALUES (1058, 1, NULL), (1059, 2, 1), (1060, 3, NULL)
+INSERT INTO items (id, no, price) VALUES (1061, 1, NULL)
+INSERT IGNORE INTO items (id, no, price) VALUES (1062, 1, NULL), (1063, 2, 1), (1064, 3, NULL)
+SHOW WARNINGS
+INSERT INTO items (id, no, price) VALUES (1065, 1, 1), (1066, 1, 2)
+? INSERT INTO items (id, no, price) VALUES (1065, 1, 1), (1066, 1, 2), (1067, 1, 2) ON DUPLICATE KEY UPDATE price = NULL
+SET sql_mode = 'traditional'
+INSERT INTO items (id, no, price) VALUES (1071, 1, NULL), (1072, 2, 1)
+? SELECT id, note FROM t WHERE id > 1000
+? SELECT id, no, price FROM items WHERE id > 1000
+",
+    ),
+    (
         "rows for several shards",
         r"
 INSERT INTO t (id, a) VALUES (201, 1), (202, 2), (203, 3), (204, 4), (205, 5), (206, 6), (207, 7), (208, 8)

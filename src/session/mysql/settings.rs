@@ -95,6 +95,12 @@ impl State {
         self.sql_mode().to_ascii_uppercase().contains("NO_BACKSLASH_ESCAPES")
     }
 
+    /// Whether what does not fit is an error.
+    pub(super) fn is_strict(&self) -> bool {
+        let mode = self.sql_mode().to_ascii_uppercase();
+        mode.contains("STRICT_") || mode.contains("TRADITIONAL")
+    }
+
     fn sql_mode(&self) -> &str {
         self.settings.value("sql_mode").unwrap_or(&self.usual_mode).trim_matches('\'')
     }

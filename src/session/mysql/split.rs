@@ -2,6 +2,8 @@
 //!
 //! Usually each shard is told all its rows at once. Where that does not tell what one server would have said (which of two
 //! errors comes first, in which order warnings come), it is undone, and said again in the order of the rows.
+//!
+//! A shard that gets one row is harder on it than a server that gets several: what that one would only warn of is refused.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +44,8 @@ pub(super) struct Inserting<'a> {
 #[derive(Default)]
 struct Whole {
     done: Done,
+    /// Rows, but those that a constraint has passed over.
+    records: u64,
     duplicates: u64,
     columns: Option<Vec<Column>>,
     rows: BTreeMap<usize, Vec<u8>>,
@@ -77,7 +81,7 @@ impl Session {
                 whole.ok_or_else(unclear)?
             }
         };
-        self.tell_whole(whole, split.rows.len(), more);
+        self.tell_whole(whole, more);
         Ok(())
     }
 
@@ -111,6 +115,12 @@ impl Session {
                 Ok(taken) => taken,
                 Err(failure) => {
                     let failure = Failure { message: at_row(&failure.message, &chunk.rows).0, ..failure };
+                    if chunk.rows.len() == 1
+                        && let Some(what) = self.is_passed_among_others(&failure, inserting.split)
+                    {
+                        self.undo_span(span, Some(&failure)).await?;
+                        return Err(alone(what, &failure).into());
+                    }
                     let ends = ends_all(&failure);
                     // A server finds these before it comes to any row.
                     let of_all = OF_OPEN_TABLES.contains(&failure.number);
@@ -152,8 +162,17 @@ impl Session {
         }
     }
 
-    fn tell_whole(&mut self, whole: Whole, rows: usize, more: bool) {
-        let Whole { mut done, duplicates, columns, rows: told } = whole;
+    /// What an error is about that servers have for the only row of an INSERT, and at most a warning for one of several.
+    fn is_passed_among_others(&self, failure: &Failure, split: &Split) -> Option<&'static str> {
+        match failure.number {
+            CONSTRAINT_FAILED | VIEW_CHECK_FAILED if split.may_skip => Some("IGNORE of a row that fails a CHECK"),
+            BAD_NULL if !split.may_skip && !self.state.is_strict() => Some("NULL for a column that is NOT NULL"),
+            _ => None,
+        }
+    }
+
+    fn tell_whole(&mut self, whole: Whole, more: bool) {
+        let Whole { mut done, records, duplicates, columns, rows: told } = whole;
         done.status = self.face(more).status(done.status & !status::IN_TRANSACTION);
         if let Some(columns) = columns {
             self.client.put_columns(&columns, done.status);
@@ -168,7 +187,7 @@ impl Session {
             }
             return;
         }
-        done.info = format!("Records: {rows}  Duplicates: {duplicates}  Warnings: {}", done.warnings).into_bytes();
+        done.info = format!("Records: {records}  Duplicates: {duplicates}  Warnings: {}", done.warnings).into_bytes();
         if let Some(first) = self.last.first.filter(|_| done.affected > 0) {
             done.insert_id = first;
             self.last.gave();
@@ -212,7 +231,8 @@ impl Whole {
     fn add(&mut self, taken: Taken, chunk: &Chunk, split: &Split, ordered: bool) -> bool {
         let Taken { done, collected } = taken;
         let count = u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX);
-        self.duplicates += match duplicates(&done.info) {
+        self.records += of_info(&done.info, "Records: ").unwrap_or(count);
+        self.duplicates += match of_info(&done.info, "Duplicates: ") {
             Some(told) => told,
             // Of one row nothing is told: one that was passed over, or what it took away.
             None if done.affected == 0 => u64::from(split.may_skip),
@@ -278,10 +298,19 @@ fn at_row(message: &str, rows: &[usize]) -> (String, Option<usize>) {
     }
 }
 
-/// Of `Records: 2  Duplicates: 0  Warnings: 0`.
-fn duplicates(info: &[u8]) -> Option<u64> {
-    let info = std::str::from_utf8(info).ok()?;
-    info.split_once("Duplicates: ")?.1.split(' ').next()?.parse().ok()
+fn alone(what: &str, failure: &Failure) -> ClientError {
+    ClientError::unsupported(
+        format!(
+            "{what}, in an INSERT over several shards of which one gets no other row, is not supported ({})",
+            failure.message
+        ),
+        "Mend or leave out that row, or insert rows of one shard key at a time.",
+    )
+}
+
+/// A number of `Records: 2  Duplicates: 0  Warnings: 0`.
+fn of_info(info: &[u8], what: &str) -> Option<u64> {
+    std::str::from_utf8(info).ok()?.split_once(what)?.1.split(' ').next()?.parse().ok()
 }
 
 /// Whether it ends the transaction, or the statement: nothing can be asked any more.
@@ -293,6 +322,10 @@ pub(super) fn ends_all(failure: &Failure) -> bool {
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const LOCK_DEADLOCK: u16 = 1213;
 const INTERRUPTED: u16 = 1317;
+const BAD_NULL: u16 = 1048;
+const VIEW_CHECK_FAILED: u16 = 1369;
+/// MariaDB's.
+const CONSTRAINT_FAILED: u16 = 4025;
 
 #[cfg(test)]
 mod tests {
@@ -307,8 +340,9 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_read() {
-        assert_eq!(duplicates(b"Records: 2  Duplicates: 11  Warnings: 0"), Some(11));
-        assert_eq!(duplicates(b""), None);
+    fn what_a_server_counts_is_read() {
+        let info = b"Records: 2  Duplicates: 11  Warnings: 0";
+        assert_eq!((of_info(info, "Records: "), of_info(info, "Duplicates: ")), (Some(2), Some(11)));
+        assert_eq!(of_info(b"", "Duplicates: "), None);
     }
 }
