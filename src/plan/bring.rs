@@ -50,12 +50,7 @@ impl Bringing {
             // No row can match: one server says so.
             shards.extend(database.groups.get(part.group)?.function.shards().first());
         }
-        Some(Split {
-            shards,
-            now: splitting.uses_now,
-            beside: Some(Box::new(copies)),
-            ..Split::default()
-        })
+        Some(Split { shards, now: splitting.uses_now, beside: Some(Box::new(copies)), ..Split::default() })
     }
 }
 

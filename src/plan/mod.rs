@@ -644,12 +644,7 @@ impl Planned {
                 }
                 let shards = ShardSet::all(world.database.shards.len()).iter().collect();
                 let (now, everywhere) = (splitting.uses_now, splitting.copies);
-                Ok(Plan::Split(Box::new(Split {
-                    shards,
-                    now,
-                    everywhere,
-                    ..Split::default()
-                })))
+                Ok(Plan::Split(Box::new(Split { shards, now, everywhere, ..Split::default() })))
             }
             Route::Keys(keys) => {
                 let values = Values { known: Some(known), ..self.values(text, parameters, world) };

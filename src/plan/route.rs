@@ -1979,11 +1979,7 @@ impl Keys {
                     (None, Some(_)) if self.writes => {
                         let splitting = self.split.as_ref().map_err(Clone::clone)?;
                         let shards = shards.iter().collect();
-                        Ok(Plan::Split(Box::new(Split {
-                            shards,
-                            now: splitting.uses_now,
-                            ..Split::default()
-                        })))
+                        Ok(Plan::Split(Box::new(Split { shards, now: splitting.uses_now, ..Split::default() })))
                     }
                     (None, Some(_)) => Ok(Plan::Concat(shards)),
                     (None, None) => {

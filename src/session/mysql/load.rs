@@ -128,8 +128,9 @@ impl Session {
                 Err(self.lost(broken, &shard.unwrap_or_default(), within, true))
             }
             Err(_) => {
+                let within = span.is_undoable();
                 self.break_off(span, true).await;
-                Err(say::too_slow().into())
+                Err(if within { say::too_slow().into() } else { say::too_slow_to_know().into() })
             }
         }
     }

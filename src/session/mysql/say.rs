@@ -106,6 +106,15 @@ pub(super) fn too_slow() -> Failure {
     }
 }
 
+/// The same of what may have been done when it was stopped.
+pub(super) fn too_slow_to_know() -> ClientError {
+    ClientError::new(
+        Code::OutcomeUnknown,
+        "the statement took longer than timeouts.statement, and was stopped; it may have been done before",
+        "Look whether it was done before you say it again.",
+    )
+}
+
 pub(super) fn interrupted() -> Failure {
     Failure {
         number: QUERY_INTERRUPTED,

@@ -204,12 +204,7 @@ impl Session {
                 self.give_up(span).await;
                 self.transaction.is_undone(was);
                 if span.kind == Kind::Alone {
-                    return Err(ClientError::new(
-                        Code::OutcomeUnknown,
-                        "the statement took longer than timeouts.statement, and was stopped; it may have been done before",
-                        "Look whether it was done before you say it again.",
-                    )
-                    .into());
+                    return Err(say::too_slow_to_know().into());
                 }
                 Err(say::too_slow().into())
             }

@@ -478,12 +478,7 @@ impl Session {
                 self.roll_back().await;
                 self.transaction.is_undone(was);
                 if writes && !begins {
-                    return Err(ClientError::new(
-                        Code::OutcomeUnknown,
-                        "the statement took longer than timeouts.statement, and was stopped; it may have been done before",
-                        "Look whether it was done before you say it again.",
-                    )
-                    .into());
+                    return Err(say::too_slow_to_know().into());
                 }
                 Err(say::too_slow().into())
             }
