@@ -55,6 +55,14 @@ async fn mysql_clients_are_answered_as_by_one_server_or_refused() -> Outcome {
     house.stop().await
 }
 
+/// Oracle's servers keep 1024 by default.
+#[tokio::test]
+async fn servers_may_keep_more_conditions_of_a_file_than_usual() -> Outcome {
+    let house = House::build_with(Against::Proxy, "SET GLOBAL max_error_count = 200").await?;
+    rig::Found::default().and(files::many_conditions(&house)?).told(&house.log())?;
+    house.stop().await
+}
+
 /// What is found here is a mistake of these tests: something that is another on every server.
 #[tokio::test]
 async fn two_plain_servers_are_alike() -> Outcome {

@@ -16,7 +16,7 @@ use crate::house::WIDTHS;
 use crate::proxy::Outcome;
 
 /// What a client says, and the file that it has; a statement that begins with `!` is refused over shards, with `?` it may be.
-type Step = (&'static str, &'static str);
+type Step<'a> = (&'static str, &'a str);
 
 /// What separates fields and lines in most of these.
 macro_rules! csv {
@@ -25,7 +25,7 @@ macro_rules! csv {
     };
 }
 
-const CASES: &[(&str, &[Step])] = &[
+const CASES: &[(&str, &[Step<'static>])] = &[
     (
         "a file of plain lines",
         &[
@@ -202,6 +202,9 @@ const CASES: &[(&str, &[Step])] = &[
             ("!LOAD DATA LOCAL INFILE 'f' INTO TABLE parts (id, what)", ""),
             ("?LOAD DATA LOCAL INFILE 'f' INTO TABLE orders (id, who)", "811\t1\n0\t2\n"),
             ("?LOAD DATA LOCAL INFILE 'f' INTO TABLE parts (id, no, what)", "821\t960\tx\n822\t\\N\ty\n"),
+            (csv!("INTO TABLE parts (id, no, what)"), "831\t 970\tx\n832\t+0980 \ty\n"),
+            // Such a blank is none to a server, which takes a number of its own there.
+            ("!LOAD DATA LOCAL INFILE 'f' INTO TABLE parts (id, no, what)", "841\t\u{a0}990\tx\n"),
         ],
     ),
     (
@@ -244,7 +247,35 @@ pub(crate) fn differences(house: &House, against: Against, wanted: &str) -> Outc
     Ok(problems)
 }
 
-fn step(pair: &mut Pair, width: usize, (sql, file): Step, prepared: bool, several: bool) -> Option<String> {
+/// Files of which most lines have something wrong with them.
+pub(crate) fn many_conditions(house: &House) -> Outcome<Vec<String>> {
+    let mut problems = Vec::new();
+    let twice = |ids: std::ops::Range<u32>| ids.map(|id| format!("{id}\tx\n{id}\t1\n")).collect::<String>();
+    // Fewer than servers keep, and more.
+    let [some, many] = [twice(10_000..10_190), twice(11_000..11_700)];
+    let steps: [Step<'_>; 6] = [
+        (csv!("IGNORE INTO TABLE t (id, note)"), &some),
+        ("SHOW WARNINGS", ""),
+        (csv!("IGNORE INTO TABLE t (id, note)"), &many),
+        ("SHOW WARNINGS", ""),
+        (csv!("IGNORE INTO TABLE t (id, a)"), "12001\tx\n"),
+        ("SHOW WARNINGS", ""),
+    ];
+    for width in WIDTHS {
+        let mut direct = house.direct(width)?;
+        direct.fill()?;
+        let mut pair = house.pair(width, MODERN | capability::LOCAL_FILES)?;
+        for (sql, file) in steps {
+            let problem = step(&mut pair, width, (sql, file), false, width > 1);
+            problems.extend(problem.map(|it| format!("{width} shards, many conditions: {sql}: {it}")));
+        }
+        drop(pair);
+        problems.extend(direct.difference()?.map(|it| format!("{width} shards, many conditions: {it}")));
+    }
+    Ok(problems)
+}
+
+fn step(pair: &mut Pair, width: usize, (sql, file): Step<'_>, prepared: bool, several: bool) -> Option<String> {
     let (mark, sql) = match sql.strip_prefix(['!', '?']) {
         Some(rest) => (sql.chars().next(), rest),
         None => (None, sql),

@@ -167,10 +167,18 @@ pub(crate) struct Direct {
 
 impl House {
     pub(crate) async fn build(against: Against) -> Outcome<Self> {
+        Self::build_with(against, "DO 0").await
+    }
+
+    /// The same, where that is said to every server before anybody else speaks to it.
+    pub(crate) async fn build_with(against: Against, first: &str) -> Outcome<Self> {
         let shards = if against == Against::Proxy { WIDTHS.len() } else { 2 };
         let durability = Durability::Volatile;
         let cluster =
             MariaCluster::start(MariaSpec { shards, replicas: 0, durability, ..MariaSpec::default() }).await?;
+        for node in cluster.nodes() {
+            node.value("", first).await?;
+        }
         let house = Self { proxy: None, port: cluster.nodes()[shards - 1].port(), cluster };
         for width in WIDTHS {
             for port in house.shards(against, width) {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+use crate::backend::mysql::AWAITED_MAX;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::mysql::Link;
@@ -45,15 +46,15 @@ const READ_TIMEOUT: &str = "86400";
 const PIECE_MAX: usize = 1 << 20;
 /// The longest answer to what is asked here, in bytes.
 const ANSWER_MAX: usize = 1 << 20;
-/// How many conditions servers keep, unless they are told otherwise (`max_error_count`).
+/// How many conditions servers keep that do not tell.
 const KEPT: usize = 64;
 
 /// Why a file came to no end.
 enum Stop {
     /// It is not done; the servers have heard the end of what they were given.
     Refused(ClientError),
-    /// The same, for the server's own reason, and with what SHOW WARNINGS shows.
-    Failed(Failure, Vec<Condition>),
+    /// The same, for the server's own reason, with what SHOW WARNINGS shows, and how much there was of it.
+    Failed(Failure, Vec<Condition>, usize),
     /// The connection at that place broke.
     Broken(usize, Broken),
     /// The client did.
@@ -104,12 +105,12 @@ impl Session {
                 self.undo_span(span, None).await?;
                 Err(error.into())
             }
-            Ok(Err(Stop::Failed(failure, conditions))) => {
+            Ok(Err(Stop::Failed(failure, conditions, count))) => {
                 self.undo_span(span, Some(&failure)).await?;
                 if conditions.is_empty() {
                     return Err(failure.into());
                 }
-                self.warn_of(conditions.len(), conditions.iter());
+                self.warn_of(count, conditions.iter());
                 self.warnings.is_by(&failure);
                 self.last.no_count();
                 self.client.put_failure(&failure);
@@ -150,11 +151,11 @@ impl Session {
             let broke = |broken| Stop::Broken(place, broken);
             let mut asked = self.enter(span, place, set).await.map_err(broke)?.map(|()| Vec::new());
             let Some(link) = span.links.get_mut(place) else { break };
+            if !set.is_empty() {
+                // Whoever uses it next has it set back, also where what was said behind it failed.
+                link.forget(&["net_read_timeout".to_owned()]);
+            }
             if asked.is_ok() {
-                if !set.is_empty() {
-                    // Whoever uses it next has it set back.
-                    link.forget(&["net_read_timeout".to_owned()]);
-                }
                 if place == 0 && !loading.is_for_everybody() {
                     let character_set = match loading.character_set() {
                         Some(it) => it.to_owned(),
@@ -177,7 +178,7 @@ impl Session {
                 Err(failure) => {
                     let before = span.links.get_mut(..place).unwrap_or_default();
                     end_files(before).await?;
-                    return Err(Stop::Failed(failure, Vec::new()));
+                    return Err(Stop::Failed(failure, Vec::new(), 0));
                 }
             }
         }
@@ -256,7 +257,7 @@ impl Session {
         for answer in answers {
             match (&first, answer) {
                 (None, Ok(taken)) => first = Some(taken),
-                (None, Err(failure)) => return Err(Stop::Failed(failure, Vec::new())),
+                (None, Err(failure)) => return Err(Stop::Failed(failure, Vec::new(), 0)),
                 (Some(known), Ok(taken)) if same(known, &taken) => {}
                 (Some(_), _) => return Err(Stop::Refused(copies_differ())),
             }
@@ -291,7 +292,7 @@ impl Session {
             if let Err(failure) = &answer
                 && ends_all(failure)
             {
-                return Err(Stop::Failed(failure.clone(), Vec::new()));
+                return Err(Stop::Failed(failure.clone(), Vec::new(), 0));
             }
             let conditions = conditions(link).await.map_err(|broken| Stop::Broken(place, broken))?;
             let own: Vec<u64> = conditions.iter().map(|it| it.line.unwrap_or(0)).collect();
@@ -325,18 +326,22 @@ impl Session {
         if let Some((line, failure)) = failed.into_iter().min_by_key(|(line, _)| *line) {
             // One server does not come to the lines behind it.
             let known = |it: &Condition| line.is_some() && it.line.is_some() && it.line <= line;
-            return Err(Stop::Failed(failure, told.into_values().filter(known).collect()));
+            let mut told: Vec<Condition> = told.into_values().filter(known).collect();
+            let count = told.len();
+            told.truncate(kept(span).await?);
+            return Err(Stop::Failed(failure, told, count));
         }
         if unknown {
             return Err(Stop::Refused(unclear()));
         }
         let done = total.unwrap_or_default();
-        self.warn_of(usize::from(done.warnings), told.values());
+        let kept = if told.is_empty() { 0 } else { kept(span).await? };
+        self.warn_of(usize::from(done.warnings), told.values().take(kept));
         Ok(done)
     }
 
     fn warn_of<'c>(&mut self, count: usize, told: impl Iterator<Item = &'c Condition>) {
-        let shown = told.take(KEPT).map(|it| (it.level.as_str(), it.number.as_str(), it.message.as_str()));
+        let shown = told.map(|it| (it.level.as_str(), it.number.as_str(), it.message.as_str()));
         self.warnings.are(u64::try_from(count).unwrap_or(u64::MAX), shown);
     }
 
@@ -390,6 +395,13 @@ async fn end_files(links: &mut [Link]) -> Result<Vec<Result<Taken, Failure>>, St
     Ok(answers)
 }
 
+/// How many conditions a server keeps.
+async fn kept(span: &mut Span) -> Result<usize, Stop> {
+    let Some(link) = span.links.first_mut() else { return Ok(0) };
+    let cells = one_row(link, "SELECT @@max_error_count", 1).await.map_err(|broken| Stop::Broken(0, broken))?;
+    Ok(cells.and_then(|it| it.into_iter().next().flatten()?.parse().ok()).unwrap_or(KEPT))
+}
+
 /// What a file is written in where nobody says it.
 async fn character_set(link: &mut Link) -> Result<String, Broken> {
     let cells = one_row(link, "SELECT @@character_set_database", 1).await?;
@@ -427,11 +439,13 @@ async fn conditions(link: &mut Link) -> Result<Vec<Condition>, Broken> {
     let asked = variables.iter().zip(1..);
     let asked: Vec<String> =
         asked.map(|(name, at)| format!("GET DIAGNOSTICS CONDITION {at} {name} = ROW_NUMBER")).collect();
-    if link.run_all(&asked.iter().map(String::as_str).collect::<Vec<_>>()).await?.is_err() {
-        return Ok(found);
+    let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+    for asked in asked.chunks(AWAITED_MAX) {
+        if link.run_all(asked).await?.is_err() {
+            return Ok(found);
+        }
     }
     let cells = one_row(link, &format!("SELECT {}", variables.join(", ")), variables.len()).await?;
-    link.doubtful = true;
     for (condition, cell) in found.iter_mut().zip(cells.unwrap_or_default()) {
         condition.line = cell.and_then(|it| it.parse().ok()).filter(|it| *it > 0).or(condition.line);
     }
