@@ -67,6 +67,16 @@ impl Session {
         if self.set_own(settings)? {
             return Ok(0);
         }
+        let before = self.client.tracking.clone();
+        let set = self.set_all(settings, said, several).await;
+        if set.is_err() {
+            // What a SET says of it counts once all of it is done.
+            self.client.tracking = before;
+        }
+        set
+    }
+
+    async fn set_all(&mut self, settings: &[Setting], said: Said<'_>, several: bool) -> Result<u16, Trouble> {
         let tracking = tracking::behind(&self.client.tracking, settings)?;
         let mut changes = Vec::with_capacity(settings.len());
         let mut stays = false;
@@ -89,18 +99,15 @@ impl Session {
         let told = |it: &&Change| it.name.starts_with('@') || it.name == NAMES || SETTABLE.contains(&&*it.name);
         let names: Vec<String> = changes.iter().filter(told).map(|it| one_name(&it.name).to_owned()).collect();
         // It says itself what is to be told: the servers' usual, until then.
-        let before = tracking.map(|it| std::mem::replace(&mut self.client.tracking, it));
-        let tracks = before.is_some();
+        let tracks = tracking.is_some();
+        if let Some(tracking) = tracking {
+            self.client.tracking = tracking;
+        }
         let set = self.set_on(&mut link, said, (shard.is_some(), stays), &names, &changes, tracks).await;
-        let done = match (set, before) {
-            (Ok(set), Some(before)) => {
-                if set.is_err() {
-                    self.client.tracking = before;
-                }
-                // The connection goes on telling what the proxy wants to know, as far as the statement came.
-                self.track_as_usual(&mut link).await.map(|()| set)
-            }
-            (set, _) => set,
+        let done = match set {
+            // The connection goes on telling what the proxy wants to know, as far as the statement came.
+            Ok(set) if tracks => self.track_as_usual(&mut link).await.map(|()| set),
+            set => set,
         };
         let (done, values) = match done {
             Err(broken) => return Err(self.lost_all(broken, &link).await),
@@ -207,23 +214,17 @@ impl Session {
         if reads && let Err(failure) = self.join(link).await? {
             return Ok(Err(failure));
         }
-        let doubtful = link.doubtful;
-        let told = !tracks && self.track_for_client(link).await?;
-        let done = match said.saying {
+        let saying = match said.saying {
             Saying::Bound(bound) if said.parameters.is_some_and(|it| !it.values.is_empty()) => {
                 if let Err(failure) = self.ready_prepared(link, bound).await? {
                     return Ok(Err(failure));
                 }
-                bound.say(link).await?;
-                relay::hear(link).await?
+                said.saying
             }
-            _ => link.run(said.text).await?,
+            _ => Saying::Text(said.text),
         };
-        if told {
-            self.track_as_usual(link).await?;
-        }
-        // What has changed is known, once the session has noted it; where it fails, nothing has.
-        link.doubtful = doubtful || stays;
+        let done = self.set_by(link, saying, !tracks).await?;
+        link.doubtful |= stays;
         link.forget(names);
         let done = match done {
             Ok(done) => done,
@@ -284,9 +285,10 @@ impl Session {
             Ok(Ok((_, values))) => values,
         };
         self.keep(link);
-        for (mut change, value) in changes.into_iter().zip(values) {
-            change.value = value.map(Into::into);
-            character_set_is_read(&change)?;
+        let changes = changes.into_iter().zip(values);
+        let changes: Vec<Change> = changes.map(|(it, value)| Change { value: value.map(Into::into), ..it }).collect();
+        changes.iter().try_for_each(character_set_is_read)?;
+        for change in changes {
             self.state.set(&change.name, change.value.as_deref());
         }
         self.forget_world();

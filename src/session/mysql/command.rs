@@ -245,14 +245,7 @@ impl Session {
             if let Err(failure) = link.take_up(&settings).await? {
                 return Ok(Err(failure));
             }
-            let doubtful = link.doubtful;
-            let told = self.track_for_client(&mut link).await?;
-            let done = link.run(said).await?;
-            if told {
-                self.track_as_usual(&mut link).await?;
-            }
-            // What has changed is known, once the session has noted it.
-            link.doubtful = doubtful;
+            let done = self.set_by(&mut link, Saying::Text(said), true).await?;
             link.forget(names);
             if let Ok(done) = &done {
                 self.client.note_changes(done);

@@ -7,13 +7,17 @@ use crate::backend::mysql::TRACKED;
 use crate::backend::mysql::TRACKED_VARIABLES;
 use crate::error::ClientError;
 use crate::exec::mysql::Link;
+use crate::exec::mysql::relay;
 use crate::exec::mysql::relay::Broken;
 use crate::plan::mysql_command::Constant;
 use crate::plan::mysql_command::Scope;
 use crate::plan::mysql_command::Setting;
 use crate::plan::mysql_command::Target;
 use crate::session::mysql::Session;
+use crate::session::mysql::text::Saying;
 use crate::wire::mysql::capability;
+use crate::wire::mysql::result::Done;
+use crate::wire::mysql::result::Failure;
 use crate::wire::mysql::tracking::Tracking;
 
 /// Variables that nothing changes but SET, which runs on one connection: whatever it says there is all there is to say.
@@ -86,8 +90,31 @@ fn unsupported(name: &str, value: &str) -> ClientError {
 }
 
 impl Session {
+    /// Has a connection do what sets variables; `tracks`: while it tells of what the client wants to know. What has changed
+    /// is known, once the session has noted it.
+    pub(super) async fn set_by(
+        &self,
+        link: &mut Link,
+        saying: Saying<'_>,
+        tracks: bool,
+    ) -> Result<Result<Done, Failure>, Broken> {
+        let doubtful = link.doubtful;
+        let told = tracks && self.track_for_client(link).await?;
+        match saying {
+            Saying::Text(text) => link.say_query(text).await?,
+            Saying::Raw(bytes) => link.say_bytes(bytes).await?,
+            Saying::Bound(bound) => bound.say(link).await?,
+        }
+        let done = relay::hear(link).await?;
+        if told {
+            self.track_as_usual(link).await?;
+        }
+        link.doubtful = doubtful;
+        Ok(done)
+    }
+
     /// Has a connection tell of what the client wants to know besides the usual. Whether it has to be told so no more.
-    pub(super) async fn track_for_client(&self, link: &mut Link) -> Result<bool, Broken> {
+    async fn track_for_client(&self, link: &mut Link) -> Result<bool, Broken> {
         let Some(variables) = &self.client.tracking.variables else { return Ok(false) };
         let agreed = self.client.capabilities & link.connection.capabilities & capability::SESSION_TRACK != 0;
         if !agreed || variables.iter().all(|it| TRACKED_VARIABLES.split(',').any(|tracked| **it == *tracked)) {
