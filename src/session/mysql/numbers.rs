@@ -114,6 +114,10 @@ pub(super) struct Counting<'a> {
 }
 
 impl Counting<'_> {
+    fn patience(&self) -> Duration {
+        exec::limit(self.limit).map_or(TAKE_MAX, |it| it.min(TAKE_MAX))
+    }
+
     fn database(&self) -> &Database {
         &self.access.service.database
     }
@@ -143,7 +147,7 @@ impl Counting<'_> {
     /// # Errors
     /// The server that counts cannot be asked.
     pub(super) async fn number(&self, numbering: &Numbering) -> Result<Vec<u64>, ClientError> {
-        let limit = exec::limit(self.limit).map_or(TAKE_MAX, |it| it.min(TAKE_MAX));
+        let limit = self.patience();
         match Box::pin(tokio::time::timeout(limit, self.number_rows(numbering))).await {
             Ok(numbers) => numbers,
             Err(_) => Err(ClientError::new(
@@ -291,6 +295,18 @@ impl Counting<'_> {
     /// # Errors
     /// The server that counts cannot be asked.
     pub(super) async fn restart(&self, table: &TableName) -> Result<(), ClientError> {
+        let limit = self.patience();
+        match tokio::time::timeout(limit, self.forget_count(table)).await {
+            Ok(done) => done,
+            Err(_) => Err(ClientError::new(
+                Code::TimedOut,
+                format_args!("the count of \"{table}\" could not be begun anew within {limit:?}"),
+                "Look at the shard that counts for it: SHOW NODES in the console.",
+            )),
+        }
+    }
+
+    async fn forget_count(&self, table: &TableName) -> Result<(), ClientError> {
         let (owner, shard, _) = self.owner(table);
         let counter = self.counters.of(&owner);
         let mut block = counter.lock().await;
