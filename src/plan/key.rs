@@ -24,6 +24,7 @@ use crate::sql::model::Value;
 
 pub(crate) use self::mysql::Limits;
 pub(crate) use self::mysql::loaded;
+pub(crate) use self::mysql::loaded_number;
 
 /// A value at execution.
 #[derive(Clone, Debug, PartialEq)]

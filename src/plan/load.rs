@@ -17,6 +17,7 @@ use crate::plan::World;
 use crate::plan::key::Column;
 use crate::plan::key::Stored;
 use crate::plan::key::loaded;
+use crate::plan::key::loaded_number;
 use crate::plan::route::loads;
 use crate::plan::route::no_shard_hint;
 use crate::shard_map::Placement;
@@ -228,6 +229,8 @@ impl Loading {
 #[derive(Debug)]
 pub struct Dealer {
     loading: Loading,
+    /// How many fields a line has.
+    width: usize,
     world: Rc<World>,
     /// The file is UTF-8.
     utf8: bool,
@@ -269,8 +272,13 @@ impl Dealer {
                 "Write the file in UTF-8, and say CHARACTER SET utf8mb4.",
             ));
         }
+        let width = match loading.load.fields.len() {
+            0 => loading.list.as_ref().map_or(1, |it| it.matches("`, `").count() + 1),
+            count => count,
+        };
         Ok(Self {
             loading: loading.clone(),
+            width,
             world: Rc::clone(world),
             utf8,
             pending: Vec::new(),
@@ -378,17 +386,15 @@ impl Dealer {
                 return Ok(());
             }
         }
-        let width = match self.loading.load.fields.len() {
-            0 => self.loading.list.as_ref().map_or(1, |it| it.matches("`, `").count() + 1),
-            count => count,
-        };
         let (key, number) = match &self.loading.whose {
             Whose::Key { field, number, .. } => (*field, number.as_ref().map(|it| it.field)),
             Whose::Everybody => return Ok(()),
         };
         loop {
             let mut reader = Reader::new(&self.loading.load.format, rest(*done), all);
-            let Ok(line) = reader.line(width, |place| place == key || Some(place) == number) else { return Ok(()) };
+            let Ok(line) = reader.line(self.width, |place| place == key || Some(place) == number) else {
+                return Ok(());
+            };
             let Some(Line { kept, ended }) = line else {
                 self.over = true;
                 return Ok(());
@@ -398,7 +404,7 @@ impl Dealer {
             let of = |wanted: usize| kept.iter().find(|(place, _)| *place == wanted).map(|(_, it)| it.as_deref());
             let place = self.place(of(key))?;
             if let Some(field) = number {
-                let given = of(field).flatten().and_then(|it| std::str::from_utf8(it).ok()?.trim().parse::<i64>().ok());
+                let given = of(field).flatten().and_then(loaded_number);
                 let given = given.filter(|it| *it != 0).ok_or_else(|| self.unnumbered())?;
                 self.number = Some(self.number.map_or(given, |it| it.max(given)));
             }

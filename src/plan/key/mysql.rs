@@ -299,18 +299,21 @@ fn stored(mut given: Given, column: Column, utf8: bool) -> Stored {
     }
 }
 
+/// The integer that a field of a file spells: blanks around it, zeros before it and a sign are passed over without a
+/// warning.
+pub(crate) fn loaded_number(field: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(field).ok()?;
+    let text = text.trim_matches(|it: char| matches!(it, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r'));
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let whole = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    text.parse().ok().filter(|_| whole)
+}
+
 /// What a field of a file makes the key, as LOAD DATA stores it; `utf8`: the file is.
 pub(crate) fn loaded(field: Option<&[u8]>, column: Column, utf8: bool) -> Stored {
     let given = match (field, column.limits) {
         (None, _) => Given::Null,
-        // Blanks around an integer, zeros before it and a sign are passed over without a warning.
-        (Some(bytes), Some(Limits::Whole { .. })) => {
-            let text = std::str::from_utf8(bytes).unwrap_or_default();
-            let text = text.trim_matches(|it: char| matches!(it, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r'));
-            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-            let whole = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
-            text.parse().ok().filter(|_| whole).map_or(Given::Unknown, Given::Int)
-        }
+        (Some(bytes), Some(Limits::Whole { .. })) => loaded_number(bytes).map_or(Given::Unknown, Given::Int),
         (Some(bytes), _) => Given::Text(bytes.to_vec()),
     };
     stored(given, column, utf8)
