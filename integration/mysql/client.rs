@@ -309,7 +309,7 @@ impl Client {
         let response = Response {
             capabilities: wanted,
             packet_max: u32::try_from(PAYLOAD_MAX).expect("it fits"),
-            collation: COLLATION,
+            collation: COLLATION.into(),
             user: user.as_bytes().to_vec(),
             proof,
             database: (!database.is_empty()).then(|| database.as_bytes().to_vec()),

@@ -194,7 +194,7 @@ async fn log_in(stream: Stream, tls: Option<(&ClientTls, &str)>, login: &Login<'
     let mut response = Response {
         capabilities,
         packet_max: PACKET_MAX,
-        collation: login.collation,
+        collation: login.collation.into(),
         user: login.user.as_bytes().to_vec(),
         database: Some(login.database.as_bytes().to_vec()).filter(|it| !it.is_empty()),
         ..Response::default()

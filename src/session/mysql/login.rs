@@ -111,7 +111,7 @@ pub struct Arrival {
     /// What both sides agreed on.
     pub capabilities: u32,
     /// The client's collation, by the low byte of its number: it names the character set.
-    pub collation: u8,
+    pub collation: u16,
     /// The longest payload that the client takes, as it says.
     pub packet_max: u32,
     /// What KILL names the connection by.

@@ -22,8 +22,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Those of a client that speaks by that collation (the low byte of its number).
-    pub(super) fn new(collation: u8) -> Result<Self, Failure> {
+    /// Those of a client that speaks by that collation.
+    pub(super) fn new(collation: u16) -> Result<Self, Failure> {
         let names = match collation {
             // utf8mb4_general_ci and its kin; 255 is MySQL 8's own, which MariaDB takes for its usual one.
             45 | 46 | 224..=247 | 255 => USUAL_NAMES,

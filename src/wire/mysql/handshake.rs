@@ -93,8 +93,8 @@ pub struct Response {
     pub capabilities: u32,
     /// The longest payload that it takes.
     pub packet_max: u32,
-    /// Its collation, the low byte of its number.
-    pub collation: u8,
+    /// Its collation; a login tells no more than the low byte of its number.
+    pub collation: u16,
     /// Who it is.
     pub user: Vec<u8>,
     /// Its proof, by `plugin`.
@@ -119,7 +119,8 @@ impl Response {
         let mut out = Vec::with_capacity(TLS_REQUEST);
         out.extend_from_slice(&self.capabilities.to_le_bytes());
         out.extend_from_slice(&self.packet_max.to_le_bytes());
-        out.push(self.collation);
+        let [low, _] = self.collation.to_le_bytes();
+        out.push(low);
         out.resize(TLS_REQUEST, 0);
         out
     }
@@ -168,7 +169,7 @@ impl Response {
         if !has(capability::PROTOCOL_41) || !has(capability::SECURE_CONNECTION) {
             return Err(reader.wrong("is of a protocol older than 4.1"));
         }
-        let (packet_max, collation) = (reader.u32()?, reader.u8()?);
+        let (packet_max, collation) = (reader.u32()?, u16::from(reader.u8()?));
         reader.take(23)?;
         let user = reader.string()?.to_vec();
         let proof = if has(capability::PLUGIN_AUTH_LENENC) {
@@ -210,8 +211,7 @@ pub fn change_user(payload: &[u8], capabilities: u32) -> Result<Response, Violat
     let database = Some(reader.string()?.to_vec()).filter(|it| !it.is_empty());
     let mut response = Response { capabilities, user, proof, database, ..Response::default() };
     if !reader.is_empty() {
-        let [collation, _] = reader.u16()?.to_le_bytes();
-        response.collation = collation;
+        response.collation = reader.u16()?;
     }
     if capabilities & capability::PLUGIN_AUTH != 0 && !reader.is_empty() {
         response.plugin = reader.string()?.to_vec();
@@ -305,6 +305,13 @@ mod tests {
         assert_eq!(Response::read(&packed.payload()), Ok(packed));
         let short = Response { capabilities: CAPABILITIES, attributes: Vec::new(), database: None, ..response };
         assert_eq!(Response::read(&short.payload()), Ok(short));
+    }
+
+    #[test]
+    fn who_changes_the_user_tells_all_of_a_collation() {
+        let asked = b"app\0\0shop\0\x31\x01mysql_native_password\0";
+        let read = change_user(asked, CAPABILITIES).unwrap();
+        assert_eq!((read.collation, read.database.as_deref()), (305, Some(b"shop".as_slice())));
     }
 
     #[test]
