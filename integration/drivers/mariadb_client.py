@@ -110,6 +110,7 @@ def test_what_it_asks_when_it_starts_and_commands_of_its_own():
 def test_what_is_there():
     same(set(say("SHOW TABLES").split()) >= {"countries", "customers", "order_items", "orders", "settings"}, True)
     assert "shop" in say("SHOW DATABASES").split()
+    assert "shardway" not in say("show databases;").split()
     assert "customers" in say("SHOW CREATE TABLE customers")
     same(say("DESCRIBE countries").splitlines()[0].split("\t")[:2], ["code", "varchar(2)"])
     same(say("SHOW COLUMNS FROM customers").split("\t")[0], "id")

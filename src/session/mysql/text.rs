@@ -180,7 +180,8 @@ impl Session {
                 continue;
             }
             let said = if alone { spliced(text, planned) } else { within(text, planned) };
-            self.statement(text, Saying::Text(&said), planned, None, &world, place < last).await?;
+            let said = without_own(&said).unwrap_or(&said);
+            self.statement(text, Saying::Text(said), planned, None, &world, place < last).await?;
         }
         Ok(())
     }
@@ -713,6 +714,15 @@ fn own_number() -> ClientError {
         "LAST_INSERT_ID with an argument over several shards is not supported",
         "Name one value of the shard key.",
     )
+}
+
+/// SHOW DATABASES without the proxy's own, which no session can use.
+pub(super) fn without_own(text: &str) -> Option<&'static str> {
+    let mut words = text.trim().trim_end_matches(';').split_ascii_whitespace();
+    let mut is =
+        |wanted: &[&str]| words.next().is_some_and(|it| wanted.iter().any(|word| it.eq_ignore_ascii_case(word)));
+    let all = is(&["show"]) && is(&["databases", "schemas"]);
+    (all && words.next().is_none()).then_some("SHOW DATABASES WHERE `Database` <> 'shardway'")
 }
 
 /// What names no table leaves the warnings of the statement before, unless it has some of its own.

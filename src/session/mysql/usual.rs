@@ -28,6 +28,7 @@ use crate::session::mysql::kill;
 use crate::session::mysql::last::Counts;
 use crate::session::mysql::last::counts_of;
 use crate::session::mysql::text::leaves_warnings;
+use crate::session::mysql::text::without_own;
 use crate::wire::mysql::command::Command;
 use crate::wire::mysql::command::Execute;
 
@@ -86,6 +87,9 @@ impl Session {
         let world = self.world().ok()?;
         // What is in a comment at its front may be the statement.
         if text.starts_with("/*") && world.bare(text).is_some() {
+            return None;
+        }
+        if without_own(text).is_some() {
             return None;
         }
         let compiled = self.worker.planner.borrow_mut().compile(text, &world).ok()?;
