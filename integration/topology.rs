@@ -278,19 +278,23 @@ async fn whoever_is_promoted_after_the_primary_died_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_primaries_are_both_fenced_until_one_stops() {
+async fn a_promotion_beside_the_primary_takes_its_place() {
     let primary = Server::primary("").await;
-    let mut rogue = Server::replica_of(&primary).await;
-    let (topology, _stop) = watching(&[&primary, &rogue]).await;
-    rogue.execute("select pg_promote(true, 30)").await;
-    until(&topology, 5, "fenced", |it| {
-        it.node(PRIMARY).role() == Role::Fenced && it.node(REPLICA).role() == Role::Fenced
+    let mut promoted = Server::replica_of(&primary).await;
+    let (topology, _stop) = watching(&[&primary, &promoted]).await;
+    promoted.execute("select pg_promote(true, 30)").await;
+    until(&topology, 5, "followed", |it| {
+        it.node(PRIMARY).role() == Role::Fenced && it.node(REPLICA).role() == Role::Primary
     })
     .await;
-    assert_eq!(topology.primary(SHARD), None);
-    assert!(topology.node(PRIMARY).trouble().is_some_and(|it| it.contains("role: primary")));
-    rogue.stop("-INT");
-    assert_eq!(topology.wait_primary(SHARD, soon(5)).await, Some(PRIMARY));
+    assert_eq!(topology.primary(SHARD), Some(REPLICA));
+    assert!(topology.node(PRIMARY).trouble().is_some_and(|it| it.contains("former primary")));
+    // The former one does not come into its place again, though it goes on.
+    promoted.stop("-INT");
+    until(&topology, 5, "no primary", |it| it.primary(SHARD).is_none()).await;
+    assert_eq!(topology.node(PRIMARY).role(), Role::Fenced);
+    promoted.start().await;
+    assert_eq!(topology.wait_primary(SHARD, soon(5)).await, Some(REPLICA));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

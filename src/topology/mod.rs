@@ -34,6 +34,8 @@ pub mod schema_reader;
 mod schema_watch;
 mod sequence_check;
 mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod two_phase;
 pub mod txlog;
 pub mod verify;

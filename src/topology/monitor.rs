@@ -19,6 +19,7 @@ use super::roles;
 use super::roles::Accepted;
 use super::roles::Claim;
 use super::roles::Judgement;
+use super::roles::Loss;
 use crate::clock::Tick;
 use crate::shard_map::WantedRole;
 
@@ -117,6 +118,13 @@ pub(super) struct ShardMonitor {
     /// The primary and history that the freshness of the replicas is of.
     relied: Option<(usize, History)>,
     judged: Vec<Judgement>,
+    /// What is lost by the primary that was accepted last, until somebody is told.
+    loss: Option<Loss>,
+    /// In this history two nodes have claimed to be primary: who follows the other one cannot be told from who follows the
+    /// right one, also when that other one is not heard any more.
+    torn: Option<History>,
+    /// The latest history that a node has claimed to be primary of, and which node.
+    claimed: Option<(History, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +146,16 @@ impl ShardMonitor {
     pub(super) fn new(nodes: impl IntoIterator<Item = WantedRole>, patience: Duration) -> Self {
         let nodes: Vec<_> = nodes.into_iter().map(|wanted| NodeMonitor::new(wanted, patience)).collect();
         let judged = vec![(Role::Unknown, None); nodes.len()];
-        Self { nodes, samples: Samples::default(), accepted: None, relied: None, judged }
+        Self {
+            nodes,
+            samples: Samples::default(),
+            accepted: None,
+            relied: None,
+            judged,
+            loss: None,
+            torn: None,
+            claimed: None,
+        }
     }
 
     /// Takes over the past of the same shard under an earlier map: who was accepted as primary, by its place now.
@@ -183,6 +200,10 @@ impl ShardMonitor {
                 } else {
                     node.verdict.observe(Heard::Answer, now);
                     node.trouble = None;
+                    let claims = node.identity.zip(report.timeline).filter(|_| !report.in_recovery);
+                    if let Some((identity, timeline)) = claims {
+                        self.claims(place, History { system: identity.system, timeline });
+                    }
                     news = Some(report);
                 }
             }
@@ -232,6 +253,12 @@ impl ShardMonitor {
             (None, Some(objection)) => Some(objection.to_string()),
             (None, None) => {
                 let last = node.last.as_ref().filter(|it| it.in_recovery)?;
+                if self
+                    .torn
+                    .is_some_and(|it| it.timeline != roles::MYSQL && self.relied.is_some_and(|(_, of)| of == it))
+                {
+                    return Some(TORN.to_owned());
+                }
                 if let Some(trouble) = &last.trouble {
                     return Some(trouble.to_string());
                 }
@@ -251,18 +278,41 @@ impl ShardMonitor {
         })
     }
 
+    /// What is lost by a primary that was accepted since this was asked last.
+    #[must_use]
+    pub(super) fn take_loss(&mut self) -> Option<Loss> {
+        self.loss.take()
+    }
+
     /// The newest sample of the primary.
     #[must_use]
     pub(super) fn newest_sample(&self) -> Option<&(Tick, Position)> {
         self.samples.newest()
     }
 
+    /// A node claims to be primary. Two of one history need not do so at the same time, and the first may have been refused.
+    fn claims(&mut self, place: usize, history: History) {
+        match self.claimed {
+            Some((of, node)) if of == history && node != place => self.torn = Some(history),
+            Some((of, _)) if of.timeline > history.timeline => {}
+            _ => self.claimed = Some((history, place)),
+        }
+    }
+
     /// Judges anew and draws the consequences: samples of the primary, freshness of the replicas.
     fn settle(&mut self, place: usize, news: Option<Report>) {
         let claims: Vec<Claim> = self.nodes.iter().map(NodeMonitor::claim).collect();
-        self.judged = roles::judge(&claims, &mut self.accepted);
+        let judged = roles::judge(&claims, &mut self.accepted);
+        self.judged = judged.nodes;
+        self.loss = judged.loss.or_else(|| self.loss.take());
         let relied = self.accepted.as_ref().map(|it| (it.node, it.history));
-        if relied != self.relied || roles::contested(&claims, self.accepted.as_ref()) {
+        let history = relied.map(|(_, history)| history);
+        if judged.torn {
+            self.torn = history;
+        }
+        // Of MySQL, names of transactions tell whose they are.
+        let torn = judged.torn || (self.torn == history && history.is_some_and(|it| it.timeline != roles::MYSQL));
+        if relied != self.relied || torn {
             self.relied = relied;
             self.samples.clear();
             self.nodes.iter_mut().for_each(|it| it.replayed.stale());
@@ -356,6 +406,10 @@ impl NodeMonitor {
 /// Shown for a replica whose receiver cannot be seen.
 const HIDDEN: &str = "the monitor's user may not see what it receives, so it serves no reads: GRANT pg_monitor to that \
                       user on the primary";
+
+/// Shown for a replica beside two primaries of one timeline.
+const TORN: &str = "two nodes were primary on this timeline, and nothing tells whom it follows, so it serves no reads until \
+                    a node is promoted to a later one, or shardway begins anew";
 
 /// Shown for a replica without a receiver.
 const NOT_RECEIVING: &str = "it receives nothing from a primary";
@@ -524,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn two_claimants_void_all_freshness_and_fence_both() {
+    fn a_later_timeline_takes_over_and_voids_all_freshness() {
         let mut it = Shard::of(3);
         (0..3).for_each(|node| it.connect(node, 1));
         let _ = it.replica(2, 80, 10, Some(1));
@@ -533,17 +587,46 @@ mod tests {
         let _ = it.replica(2, 110, 1000, Some(1));
         assert_eq!(it.fresh(2), 100);
         let _ = it.primary(1, 120, 1000, 2);
-        assert_eq!([it.role(0), it.role(1), it.role(2)], [Role::Fenced, Role::Fenced, Role::Replica]);
+        assert_eq!([it.role(0), it.role(1), it.role(2)], [Role::Fenced, Role::Primary, Role::Replica]);
         assert_eq!(it.fresh(2), 0);
+        let loss = it.monitor.take_loss().map(|it| (it.node, it.former, it.had, it.has));
+        assert_eq!(loss, Some((1, 0, Position::Wal(1000), Some(Position::Wal(10)))));
+        assert_eq!(it.monitor.take_loss(), None);
+        // The former one goes on as it was; who follows it is not fresh, who follows the new one is.
+        let _ = it.primary(0, 130, 1000, 1);
+        let _ = it.replica(2, 140, 1000, Some(1));
+        assert_eq!((it.role(0), it.fresh(2)), (Role::Fenced, 0));
+        let _ = it.primary(1, 150, 1000, 2);
+        let _ = it.replica(2, 160, 1000, Some(2));
+        assert_eq!(it.fresh(2), 150);
+        // Without the new one there is none.
+        it.fail(1, Heard::Refusal, 170);
+        it.fail(1, Heard::Refusal, 171);
+        assert_eq!([it.role(0), it.role(1)], [Role::Fenced, Role::Unknown]);
+    }
+
+    #[test]
+    fn beside_a_twin_the_primary_stays_and_nothing_is_fresh() {
+        let mut it = Shard::of(3);
+        (0..3).for_each(|node| it.connect(node, 1));
+        let _ = it.replica(2, 80, 10, Some(1));
+        let _ = it.replica(1, 90, 10, Some(1));
+        let _ = it.primary(0, 100, 1000, 1);
+        let _ = it.primary(1, 120, 1000, 1);
+        assert_eq!([it.role(0), it.role(1), it.role(2)], [Role::Primary, Role::Fenced, Role::Replica]);
         let _ = it.primary(0, 130, 1000, 1);
         let _ = it.replica(2, 140, 1000, Some(1));
         assert_eq!(it.fresh(2), 0);
         it.fail(1, Heard::Refusal, 150);
         it.fail(1, Heard::Refusal, 151);
-        assert_eq!(it.role(0), Role::Primary);
+        // Who is not heard may still be followed.
         let _ = it.primary(0, 160, 1000, 1);
         let _ = it.replica(2, 170, 1000, Some(1));
-        assert_eq!(it.fresh(2), 160);
+        assert_eq!((it.role(0), it.fresh(2)), (Role::Primary, 0));
+        assert!(it.monitor.trouble(2).is_some_and(|it| it.contains("whom it follows")));
+        let _ = it.primary(0, 180, 1000, 2);
+        let _ = it.replica(2, 190, 1000, Some(2));
+        assert_eq!((it.fresh(2), it.monitor.trouble(2)), (180, None));
     }
 
     #[test]

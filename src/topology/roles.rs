@@ -1,8 +1,13 @@
 //! What the nodes of a shard claim to be → what they are held to be (design §9). Pure.
 //!
-//! At most one node is the primary. Where two claim to be, none is: the shard is read-only and nothing is fresh until
-//! one stops or the map names one (`role: primary`). A node that was promoted behind our back is accepted only with
-//! proof that it has everything the old primary was known to have.
+//! At most one node is the primary. Where two of Postgres claim to be, the later timeline wins, for a promotion begins one; of
+//! two on the same timeline the one that was accepted already stays. Where nothing tells them apart none is primary: the shard
+//! is read-only until one stops or the map names one (`role: primary`). So it is with any two of MySQL, which has no timelines.
+//!
+//! A promotion is followed even if the node lacks what its predecessor was known to have, and what may be lost is told
+//! ([`Loss`]). Of MySQL it is not: nothing tells a promoted node from a former primary that comes back.
+
+use std::cmp::Ordering;
 
 use super::Health;
 use super::freshness::History;
@@ -69,6 +74,19 @@ pub(super) struct Accepted {
     pub flushed: Option<Position>,
 }
 
+/// What a promoted node is not known to have: acknowledged writes may be among it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// Who was promoted.
+    pub node: usize,
+    /// Whom it succeeds.
+    pub former: usize,
+    /// What that one had flushed.
+    pub had: Position,
+    /// How much of it the new one is known to have.
+    pub has: Option<Position>,
+}
+
 /// Why a node is not what it claims, or the shard not what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Objection {
@@ -85,7 +103,9 @@ pub(super) enum Objection {
     #[error("its system identifier is not the one of this shard: it is a copy of something else")]
     AnotherSystem,
     /// Two claim to be primary.
-    #[error("two nodes claim to be primary: both are fenced until one stops or the map says role: primary for one")]
+    #[error(
+        "another node claims to be primary as well: they are fenced until one stops or the map says role: primary for one"
+    )]
     Contested,
     /// Its timeline is older than one that this shard has reached.
     #[error("its timeline is older than one that this shard has reached: it is a former primary")]
@@ -93,10 +113,10 @@ pub(super) enum Objection {
     /// It is another node on the same timeline as the old primary.
     #[error("it claims to be primary on the timeline of the former one: only role: primary in the map can settle that")]
     SameTimeline,
-    /// It may lack acknowledged writes.
+    /// MySQL: it lacks acknowledged writes, and may be a former primary.
     #[error(
-        "it was promoted before it had everything that the former primary was known to have: to accept it all the \
-         same, say role: primary for it in the map"
+        "it takes writes, but lacks what the former primary was known to have: to accept it all the same, say role: \
+         primary for it in the map"
     )]
     MayLackWrites,
     /// Another has what it lacks, or had it when it was asked a moment later.
@@ -113,26 +133,44 @@ pub(super) enum Objection {
 /// What a node is held to be, and why not what it claims.
 pub(super) type Judgement = (Role, Option<Objection>);
 
+/// What all nodes of a shard are held to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Each node.
+    pub nodes: Vec<Judgement>,
+    /// Replicas may follow one who is not the primary, though all else is alike: none of them is fresh.
+    pub torn: bool,
+    /// What is lost by the primary that was accepted just now.
+    pub loss: Option<Loss>,
+}
+
 /// Judges all nodes of a shard. `accepted` is the primary so far; it becomes the new one.
 #[must_use]
-pub(super) fn judge(claims: &[Claim], accepted: &mut Option<Accepted>) -> Vec<Judgement> {
-    let contested = contested(claims, accepted.as_ref());
-    let primary = if contested { None } else { primary(claims, accepted) };
+pub(super) fn judge(claims: &[Claim], accepted: &mut Option<Accepted>) -> Judged {
+    let claimants: Vec<usize> = claimants(claims, accepted.as_ref()).collect();
+    let outcome = foremost(claims, &claimants, accepted.as_ref());
+    let (verdict, loss) = match outcome.place {
+        Some(place) => accept(claims, place, accepted),
+        None => (None, None),
+    };
+    let twin = matches!(verdict, Some(Err((_, Objection::SameTimeline))));
+    let torn = twin || (claimants.len() > 1 && outcome.torn);
     let named = claims.iter().any(|it| it.wanted == WantedRole::Primary);
-    let objection = |place: usize, claim: &Claim| match primary {
+    let objection = |place: usize, claim: &Claim| match verdict {
         Some(Err((at, objection))) if at == place => objection,
         _ if claim.wanted == WantedRole::Replica => Objection::MustBeReplica,
         _ if other_system(claim, accepted.as_ref()) => Objection::AnotherSystem,
         _ if named && claim.wanted != WantedRole::Primary => Objection::AnotherIsNamed,
-        _ => Objection::Contested,
+        Some(_) => outcome.of_others,
+        None => Objection::Contested,
     };
-    claims
+    let nodes = claims
         .iter()
         .enumerate()
         .map(|(place, claim)| match claim.in_recovery {
             _ if !claim.health.reachable() => (Role::Unknown, None),
             None => (Role::Unknown, None),
-            Some(false) if primary == Some(Ok(place)) => (Role::Primary, None),
+            Some(false) if verdict == Some(Ok(place)) => (Role::Primary, None),
             Some(false) => match objection(place, claim) {
                 // Nothing is held against it yet.
                 it @ (Objection::OthersUnheard | Objection::BehindReplica) => (Role::Unknown, Some(it)),
@@ -142,37 +180,74 @@ pub(super) fn judge(claims: &[Claim], accepted: &mut Option<Accepted>) -> Vec<Ju
             Some(true) if claim.wanted == WantedRole::Primary => (Role::Replica, Some(Objection::MustBePrimary)),
             Some(true) => (Role::Replica, None),
         })
-        .collect()
+        .collect();
+    Judged { nodes, torn, loss }
 }
 
-/// Whether two nodes that both may be primary claim it.
-#[must_use]
-pub(super) fn contested(claims: &[Claim], accepted: Option<&Accepted>) -> bool {
-    claimants(claims, accepted).count() > 1
+/// Who of several that claim to be primary may be it.
+struct Foremost {
+    /// `None`: nothing tells them apart.
+    place: Option<usize>,
+    /// Why the others are not.
+    of_others: Objection,
+    /// There are two on one timeline.
+    torn: bool,
 }
 
-fn claimants<'a>(claims: &'a [Claim], accepted: Option<&'a Accepted>) -> impl Iterator<Item = (usize, &'a Claim)> {
+fn foremost(claims: &[Claim], claimants: &[usize], accepted: Option<&Accepted>) -> Foremost {
+    let none = Foremost { place: None, of_others: Objection::Contested, torn: true };
+    let history = |place: usize| {
+        let claim = claims.get(place)?;
+        Some(History { system: claim.system?, timeline: claim.timeline? })
+    };
+    let [first, more @ ..] = claimants else { return none };
+    if more.is_empty() {
+        return Foremost { place: Some(*first), of_others: Objection::Contested, torn: false };
+    }
+    let Some(histories) = claimants.iter().map(|it| history(*it)).collect::<Option<Vec<_>>>() else { return none };
+    let alike = histories.iter().all(|it| histories.first().is_some_and(|one| one.system == it.system));
+    let latest = histories.iter().map(|it| it.timeline).max();
+    let Some(latest) = latest.filter(|it| alike && *it != MYSQL) else { return none };
+    let on_latest: Vec<usize> =
+        claimants.iter().zip(&histories).filter(|(_, it)| it.timeline == latest).map(|(place, _)| *place).collect();
+    match (&*on_latest, accepted) {
+        ([place], _) => Foremost { place: Some(*place), of_others: Objection::OldTimeline, torn: false },
+        (twins, Some(it)) if it.history.timeline == latest && twins.contains(&it.node) => {
+            Foremost { place: Some(it.node), of_others: Objection::SameTimeline, torn: true }
+        }
+        _ => none,
+    }
+}
+
+/// The timeline of servers that have none.
+pub(super) const MYSQL: u32 = 0;
+
+/// Who claims to be primary and may.
+fn claimants(claims: &[Claim], accepted: Option<&Accepted>) -> impl Iterator<Item = usize> {
     let named = claims.iter().any(|it| it.wanted == WantedRole::Primary);
-    claims.iter().enumerate().filter(move |(_, it)| {
+    let may = move |it: &Claim| {
         it.health.reachable()
             && it.in_recovery == Some(false)
             && it.wanted != WantedRole::Replica
             && (!named || it.wanted == WantedRole::Primary)
             && (it.wanted == WantedRole::Primary || !other_system(it, accepted))
-    })
+    };
+    claims.iter().enumerate().filter(move |(_, it)| may(it)).map(|(place, _)| place)
 }
 
 fn other_system(claim: &Claim, accepted: Option<&Accepted>) -> bool {
     matches!((claim.system, accepted), (Some(system), Some(accepted)) if system != accepted.history.system)
 }
 
-/// The only claimant, accepted or refused.
-fn primary(claims: &[Claim], accepted: &mut Option<Accepted>) -> Option<Result<usize, (usize, Objection)>> {
-    let (place, _) = claimants(claims, accepted.as_ref()).next()?;
-    let claim = claims.get(place)?;
+type Accepting = (Option<Result<usize, (usize, Objection)>>, Option<Loss>);
+
+/// Accepts who claims to be primary, or does not.
+fn accept(claims: &[Claim], place: usize, accepted: &mut Option<Accepted>) -> Accepting {
+    let Some(claim) = claims.get(place) else { return (None, None) };
     let (Some(system), Some(timeline)) = (claim.system, claim.timeline) else {
-        return Some(Err((place, Objection::OthersUnheard)));
+        return (Some(Err((place, Objection::OthersUnheard))), None);
     };
+    let history = History { system, timeline };
     let verdict = match &*accepted {
         _ if claim.wanted == WantedRole::Primary => Ok(()),
         None => as_the_first(claims, place, system, timeline),
@@ -185,17 +260,34 @@ fn primary(claims: &[Claim], accepted: &mut Option<Accepted>) -> Option<Result<u
         }
         Some(former) => as_successor(claims, claim, timeline, former),
     };
-    Some(verdict.map_err(|objection| (place, objection)).map(|()| {
-        let history = History { system, timeline };
-        let flushed = match accepted.take() {
-            Some(former) if former.node == place && former.history == history => {
-                further(former.flushed, claim.flushed.clone())
-            }
-            _ => claim.flushed.clone(),
-        };
-        *accepted = Some(Accepted { node: place, history, flushed });
-        place
-    }))
+    if let Err(objection) = verdict {
+        return (Some(Err((place, objection))), None);
+    }
+    let former = accepted.take();
+    let loss = former.as_ref().and_then(|it| loss(claims, place, timeline, it));
+    let flushed = match former {
+        Some(former) if former.node == place && former.history == history => {
+            further(former.flushed, claim.flushed.clone())
+        }
+        _ => claim.flushed.clone(),
+    };
+    *accepted = Some(Accepted { node: place, history, flushed });
+    (Some(Ok(place)), loss)
+}
+
+/// What is lost if that node takes the place of the former primary.
+fn loss(claims: &[Claim], place: usize, timeline: u32, former: &Accepted) -> Option<Loss> {
+    let had = former.flushed.as_ref().filter(|_| former.node != place)?;
+    let has = claims.get(place).and_then(|it| it.replayed.as_ref());
+    // Whoever follows the new one has been made to: what it had more is nowhere any more, or was never acknowledged.
+    let follows = timeline != MYSQL
+        && claims
+            .get(former.node)
+            .is_some_and(|it| it.health.reachable() && it.in_recovery == Some(true) && it.timeline == Some(timeline));
+    if follows || has.is_some_and(|it| it.covers(had)) {
+        return None;
+    }
+    Some(Loss { node: place, former: former.node, had: had.clone(), has: has.cloned() })
 }
 
 /// Without a past, whoever claims alone is believed once all others were heard and none knows a later timeline.
@@ -224,7 +316,7 @@ fn further(before: Option<Position>, now: Option<Position>) -> Option<Position> 
     }
 }
 
-/// Another node than the accepted one claims alone. The former primary is down, or is in recovery now.
+/// Another node than the accepted one claims to be primary, which does not, or on a timeline of before.
 fn as_successor(claims: &[Claim], claim: &Claim, timeline: u32, former: &Accepted) -> Result<(), Objection> {
     // Names of transactions need no timelines: what was replayed is what others wrote, whatever came after it.
     if let (Some(had @ Position::Gtids(_)), Some(has @ Position::Gtids(_))) = (&former.flushed, &claim.replayed) {
@@ -233,21 +325,11 @@ fn as_successor(claims: &[Claim], claim: &Claim, timeline: u32, former: &Accepte
         let all = has.covers(had) && since.is_none_or(|it| has.covers(it));
         return if all { Ok(()) } else { Err(Objection::MayLackWrites) };
     }
-    if timeline == former.history.timeline {
-        return Err(Objection::SameTimeline);
+    match timeline.cmp(&former.history.timeline) {
+        Ordering::Less => Err(Objection::OldTimeline),
+        Ordering::Equal => Err(Objection::SameTimeline),
+        Ordering::Greater => Ok(()),
     }
-    if timeline < former.history.timeline {
-        return Err(Objection::OldTimeline);
-    }
-    let follows = claims
-        .get(former.node)
-        .is_some_and(|it| it.health.reachable() && it.in_recovery == Some(true) && it.timeline == Some(timeline));
-    let all = match (&claim.replayed, &former.flushed) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(has), Some(had)) => has.covers(had),
-    };
-    if follows || all { Ok(()) } else { Err(Objection::MayLackWrites) }
 }
 
 #[cfg(test)]
@@ -280,7 +362,7 @@ mod tests {
     }
 
     fn roles(claims: &[Claim], accepted: &mut Option<Accepted>) -> Vec<Role> {
-        judge(claims, accepted).into_iter().map(|(role, _)| role).collect()
+        judge(claims, accepted).nodes.into_iter().map(|(role, _)| role).collect()
     }
 
     fn accepted(node: usize, timeline: u32) -> Option<Accepted> {
@@ -312,12 +394,39 @@ mod tests {
     }
 
     #[test]
-    fn two_claimants_are_both_fenced_whoever_was_accepted() {
-        for past in [None, accepted(0, 1), accepted(1, 2)] {
+    fn of_two_claimants_the_later_timeline_wins_whoever_was_accepted() {
+        for past in [None, accepted(0, 1), accepted(1, 1), accepted(1, 2)] {
             let claims = [primary_of(1), primary_of(2), replica_of(1)];
-            assert_eq!(roles(&claims, &mut past.clone()), [Fenced, Fenced, Replica]);
-            assert!(contested(&claims, past.as_ref()));
+            let mut now = past.clone();
+            let judged = judge(&claims, &mut now);
+            assert_eq!(judged.nodes[0], (Fenced, Some(Objection::OldTimeline)), "{past:?}");
+            assert_eq!((judged.nodes[1], judged.torn), ((Primary, None), false), "{past:?}");
+            assert_eq!(now, accepted(1, 2));
         }
+        // A later one was accepted, and is not there.
+        let mut past = accepted(2, 3);
+        assert_eq!(roles(&[primary_of(1), primary_of(2), down()], &mut past), [Fenced, Fenced, Unknown]);
+        assert_eq!(past, accepted(2, 3));
+    }
+
+    #[test]
+    fn of_two_on_one_timeline_the_accepted_one_stays() {
+        let claims = [primary_of(2), primary_of(2), replica_of(2)];
+        for place in [0, 1] {
+            let mut past = accepted(place, 2);
+            let judged = judge(&claims, &mut past);
+            assert_eq!(judged.nodes[place], (Primary, None));
+            assert_eq!(judged.nodes[1 - place], (Fenced, Some(Objection::SameTimeline)));
+            assert!(judged.torn, "nobody knows whom replicas follow");
+        }
+        for past in [None, accepted(0, 1), accepted(2, 2), accepted(2, 3)] {
+            assert_eq!(roles(&claims, &mut past.clone()), [Fenced, Fenced, Replica], "{past:?}");
+        }
+        // Not known of which timeline one is.
+        let unheard = Claim { timeline: None, ..primary_of(1) };
+        assert_eq!(roles(&[primary_of(2), unheard], &mut accepted(0, 2)), [Fenced, Fenced]);
+        let strangers = [primary_of(1), Claim { system: Some(8), ..primary_of(2) }];
+        assert_eq!(roles(&strangers, &mut None), [Fenced, Fenced], "of two systems none is the right one");
     }
 
     #[test]
@@ -334,26 +443,34 @@ mod tests {
     }
 
     #[test]
-    fn a_promoted_replica_that_may_lack_writes_is_fenced_unless_it_is_named() {
+    fn a_promoted_replica_that_lacks_writes_is_followed_and_the_loss_told() {
         let behind = Claim { replayed: Some(Position::Wal(999)), ..primary_of(2) };
         let mut past = accepted(0, 1);
-        assert_eq!(judge(&[down(), behind.clone()], &mut past)[1], (Fenced, Some(Objection::MayLackWrites)));
-        assert_eq!(past, accepted(0, 1));
-        let named = Claim { wanted: WantedRole::Primary, ..behind };
-        assert_eq!(roles(&[down(), named], &mut past), [Unknown, Primary]);
+        let judged = judge(&[down(), behind.clone()], &mut past);
+        assert_eq!(judged.nodes[1], (Primary, None));
+        let (had, has) = (Position::Wal(1000), Some(Position::Wal(999)));
+        assert_eq!(judged.loss, Some(Loss { node: 1, former: 0, had: had.clone(), has }));
+        assert_eq!(judge(&[down(), behind.clone()], &mut past).loss, None, "it is told once");
+        let silent = Claim { replayed: None, ..behind };
+        let loss = judge(&[down(), silent], &mut accepted(0, 1)).loss;
+        assert_eq!(loss, Some(Loss { node: 1, former: 0, had, has: None }));
+        assert_eq!(judge(&[down(), primary_of(2)], &mut accepted(0, 1)).loss, None, "it has everything");
     }
 
     #[test]
-    fn a_former_primary_that_follows_the_new_one_is_proof_enough() {
+    fn a_former_primary_that_follows_the_new_one_is_proof_that_nothing_is_lost() {
         let rewound = Claim { replayed: Some(Position::Wal(999)), ..primary_of(2) };
-        assert_eq!(roles(&[replica_of(2), rewound.clone()], &mut accepted(0, 1)), [Replica, Primary]);
-        assert_eq!(roles(&[replica_of(1), rewound], &mut accepted(0, 1)), [Replica, Fenced]);
+        for (of_former, lost) in [(2, false), (1, true)] {
+            let judged = judge(&[replica_of(of_former), rewound.clone()], &mut accepted(0, 1));
+            assert_eq!(judged.nodes, [(Replica, None), (Primary, None)]);
+            assert_eq!(judged.loss.is_some(), lost);
+        }
     }
 
     #[test]
     fn equal_timelines_are_never_settled_automatically() {
         let mut past = accepted(0, 1);
-        assert_eq!(judge(&[down(), primary_of(1)], &mut past)[1], (Fenced, Some(Objection::SameTimeline)));
+        assert_eq!(judge(&[down(), primary_of(1)], &mut past).nodes[1], (Fenced, Some(Objection::SameTimeline)));
     }
 
     #[test]
@@ -371,8 +488,11 @@ mod tests {
         let named = Claim { wanted: WantedRole::Primary, ..primary_of(1) };
         assert_eq!(roles(&[named, primary_of(2)], &mut None), [Primary, Fenced]);
         let not_yet = Claim { wanted: WantedRole::Primary, ..replica_of(1) };
-        assert_eq!(judge(&[not_yet.clone(), primary_of(1)], &mut None)[1], (Fenced, Some(Objection::AnotherIsNamed)));
-        assert_eq!(judge(&[not_yet], &mut None)[0], (Replica, Some(Objection::MustBePrimary)));
+        assert_eq!(
+            judge(&[not_yet.clone(), primary_of(1)], &mut None).nodes[1],
+            (Fenced, Some(Objection::AnotherIsNamed))
+        );
+        assert_eq!(judge(&[not_yet], &mut None).nodes[0], (Replica, Some(Objection::MustBePrimary)));
     }
 
     #[test]
@@ -436,7 +556,7 @@ mod tests {
     fn numbers_of_its_own_do_not_stand_for_those_that_it_lacks() {
         let mut past = first("0-1-100");
         let lacking = mysql(false, "0-2-200", "0-1-99");
-        assert_eq!(judge(&[gone(), lacking.clone()], &mut past)[1], (Fenced, Some(Objection::MayLackWrites)));
+        assert_eq!(judge(&[gone(), lacking.clone()], &mut past).nodes[1], (Fenced, Some(Objection::MayLackWrites)));
         assert_eq!(past, first("0-1-100"));
         let other_domain = mysql(false, "0-1-100", "0-1-100");
         assert_eq!(roles(&[gone(), other_domain], &mut first("0-1-100,5-1-1")), [Unknown, Fenced]);
@@ -466,7 +586,7 @@ mod tests {
     fn at_start_a_claimant_that_lacks_what_a_replica_has_is_not_believed() {
         let former = mysql(false, "0-1-100", "");
         let claims = [former.clone(), mysql(true, "", "0-2-101")];
-        assert_eq!(judge(&claims, &mut None)[0], (Unknown, Some(Objection::BehindReplica)));
+        assert_eq!(judge(&claims, &mut None).nodes[0], (Unknown, Some(Objection::BehindReplica)));
         // What comes from elsewhere says nothing of it.
         assert_eq!(roles(&[former, mysql(true, "", "0-1-90,7-9-9")], &mut None), [Primary, Replica]);
     }
@@ -476,7 +596,10 @@ mod tests {
         let silent =
             |in_recovery| Claim { flushed: None, replayed: None, received: None, ..mysql(in_recovery, "", "") };
         let past = Some(Accepted { flushed: None, ..first("").unwrap() });
-        assert_eq!(judge(&[gone(), silent(false)], &mut past.clone())[1], (Fenced, Some(Objection::SameTimeline)));
+        assert_eq!(
+            judge(&[gone(), silent(false)], &mut past.clone()).nodes[1],
+            (Fenced, Some(Objection::SameTimeline))
+        );
         assert_eq!(roles(&[gone(), mysql(false, "", "0-1-1")], &mut past.clone()), [Unknown, Fenced]);
         assert_eq!(roles(&[gone(), silent(false)], &mut first("0-1-1")), [Unknown, Fenced]);
     }

@@ -29,6 +29,7 @@ use super::monitor::Standing;
 use super::pace::Situation;
 use super::probe;
 use super::roles::Accepted;
+use super::roles::Loss;
 use crate::clock;
 use crate::clock::Tick;
 use crate::ident::NodeId;
@@ -424,6 +425,9 @@ impl Shard {
             }
             state.publish(&standing, trouble);
         }
+        if let Some(loss) = monitor.take_loss() {
+            self.tell_loss(&loss);
+        }
         let new_sample = monitor.newest_sample() != sampled.as_ref();
         drop(monitor);
         // Almost free while nobody waits.
@@ -449,6 +453,19 @@ impl Shard {
             writing: moved,
             staleness_max: self.staleness_max,
         }
+    }
+
+    fn tell_loss(&self, loss: &Loss) {
+        let name = |place: usize| self.nodes.get(place).map_or("", |it| &*it.node.name);
+        let (had, has) = (loss.had.to_string(), loss.has.as_ref().map(ToString::to_string).unwrap_or_default());
+        tracing::error!(
+            shard = &*self.name,
+            node = name(loss.node),
+            former = name(loss.former),
+            former_had = had,
+            node_has = has,
+            "a node was promoted that may lack acknowledged writes of the former primary"
+        );
     }
 
     fn tell(&self, state: &NodeState, standing: &Standing, trouble: Option<&str>) {
