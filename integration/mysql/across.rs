@@ -112,6 +112,18 @@ SHOW WARNINGS
 ",
     ),
     (
+        "what INSERT returns raises an error",
+        r"
+? INSERT INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1), (95, 1) RETURNING id, a / 0
+SELECT id FROM t WHERE id > 90
+? REPLACE INTO t (id, a) VALUES (91, 1), (92, 1) RETURNING id, a / 0
+? INSERT INTO t (id, a) VALUES (91, 1), (92, 0) RETURNING id, 1 / a
+SELECT id FROM t WHERE id > 90
+INSERT INTO t (id, a) VALUES (91, 1), (92, 1), (93, 1), (94, 1), (95, 1) RETURNING id, a + 1
+SELECT id FROM t WHERE id > 90
+",
+    ),
+    (
         "numbers that INSERT gives LAST_INSERT_ID itself",
         r"
 ! INSERT INTO t (id, a) VALUES (1, 11), (2, 2), (3, 3), (4, 4), (5, 5) ON DUPLICATE KEY UPDATE a = LAST_INSERT_ID(a)

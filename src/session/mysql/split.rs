@@ -133,6 +133,12 @@ impl Session {
                     continue;
                 }
             };
+            // Of one row of several a server fails, of a row by itself it has told before it came to that.
+            let returns_none = taken.collected.as_ref().is_some_and(|it| it.rows.is_empty());
+            if chunk.rows.len() == 1 && !inserting.split.may_skip && returns_none {
+                self.undo_span(span, None).await?;
+                return Err(returns_nothing().into());
+            }
             self.warnings.count_rows_from(before, |message| at_row(message, &chunk.rows).0);
             taken.done.warnings = taken.done.warnings.saturating_sub(self.warnings.drop_repeated(before));
             if self.warnings.len() > before {
@@ -305,6 +311,13 @@ fn alone(what: &str, failure: &Failure) -> ClientError {
             failure.message
         ),
         "Mend or leave out that row, or insert rows of one shard key at a time.",
+    )
+}
+
+fn returns_nothing() -> ClientError {
+    ClientError::unsupported(
+        "RETURNING of what raises an error, in an INSERT over several shards of which one gets no other row, is not supported",
+        "Name columns alone, or insert rows of one shard key at a time.",
     )
 }
 
