@@ -192,7 +192,8 @@ async fn who_is_made_writable_succeeds_with_everything_and_waits_for_the_map_wit
     for n in 0..5 {
         primary.execute(&format!("INSERT INTO shop.later VALUES ({n})")).await;
     }
-    let lacks = |it: &Topology| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("lacks what the former primary"));
+    let lacks =
+        |it: &Topology| it.node(PRIMARY).trouble().is_some_and(|it| it.contains("lacks what the former primary"));
     until(&first, "fenced", |it| it.node(PRIMARY).role() == Role::Fenced && lacks(it)).await;
     let named = format!("{{host: 127.0.0.1, port: {}, role: primary}}", primary.port);
     let (second, _stop) = topology(&map(&[&[named, replica.address()]]), Some(&first));

@@ -59,6 +59,8 @@ pub(super) struct Span {
     number: Option<u64>,
     /// All do the same, and the first tells what comes of it.
     copies: bool,
+    /// It begins a transaction of the client's, who has said no BEGIN.
+    opens: bool,
     began: Tick,
     pub(super) limit: Option<Duration>,
 }
@@ -117,6 +119,7 @@ impl Session {
     pub(super) async fn open_span(&mut self, shards: &[ShardId], one_time: bool) -> Result<Span, Trouble> {
         self.may_write(shards)?;
         let limit = self.used()?.access.statement_max();
+        let opens = !self.is_within() && !self.state.autocommit();
         let kind = match self.is_within() || !self.state.autocommit() {
             true => Kind::Within,
             false if shards.len() == 1 => Kind::Alone,
@@ -141,7 +144,7 @@ impl Session {
             let now = clock::unix_now();
             format!("{}.{:06}", now.as_secs(), now.subsec_micros())
         });
-        Ok(Span { links, saved, kind, time, number: None, copies: false, began: clock::now(), limit })
+        Ok(Span { links, saved, kind, time, number: None, copies: false, opens, began: clock::now(), limit })
     }
 
     /// Has the shard at that place of the span do a statement, and gives back what it answers: an error of the server's is
@@ -322,6 +325,21 @@ impl Session {
         };
         self.statement_ended();
         outcome
+    }
+
+    /// The same where the proxy refuses what servers have begun to do: a transaction that it would have begun is none.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn refuse_span(&mut self, span: Span) -> Result<(), Trouble> {
+        let opens = span.opens;
+        self.undo_span(span, None).await?;
+        if opens {
+            let once = self.transaction.once;
+            self.roll_back().await;
+            self.transaction.once = once;
+        }
+        Ok(())
     }
 
     /// Nothing of the statement is to be left anywhere; the client's transaction goes on. `failure`: the error that it is

@@ -118,7 +118,7 @@ impl Session {
                     if chunk.rows.len() == 1
                         && let Some(what) = self.is_passed_among_others(&failure, inserting.split)
                     {
-                        self.undo_span(span, Some(&failure)).await?;
+                        self.refuse_span(span).await?;
                         return Err(alone(what, &failure).into());
                     }
                     let ends = ends_all(&failure);
@@ -136,7 +136,7 @@ impl Session {
             // Of one row of several a server fails, of a row by itself it has told before it came to that.
             let returns_none = taken.collected.as_ref().is_some_and(|it| it.rows.is_empty());
             if chunk.rows.len() == 1 && !inserting.split.may_skip && returns_none {
-                self.undo_span(span, None).await?;
+                self.refuse_span(span).await?;
                 return Err(returns_nothing().into());
             }
             self.warnings.count_rows_from(before, |message| at_row(message, &chunk.rows).0);
