@@ -99,6 +99,37 @@ SELECT id, a FROM t
 ",
     ),
     (
+        "what SET SESSION says of transactions that only read is not for the one that is open",
+        r"
+BEGIN
+UPDATE t SET a = a + 1
+SET SESSION TRANSACTION READ ONLY
+UPDATE t SET a = a + 1
+COMMIT
+SELECT id, a FROM t
+BEGIN
+UPDATE t SET a = 9
+SET SESSION TRANSACTION READ WRITE
+UPDATE t SET a = 9
+COMMIT
+UPDATE t SET a = a + 1 WHERE id = 1
+BEGIN
+SET SESSION TRANSACTION READ ONLY
+SELECT id, a FROM t
+UPDATE t SET a = a + 1
+ROLLBACK
+SET SESSION TRANSACTION READ WRITE
+SET autocommit = 0
+UPDATE t SET a = a + 1
+SET SESSION TRANSACTION READ ONLY
+UPDATE t SET a = a + 1
+COMMIT
+UPDATE t SET a = 9 WHERE id = 1
+ROLLBACK
+SELECT id, a FROM t
+",
+    ),
+    (
         "an error that every shard has is told once",
         r"
 SELECT nosuch FROM t

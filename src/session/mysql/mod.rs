@@ -431,7 +431,7 @@ impl Session {
         if self.state.autocommit() {
             flags |= status::AUTOCOMMIT;
         }
-        if self.transaction.is_open() && self.reads_only() {
+        if self.is_within() && self.reads_only() {
             flags |= status::IN_TRANSACTION_READ_ONLY;
         }
         if self.state.keeps_backslashes() {

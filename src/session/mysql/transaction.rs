@@ -28,6 +28,8 @@ pub(super) struct Transaction {
     begun_by: Option<String>,
     /// What BEGIN said of it.
     read_only: Option<bool>,
+    /// What the session said of it when it began: what SET SESSION says later is for the next one.
+    of_session: Option<bool>,
     /// It was rolled back by the proxy: nothing is done until the client ends it.
     undone: bool,
     /// What SET TRANSACTION said, for the next transaction alone.
@@ -110,13 +112,14 @@ impl Session {
         self.transaction.once = once;
         self.transaction.begun_by = Some(text.to_owned());
         self.transaction.read_only = read_only;
+        self.transaction.of_session = Some(self.state.is_read_only());
         Ok(())
     }
 
     /// COMMIT and ROLLBACK as the client says them: what AND CHAIN begins has the manner of what has ended, and RELEASE ends
     /// the session.
     pub(super) async fn end_said(&mut self, commit: bool, ending: Ending) -> Result<(), Trouble> {
-        let (once, read_only) = (self.transaction.once, self.transaction.read_only);
+        let Transaction { once, read_only, of_session, .. } = self.transaction;
         self.end(commit).await?;
         if ending.chain == Some(true) {
             let begin = match read_only {
@@ -126,7 +129,7 @@ impl Session {
             };
             self.transaction.once = once;
             self.transaction.begun_by = Some(begin.to_owned());
-            self.transaction.read_only = read_only;
+            (self.transaction.read_only, self.transaction.of_session) = (read_only, of_session);
         }
         self.ends |= ending.release == Some(true);
         Ok(())
@@ -144,7 +147,7 @@ impl Session {
 
     /// Whether the transaction that is open, or the next one, may only read: by what BEGIN, SET TRANSACTION or the session says.
     pub(super) fn reads_only(&self) -> bool {
-        let said = self.transaction.read_only.or(self.transaction.once.read_only);
+        let said = self.transaction.read_only.or(self.transaction.once.read_only).or(self.transaction.of_session);
         said.unwrap_or_else(|| self.state.is_read_only())
     }
 
@@ -258,6 +261,14 @@ impl Session {
         Ok(())
     }
 
+    /// What a server is told of the transaction before it begins its part.
+    fn said_before(&self) -> Once {
+        let Transaction { once, read_only, of_session, .. } = self.transaction;
+        // Since the client has begun it, the session may have come to say otherwise.
+        let changed = of_session.filter(|it| read_only.is_none() && *it != self.state.is_read_only());
+        Once { read_only: once.read_only.or(changed), ..once }
+    }
+
     fn shard_name(&self, place: usize) -> Arc<str> {
         let name = |link: &Link| {
             let used = self.used.as_ref()?;
@@ -274,7 +285,7 @@ impl Session {
         if link.begun || link.is_within() {
             return Ok(Ok(()));
         }
-        if let Some(once) = self.transaction.once.text() {
+        if let Some(once) = self.said_before().text() {
             // Without a transaction it is for the next statement that begins one, which need not be the one at hand: nobody
             // else may have the connection.
             link.doubtful |= self.transaction.begun_by.is_none();
@@ -302,6 +313,7 @@ impl Session {
         if self.is_within() || !self.state.autocommit() {
             let home = Home { shard: link.shard, thread: link.connection.thread };
             self.transaction.home.get_or_insert(home);
+            self.transaction.of_session.get_or_insert_with(|| self.state.is_read_only());
             link.savepoints = 0;
             self.tell_savepoints(link).await?;
         }
@@ -328,7 +340,7 @@ impl Session {
     /// The same of one that names no tables: it is no transaction, and uses up nothing that was said for the next one.
     pub(super) fn statement_without_tables_ended(&mut self) {
         if !self.is_within() {
-            (self.transaction.home, self.transaction.gid) = (None, None);
+            (self.transaction.home, self.transaction.gid, self.transaction.of_session) = (None, None, None);
             if self.state.autocommit() {
                 self.transaction.savepoints.clear();
             }
