@@ -206,7 +206,7 @@ impl Ring {
         }
     }
 
-    /// Brings the plain server's rows to its other database in another order.
+    /// Brings the plain server's rows to its other database in another order, and has all servers count what they hold.
     pub(crate) fn reverse(&mut self, tables: &[Table]) -> Outcome {
         for table in tables {
             let mut columns = vec!["k".to_owned(), "n".to_owned()];
@@ -217,6 +217,9 @@ impl Ring {
             self.beside
                 .done(&format!("INSERT INTO {back} ({list}) SELECT {list} FROM {name} ORDER BY k DESC, n DESC"))?;
             self.beside.done(&format!("ANALYZE TABLE {back}, {name}"))?;
+            for shard in &mut self.shards {
+                shard.done(&format!("ANALYZE TABLE {name}"))?;
+            }
         }
         Ok(())
     }
