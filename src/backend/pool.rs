@@ -99,6 +99,9 @@ pub enum CheckoutError<R = crate::backend::connection::login::ServerError> {
     /// All are lent and none came back in time.
     #[error("no server connection became free within {0:?}")]
     Exhausted(Duration),
+    /// The server was cut off meanwhile.
+    #[error("the server is not used any more")]
+    CutOff,
     /// The server cannot be reached, or did not answer in time.
     #[error("cannot reach {node}: {reason}")]
     Unreachable {
@@ -146,6 +149,14 @@ pub struct Shared<C: Pooled = Connection> {
     said: Mutex<Option<C::Said>>,
     /// How often that has changed.
     generation: AtomicU64,
+    /// Its connections' sockets, to be cut off from another thread.
+    sockets: Mutex<Sockets>,
+}
+
+#[derive(Debug, Default)]
+struct Sockets {
+    next: u64,
+    open: HashMap<u64, net::Cutter>,
 }
 
 /// One worker's counts, on a cache line of their own: workers that count in one place wait for each other.
@@ -172,26 +183,44 @@ enum Grant<C: Pooled> {
 #[derive(Debug)]
 pub struct Slot<C: Pooled = Connection> {
     pool: Option<Arc<Shared<C>>>,
+    /// The connection's number among the pool's sockets.
+    watched: Option<u64>,
 }
 
 impl<C: Pooled> Slot<C> {
     /// That of a connection which is of no pool.
     #[must_use]
     pub fn none() -> Self {
-        Self { pool: None }
+        Self { pool: None, watched: None }
+    }
+
+    fn of(pool: &Arc<Shared<C>>) -> Self {
+        Self { pool: Some(Arc::clone(pool)), watched: None }
+    }
+
+    /// Has the connection cut off when the pool is ([`Pools::cut_off`]). Before it is used for the first time.
+    pub fn watch(&mut self, stream: &net::Stream) {
+        let (Some(pool), Some(cutter)) = (&self.pool, stream.cutter()) else { return };
+        let mut sockets = locked(&pool.sockets);
+        sockets.next += 1;
+        let number = sockets.next;
+        sockets.open.insert(number, cutter);
+        self.watched = Some(number);
     }
 }
 
 impl<C: Pooled> Drop for Slot<C> {
     fn drop(&mut self) {
-        let Some(pool) = self.pool.take() else { return };
-        let mut pool = pool;
+        let Some(mut pool) = self.pool.take() else { return };
+        if let Some(number) = self.watched.take() {
+            locked(&pool.sockets).open.remove(&number);
+        }
         // Somebody may be waiting for exactly this: hand the right on rather than giving it up.
         while pool.waiting.load(Ordering::Acquire) > 0
             && pool.open.load(Ordering::Acquire) <= pool.size.load(Ordering::Relaxed)
         {
             let Some(waiter) = pool.next_waiter() else { break };
-            match waiter.0.send(Grant::Open(Self { pool: Some(Arc::clone(&pool)) })) {
+            match waiter.0.send(Grant::Open(Self::of(&pool))) {
                 Ok(()) => return,
                 Err(Grant::Open(mut unwanted)) => {
                     // The waiter gave up; take the right back without dropping it, which would recurse.
@@ -235,7 +264,7 @@ impl<C: Pooled> Shared<C> {
         self.open
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < size).then_some(open + 1))
             .is_ok()
-            .then(|| Slot { pool: Some(Arc::clone(self)) })
+            .then(|| Slot::of(self))
     }
 
     /// Gives what may be opened to those who wait.
@@ -284,6 +313,16 @@ impl<C: Pooled> Shared<C> {
         };
         *latest = Some(said.clone());
         (said, self.generation.load(Ordering::Relaxed))
+    }
+
+    fn cut_off(&self) {
+        // What is lent does not come back, and what is idle is not lent.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        locked(&self.sockets).open.values().for_each(net::Cutter::cut);
+        // Who waits for one of them is better off elsewhere; a dropped sender says so.
+        let waiters = std::mem::take(&mut *locked(&self.waiters));
+        self.waiting.store(0, Ordering::Release);
+        drop(waiters);
     }
 
     /// Counts for SHOW POOLS.
@@ -353,6 +392,7 @@ impl<C: Pooled> Pools<C> {
                 retired: AtomicBool::new(false),
                 said: Mutex::default(),
                 generation: AtomicU64::new(0),
+                sockets: Mutex::default(),
             })
         });
         pool.take_up(recipe);
@@ -365,6 +405,13 @@ impl<C: Pooled> Pools<C> {
         let mut all: Vec<_> = locked(&self.all).values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
+    }
+
+    /// Ends all connections to a server, lent or idle: whoever waits for an answer there is told that the connection broke.
+    pub fn cut_off(&self, host: &str, port: u16) {
+        for pool in locked(&self.all).values().filter(|it| *it.key.host == *host && it.key.port == port) {
+            pool.cut_off();
+        }
     }
 
     /// Retires every pool that `keep` does not want: nothing of it is kept, what is lent finishes.
@@ -520,7 +567,8 @@ impl<C: Pooled> WorkerPools<C> {
                 match tokio::time::timeout(wait, receiver).await {
                     Ok(Ok(Grant::Connection(connection))) => connection,
                     Ok(Ok(Grant::Open(slot))) => Box::new(self.open(shared, slot).await?),
-                    Ok(Err(_)) | Err(_) => return Err(CheckoutError::Exhausted(wait)),
+                    Ok(Err(_)) => return Err(CheckoutError::CutOff),
+                    Err(_) => return Err(CheckoutError::Exhausted(wait)),
                 }
             }
         };

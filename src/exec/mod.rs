@@ -77,6 +77,20 @@ impl Service {
         self.ended.send_replace(true);
         self.topology.give_way_to(newer.map(|it| &*it.topology));
     }
+
+    /// Whether a connection that was lent for the primary's sake is one to the primary. One that passes is cut off when the
+    /// node is succeeded, for it was there before; a younger one would not be.
+    fn still_primary(&self, node: NodeId) -> bool {
+        self.topology.primary(node.shard) == Some(node)
+    }
+
+    fn no_primary(&self, shard: ShardId) -> ClientError {
+        ClientError::new(
+            Code::ShardUnavailable,
+            format_args!("shard \"{}\" has no reachable primary", self.database.shard(shard).name),
+            "SHOW NODES in the console tells what was seen of its nodes. Try again when the failover is over.",
+        )
+    }
 }
 
 /// The map in force with everything live about it. Replaced whole; a transaction keeps the one it began with.
@@ -231,6 +245,10 @@ impl Access {
         };
         let pool = self.pool_aside(node, who);
         let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        if !self.service.still_primary(node) {
+            self.workers.give_back_to(&pool, connection);
+            return Err(self.service.no_primary(shard));
+        }
         Ok(self.linked(node, connection, false, None))
     }
 
@@ -294,11 +312,7 @@ impl Access {
         let wait = self.service.database.failover.wait;
         match self.service.topology.wait_primary(shard, clock::now().plus(wait)).await {
             Some(node) => Ok(node),
-            None => Err(ClientError::new(
-                Code::ShardUnavailable,
-                format_args!("shard \"{}\" has no reachable primary", self.service.database.shard(shard).name),
-                "SHOW NODES in the console tells what was seen of its nodes. Try again when the failover is over.",
-            )),
+            None => Err(self.service.no_primary(shard)),
         }
     }
 
@@ -368,7 +382,7 @@ impl Access {
         let connection = self.workers.checkout(&pool).await.map_err(|error| {
             let passes = match &error {
                 CheckoutError::Exhausted(_) => false,
-                CheckoutError::Unreachable { .. } => true,
+                CheckoutError::Unreachable { .. } | CheckoutError::CutOff => true,
                 // It stops, or starts.
                 CheckoutError::Refused(said) => said.code().is_some_and(|it| it.starts_with("57P")),
             };
@@ -376,6 +390,10 @@ impl Access {
         })?;
         #[cfg(debug_assertions)]
         let connection = checked(connection).await.map_err(|error| Unlinked { error, passes: false })?;
+        if !replica && !self.service.still_primary(node) {
+            self.workers.give_back_to(&pool, connection);
+            return Err(Unlinked { error: self.service.no_primary(node.shard), passes: true });
+        }
         Ok(self.linked(node, connection, replica, chosen))
     }
 
@@ -414,6 +432,7 @@ impl Access {
                 "All connections of the pool are in use: raise pool.size in the shard map, or hold transactions \
                  for a shorter time.",
             ),
+            CheckoutError::CutOff => self.service.no_primary(node.shard),
             CheckoutError::Unreachable { reason, .. } => ClientError::new(
                 Code::ShardUnavailable,
                 format_args!("cannot reach node \"{name}\": {reason}"),

@@ -386,6 +386,39 @@ impl Node {
         self.until_value("SELECT pg_is_in_recovery()", "f").await
     }
 
+    /// Makes a running replica follow `primary`, and waits until it streams; without one it follows nobody.
+    ///
+    /// # Errors
+    /// When the server refuses, does not answer, or does not come to it in time.
+    pub async fn follow(&self, primary: Option<&Self>) -> Result<(), ClusterError> {
+        let conninfo =
+            primary.map(|it| format!("host=127.0.0.1 port={} user={SUPERUSER}", it.port)).unwrap_or_default();
+        self.value("postgres", &format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'")).await?;
+        self.value("postgres", "SELECT pg_reload_conf()").await?;
+        let port = primary.map(|it| it.port.to_string()).unwrap_or_default();
+        let receiver =
+            "SELECT coalesce((SELECT sender_port::text FROM pg_stat_wal_receiver WHERE status = 'streaming'), '')";
+        self.until_value(receiver, &port).await
+    }
+
+    /// Makes the server anew as a copy of `primary`, which it then streams from: what it held before is gone.
+    ///
+    /// # Errors
+    /// When a server does not answer, or not in time.
+    pub async fn rebuild(&self, primary: &Self) -> Result<(), ClusterError> {
+        // One that is frozen takes no other signal.
+        self.kill9().await?;
+        let file = self.data.join("postgresql.conf");
+        let failed = |what| move |source| ClusterError::Folder { what, path: file.clone(), source };
+        // The copy has its primary's settings; its own name the port.
+        let settings = fs::read_to_string(self.data.join("postgresql.conf")).map_err(failed.clone()("read"))?;
+        fs::remove_dir_all(&self.data).map_err(failed.clone()("remove the folder of"))?;
+        self.copy_of(primary, &[]).await?;
+        fs::write(self.data.join("postgresql.conf"), settings).map_err(failed("write"))?;
+        self.start().await?;
+        self.until_streaming().await
+    }
+
     /// Asks until the answer is `wanted`.
     async fn until_value(&self, sql: &str, wanted: &str) -> Result<(), ClusterError> {
         let reached = until(CHANGE_MAX, async || {

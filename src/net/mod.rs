@@ -13,7 +13,13 @@ mod tls;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
+#[cfg(unix)]
+use std::net::Shutdown;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::fd::AsFd;
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -100,6 +106,16 @@ impl Stream {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether nothing more can come: the other end has closed, or it was cut off, and all that had arrived was read. Like
+    /// [`Self::is_quiet`] it asks the reactor's memory first.
+    pub fn has_ended(&self) -> bool {
+        let Some(socket) = self.socket() else { return false };
+        match socket.try_io(Interest::READABLE, || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()])) {
+            Ok(held) => held == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Waits until there is something to read or the other end has closed. Cancel-safe: nothing is read.
     ///
     /// # Errors
@@ -111,12 +127,35 @@ impl Stream {
         }
     }
 
+    /// A way to end it from anywhere; none in memory, or where the system is out of descriptors.
+    #[must_use]
+    pub fn cutter(&self) -> Option<Cutter> {
+        #[cfg(unix)]
+        return self.socket().and_then(|it| it.as_fd().try_clone_to_owned().ok()).map(Cutter);
+        #[cfg(not(unix))]
+        return None;
+    }
+
     fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.get_ref().0),
             Self::Memory(_) => None,
         }
+    }
+}
+
+/// Ends a connection that somebody else reads and writes, on whatever thread: for them it is as if the other end had closed.
+/// Holds a descriptor of its own for the same socket, so that it never meets another that got its number.
+#[derive(Debug)]
+pub struct Cutter(#[cfg(unix)] OwnedFd);
+
+impl Cutter {
+    /// Ends the connection. What has arrived already can still be read.
+    pub fn cut(&self) {
+        // An error means that it has ended already.
+        #[cfg(unix)]
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
 use crate::shard_map::diff;
 use crate::tasks;
+use crate::topology::Fence;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
 use crate::topology::control;
@@ -39,6 +40,17 @@ const MEASURED: Duration = Duration::from_millis(500);
 /// Rounds of taking in what shards recorded.
 const ROUNDS_MAX: usize = 64;
 
+/// What databases need of the process around them.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// Sessions of Postgres that can be cancelled.
+    pub cancels: &'a Arc<Cancels>,
+    /// Sessions of MySQL that can be killed.
+    pub kills: &'a Arc<Kills>,
+    /// The connections to their servers.
+    pub fence: &'a Arc<dyn Fence>,
+}
+
 /// Makes the databases of `map` live. What did not change since `before` goes on as it is.
 ///
 /// # Errors
@@ -46,14 +58,13 @@ const ROUNDS_MAX: usize = 64;
 pub(super) async fn start(
     map: &ShardMap,
     before: Option<&Deployment>,
-    cancels: &Arc<Cancels>,
-    kills: &Arc<Kills>,
+    around: Around<'_>,
 ) -> Result<(ShardMap, Services), String> {
     let mut map = map.clone();
     let names: Vec<Arc<str>> = map.databases.keys().cloned().collect();
     let mut settled: BTreeMap<Arc<str>, Arc<Topology>> = BTreeMap::new();
     for name in &names {
-        let (taken, topology) = settle_placement(map, name, before).await?;
+        let (taken, topology) = settle_placement(map, name, before, around).await?;
         map = taken;
         settled.extend(topology.map(|it| (Arc::clone(name), it)));
     }
@@ -72,6 +83,7 @@ pub(super) async fn start(
         // The monitors that placement was settled with go on.
         let past = settled.get(name).or_else(|| former.map(|it| &it.topology)).map(Arc::as_ref);
         let topology = Topology::after(past, Arc::clone(database), login.clone(), &map.timeouts);
+        topology.fence_by(around.fence);
         let ended = watch::Sender::new(false);
         tasks::shared("topology", Arc::clone(&topology).run(ended.subscribe()));
         let deadline = clock::now().plus(map.timeouts.connect + HEARD);
@@ -88,8 +100,8 @@ pub(super) async fn start(
                 tasks::shared("txlog", txlog::run(Arc::clone(&topology), ended.subscribe()));
             }
             let sessions: Arc<dyn deadlock::Sessions> = match database.engine {
-                Engine::Postgres => Arc::<Cancels>::clone(cancels),
-                Engine::Mysql => Arc::<Kills>::clone(kills),
+                Engine::Postgres => Arc::<Cancels>::clone(around.cancels),
+                Engine::Mysql => Arc::<Kills>::clone(around.kills),
             };
             tasks::shared("deadlock", deadlock::run(Arc::clone(&topology), sessions, ended.subscribe()));
         }
@@ -112,6 +124,7 @@ async fn settle_placement(
     map: ShardMap,
     name: &str,
     before: Option<&Deployment>,
+    around: Around<'_>,
 ) -> Result<(ShardMap, Option<Arc<Topology>>), String> {
     let mut map = map;
     let mut settled: Option<Arc<Topology>> = None;
@@ -129,6 +142,7 @@ async fn settle_placement(
         let former = before.and_then(|deployment| deployment.services.get(name));
         let past = settled.as_ref().or_else(|| former.map(|it| &it.topology)).map(Arc::as_ref);
         let topology = Topology::after(past, Arc::clone(&database), login, &map.timeouts);
+        topology.fence_by(around.fence);
         tasks::shared("topology", Arc::clone(&topology).run(stopping.1));
         settled = Some(Arc::clone(&topology));
         topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;

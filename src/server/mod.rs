@@ -40,6 +40,7 @@ use crate::session::prepared::Registry;
 use crate::session::sequences::Blocks;
 use crate::shard_map::Engine;
 use crate::shard_map::Listen;
+use crate::shard_map::Node;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
 use crate::shard_map::Warning;
@@ -49,6 +50,7 @@ use crate::shard_map::live::ProcessEnvironment;
 use crate::shard_map::live::Watch;
 use crate::shard_map::mistake;
 use crate::tasks;
+use crate::topology::Fence;
 
 /// What `serve` was asked for.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ pub struct Process {
     pub pools: Arc<Pools>,
     /// All pools of MySQL's servers.
     pub mysql_pools: Arc<mysql::Pools>,
+    /// Ends them where a server must not be used any more.
+    fence: Arc<dyn Fence>,
     /// All sessions in MySQL's protocol, by what KILL names them.
     pub mysql_kills: Arc<crate::session::mysql::kill::Kills>,
     /// All cancel keys.
@@ -171,6 +175,20 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     outcome
 }
 
+/// The connections of all sessions to all servers.
+#[derive(Debug)]
+struct Connections {
+    pools: Arc<Pools>,
+    mysql_pools: Arc<mysql::Pools>,
+}
+
+impl Fence for Connections {
+    fn cut_off(&self, node: &Node) {
+        self.pools.cut_off(&node.host, node.port);
+        self.mysql_pools.cut_off(&node.host, node.port);
+    }
+}
+
 async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     // Signals first: one that comes while starting must not kill without a trace.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -185,8 +203,12 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let (shutdown, stopping) = watch::channel(false);
     let cancels: Arc<Cancels> = Arc::default();
     let mysql_kills: Arc<crate::session::mysql::kill::Kills> = Arc::default();
+    let (pools, mysql_pools): (Arc<Pools>, Arc<mysql::Pools>) = Default::default();
+    let fence: Arc<dyn Fence> =
+        Arc::new(Connections { pools: Arc::clone(&pools), mysql_pools: Arc::clone(&mysql_pools) });
     let starting = async {
-        let (map, services) = deploy::start(&map, None, &cancels, &mysql_kills).await.map_err(StartError::Servers)?;
+        let around = deploy::Around { cancels: &cancels, kills: &mysql_kills, fence: &fence };
+        let (map, services) = deploy::start(&map, None, around).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
     let (map, services) = tokio::select! {
@@ -199,8 +221,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let process = Arc::new(Process {
         current: Arc::new(Current::new(Deployment { map: live.current(), services })),
         live,
-        pools: Arc::default(),
-        mysql_pools: Arc::default(),
+        pools,
+        mysql_pools,
+        fence,
         mysql_kills,
         cancels,
         registry: Arc::default(),
@@ -380,7 +403,9 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();
-            let (map, services) = deploy::start(&new, Some(&before), &process.cancels, &process.mysql_kills).await?;
+            let around =
+                deploy::Around { cancels: &process.cancels, kills: &process.mysql_kills, fence: &process.fence };
+            let (map, services) = deploy::start(&new, Some(&before), around).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
             map.version = old.version + 1;

@@ -397,6 +397,9 @@ impl Session {
             if wrote {
                 self.access.service.gate.pass().await;
             }
+            // Where the server's side has ended already, nothing reads the COMMIT.
+            let ended = self.links.get(usize::from(*first)).filter(|it| it.out.is_empty() && it.connection.has_ended());
+            let gone = ended.map(|link| self.access.node_name(link.node).to_owned());
             let result = self.own(&[*first], "COMMIT", Show::Caller).await;
             let outcome = match result {
                 Ok(outcome) => outcome,
@@ -405,7 +408,11 @@ impl Session {
                     self.state.settings = before;
                     self.drop_begun();
                     self.report();
-                    return Err(if wrote { unknown(&error).into() } else { Trouble::Refused(error) });
+                    return Err(match gone {
+                        Some(name) => not_done(&name).into(),
+                        None if wrote => unknown(&error).into(),
+                        None => Trouble::Refused(error),
+                    });
                 }
                 Err(other) => return Err(other),
             };
@@ -1481,6 +1488,15 @@ fn unknown(error: &ClientError) -> ClientError {
         "Look whether the transaction was done before running it again.",
     )
     .with_detail(error.message.clone())
+}
+
+/// What ran on a connection that broke is not done, for the server ends a transaction with it.
+pub(super) fn not_done(node: &str) -> ClientError {
+    ClientError::new(
+        Code::NotDone,
+        format_args!("the connection to node \"{node}\" was lost; nothing of this was done"),
+        "Run the transaction again.",
+    )
 }
 
 fn no_savepoint(name: &str) -> ClientError {

@@ -1079,11 +1079,7 @@ impl Session {
                 }
                 // Whether the server had come to the write when it went is not to be seen from what it had answered.
                 let error = if open || !wrote {
-                    ClientError::new(
-                        Code::NotDone,
-                        format_args!("the connection to node \"{name}\" was lost; nothing of this was done"),
-                        "Run the transaction again.",
-                    )
+                    command::not_done(&name)
                 } else {
                     ClientError::new(
                         Code::OutcomeUnknown,

@@ -63,6 +63,7 @@ pub use roles::Role;
 pub use schema_reader::TypeNumbers;
 pub use schema_watch::SchemaHandle;
 pub use schema_watch::SchemaState;
+pub use shard::Fence;
 pub use shard::NodeState;
 pub use shard::Serving;
 
@@ -113,6 +114,12 @@ impl Topology {
     pub fn give_way_to(&self, newer: Option<&Self>) {
         let shared = |it: &Arc<Shard>| newer.is_some_and(|newer| newer.shards.iter().any(|its| Arc::ptr_eq(it, its)));
         self.shards.iter().filter(|it| !shared(it)).for_each(|it| it.end());
+    }
+
+    /// Has the connections to a server cut off by `fence` when another takes its place, or when it claims what it must not;
+    /// before [`Topology::run`].
+    pub fn fence_by(&self, fence: &Arc<dyn Fence>) {
+        self.shards.iter().for_each(|it| it.fence_by(fence));
     }
 
     /// Keeps the monitors running until `shutdown` is true. Needs a tokio runtime around it.

@@ -1,8 +1,10 @@
 //! One shard's numbers as all threads read them, and the monitor's state behind them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
@@ -263,6 +265,13 @@ pub(super) struct Shard {
     wanted: AtomicU64,
     started: AtomicBool,
     ended: AtomicBool,
+    fence: OnceLock<Arc<dyn Fence>>,
+}
+
+/// Ends what is open to a server whose place another has taken, or that claims what it must not.
+pub trait Fence: fmt::Debug + Send + Sync {
+    /// Ends all connections of sessions to that server, before it returns. It is called seldom, and must not wait.
+    fn cut_off(&self, node: &Node);
 }
 
 /// A read that waits; samples are taken for it while this lives.
@@ -302,6 +311,7 @@ impl Shard {
             wanted: AtomicU64::new(0),
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            fence: past.map(|it| it.fence.clone()).unwrap_or_default(),
         })
     }
 
@@ -322,6 +332,11 @@ impl Shard {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Has connections cut off by `fence`; the first one stays.
+    pub(super) fn fence_by(&self, fence: &Arc<dyn Fence>) {
+        self.fence.get_or_init(|| Arc::clone(fence));
     }
 
     /// Starts one monitor a node, once.
@@ -416,15 +431,31 @@ impl Shard {
         let now = clock::now();
         let mut monitor = lock(&self.monitor);
         let sampled = monitor.newest_sample().cloned();
+        let former = monitor.accepted().map(|it| it.node);
         let advice = monitor.observe(place, event, now);
-        for (place, state) in self.nodes.iter().enumerate() {
+        let succeeded = former.filter(|it| monitor.accepted().is_some_and(|now| now.node != *it));
+        let show = |place: usize, state: &NodeState| {
             let standing = monitor.standing(place);
             let trouble = monitor.trouble(place);
             if state.role() != standing.role || state.health() != standing.health {
                 self.tell(state, &standing, trouble.as_deref());
             }
             state.publish(&standing, trouble);
+        };
+        // Nobody takes a connection there any more, then those that are open end, and only then another is the primary: what
+        // the former one still acknowledges reaches no client that could know of the new one's.
+        for (place, state) in self.nodes.iter().enumerate() {
+            let role = monitor.standing(place).role;
+            // A server that takes no writes cannot acknowledge any.
+            let deposed = succeeded == Some(place) && role != Role::Replica;
+            if deposed || (role == Role::Fenced && state.role() != Role::Fenced) {
+                show(place, state);
+                if let Some(fence) = self.fence.get() {
+                    fence.cut_off(state.node());
+                }
+            }
         }
+        self.nodes.iter().enumerate().for_each(|(place, state)| show(place, state));
         if let Some(loss) = monitor.take_loss() {
             self.tell_loss(&loss);
         }

@@ -196,6 +196,12 @@ impl Connection {
         self.is_drained() && self.stream.is_quiet()
     }
 
+    /// Whether the server has hung up, or was cut off: what is said now reaches nobody.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stream.has_ended()
+    }
+
     /// Whether everything that was read has been handled.
     #[must_use]
     pub fn is_drained(&self) -> bool {
@@ -375,7 +381,7 @@ impl Pooled for Connection {
     type Said = (Greeting, Arc<Manner>);
     type Refusal = login::ServerError;
 
-    async fn open(shared: &Shared, recipe: &Recipe, home: usize, slot: Slot) -> Result<Self, CheckoutError> {
+    async fn open(shared: &Shared, recipe: &Recipe, home: usize, mut slot: Slot) -> Result<Self, CheckoutError> {
         let key = &shared.key;
         let login = login::Login {
             user: &recipe.login.user,
@@ -397,6 +403,7 @@ impl Pooled for Connection {
             pid: opened.pid,
             key: opened.key,
         };
+        slot.watch(&opened.stream);
         let mut connection = Self::new(opened.stream, target, &opened.leftover, clock::now(), home, slot);
         (connection.greeting, connection.manner, connection.generation) = (greeting, manner, generation);
         Ok(connection)

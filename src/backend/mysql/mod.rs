@@ -466,7 +466,7 @@ impl Pooled for Connection {
     type Said = Arc<Said>;
     type Refusal = Failure;
 
-    async fn open(shared: &Shared, recipe: &Recipe, home: usize, slot: Slot) -> Result<Self, CheckoutError> {
+    async fn open(shared: &Shared, recipe: &Recipe, home: usize, mut slot: Slot) -> Result<Self, CheckoutError> {
         let key = &shared.key;
         let query = manners();
         let login = login::Login { query: &query, ..asked(&recipe.login, &key.database, key.flags) };
@@ -481,6 +481,7 @@ impl Pooled for Connection {
             login: recipe.login.clone(),
             thread: opened.thread,
         };
+        slot.watch(&opened.stream);
         let mut connection = Self::new(opened, target, Arc::clone(&key.database), home, slot);
         (connection.said, connection.generation) = shared.greet(Arc::clone(&connection.said));
         connection.version = Arc::clone(&connection.said.version);

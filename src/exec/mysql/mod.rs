@@ -120,8 +120,8 @@ impl Access {
     pub async fn control(&self, shard: ShardId) -> Result<Link, ClientError> {
         let deadline = clock::now().plus(self.service.database.failover.wait);
         let node = self.wait_primary(shard, deadline).await?;
-        let checked_out = self.workers.checkout(&self.pool_of_control(node)).await;
-        let connection = checked_out.map_err(|error| self.explain(node, error))?;
+        let connection =
+            self.at_primary(node, &self.pool_of_control(node)).await.map_err(|error| self.explain(node, error))?;
         let load = self.service.topology.node(node).serve(self.workers.worker);
         Ok(Link::new(node, connection, load, false))
     }
@@ -177,7 +177,7 @@ impl Access {
             let node = self.wait_primary(shard, deadline).await?;
             let error = match self.link(node, false).await {
                 Ok(link) => return Ok(link),
-                Err(error @ CheckoutError::Unreachable { .. }) => error,
+                Err(error @ (CheckoutError::Unreachable { .. } | CheckoutError::CutOff)) => error,
                 Err(error) => return Err(self.explain(node, error)),
             };
             if clock::now().plus(pause) > deadline {
@@ -199,13 +199,7 @@ impl Access {
         if let Some(node) = topology.primary(shard) {
             return Ok(node);
         }
-        topology.wait_primary(shard, deadline).await.ok_or_else(|| {
-            ClientError::new(
-                Code::ShardUnavailable,
-                format_args!("shard \"{}\" has no reachable primary", self.service.database.shard(shard).name),
-                "SHOW NODES in the console tells what was seen of its nodes. Try again when the failover is over.",
-            )
-        })
+        topology.wait_primary(shard, deadline).await.ok_or_else(|| self.service.no_primary(shard))
     }
 
     /// Whether reads of that shard may go elsewhere than to its primary.
@@ -280,8 +274,20 @@ impl Access {
     async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Refused> {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
         let chosen = self.life(node);
-        let connection = self.workers.checkout(&self.pool(node)).await?;
+        let pool = self.pool(node);
+        let connection =
+            if replica { self.workers.checkout(&pool).await? } else { self.at_primary(node, &pool).await? };
         Ok(self.linked(node, connection, replica, chosen))
+    }
+
+    /// A connection to a node that is the primary still when it has been lent.
+    async fn at_primary(&self, node: NodeId, pool: &Pool<Connection>) -> Result<Box<Connection>, Refused> {
+        let connection = self.workers.checkout(pool).await?;
+        if self.service.still_primary(node) {
+            return Ok(connection);
+        }
+        self.workers.give_back_to(pool, connection);
+        Err(CheckoutError::CutOff)
     }
 
     fn link_now(&self, node: NodeId, replica: bool) -> Option<Link> {
@@ -308,7 +314,7 @@ impl Access {
     pub async fn gathering(&self, shard: ShardId) -> Result<Link, ClientError> {
         let node = self.wait_primary(shard, clock::now().plus(self.service.database.failover.wait)).await?;
         let pool = self.pool_of_gathers(node);
-        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
+        let connection = self.at_primary(node, &pool).await.map_err(|error| self.explain(node, error))?;
         Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
     }
 
@@ -347,6 +353,7 @@ impl Access {
                 "All connections of the pool are in use: raise pool.size in the shard map, or hold transactions \
                  for a shorter time.",
             ),
+            CheckoutError::CutOff => self.service.no_primary(node.shard),
             CheckoutError::Unreachable { reason, .. } => ClientError::new(
                 Code::ShardUnavailable,
                 format_args!("cannot reach node \"{name}\": {reason}"),

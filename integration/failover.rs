@@ -1,0 +1,223 @@
+//! Primaries fail, and somebody else promotes another: clients are carried over, a primary that was succeeded acknowledges
+//! nothing more, and nothing that was acknowledged is lost.
+
+mod ledger;
+mod proxy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::Ledger;
+use proxy::Outcome;
+use proxy::Proxy;
+use proxy::free_port;
+use proxy::map_of;
+use proxy::quantile;
+use proxy::text;
+use proxy::until;
+use shardway::local_cluster::Cluster;
+use shardway::local_cluster::ClusterSpec;
+use shardway::local_cluster::Node;
+use shardway::local_cluster::client::SqlError;
+use shardway::tasks;
+
+const REST: &str = "
+    groups: {ledger: {key: bigint, tables: {ledger: id}}}
+    failover: {wait: 60s}
+users: {demo: {auth: trust}}
+";
+
+/// Longer than a promotion is noticed within, and shorter than the write waits.
+const PROMPTLY: Duration = Duration::from_secs(60);
+
+/// A shard of that many replicas behind a proxy, and the table of the ledger on it.
+async fn house(replicas: usize) -> Outcome<(Cluster, Proxy)> {
+    let cluster = Cluster::start(ClusterSpec { shards: 1, replicas, ..ClusterSpec::default() }).await?;
+    let mut owner = shardway::local_cluster::client::Client::connect(cluster.nodes()[0].port(), "demo", "shop").await?;
+    owner.query(ledger::TABLE).await?;
+    let port = free_port()?;
+    let proxy = Proxy::start(&cluster, port, &map_of(&cluster, port, |_| true, REST), &[]).await?;
+    until("the table to be known", async || {
+        Ok(proxy.client().await?.query("SELECT id FROM ledger WHERE id = 1").await.is_ok())
+    })
+    .await?;
+    Ok((cluster, proxy))
+}
+
+/// What the console says of each node: role and health.
+async fn standing(proxy: &Proxy) -> Outcome<BTreeMap<String, (String, String)>> {
+    let rows = proxy.console().await?.query("SHOW NODES").await?;
+    rows.iter().map(|it| Ok((text(it, 2)?.to_owned(), (text(it, 4)?.to_owned(), text(it, 5)?.to_owned())))).collect()
+}
+
+async fn until_role(proxy: &Proxy, node: &Node, role: &str) -> Outcome {
+    until(&format!("{} to be {role}", node.name()), async || {
+        Ok(standing(proxy).await?.get(node.name()).is_some_and(|(is, _)| is == role))
+    })
+    .await
+    .map_err(|error| format!("{error}\n{}", proxy.log()).into())
+}
+
+fn sqlstate(answer: &Result<Vec<Vec<Option<String>>>, SqlError>) -> &str {
+    match answer {
+        Ok(_) => "",
+        Err(SqlError::Server { sqlstate, .. }) => sqlstate,
+        Err(SqlError::Connection(_)) => "no answer",
+    }
+}
+
+async fn rows(node: &Node) -> Outcome<u64> {
+    Ok(node.value("shop", "SELECT count(*) FROM ledger").await?.unwrap_or_default().parse()?)
+}
+
+/// How the primary is out of the way while another is promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It is there, and takes writes.
+    Alive,
+    /// Its connections stay open, and nothing answers.
+    Frozen,
+}
+
+/// Sessions on a primary that another takes the place of: one in a transaction, one whose write waits, one that is idle.
+async fn depose(fault: Fault) -> Outcome {
+    let (cluster, proxy) = house(1).await?;
+    let [former, next] = cluster.nodes() else { return Err("two nodes".into()) };
+    let mut open = proxy.client().await?;
+    open.query("BEGIN").await?;
+    open.query("INSERT INTO ledger VALUES (1, 0)").await?;
+    let mut idle = proxy.client().await?;
+    idle.query("INSERT INTO ledger VALUES (2, 0)").await?;
+    next.until_replayed(former).await?;
+    let mut busy = proxy.client().await?;
+    let waiting =
+        tasks::shared("busy", async move { busy.query("INSERT INTO ledger SELECT 3, 0 FROM pg_sleep(600)").await });
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    until("the write to wait", async || Ok(former.value("shop", sleeps).await?.as_deref() == Some("1"))).await?;
+    if fault == Fault::Frozen {
+        former.freeze().await?;
+    }
+    next.promote().await?;
+    // Nobody ends the write on its server: it is the proxy that ends the wait.
+    let answer = tokio::time::timeout(PROMPTLY, waiting).await??;
+    assert_eq!(sqlstate(&answer), "08007", "{answer:?}\n{}", proxy.log());
+    let answer = open.query("COMMIT").await;
+    assert_eq!(sqlstate(&answer), "40001", "{answer:?}");
+    open.query("ROLLBACK").await?;
+    // The same sessions go on at the new primary.
+    open.query("INSERT INTO ledger VALUES (4, 0)").await?;
+    idle.query("INSERT INTO ledger VALUES (5, 0)").await?;
+    assert_eq!(rows(next).await?, 3);
+    if fault == Fault::Frozen {
+        former.thaw().await?;
+    }
+    until_role(&proxy, former, "fenced").await?;
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND application_name = ''";
+    until("sessions to be gone", async || Ok(former.value("shop", left).await?.as_deref() == Some("0"))).await?;
+    assert_eq!(rows(former).await?, 1, "the former primary has taken a write");
+    idle.query("INSERT INTO ledger VALUES (6, 0)").await?;
+    assert_eq!((rows(former).await?, rows(next).await?), (1, 4));
+    proxy.stop().await?;
+    Ok(cluster.stop().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_cut_off_from_a_primary_that_was_succeeded() -> Outcome {
+    depose(Fault::Alive).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_cut_off_from_a_primary_that_was_succeeded_while_it_was_frozen() -> Outcome {
+    depose(Fault::Frozen).await
+}
+
+/// How often a primary fails in the run of all faults.
+const FAILOVERS: usize = 4;
+const CLIENTS: usize = 8;
+/// Between two failures, so many writes are acknowledged.
+const WRITES_BETWEEN: usize = 200;
+
+/// What happens to the primary.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// Killed with all its sessions.
+    Kill,
+    /// Frozen, and woken when another has taken its place.
+    Freeze,
+    /// It runs on, cut off from its replicas.
+    CutOff,
+}
+
+const BLOWS: [Blow; 3] = [Blow::Kill, Blow::Freeze, Blow::CutOff];
+
+/// What a manager of failovers does: no replica listens to the old primary any more, the one that has most is promoted, and
+/// the other follows it.
+async fn succeed(others: [&Node; 2]) -> Outcome<usize> {
+    for other in others {
+        other.follow(None).await?;
+    }
+    let received = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'";
+    let mut positions = Vec::new();
+    for other in others {
+        positions.push(other.value("postgres", received).await?.unwrap_or_default().parse::<u64>()?);
+    }
+    let first = usize::from(positions[1] > positions[0]);
+    others[first].promote().await?;
+    others[1 - first].follow(Some(others[first])).await?;
+    Ok(first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
+    let count = std::env::var("SHARDWAY_FAILOVERS").map_or(FAILOVERS, |it| it.parse().expect("a number"));
+    let (cluster, proxy) = house(2).await?;
+    for node in cluster.nodes() {
+        let synchronous = r#"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ("s1-a", "s1-b", "s1-c")'"#;
+        node.value("postgres", synchronous).await?;
+        node.value("postgres", "SELECT pg_reload_conf()").await?;
+    }
+    let mut nodes: Vec<&Node> = cluster.nodes().iter().collect();
+    let ledger = Arc::new(Ledger::default());
+    let clients = ledger::start(&ledger, proxy.port(), CLIENTS);
+    let mut gaps: Vec<Duration> = Vec::new();
+    for round in 0..count {
+        let done = ledger.done();
+        until("writes to go on", async || Ok(ledger.done() >= done + WRITES_BETWEEN))
+            .await
+            .map_err(|error| format!("{error}; {}\n{}", ledger.told(), proxy.log()))?;
+        let (former, others) = (nodes[0], [nodes[1], nodes[2]]);
+        let blow = BLOWS[round % BLOWS.len()];
+        let failed = shardway::clock::now();
+        match blow {
+            Blow::Kill => former.kill9().await?,
+            Blow::Freeze => former.freeze().await?,
+            Blow::CutOff => {}
+        }
+        let first = succeed(others).await?;
+        ledger.mark();
+        until("a write to be acknowledged", async || Ok(ledger.first_since_mark().is_some()))
+            .await
+            .map_err(|error| format!("{blow:?}: {error}; {}\n{}", ledger.told(), proxy.log()))?;
+        gaps.extend(ledger.first_since_mark().map(|it| it.since(failed)));
+        if matches!(blow, Blow::Freeze) {
+            former.thaw().await?;
+        }
+        if !matches!(blow, Blow::Kill) {
+            until_role(&proxy, former, "fenced").await?;
+        }
+        former.rebuild(others[first]).await?;
+        until_role(&proxy, former, "replica").await?;
+        nodes = vec![others[first], others[1 - first], former];
+    }
+    ledger.end();
+    for client in clients {
+        client.await?;
+    }
+    let held = nodes[0].connect("shop").await?.query("SELECT id, part FROM ledger").await?;
+    let (p50, p99) = (quantile(&mut gaps, 0.5), quantile(&mut gaps, 0.99));
+    println!("oracle: failovers: {count}; {}; without writes {p50:?} (p50), {p99:?} (p99)", ledger.told());
+    ledger.compare(&held).map_err(|error| format!("{error}\n{}", proxy.log()))?;
+    proxy.stop().await?;
+    Ok(cluster.stop().await?)
+}
