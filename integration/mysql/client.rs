@@ -9,6 +9,7 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::Shutdown;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use shardway::wire::mysql::result::Prepared;
 use shardway::wire::mysql::status;
 
 /// How long one packet may be waited for.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(120);
 /// The longest payload that is taken.
 const PAYLOAD_MAX: usize = 256 << 20;
 /// How much of a file is sent in one packet.
@@ -271,6 +272,8 @@ pub(crate) struct Client {
     /// What the login's OK said.
     pub(crate) welcome: Answer,
     lost: bool,
+    /// An answer of more rows than this breaks the connection.
+    pub(crate) rows_max: usize,
     /// What is sent where a file is asked for.
     pub(crate) file: Vec<u8>,
     /// Where compression was agreed on: what has come and was not unpacked, and the number of the next piece.
@@ -326,6 +329,7 @@ impl Client {
             greeting,
             welcome,
             lost: false,
+            rows_max: usize::MAX,
             file: Vec::new(),
             squeezed: None,
         };
@@ -688,6 +692,10 @@ impl Client {
                 Cells::Text => result::text_row(&payload, kinds.len())?,
                 Cells::Binary => result::binary_row(&payload, kinds)?,
             };
+            if answer.rows.len() == self.rows_max {
+                self.stream.shutdown(Shutdown::Both)?;
+                return Err(io::Error::other("the answer is too large").into());
+            }
             answer.rows.push(row.into_iter().map(|cell| cell.map(<[u8]>::to_vec)).collect());
         }
     }

@@ -58,6 +58,7 @@ struct Tally {
     other_plan: usize,
     /// Set aside: alike where each execution is prepared anew, for a server's second one fails otherwise.
     forgets: usize,
+    too_large: usize,
     /// How often, and the first such statement.
     refused: BTreeMap<String, (usize, String)>,
     /// By number of shards, of what plain accepts: answered, refused.
@@ -68,13 +69,14 @@ struct Tally {
 impl Tally {
     fn print(&self, began: Instant) {
         println!(
-            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} set aside (a server's second execution fails, and anew does not), {} MISMATCH; {} s",
+            "oracle: reads: {} statements, plain accepts {}; {} alike, {} failed alike, {} alike but for the plan (the plain server disagrees with itself), {} set aside (a server's second execution fails, and anew does not), {} too large to be read, {} MISMATCH; {} s",
             self.statements,
             self.accepted,
             self.alike,
             self.failed_alike,
             self.other_plan,
             self.forgets,
+            self.too_large,
             self.found.len(),
             began.elapsed().as_secs()
         );
@@ -160,6 +162,8 @@ enum Verdict {
     Forgets,
     Refused(String),
     Mismatch(String),
+    /// The plain server's answer is too large to be read; both sessions are of no use any more.
+    TooLarge,
 }
 
 /// What is answered where each execution is prepared anew, if the second execution of what was prepared once fails by a column
@@ -308,6 +312,9 @@ const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
     let mut plain = renamed(say(&mut ring.plain, way, asked), ring.width);
+    if ring.plain.is_lost() {
+        return (false, Verdict::TooLarge);
+    }
     let anew = prepared_anew(&mut ring.plain, ring.width, asked, &plain);
     let mut forgets = anew.is_some();
     plain = anew.unwrap_or(plain);
@@ -380,10 +387,15 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                             known.0 += 1;
                         }
                     }
+                    Verdict::TooLarge => tally.too_large += 1,
                     Verdict::Mismatch(_) => {}
                 }
                 tally.found.len()
             };
+            if matches!(verdict, Verdict::TooLarge) {
+                ring = house.ring(width, old)?;
+                continue;
+            }
             if let Verdict::Mismatch(what) = verdict {
                 if ring.ours.is_lost() {
                     ring = house.ring(width, old)?;
@@ -404,7 +416,7 @@ fn search(house: &House, width: usize, seed: u64, tally: &Mutex<Tally>) -> Outco
                 if tally.found.len() >= FOUND_MAX {
                     return Ok(());
                 }
-                if ring.ours.is_lost() {
+                if ring.ours.is_lost() || ring.plain.is_lost() {
                     drop(tally);
                     ring = house.ring(width, old)?;
                 }
