@@ -106,7 +106,6 @@ fn of_a_map_with_everything_it_is_said_what_has_no_effect() {
         })
         .collect();
     let without = [
-        "failover.queue_max",
         "gather.url",
         "limits.client_buffer",
         "limits.memory",

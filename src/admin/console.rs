@@ -17,7 +17,11 @@ use crate::session::cancel::Ticket;
 use crate::session::login::LoggedIn;
 use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
+use crate::topology::Hold;
+use crate::topology::Holder;
+use crate::topology::Reads;
 use crate::topology::Role;
+use crate::topology::pause::Unpaused;
 use crate::topology::two_phase::Fitness;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::backend::Column;
@@ -33,15 +37,21 @@ struct Answer {
     tag: String,
 }
 
+/// Shards of one database that a command names.
+type Named = (Arc<Service>, Vec<ShardId>);
+
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("SHOW HELP", "this list"),
     ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
     ("SHOW NODES", "role, position, freshness and health of every server"),
     ("SHOW POOLS", "server connections per node, database and user"),
+    ("SHOW QUEUES", "what waits for each shard's primary, and whether the shard is paused"),
     ("SHOW SNAPSHOTS", "how often all shards were read at one moment, and how many tries that took"),
     ("SHOW TWO_PHASE", "who can take part in transactions over several shards, and what of them waits for a decision"),
     ("SHOW VERSION", "the version of this program"),
+    ("PAUSE [database[.shard]]", "let open transactions end, and have everything else wait until RESUME"),
+    ("RESUME [database[.shard]]", "let go on what PAUSE holds back"),
     ("RELOAD", "read the map's file again"),
 ];
 
@@ -234,6 +244,7 @@ impl Console {
             ["SHOW", "NODES"] => Ok(self.nodes()),
             ["SHOW", "POOLS"] => Ok(self.pools()),
             ["SHOW", "TWO_PHASE"] => Ok(self.two_phase()),
+            ["SHOW", "QUEUES"] => Ok(self.queues()),
             ["SHOW", "SNAPSHOTS"] => Ok(self.snapshots()),
             ["RELOAD"] => match Arc::clone(&self.process).reload().await {
                 Outcome::Swapped { .. } | Outcome::Unchanged => {
@@ -246,6 +257,8 @@ impl Console {
                 )
                 .with_detail(text)),
             },
+            ["PAUSE", ..] => self.pause(command).await,
+            ["RESUME", ..] => self.resume(command),
             // What drivers say of their own accord when they connect.
             ["SET", ..] => Ok(Answer { tag: "SET".to_owned(), ..Answer::default() }),
             ["BEGIN" | "COMMIT" | "ROLLBACK", ..] => {
@@ -256,12 +269,76 @@ impl Console {
                 rows: vec![vec![Some("1".to_owned())]],
                 tag: "SELECT 1".to_owned(),
             }),
-            _ => Err(ClientError::new(
-                Code::ConsoleSyntax,
-                format_args!("\"{}\" is no command of the console", shortened(command)),
-                "SHOW HELP lists them. Tables are in the databases of the map.",
-            )),
+            _ => Err(no_command(command)),
         }
+    }
+
+    /// The shards that a command names: all, those of a database, or one.
+    fn named(&self, command: &str) -> Result<Vec<Named>, ClientError> {
+        let deployment = self.process.deployment();
+        let mut words = command.trim().trim_end_matches(';').split_whitespace().skip(1);
+        let (name, more) = (words.next(), words.next());
+        if more.is_some() {
+            return Err(no_command(command));
+        }
+        let all = |service: &Arc<Service>| {
+            let shards = (0_u16..).zip(&service.database.shards).map(|(place, _)| ShardId(place)).collect();
+            (Arc::clone(service), shards)
+        };
+        let Some(name) = name else { return Ok(deployment.services.values().map(all).collect()) };
+        if let Some(service) = deployment.services.get(name) {
+            return Ok(vec![all(service)]);
+        }
+        let (database, shard) = name.rsplit_once('.').unwrap_or((name, ""));
+        let service = deployment.services.get(database).ok_or_else(|| {
+            ClientError::new(
+                Code::NoDatabase,
+                format_args!("there is no database \"{database}\" in the map"),
+                "SHOW MAP lists the databases and their shards.",
+            )
+        })?;
+        let place = (0_u16..).zip(&service.database.shards).find(|(_, it)| *it.name == *shard).ok_or_else(|| {
+            ClientError::new(
+                Code::ConsoleSyntax,
+                format_args!("database \"{database}\" has no shard \"{shard}\""),
+                "SHOW MAP lists the databases and their shards.",
+            )
+        })?;
+        Ok(vec![(Arc::clone(service), vec![ShardId(place.0)])])
+    }
+
+    async fn pause(&self, command: &str) -> Result<Answer, ClientError> {
+        let named = self.named(command)?;
+        let mut paused: Vec<&Named> = Vec::new();
+        for it @ (service, shards) in &named {
+            let deadline = clock::now().plus(service.database.failover.wait);
+            let fresh: Vec<ShardId> = shards
+                .iter()
+                .copied()
+                .filter(|it| service.topology.queue(*it).holder() != Some(Holder::Operator))
+                .collect();
+            if let Err(why) = service.topology.pause(&fresh, Reads::Held, Holder::Operator, deadline).await {
+                for (service, shards) in paused {
+                    for shard in shards {
+                        // What a switchover holds back is not this command's.
+                        let _ = service.topology.resume(*shard, Holder::Operator);
+                    }
+                }
+                return Err(unpaused(service, &why));
+            }
+            paused.push(it);
+        }
+        Ok(Answer { tag: "PAUSE".to_owned(), ..Answer::default() })
+    }
+
+    fn resume(&self, command: &str) -> Result<Answer, ClientError> {
+        for (service, shards) in self.named(command)? {
+            for shard in shards {
+                let resumed = service.topology.resume(shard, Holder::Operator);
+                resumed.map_err(|holder| unpaused(&service, &Unpaused::Held(shard, holder)))?;
+            }
+        }
+        Ok(Answer { tag: "RESUME".to_owned(), ..Answer::default() })
     }
 
     fn map(&self) -> Answer {
@@ -368,6 +445,35 @@ impl Console {
         }
     }
 
+    fn queues(&self) -> Answer {
+        let deployment = self.process.deployment();
+        let row = |name: &Arc<str>, service: &Service, place: u16| {
+            let queue = service.topology.queue(ShardId(place));
+            let (hold, holder) = (queue.hold(), queue.holder());
+            let state = match hold {
+                Hold::Open => "open",
+                Hold::Draining(_) => "draining",
+                Hold::Shut(_) => "paused",
+            };
+            vec![
+                Some(name.to_string()),
+                Some(service.database.shard(ShardId(place)).name.to_string()),
+                Some(state.to_owned()),
+                Some(queue.waiting().to_string()),
+                Some(service.database.failover.queue_max.to_string()),
+                holder.map(|it| holder_name(it).to_owned()),
+            ]
+        };
+        let rows = deployment.services.iter().flat_map(|(name, service)| {
+            (0_u16..).zip(&service.database.shards).map(move |(place, _)| row(name, service, place))
+        });
+        Answer {
+            columns: vec!["database", "shard", "state", "waiting", "waiting_max", "held_by"],
+            rows: rows.collect(),
+            tag: "SHOW".to_owned(),
+        }
+    }
+
     /// What has come of reading all shards of a database at one moment.
     fn snapshots(&self) -> Answer {
         let deployment = self.process.deployment();
@@ -409,6 +515,45 @@ impl Console {
             columns: vec!["node", "database", "user", "size", "open", "active", "waiting", "lent"],
             rows,
             tag: "SHOW".to_owned(),
+        }
+    }
+}
+
+fn no_command(command: &str) -> ClientError {
+    ClientError::new(
+        Code::ConsoleSyntax,
+        format_args!("\"{}\" is no command of the console", shortened(command)),
+        "SHOW HELP lists them. Tables are in the databases of the map.",
+    )
+}
+
+fn holder_name(holder: Holder) -> &'static str {
+    match holder {
+        Holder::Operator => "PAUSE",
+        Holder::Switchover => "a switchover",
+    }
+}
+
+fn unpaused(service: &Service, why: &Unpaused) -> ClientError {
+    let name = |shard: ShardId| &service.database.shard(shard).name;
+    match why {
+        Unpaused::Held(shard, holder) => ClientError::new(
+            Code::InTransaction,
+            format_args!("shard \"{}\" is held back by {}", name(*shard), holder_name(*holder)),
+            "Try again when that is over.",
+        ),
+        Unpaused::Busy(busy) => {
+            let each = busy.iter().map(|(shard, count)| format!("{count} on \"{}\"", name(*shard)));
+            ClientError::new(
+                Code::TimedOut,
+                format_args!(
+                    "connections are in use still after {:?}, and nothing is paused: {}",
+                    service.database.failover.wait,
+                    each.collect::<Vec<_>>().join(", ")
+                ),
+                "Transactions that stay open, and sessions that are tied to a connection, keep a shard from being \
+                 paused: end them, and try again.",
+            )
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Client {
     stream: Stream,
     inbox: Inbox,
     out: Vec<u8>,
+    /// How many bytes it has been sent, or may have been.
+    sent: u64,
     /// A send was given up in the middle of a message: nothing more can be said.
     torn: bool,
     /// The longest message that is taken, in bytes.
@@ -75,6 +77,7 @@ impl Client {
             stream,
             inbox: Inbox::of(leftover),
             out: Vec::new(),
+            sent: 0,
             torn: false,
             message_max,
             in_hand: false,
@@ -201,6 +204,23 @@ impl Client {
         false
     }
 
+    /// Where what comes next stands.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.inbox.ahead().start
+    }
+
+    /// How many bytes the client has been sent, or may have been.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Puts bytes before what is not handled, as if they had not been read yet. [`Message`]s given out before are void.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.inbox.put_back(bytes);
+    }
+
     /// Counts `count` bytes as handled.
     pub fn consume(&mut self, count: usize) {
         self.inbox.consume(count);
@@ -296,6 +316,7 @@ impl Client {
         let mut sent = 0;
         let stream = &mut self.stream;
         let bytes: &[u8] = if self.out.is_empty() { rest } else { &self.out };
+        self.sent += bytes.len() as u64;
         poll_fn(|cx| {
             while sent < bytes.len() {
                 let count = ready!(Pin::new(&mut *stream).poll_write(cx, bytes.get(sent..).unwrap_or_default()))?;
@@ -321,6 +342,7 @@ impl Client {
     /// Those of the socket.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.sent += count as u64;
         Poll::Ready(if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
     }
 

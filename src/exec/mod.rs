@@ -12,6 +12,7 @@ pub mod mysql;
 pub mod say;
 pub mod scatter;
 pub mod transfer;
+mod waiting;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,11 +34,14 @@ use crate::backend::pool::Pool;
 use crate::backend::pool::Recipe;
 use crate::backend::pool::WorkerPools;
 use crate::clock;
-use crate::clock::Tick;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::gate::Gate;
 use crate::exec::link::Link;
+use crate::exec::waiting::Unlinked;
+use crate::exec::waiting::at_primary;
+use crate::exec::waiting::pass_reads;
+use crate::exec::waiting::while_primary;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::net::ClientTls;
@@ -48,10 +52,14 @@ use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
 use crate::topology::Choice;
 use crate::topology::Chosen;
+use crate::topology::Entry;
 use crate::topology::Floor;
 use crate::topology::SchemaHandle;
 use crate::topology::Topology;
 use crate::topology::control;
+
+pub(crate) use waiting::AGAIN;
+pub(crate) use waiting::AGAIN_MAX;
 
 /// One database being served: what the map says of it, and what is known of its servers.
 #[derive(Debug)]
@@ -239,17 +247,12 @@ impl Access {
     /// # Errors
     /// No primary, or no connection in time.
     pub async fn aside(&self, shard: ShardId, who: Aside) -> Result<Link, ClientError> {
-        let node = match self.service.topology.primary(shard) {
-            Some(node) => node,
-            None => self.wait_primary(shard).await?,
+        let link = async |node| {
+            let checked_out = self.workers.checkout(&self.pool_aside(node, who)).await;
+            Ok(self.linked(node, checked_out.map_err(|error| self.unlinked(node, error))?, false, None))
         };
-        let pool = self.pool_aside(node, who);
-        let connection = self.workers.checkout(&pool).await.map_err(|error| self.explain(node, error))?;
-        if !self.service.still_primary(node) {
-            self.workers.give_back_to(&pool, connection);
-            return Err(self.service.no_primary(shard));
-        }
-        Ok(self.linked(node, connection, false, None))
+        // For what a session does, which may hold other connections.
+        at_primary(&self.service, shard, Entry::Joins, link, |link| self.release_aside(link, who)).await
     }
 
     /// Gives such a link back when it is clean, otherwise closes it.
@@ -270,50 +273,25 @@ impl Access {
         *state
     }
 
-    /// A link to the shard's primary. Waits a little for one to appear.
+    /// A link to the shard's primary. Waits its turn, and a little for one to appear.
     ///
     /// # Errors
-    /// No primary, or no connection in time.
-    pub async fn primary(&self, shard: ShardId) -> Result<Link, ClientError> {
-        let deadline = clock::now().plus(self.service.database.failover.wait);
-        let node = match self.service.topology.primary(shard) {
-            Some(node) => node,
-            None => self.wait_primary(shard).await?,
-        };
-        match self.link(node, false).await {
-            Err(Unlinked { error, passes: true }) => Box::pin(self.primary_again(shard, deadline, error)).await,
-            result => result.map_err(|it| it.error),
-        }
-    }
-
-    /// The same for a primary that cannot be reached: it restarts perhaps, or is about to be found dead. Nothing has been
-    /// said to it yet.
-    async fn primary_again(&self, shard: ShardId, deadline: Tick, mut error: ClientError) -> Result<Link, ClientError> {
-        let mut pause = AGAIN;
-        while clock::now() < deadline {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(AGAIN_MAX);
-            let Some(node) = self.service.topology.wait_primary(shard, deadline).await else { break };
-            match self.link(node, false).await {
-                Err(again) if again.passes => error = again.error,
-                result => return result.map_err(|it| it.error),
-            }
-        }
-        Err(error)
+    /// No primary, no connection in time, or too many wait already.
+    pub async fn primary(&self, shard: ShardId, entry: Entry) -> Result<Link, ClientError> {
+        let link = async |node| self.link(node, false).await;
+        at_primary(&self.service, shard, entry, link, |link| self.release(link)).await
     }
 
     /// What [`Self::primary`] comes to when nothing has to be waited for.
     #[must_use]
     pub fn primary_now(&self, shard: ShardId) -> Option<Link> {
-        self.link_now(self.service.topology.primary(shard)?, false)
-    }
-
-    async fn wait_primary(&self, shard: ShardId) -> Result<NodeId, ClientError> {
-        let wait = self.service.database.failover.wait;
-        match self.service.topology.wait_primary(shard, clock::now().plus(wait)).await {
-            Some(node) => Ok(node),
-            None => Err(self.service.no_primary(shard)),
+        let link = self.link_now(self.service.topology.primary(shard)?, false)?;
+        // It counts as what runs there from here on: a pause has seen it, or is seen.
+        if self.service.topology.queue(shard).is_busy() {
+            self.release(link);
+            return None;
         }
+        Some(link)
     }
 
     /// Whether reads of that shard may go elsewhere than to its primary.
@@ -327,25 +305,58 @@ impl Access {
     ///
     /// # Errors
     /// No node, or no connection in time.
-    pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
+    pub async fn read(&self, shard: ShardId, fresh: Freshness, entry: Entry) -> Result<Link, ClientError> {
         if fresh.consistency == Consistency::Strong || !self.has_choice(shard) {
-            return self.primary(shard).await;
+            return self.primary(shard, entry).await;
         }
         let topology = &self.service.topology;
-        let demand = topology.demand(fresh.consistency, fresh.floor);
-        let deadline = demand.now.plus(self.service.database.failover.wait);
-        let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
-        let Some(chosen) = chosen else { return self.primary(shard).await };
-        let replica = topology.primary(shard) != Some(chosen.node);
-        match self.link(chosen.node, replica).await {
-            // A replica that just died must not fail a read that the primary can serve.
-            Err(it) if it.passes || (replica && it.error.code == Code::ShardUnavailable) => self.primary(shard).await,
-            Err(it) => Err(it.error),
-            Ok(link) => match self.vouched(link, chosen, fresh) {
-                Some(link) => Ok(link),
-                None => self.primary(shard).await,
-            },
+        let deadline = clock::now().plus(self.service.database.failover.wait);
+        let mut pause = AGAIN;
+        loop {
+            pass_reads(&self.service, shard, entry, deadline).await?;
+            let demand = topology.demand(fresh.consistency, fresh.floor);
+            let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
+            let Some(chosen) = chosen else { return self.primary(shard, entry).await };
+            let replica = topology.primary(shard) != Some(chosen.node);
+            let linked = match replica {
+                true => self.link(chosen.node, true).await,
+                false if topology.queue(shard).holds(entry) => return self.primary(shard, entry).await,
+                false => while_primary(&self.service, chosen.node, &async |node| self.link(node, false).await).await,
+            };
+            match linked {
+                Ok(link) if topology.queue(shard).is_held(entry, replica) => self.release(link),
+                Ok(link) => match self.vouched(link, chosen, fresh) {
+                    Some(link) => return Ok(link),
+                    None => return self.primary(shard, entry).await,
+                },
+                // A server that just died must not fail a read that another can serve.
+                Err(it) if it.passes => {
+                    if replica && let Some(link) = self.primary_in_place(shard, entry).await {
+                        return Ok(link);
+                    }
+                    if clock::now() >= deadline {
+                        return Err(it.error);
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_MAX);
+                }
+                Err(it) if replica && it.error.code == Code::ShardUnavailable => {
+                    return self.primary(shard, entry).await;
+                }
+                Err(it) => return Err(it.error),
+            }
         }
+    }
+
+    /// A link to the primary in the place of a replica that cannot be reached, if that one can.
+    async fn primary_in_place(&self, shard: ShardId, entry: Entry) -> Option<Link> {
+        let node = self.service.topology.primary(shard).filter(|_| !self.service.topology.queue(shard).holds(entry))?;
+        let link = while_primary(&self.service, node, &async |node| self.link(node, false).await).await.ok()?;
+        if self.service.topology.queue(shard).holds(entry) {
+            self.release(link);
+            return None;
+        }
+        Some(link)
     }
 
     /// What [`Self::read`] comes to when nothing has to be waited for.
@@ -358,7 +369,12 @@ impl Access {
         let demand = topology.demand(fresh.consistency, fresh.floor);
         let Choice::Node(chosen) = topology.choose_read(shard, &demand, None, self.random()) else { return None };
         let replica = topology.primary(shard) != Some(chosen.node);
-        self.vouched(self.link_now(chosen.node, replica)?, chosen, fresh)
+        let link = self.link_now(chosen.node, replica)?;
+        if topology.queue(shard).is_held(Entry::New, replica) {
+            self.release(link);
+            return None;
+        }
+        self.vouched(link, chosen, fresh)
     }
 
     /// The link as one of that choice; `None`: what is known of a replica does not hold for a connection that is younger
@@ -379,15 +395,7 @@ impl Access {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
         let chosen = self.life(node);
         let pool = self.pool(node);
-        let connection = self.workers.checkout(&pool).await.map_err(|error| {
-            let passes = match &error {
-                CheckoutError::Exhausted(_) => false,
-                CheckoutError::Unreachable { .. } | CheckoutError::CutOff => true,
-                // It stops, or starts.
-                CheckoutError::Refused(said) => said.code().is_some_and(|it| it.starts_with("57P")),
-            };
-            Unlinked { error: self.explain(node, error), passes }
-        })?;
+        let connection = self.workers.checkout(&pool).await.map_err(|error| self.unlinked(node, error))?;
         #[cfg(debug_assertions)]
         let connection = checked(connection).await.map_err(|error| Unlinked { error, passes: false })?;
         if !replica && !self.service.still_primary(node) {
@@ -421,6 +429,16 @@ impl Access {
             link.type_oids = self.service.schema.type_oids(node.shard);
         }
         link
+    }
+
+    fn unlinked(&self, node: NodeId, error: CheckoutError) -> Unlinked {
+        let passes = match &error {
+            CheckoutError::Exhausted(_) => false,
+            CheckoutError::Unreachable { .. } | CheckoutError::CutOff => true,
+            // It stops, or starts.
+            CheckoutError::Refused(said) => said.code().is_some_and(|it| it.starts_with("57P")),
+        };
+        Unlinked { error: self.explain(node, error), passes }
     }
 
     fn explain(&self, node: NodeId, error: CheckoutError) -> ClientError {
@@ -463,17 +481,6 @@ impl Access {
         &self.service.database.node(node).name
     }
 }
-
-/// Why there is no link.
-struct Unlinked {
-    error: ClientError,
-    /// Whether it may be otherwise in a moment.
-    passes: bool,
-}
-
-/// How long it is until a primary that could not be reached is tried again, at first and at most.
-const AGAIN: Duration = Duration::from_millis(20);
-const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 /// In tests, a connection is what the proxy believes, or its hand-out is an error.
 #[cfg(debug_assertions)]

@@ -121,6 +121,14 @@ impl Inbox {
         (self.filled, self.at) = (self.buffer.len(), 0);
     }
 
+    /// Puts bytes before what is not handled.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        let mut all = Vec::with_capacity(bytes.len() + self.unread().len());
+        all.extend_from_slice(bytes);
+        all.extend_from_slice(self.unread());
+        *self = Self { filled: all.len(), buffer: all, at: 0 };
+    }
+
     /// Gives the memory back if everything has been handled.
     pub fn rest(&mut self) {
         if !self.is_drained() {
@@ -169,6 +177,18 @@ mod tests {
         inbox.consume(1);
         inbox.rest();
         assert_eq!(inbox.size(), 0, "what is empty holds no memory");
+    }
+
+    #[test]
+    fn what_is_put_back_comes_before_what_is_not_handled() {
+        let mut inbox = Inbox::of(b"abcdef");
+        inbox.consume(4);
+        inbox.put_back(b"cd");
+        assert_eq!(inbox.unread(), b"cdef");
+        inbox.consume(4);
+        inbox.rest();
+        inbox.put_back(b"x");
+        assert_eq!(inbox.unread(), b"x");
     }
 
     #[tokio::test]

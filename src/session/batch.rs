@@ -175,6 +175,7 @@ impl Session {
 
     /// Executes a command of the session's own, behind everything that has been answered.
     pub(super) async fn execute_own(&mut self, prepared: &Rc<Prepared>, planned: &Rc<Planned>) -> Result<(), Trouble> {
+        self.note_effect();
         let template = Rc::clone(&planned.template);
         let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
         let command = &template.command;

@@ -55,6 +55,7 @@ enum Ending {
 impl Session {
     /// Carries out a command of the session's own and gathers its answer, without ReadyForQuery.
     pub(super) async fn command(&mut self, sql: &str, command: &Command) -> Result<(), Trouble> {
+        self.note_effect();
         match command {
             Command::Empty => {
                 reply::empty_query(self.client.out());

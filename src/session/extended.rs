@@ -341,6 +341,7 @@ impl Session {
             }
         };
         if on_servers.draws() {
+            self.note_effect();
             return Box::pin(self.bind_drawn(message, &prepared, &on_servers, &world)).await;
         }
         let template = &on_servers.template;
@@ -666,6 +667,7 @@ impl Session {
 
     /// Executes what the session does itself, in its turn.
     async fn execute_local(&mut self, prepared: &Rc<Prepared>, planned: &Rc<Planned>) -> Result<(), Trouble> {
+        self.note_effect();
         let template = Rc::clone(&planned.template);
         let sql = prepared.text.get(planned.range.clone()).unwrap_or_default();
         match &template.command {

@@ -4,6 +4,7 @@
 //! `extended` the messages of the extended protocol, `command` what the proxy itself has to do (transactions, settings,
 //! cursors); `transaction` and `state` hold what was said before.
 
+mod again;
 pub mod batch;
 mod beside;
 pub mod cancel;
@@ -92,6 +93,7 @@ use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
 use crate::shard_map::ShardMap;
 use crate::shard_map::User;
+use crate::topology::Entry;
 use crate::topology::Floor;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::backend::Severity;
@@ -218,6 +220,8 @@ pub struct Session {
     seen: sequences::Seen,
     /// The open transaction, or what comes before the next Sync, has written a directory.
     directory_changed: bool,
+    /// What the client asked for last, as long as it may be asked again.
+    request: again::Request,
 }
 
 impl Session {
@@ -237,6 +241,7 @@ impl Session {
                         result = match poll_fn(|cx| this.poll_passing(cx, &mut passing)).await {
                             Ok(()) => {
                                 this.passed(&passing);
+                                this.forget_said();
                                 Ok(())
                             }
                             // Boxed, as all that is seldom done: every session has this future.
@@ -279,7 +284,12 @@ impl Session {
         let mut next = Some(first);
         loop {
             while let Some(message) = next.take() {
+                self.note_said(&message);
+                let ends = matches!(message.kind, b'Q' | b'S');
                 self.message(message).await?;
+                if ends {
+                    self.end_request().await?;
+                }
                 next = self.client.message().map_err(End::Fatal)?;
             }
             // A batch that is not finished keeps its place here, with what it has gathered.
@@ -436,6 +446,7 @@ impl Session {
 
     /// Tells the client of an error of the proxy's own; an open transaction has failed.
     fn refuse(&mut self, error: ClientError) {
+        self.note_refused();
         if error.code == Code::Internal {
             tracing::error!(%error, "an invariant is broken");
         }
@@ -450,6 +461,9 @@ impl Session {
             self.report();
         }
         reply::ready(self.client.out(), status);
+        if self.is_asked_again() {
+            return Ok(());
+        }
         self.client.flush().await.map_err(|_| End::Gone)
     }
 
@@ -617,6 +631,7 @@ impl Session {
 
     /// The place of a link to that shard, fit for `access`, if none has to be waited for.
     fn join_now(&mut self, shard: ShardId, access: plan::Access) -> Option<usize> {
+        self.note_access(access);
         if let Some(place) = self.held(shard, access) {
             return Some(place);
         }
@@ -678,10 +693,11 @@ impl Session {
 
     /// A link that has to be waited for.
     async fn wait_link(&self, shard: ShardId, fresh: Option<Freshness>) -> Result<Link, ClientError> {
+        let entry = if self.links.is_empty() { Entry::New } else { Entry::Joins };
         let joining = async {
             match fresh {
-                Some(fresh) => self.access.read(shard, fresh).await,
-                None => self.access.primary(shard).await,
+                Some(fresh) => self.access.read(shard, fresh, entry).await,
+                None => self.access.primary(shard, entry).await,
             }
         };
         exec::within(self.map.timeouts.statement, joining).await.unwrap_or_else(|| {
@@ -1072,6 +1088,9 @@ impl Session {
                     tracing::warn!(node = name, said, "a server closed a connection");
                 }
                 let open = self.transaction.is_open();
+                if !open && !wrote && !within_row {
+                    self.note_lost();
+                }
                 self.lose(link);
                 self.drop_busy();
                 if within_row {

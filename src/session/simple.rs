@@ -37,6 +37,7 @@ use crate::session::gather::Said;
 use crate::session::split::needs_block;
 use crate::session::transaction::Kind;
 use crate::session::transaction::Transaction;
+use crate::topology::Entry;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::frontend;
 
@@ -355,6 +356,7 @@ impl Session {
     ) -> Result<bool, Trouble> {
         let template = &statement.template;
         if statement.draws() {
+            self.note_effect();
             return Box::pin(self.draw(text, statement, place, world)).await;
         }
         let plan = match statement.plan(text, None, world) {
@@ -571,7 +573,7 @@ impl Session {
         ask: Ask<'_>,
     ) -> Option<([u8; 5], Vec<u8>)> {
         let access = Rc::clone(&self.access);
-        let mut link = access.primary(shard).await.ok()?;
+        let mut link = access.primary(shard, Entry::Joins).await.ok()?;
         let wanted = std::sync::Arc::clone(&self.state.settings);
         let difference = link.connection.settings.difference(&wanted);
         link.say_close_setter();

@@ -38,6 +38,7 @@ use crate::session::query_item;
 use crate::session::simple::messages;
 use crate::session::split::gone;
 use crate::session::transaction::Kind;
+use crate::topology::Entry;
 use crate::topology::cut;
 use crate::topology::cut::Flaw;
 use crate::topology::cut::Look;
@@ -256,7 +257,7 @@ impl Session {
         let joining = async {
             let mut links = Vec::new();
             for shard in all.iter() {
-                links.push(self.access.primary(shard).await?);
+                links.push(self.access.primary(shard, Entry::Joins).await?);
             }
             Ok::<_, ClientError>(links)
         };

@@ -26,6 +26,7 @@ use crate::exec::link::Link;
 use crate::exec::say;
 use crate::session::Session;
 use crate::session::Worker;
+use crate::session::again::Request;
 use crate::session::batch::Batch;
 use crate::session::command::cells;
 use crate::session::login::LoggedIn;
@@ -39,6 +40,7 @@ use crate::shard_map::Engine;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::User;
 use crate::shard_map::UserAuth;
+use crate::topology::Entry;
 use crate::topology::Floor;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::backend::Severity;
@@ -178,6 +180,7 @@ impl Session {
             schema_changed: false,
             seen: super::sequences::Seen::default(),
             directory_changed: false,
+            request: Request::default(),
         })
     }
 
@@ -234,12 +237,12 @@ impl Session {
             }
         }
         let fresh = Freshness { consistency: Consistency::Eventual, floor: Floor::default() };
-        let link = access.read(catalog, fresh).await?;
+        let link = access.read(catalog, fresh, Entry::New).await?;
         let replica = link.replica;
         let facts = match Self::find_out(link, &access, client, &user, &key.2).await {
             // A replica refuses everything where transactions are SERIALIZABLE by default.
             Err(Unwelcome::Message(_)) if replica => {
-                let link = access.primary(catalog).await?;
+                let link = access.primary(catalog, Entry::New).await?;
                 Self::find_out(link, &access, client, &user, &key.2).await?
             }
             other => other?,

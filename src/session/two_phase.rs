@@ -27,6 +27,7 @@ use crate::ident::ShardSet;
 use crate::session::Session;
 use crate::session::Trouble;
 use crate::shard_map::AcrossShards;
+use crate::topology::Entry;
 use crate::topology::gid::Gid;
 use crate::topology::two_phase;
 use crate::topology::two_phase::Decision;
@@ -413,7 +414,7 @@ impl Session {
         let name = &self.access.service.database.shard(shard).name;
         let mut pause = AGAIN;
         loop {
-            if let Ok(link) = self.access.primary(shard).await {
+            if let Ok(link) = self.access.primary(shard, Entry::Joins).await {
                 // Dropped afterwards: its settings are changed, and it is of no more use.
                 let mut other = Part::new(link);
                 let answers = other.asked(&[GET_READY_TO_END, said]).await;

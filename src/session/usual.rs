@@ -51,6 +51,7 @@ const SYNC: &[u8] = b"S\0\0\0\x04";
 impl Session {
     /// Puts a message on its link if it is usual; its answer is then to be taken with [`Self::poll_passing`].
     pub(super) fn put_usual(&mut self, message: &Message) -> Option<Passing> {
+        self.begin_request();
         let usual = !self.skipping
             && self.items.is_empty()
             && self.client.mark() == 0
@@ -64,6 +65,7 @@ impl Session {
             return None;
         }
         let turn = self.turn;
+        let begun = self.client.at();
         let place = match message.kind {
             b'Q' => self.put_query(message),
             b'B' => self.put_bind(message),
@@ -74,6 +76,9 @@ impl Session {
             self.turn = turn;
         }
         let place = place?;
+        if self.links.get(place).is_some_and(|link| !link.begun && !link.pinned) && self.only_reads() {
+            self.keep_said(message.whole.start..message.whole.end + self.client.at() - begun);
+        }
         Some(Passing { place, range: 0..0, unflushed: false, failed: false, over: false })
     }
 
@@ -239,7 +244,8 @@ impl Session {
         self.tell(trouble)?;
         self.batch_writer = None;
         self.batch.is_over();
-        self.ready().await
+        self.ready().await?;
+        self.end_request().await
     }
 }
 

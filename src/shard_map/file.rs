@@ -276,7 +276,7 @@ record! {
         by: At<FailoverBy>;
         /// How long writes wait for a primary. Default 10s.
         wait: At<Span>;
-        /// How many may wait. Default 2000. No effect yet.
+        /// How many statements and transactions may wait for one shard's primary. Default 2000; 0: none.
         queue_max: At<Number>;
     }
 

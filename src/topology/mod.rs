@@ -26,9 +26,11 @@ mod health;
 mod monitor;
 pub mod mysql;
 mod pace;
+pub mod pause;
 pub mod placement;
 mod postgres_probe;
 mod probe;
+mod queue;
 mod roles;
 pub mod schema_reader;
 mod schema_watch;
@@ -59,6 +61,13 @@ pub use choose::Chosen;
 pub use choose::Floor;
 pub use choose::ReadDemand;
 pub use health::Health;
+pub use queue::Entry;
+pub use queue::Full;
+pub use queue::Hold;
+pub use queue::Holder;
+pub use queue::Place;
+pub use queue::Queue;
+pub use queue::Reads;
 pub use roles::Role;
 pub use schema_reader::TypeNumbers;
 pub use schema_watch::SchemaHandle;
@@ -188,6 +197,12 @@ impl Topology {
     /// Waits for a primary, at most until `deadline`. Cancel-safe.
     pub async fn wait_primary(&self, shard: ShardId, deadline: Tick) -> Option<NodeId> {
         self.shard(shard).until(deadline, || self.primary(shard)).await
+    }
+
+    /// Those who wait for the shard's primary.
+    #[must_use]
+    pub fn queue(&self, shard: ShardId) -> &Arc<Queue> {
+        self.shard(shard).queue()
     }
 
     /// Any reachable node of the shard, the primary first: for catalogs.

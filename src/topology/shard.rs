@@ -30,6 +30,7 @@ use super::monitor::ShardMonitor;
 use super::monitor::Standing;
 use super::pace::Situation;
 use super::probe;
+use super::queue::Queue;
 use super::roles::Accepted;
 use super::roles::Loss;
 use crate::clock;
@@ -170,7 +171,7 @@ impl NodeState {
     /// Statements that run on it now.
     #[must_use]
     pub fn in_use(&self) -> u32 {
-        self.lanes.iter().map(|lane| lane.in_use.load(Ordering::Relaxed)).sum()
+        self.lanes.iter().map(|lane| lane.in_use.load(Ordering::SeqCst)).sum()
     }
 
     /// Statements that were sent to it so far.
@@ -184,7 +185,8 @@ impl NodeState {
     pub fn serve(&self, worker: usize) -> Serving {
         let lane = self.lanes.get(worker % LANES).expect("a remainder is below its divisor");
         lane.served.fetch_add(1, Ordering::Relaxed);
-        lane.in_use.fetch_add(1, Ordering::Relaxed);
+        // In one order with what holds statements back (`queue`): whoever begins is counted before it looks.
+        lane.in_use.fetch_add(1, Ordering::SeqCst);
         Serving(Arc::clone(lane))
     }
 
@@ -244,7 +246,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_use.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -256,6 +258,8 @@ pub(super) struct Shard {
     control: Arc<Control>,
     staleness_max: Duration,
     monitor: Mutex<ShardMonitor>,
+    /// Who waits for its primary.
+    queue: Arc<Queue>,
     /// Whoever waits for freshness, roles or health to change.
     changed: Notify,
     /// Each node's monitor waits here between two probes.
@@ -304,6 +308,7 @@ impl Shard {
             control: Arc::clone(control),
             staleness_max,
             monitor: Mutex::new(monitor),
+            queue: past.map_or_else(Arc::default, |past| Arc::clone(&past.queue)),
             changed: Notify::new(),
             wakes: shard.nodes.iter().map(|_| Arc::new(Notify::new())).collect(),
             at_once: shard.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
@@ -328,6 +333,10 @@ impl Shard {
 
     pub(super) fn nodes(&self) -> &[Arc<NodeState>] {
         &self.nodes
+    }
+
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     pub(super) fn control(&self) -> &Control {

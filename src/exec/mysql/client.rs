@@ -51,6 +51,8 @@ pub struct Client {
     out: Vec<u8>,
     /// How much of that has been sent, or packed to be sent.
     sent: usize,
+    /// How often something was sent, or begun to be.
+    sends: u64,
     joiner: Joiner,
     /// The number of the next packet that it gets.
     sequence: u8,
@@ -146,6 +148,7 @@ impl Client {
             inbox: Inbox::of(leftover),
             out: Vec::new(),
             sent: 0,
+            sends: 0,
             joiner,
             sequence,
             capabilities,
@@ -409,6 +412,12 @@ impl Client {
         Mark { length: self.out.len(), sequence: self.sequence }
     }
 
+    /// How often something was sent, or begun to be.
+    #[must_use]
+    pub fn sends(&self) -> u64 {
+        self.sends
+    }
+
     /// Takes back what was added since, none of which may have been sent.
     pub fn rewind(&mut self, mark: Mark) {
         self.out.truncate(mark.length);
@@ -449,6 +458,7 @@ impl Client {
             hold.overflowed |= self.out.len() >= hold.limit;
             return Poll::Ready(if hold.overflowed { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) });
         }
+        self.sends += u64::from(!self.out.is_empty());
         match self.squeezed.as_deref_mut() {
             None => ready!(poll_send(&mut self.stream, &self.out, &mut self.sent, cx))?,
             Some(squeezed) => {

@@ -23,13 +23,16 @@ use crate::backend::pool::Pooled;
 use crate::backend::pool::Recipe;
 use crate::backend::pool::WorkerPools;
 use crate::clock;
-use crate::clock::Tick;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::AGAIN;
 use crate::exec::AGAIN_MAX;
 use crate::exec::Freshness;
 use crate::exec::Service;
+use crate::exec::waiting::Unlinked;
+use crate::exec::waiting::at_primary;
+use crate::exec::waiting::pass_reads;
+use crate::exec::waiting::while_primary;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::Consistency;
@@ -38,6 +41,7 @@ use crate::shard_map::ServerLogin;
 use crate::shard_map::ShardMap;
 use crate::topology::Choice;
 use crate::topology::Chosen;
+use crate::topology::Entry;
 use crate::topology::control;
 
 /// One user's way to the nodes of one service.
@@ -118,12 +122,13 @@ impl Access {
     /// # Errors
     /// No primary, or no connection in time.
     pub async fn control(&self, shard: ShardId) -> Result<Link, ClientError> {
-        let deadline = clock::now().plus(self.service.database.failover.wait);
-        let node = self.wait_primary(shard, deadline).await?;
-        let connection =
-            self.at_primary(node, &self.pool_of_control(node)).await.map_err(|error| self.explain(node, error))?;
-        let load = self.service.topology.node(node).serve(self.workers.worker);
-        Ok(Link::new(node, connection, load, false))
+        let link = async |node| {
+            let checked_out = self.workers.checkout(&self.pool_of_control(node)).await;
+            let connection = checked_out.map_err(|error| self.unlinked(node, error))?;
+            Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+        };
+        // For what a session does, which may hold other connections.
+        at_primary(&self.service, shard, Entry::Joins, link, |link| self.release_control(link)).await
     }
 
     /// Gives such a link back when it is clean, otherwise closes it.
@@ -166,40 +171,25 @@ impl Access {
         })
     }
 
-    /// A link to the shard's primary. Waits a little for one to appear; nothing has been said to it yet.
+    /// A link to the shard's primary. Waits its turn, and a little for one to appear; nothing has been said to it yet.
     ///
     /// # Errors
-    /// No primary, or no connection in time.
-    pub async fn primary(&self, shard: ShardId) -> Result<Link, ClientError> {
-        let deadline = clock::now().plus(self.service.database.failover.wait);
-        let mut pause = AGAIN;
-        loop {
-            let node = self.wait_primary(shard, deadline).await?;
-            let error = match self.link(node, false).await {
-                Ok(link) => return Ok(link),
-                Err(error @ (CheckoutError::Unreachable { .. } | CheckoutError::CutOff)) => error,
-                Err(error) => return Err(self.explain(node, error)),
-            };
-            if clock::now().plus(pause) > deadline {
-                return Err(self.explain(node, error));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(AGAIN_MAX);
-        }
+    /// No primary, no connection in time, or too many wait already.
+    pub async fn primary(&self, shard: ShardId, entry: Entry) -> Result<Link, ClientError> {
+        let link = async |node| self.link(node, false).await;
+        at_primary(&self.service, shard, entry, link, |link| self.release(link)).await
     }
 
     /// What [`Self::primary`] comes to when nothing has to be waited for.
     #[must_use]
     pub fn primary_now(&self, shard: ShardId) -> Option<Link> {
-        self.link_now(self.service.topology.primary(shard)?, false)
-    }
-
-    async fn wait_primary(&self, shard: ShardId, deadline: Tick) -> Result<NodeId, ClientError> {
-        let topology = &self.service.topology;
-        if let Some(node) = topology.primary(shard) {
-            return Ok(node);
+        let link = self.link_now(self.service.topology.primary(shard)?, false)?;
+        // It counts as what runs there from here on: a pause has seen it, or is seen.
+        if self.service.topology.queue(shard).is_busy() {
+            self.release(link);
+            return None;
         }
-        topology.wait_primary(shard, deadline).await.ok_or_else(|| self.service.no_primary(shard))
+        Some(link)
     }
 
     /// Whether reads of that shard may go elsewhere than to its primary.
@@ -213,25 +203,58 @@ impl Access {
     ///
     /// # Errors
     /// No node, or no connection in time.
-    pub async fn read(&self, shard: ShardId, fresh: Freshness) -> Result<Link, ClientError> {
+    pub async fn read(&self, shard: ShardId, fresh: Freshness, entry: Entry) -> Result<Link, ClientError> {
         if fresh.consistency == Consistency::Strong || !self.has_choice(shard) {
-            return self.primary(shard).await;
+            return self.primary(shard, entry).await;
         }
         let topology = &self.service.topology;
-        let demand = topology.demand(fresh.consistency, fresh.floor);
-        let deadline = demand.now.plus(self.service.database.failover.wait);
-        let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
-        let Some(chosen) = chosen.filter(|it| topology.primary(shard) != Some(it.node)) else {
-            return self.primary(shard).await;
-        };
-        // A replica that just died must not fail a read that the primary can serve.
-        let Ok(mut link) = self.link(chosen.node, true).await else { return self.primary(shard).await };
-        if !self.is_vouched_for(&link, chosen.node, fresh) {
-            self.release(link);
-            return self.primary(shard).await;
+        let deadline = clock::now().plus(self.service.database.failover.wait);
+        let mut pause = AGAIN;
+        loop {
+            pass_reads(&self.service, shard, entry, deadline).await?;
+            let demand = topology.demand(fresh.consistency, fresh.floor);
+            let chosen = topology.node_for_read(shard, &demand, None, self.random(), deadline).await;
+            let Some(chosen) = chosen else { return self.primary(shard, entry).await };
+            let replica = topology.primary(shard) != Some(chosen.node);
+            let linked = match replica {
+                true => self.link(chosen.node, true).await,
+                false if topology.queue(shard).holds(entry) => return self.primary(shard, entry).await,
+                false => while_primary(&self.service, chosen.node, &async |node| self.link(node, false).await).await,
+            };
+            match linked {
+                Ok(link) if topology.queue(shard).is_held(entry, replica) => self.release(link),
+                Ok(link) if !replica => return Ok(link),
+                Ok(link) if !self.is_vouched_for(&link, chosen.node, fresh) => {
+                    self.release(link);
+                    return self.primary(shard, entry).await;
+                }
+                Ok(link) => return Ok(Link { chosen: Some(chosen), ..link }),
+                // A server that just died must not fail a read that another can serve.
+                Err(it) if it.passes => {
+                    if replica && let Some(link) = self.primary_in_place(shard, entry).await {
+                        return Ok(link);
+                    }
+                    if clock::now() >= deadline {
+                        return Err(it.error);
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_MAX);
+                }
+                Err(_) if replica => return self.primary(shard, entry).await,
+                Err(it) => return Err(it.error),
+            }
         }
-        link.chosen = Some(chosen);
-        Ok(link)
+    }
+
+    /// A link to the primary in the place of a replica that cannot be reached, if that one can.
+    async fn primary_in_place(&self, shard: ShardId, entry: Entry) -> Option<Link> {
+        let node = self.service.topology.primary(shard).filter(|_| !self.service.topology.queue(shard).holds(entry))?;
+        let link = while_primary(&self.service, node, &async |node| self.link(node, false).await).await.ok()?;
+        if self.service.topology.queue(shard).holds(entry) {
+            self.release(link);
+            return None;
+        }
+        Some(link)
     }
 
     /// What [`Self::read`] comes to when nothing has to be waited for.
@@ -247,7 +270,7 @@ impl Access {
             return self.primary_now(shard);
         }
         let mut link = self.link_now(chosen.node, true)?;
-        if !self.is_vouched_for(&link, chosen.node, fresh) {
+        if topology.queue(shard).holds_reads(Entry::New) || !self.is_vouched_for(&link, chosen.node, fresh) {
             self.release(link);
             return None;
         }
@@ -271,12 +294,12 @@ impl Access {
         state
     }
 
-    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Refused> {
+    async fn link(&self, node: NodeId, replica: bool) -> Result<Link, Unlinked> {
         // What is known of the node is noted before it is used: if it restarts in between, that is another life.
         let chosen = self.life(node);
         let pool = self.pool(node);
-        let connection =
-            if replica { self.workers.checkout(&pool).await? } else { self.at_primary(node, &pool).await? };
+        let connection = if replica { self.workers.checkout(&pool).await } else { self.at_primary(node, &pool).await };
+        let connection = connection.map_err(|error| self.unlinked(node, error))?;
         Ok(self.linked(node, connection, replica, chosen))
     }
 
@@ -312,10 +335,13 @@ impl Access {
     /// # Errors
     /// No primary, or no connection in time.
     pub async fn gathering(&self, shard: ShardId) -> Result<Link, ClientError> {
-        let node = self.wait_primary(shard, clock::now().plus(self.service.database.failover.wait)).await?;
-        let pool = self.pool_of_gathers(node);
-        let connection = self.at_primary(node, &pool).await.map_err(|error| self.explain(node, error))?;
-        Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+        let link = async |node| {
+            let checked_out = self.workers.checkout(&self.pool_of_gathers(node)).await;
+            let connection = checked_out.map_err(|error| self.unlinked(node, error))?;
+            Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+        };
+        // Of a read that holds its other connections already.
+        at_primary(&self.service, shard, Entry::Joins, link, |link| self.release_gathering(link)).await
     }
 
     /// Gives such a link back when it is clean, otherwise closes it.
@@ -342,6 +368,11 @@ impl Access {
     #[must_use]
     pub fn statement_max(&self) -> Option<Duration> {
         crate::exec::limit(self.map.timeouts.statement)
+    }
+
+    fn unlinked(&self, node: NodeId, error: Refused) -> Unlinked {
+        let passes = matches!(error, CheckoutError::Unreachable { .. } | CheckoutError::CutOff);
+        Unlinked { error: self.explain(node, error), passes }
     }
 
     fn explain(&self, node: NodeId, error: Refused) -> ClientError {

@@ -296,6 +296,11 @@ impl Held {
         self.show(&held);
     }
 
+    /// Whether it holds none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.targets.borrow().is_empty()
+    }
+
     /// The session is given a connection.
     pub(super) fn add(&self, link: &Link) {
         let mut held = self.targets.borrow_mut();

@@ -4,6 +4,7 @@
 //! `text` runs queries, `prepared` what was prepared before, `transaction` and `settings` hold what was said before, and
 //! `start` lets a client in.
 
+mod again;
 mod assign;
 mod command;
 mod cursor;
@@ -100,6 +101,8 @@ pub struct Session {
     held: kill::Held,
     /// What the session had left on a connection is gone with it: so it ends, as it would on a server.
     ends: bool,
+    /// The command at hand, as long as it may be done again.
+    request: again::Request,
 }
 
 /// A database in use.
@@ -173,16 +176,22 @@ impl Session {
                 }
             }
             self.ticket.begin();
-            self.held.begin(&self.links);
-            let goes_on = match self.put_usual(&payload) {
-                Some(mut usual) => {
-                    let came = poll_fn(|cx| self.poll_usual(cx, &mut usual)).await;
-                    match self.passed(usual, came) {
-                        None => true,
-                        Some((usual, came)) => Box::pin(self.go_on(usual, came)).await,
+            let goes_on = loop {
+                self.held.begin(&self.links);
+                self.begin_request();
+                let goes_on = match self.put_usual(&payload) {
+                    Some(mut usual) => {
+                        let came = poll_fn(|cx| self.poll_usual(cx, &mut usual)).await;
+                        match self.passed(usual, came) {
+                            None => true,
+                            Some((usual, came)) => Box::pin(self.go_on(usual, came)).await,
+                        }
                     }
+                    None => self.command_within_limits(&payload).await,
+                };
+                if !self.has_lost() || !Box::pin(self.goes_again()).await {
+                    break goes_on;
                 }
-                None => self.command_within_limits(&payload).await,
             };
             if self.client.told_deadlock {
                 Box::pin(self.doomed()).await;
@@ -282,6 +291,9 @@ impl Session {
     /// Tells the client what has not been told yet of how a command came out. False: the session ends.
     fn told(&mut self, result: Result<(), Trouble>) -> bool {
         self.raise_floors();
+        if matches!(result, Err(Trouble::Refused(_))) && self.is_asked_again() {
+            return true;
+        }
         // Within a payload nothing else can be said.
         if self.client.within_payload {
             return false;
@@ -524,6 +536,9 @@ impl Session {
                 "The tables may differ between the shards: `shardway check --connect` compares them.",
             )),
             Broken::Server(reason) => {
+                if !within && !may_have_written {
+                    self.note_lost();
+                }
                 let (code, hint) = match (within, may_have_written) {
                     // What an open transaction did is undone.
                     (true, _) | (_, false) => (Code::NotDone, "Say it again, from the beginning of the transaction."),

@@ -349,6 +349,10 @@ impl Session {
         if let Some(cursor) = statement.cursor.take() {
             Box::pin(self.close_cursor(cursor)).await;
         }
+        // What it was given beforehand is gone behind it; a cursor stays.
+        if !statement.long.is_empty() || execute.flags & READ_ONLY != 0 {
+            self.note_effect();
+        }
         let result = match execute.flags & READ_ONLY {
             0 => self.execute_it(execute, &mut statement).await,
             _ => Box::pin(self.execute_for_cursor(execute, &mut statement)).await,

@@ -25,6 +25,7 @@ use crate::session::mysql::kill;
 use crate::session::mysql::say;
 use crate::session::state::consistency_of;
 use crate::shard_map::Consistency;
+use crate::topology::Entry;
 use crate::topology::Floor;
 use crate::wire::mysql::result::Failure;
 
@@ -70,6 +71,7 @@ impl Reads {
 impl Session {
     /// The session's link to a shard's primary, or a new one.
     pub(super) async fn take_link(&mut self, shard: ShardId) -> Result<Link, Trouble> {
+        self.note_effect();
         if let Some(place) = self.links.iter().position(|it| it.shard == shard) {
             if self.links.get(place).is_some_and(|it| it.replica) {
                 return Err(on_a_replica("this statement").into());
@@ -82,6 +84,7 @@ impl Session {
 
     /// A link to whichever shard's primary, for what has nothing to do with rows.
     pub(super) async fn any_link(&mut self) -> Result<Link, Trouble> {
+        self.note_effect();
         if let Some(place) = self.links.iter().position(|it| !it.replica) {
             let link = self.links.swap_remove(place);
             self.note_use(link.shard);
@@ -94,7 +97,12 @@ impl Session {
     async fn primary_link(&mut self, shard: ShardId) -> Result<Link, Trouble> {
         self.note_use(shard);
         let access = Rc::clone(&self.used()?.access);
-        self.given(access.primary(shard)).await
+        self.given(access.primary(shard, self.entry())).await
+    }
+
+    /// Whether it holds connections already, which others may wait for.
+    fn entry(&self) -> Entry {
+        if self.held.is_empty() { Entry::New } else { Entry::Joins }
     }
 
     /// A connection that the session has to wait for, unless it is killed meanwhile.
@@ -108,6 +116,11 @@ impl Session {
     /// others.
     pub(super) async fn take_links(&mut self, shards: &[ShardId], template: &Template) -> Result<Vec<Link>, Trouble> {
         let elsewhere = self.may_go_elsewhere(template);
+        if elsewhere {
+            self.note_read();
+        } else {
+            self.note_effect();
+        }
         let mut links: Vec<Link> = Vec::with_capacity(shards.len());
         for shard in shards {
             let taken = if elsewhere { self.take_fresh(*shard).await } else { self.take_link(*shard).await };
@@ -149,12 +162,12 @@ impl Session {
         }
         let access = Rc::clone(&self.used()?.access);
         if !access.has_choice(shard) {
-            return self.given(access.primary(shard)).await;
+            return self.given(access.primary(shard, self.entry())).await;
         }
         // Of statements before this one in the same command.
         self.raise_floors();
         let fresh = Freshness { consistency: self.consistency(), floor: self.reads.floor(shard) };
-        self.given(access.read(shard, fresh)).await
+        self.given(access.read(shard, fresh, self.entry())).await
     }
 
     pub(super) fn consistency(&self) -> Consistency {

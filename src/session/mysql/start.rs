@@ -17,6 +17,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::Statements;
 use crate::session::mysql::Trouble;
 use crate::session::mysql::Used;
+use crate::session::mysql::again::Request;
 use crate::session::mysql::cursor::Opening;
 use crate::session::mysql::kill::Held;
 use crate::session::mysql::kill::Seen;
@@ -123,6 +124,7 @@ impl Session {
             reads: Reads::default(),
             turn: 0,
             ends: false,
+            request: Request::default(),
         };
         this.note_database();
         let done = Done { status: this.usual_status(), ..Done::default() };

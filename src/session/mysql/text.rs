@@ -159,6 +159,9 @@ impl Session {
                 .into());
             }
         }
+        if statements.len() > 1 {
+            self.note_effect();
+        }
         let last = statements.len().saturating_sub(1);
         for (place, planned) in statements.iter().enumerate() {
             let alone = statements.len() == 1;

@@ -198,11 +198,15 @@ impl Session {
             return None;
         }
         let access = Rc::clone(&self.used.as_ref()?.access);
-        if !access.has_choice(shard) {
+        if !self.may_go_elsewhere(template) {
+            self.note_effect();
+            if access.has_choice(shard) {
+                self.note_use(shard);
+            }
             return access.primary_now(shard);
         }
-        if !self.may_go_elsewhere(template) {
-            self.note_use(shard);
+        self.note_read();
+        if !access.has_choice(shard) {
             return access.primary_now(shard);
         }
         // Of statements before this one in the same command.

@@ -561,9 +561,6 @@ impl<'v, 'a> Validator<'v, 'a> {
             tell(place(&log.slow_query), "log.slow_query", "the servers' own log_min_duration_statement tells");
         }
         for (_, database) in file.databases.given().into_iter().flat_map(Named::iter) {
-            if let Some(failover) = database.failover.given() {
-                tell(place(&failover.queue_max), "failover.queue_max", "writes wait for `failover.wait`, however many");
-            }
             if let Some(gather) = database.gather.given() {
                 tell(gather.url.given().map(|url| url.place), "gather.url", "statements are gathered on a shard");
             }
