@@ -6,6 +6,8 @@ mod proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledger::Ledger;
@@ -16,9 +18,11 @@ use proxy::map_of;
 use proxy::quantile;
 use proxy::text;
 use proxy::until;
+use shardway::clock;
 use shardway::local_cluster::Cluster;
 use shardway::local_cluster::ClusterSpec;
 use shardway::local_cluster::Node;
+use shardway::local_cluster::client::Client;
 use shardway::local_cluster::client::SqlError;
 use shardway::tasks;
 
@@ -34,7 +38,7 @@ const PROMPTLY: Duration = Duration::from_secs(60);
 /// A shard of that many replicas behind a proxy, and the table of the ledger on it.
 async fn house(replicas: usize) -> Outcome<(Cluster, Proxy)> {
     let cluster = Cluster::start(ClusterSpec { shards: 1, replicas, ..ClusterSpec::default() }).await?;
-    let mut owner = shardway::local_cluster::client::Client::connect(cluster.nodes()[0].port(), "demo", "shop").await?;
+    let mut owner = Client::connect(cluster.nodes()[0].port(), "demo", "shop").await?;
     owner.query(ledger::TABLE).await?;
     let port = free_port()?;
     let proxy = Proxy::start(&cluster, port, &map_of(&cluster, port, |_| true, REST), &[]).await?;
@@ -188,7 +192,7 @@ async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
             .map_err(|error| format!("{error}; {}\n{}", ledger.told(), proxy.log()))?;
         let (former, others) = (nodes[0], [nodes[1], nodes[2]]);
         let blow = BLOWS[round % BLOWS.len()];
-        let failed = shardway::clock::now();
+        let failed = clock::now();
         match blow {
             Blow::Kill => former.kill9().await?,
             Blow::Freeze => former.freeze().await?,
@@ -218,6 +222,114 @@ async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
     let (p50, p99) = (quantile(&mut gaps, 0.5), quantile(&mut gaps, 0.99));
     println!("oracle: failovers: {count}; {}; without writes {p50:?} (p50), {p99:?} (p99)", ledger.told());
     ledger.compare(&held).map_err(|error| format!("{error}\n{}", proxy.log()))?;
+    proxy.stop().await?;
+    Ok(cluster.stop().await?)
+}
+
+/// A server that is frozen must not slow the others down.
+const CALM: usize = 3_000;
+
+/// Time that each of so many reads took, one after the other by each of the clients, of keys of one shard.
+async fn latencies(port: u16, keys: &[i64], clients: usize) -> Outcome<Vec<Duration>> {
+    let mut asking = Vec::new();
+    for client in 0..clients {
+        let keys = keys.to_vec();
+        asking.push(tasks::shared("asking", async move {
+            let mut session = Client::connect(port, "demo", "shop").await?;
+            let mut spans = Vec::new();
+            for place in 0..CALM / clients {
+                let begun = clock::now();
+                let id = keys[(place * 7 + client) % keys.len()];
+                session.query(&format!("SELECT part FROM ledger WHERE id = {id}")).await?;
+                spans.push(clock::now().since(begun));
+            }
+            Ok::<_, SqlError>(spans)
+        }));
+    }
+    let mut spans = Vec::new();
+    for it in asking {
+        spans.extend(it.await??);
+    }
+    Ok(spans)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_shard_costs_its_own_clients_only() -> Outcome {
+    let cluster = Cluster::start(ClusterSpec { shards: 3, replicas: 0, ..ClusterSpec::default() }).await?;
+    for node in cluster.nodes() {
+        Client::connect(node.port(), "demo", "shop").await?.query(ledger::TABLE).await?;
+    }
+    let port = free_port()?;
+    let rest = "
+    groups: {ledger: {key: bigint, tables: {ledger: id}}}
+    failover: {wait: 2s}
+pool: {size: 16, wait: 2s}
+timeouts: {connect: 1s, statement: 2s}
+users: {demo: {auth: trust}}
+";
+    let map = map_of(&cluster, port, |_| true, rest);
+    proxy::prepare(&cluster, &map)?;
+    let proxy = Proxy::start(&cluster, port, &map, &[]).await?;
+    let mut client = proxy.client().await?;
+    until("the table to be known", async || {
+        Ok(client.query("INSERT INTO ledger SELECT i, 0 FROM generate_series(1, 300) i").await.is_ok())
+    })
+    .await?;
+    let mut keys: Vec<Vec<i64>> = Vec::new();
+    for node in cluster.nodes() {
+        let held = node.connect("shop").await?.query("SELECT id FROM ledger").await?;
+        keys.push(held.iter().map(|row| Ok(text(row, 0)?.parse()?)).collect::<Outcome<_>>()?);
+    }
+    let others = [keys[0].clone(), keys[2].clone()].concat();
+    let mut calm = latencies(port, &others, 4).await?;
+    let frozen = &cluster.nodes()[1];
+    // One is in a transaction there, one begins now, many come.
+    let mut open = proxy.client().await?;
+    open.query("BEGIN").await?;
+    open.query(&format!("UPDATE ledger SET part = 1 WHERE id = {}", keys[1][0])).await?;
+    frozen.freeze().await?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut waiting = Vec::new();
+    for place in 0..24 {
+        let (ended, id) = (Arc::clone(&ended), keys[1][1 + place % 8]);
+        waiting.push(tasks::shared("waiting", async move {
+            let mut session = Client::connect(port, "demo", "shop").await?;
+            let mut answers = Vec::new();
+            while !ended.load(Ordering::SeqCst) || answers.is_empty() {
+                let sql = match place % 3 {
+                    0 => format!("UPDATE ledger SET part = part WHERE id = {id}"),
+                    1 => format!("SELECT part FROM ledger WHERE id = {id}"),
+                    _ => "SELECT count(*) FROM ledger".to_owned(),
+                };
+                answers.push(session.query(&sql).await);
+            }
+            Ok::<_, SqlError>(answers)
+        }));
+    }
+    let mut beside = latencies(port, &others, 4).await?;
+    let answer = tokio::time::timeout(PROMPTLY, open.query("COMMIT")).await?;
+    assert!(["57014", "08007", "40001", "57P03"].contains(&sqlstate(&answer)), "{answer:?}");
+    ended.store(true, Ordering::SeqCst);
+    for it in waiting {
+        let answers = tokio::time::timeout(PROMPTLY, it).await???;
+        for answer in answers {
+            // At the statement's deadline, or without a connection or a primary in time.
+            assert!(["57014", "53300", "57P03", "08007", "40001"].contains(&sqlstate(&answer)), "{answer:?}");
+        }
+    }
+    let of = |spans: &mut [Duration]| (quantile(spans, 0.5), quantile(spans, 0.99));
+    let (calm, beside) = (of(&mut calm), of(&mut beside));
+    println!(
+        "oracle: reads of two shards, p50 and p99: {calm:?} while all run, {beside:?} while the third is frozen: p99 times {:.2}",
+        beside.1.as_secs_f64() / calm.1.as_secs_f64()
+    );
+    frozen.thaw().await?;
+    let mut client = proxy.client().await?;
+    until("the frozen shard to answer again", async || Ok(client.query("SELECT count(*) FROM ledger").await.is_ok()))
+        .await
+        .map_err(|error| format!("{error}\n{}", proxy.log()))?;
+    let count = client.value("SELECT count(*) FROM ledger").await?;
+    assert_eq!(count.as_deref(), Some("300"));
     proxy.stop().await?;
     Ok(cluster.stop().await?)
 }

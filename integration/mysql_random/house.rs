@@ -28,8 +28,10 @@ use crate::schema::tables;
 /// How many rows a table begins with, at most.
 const ROWS: usize = 26;
 
-/// Joins of joins can have hundreds of millions of rows: an answer of more than this is not read to its end.
+/// Joins of joins can have hundreds of millions of rows: an answer of more than this is not read to its end …
 const ROWS_MAX: usize = 50_000;
+/// … and one that takes the plain server longer is not waited for.
+const TIME_MAX: &str = "SET max_statement_time = 20";
 
 /// A number of the environment's.
 pub(crate) fn number(name: &str, usual: u64) -> u64 {
@@ -137,6 +139,7 @@ impl House {
         for database in [plain.clone(), format!("back{width}")] {
             for plan in OTHER_PLANS.iter().chain(database.starts_with("back").then_some(&"DO 0")) {
                 let mut client = Client::connect_with(own, USER, PASSWORD, &database, capabilities)?;
+                client.done(TIME_MAX)?;
                 client.done(plan)?;
                 otherwise.push(client);
             }
@@ -148,12 +151,14 @@ impl House {
             client.rows_max = ROWS_MAX;
             Outcome::Ok(client)
         };
+        let mut before = bounded(own, &plain)?;
+        before.done(TIME_MAX)?;
         Ok(Ring {
             otherwise,
             fewer: fewer.into_iter().collect::<Result<_, _>>()?,
             width,
             ours: bounded(self.port, &ours)?,
-            plain: bounded(own, &plain)?,
+            plain: before,
             shards: shards.map(|node| Client::connect(node.port(), USER, PASSWORD, &ours)).collect::<Result<_, _>>()?,
             beside: Client::connect(own, USER, PASSWORD, &plain)?,
             through: Client::connect(self.port, USER, PASSWORD, &ours)?,

@@ -162,7 +162,7 @@ enum Verdict {
     Forgets,
     Refused(String),
     Mismatch(String),
-    /// The plain server's answer is too large to be read; both sessions are of no use any more.
+    /// The plain server's answer is too large to be read, or takes too long; its session may be of no use any more.
     TooLarge,
 }
 
@@ -179,6 +179,9 @@ fn prepared_anew(client: &mut Client, width: usize, asked: &Asked, answers: &[An
     let ([one, told], [two, _]) = (once.as_slice(), again.as_slice()) else { return None };
     Some(vec![one.clone(), two.clone(), told.clone()])
 }
+
+/// ER_STATEMENT_TIMEOUT of MariaDB's.
+const STATEMENT_TIMEOUT: u16 = 1969;
 
 /// ER_BAD_FIELD_ERROR.
 const UNKNOWN_COLUMN: u16 = 1054;
@@ -312,7 +315,8 @@ const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {
     let mut plain = renamed(say(&mut ring.plain, way, asked), ring.width);
-    if ring.plain.is_lost() {
+    let took_too_long = |it: &Answer| it.error.as_ref().is_some_and(|it| it.errno == STATEMENT_TIMEOUT);
+    if ring.plain.is_lost() || plain.iter().any(took_too_long) {
         return (false, Verdict::TooLarge);
     }
     let anew = prepared_anew(&mut ring.plain, ring.width, asked, &plain);

@@ -711,6 +711,12 @@ impl Session {
 
     /// Links to all of `shards`; replicas only or primaries only.
     async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, Trouble> {
+        // Who waits for a shard that nobody reaches holds no other's connection meanwhile.
+        for shard in shards.iter() {
+            if self.access.service.topology.primary(shard).is_none() {
+                self.join(shard, access).await?;
+            }
+        }
         let mut places: SmallVec<[usize; 8]> = SmallVec::new();
         for shard in shards.iter() {
             places.push(self.join(shard, access).await?);
@@ -1081,6 +1087,7 @@ impl Session {
                     Some(held) => (self.access.node_name(held.node).to_owned(), held.wrote),
                     None => (String::new(), false),
                 };
+                self.access.service.topology.hurry(self.links.get(link).map(|it| it.shard));
                 if let Some(words) = &last_words {
                     let said = flight::fields(words)
                         .find(|(kind, _)| *kind == b'M')

@@ -246,6 +246,15 @@ impl Topology {
         self.shard(shard).control().user()
     }
 
+    /// Has a shard's nodes probed at once, or those of all: a connection broke in a way that may mean that a node is gone, or is
+    /// the primary no more.
+    pub fn hurry(&self, shard: Option<ShardId>) {
+        match shard {
+            Some(shard) => self.shard(shard).hurry(),
+            None => self.shards.iter().for_each(|it| it.hurry()),
+        }
+    }
+
     /// The demand of a read with that consistency and floor, under this map's settings, now.
     #[must_use]
     pub fn demand(&self, consistency: crate::shard_map::Consistency, floor: Floor) -> ReadDemand {

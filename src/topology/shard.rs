@@ -411,6 +411,11 @@ impl Shard {
         }
     }
 
+    /// Has every node probed at once.
+    pub(super) fn hurry(&self) {
+        (0..self.nodes.len()).for_each(|place| self.probe(place));
+    }
+
     fn wake(&self) {
         self.wakes.iter().for_each(|it| it.notify_one());
     }

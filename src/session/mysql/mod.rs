@@ -539,6 +539,9 @@ impl Session {
                 if !within && !may_have_written {
                     self.note_lost();
                 }
+                if let Some(used) = &self.used {
+                    used.access.service.topology.hurry(None);
+                }
                 let (code, hint) = match (within, may_have_written) {
                     // What an open transaction did is undone.
                     (true, _) | (_, false) => (Code::NotDone, "Say it again, from the beginning of the transaction."),
