@@ -68,6 +68,20 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Make another node of a Postgres shard its primary, losing nothing: the running proxy does it. Exit 0 done, 1 not.
+    Switchover {
+        /// The shard, or DATABASE.SHARD where several databases have one of that name.
+        shard: String,
+        /// The node that becomes its primary [default: the replica that has most].
+        #[arg(long)]
+        to: Option<String>,
+        /// The map that the proxy serves: its console is at `listen: postgres`.
+        #[arg(long, default_value = "shard-map.yaml")]
+        map: PathBuf,
+        /// The user of `admin:` to log in as [default: the first].
+        #[arg(long)]
+        user: Option<String>,
+    },
     /// Print a JSON Schema of the map's format, for editors.
     Schema,
     /// Tell where a statement would go, without any server.
@@ -129,6 +143,16 @@ fn main() -> ExitCode {
                 // See `say`.
                 let _ = writeln!(std::io::stderr(), "{line}");
             }))
+        }
+        Command::Switchover { shard, to, map, user } => {
+            let asked = server::offline::switchover(&map, &shard, to.as_deref(), user.as_deref(), &mut |line| {
+                // See `say`.
+                let _ = writeln!(std::io::stderr(), "{line}");
+            });
+            match asked {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            }
         }
         Command::Schema => say((shardway::shard_map::cli::json_schema(), 0)),
         Command::Explain { map, database, sql } => match server::offline::explain(&map, database.as_deref(), &sql) {

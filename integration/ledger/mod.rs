@@ -68,6 +68,11 @@ impl Ledger {
         self.page().writes.values().filter(|(_, told)| *told == Told::Done).count()
     }
 
+    /// How many were not, or perhaps not.
+    pub(crate) fn not_done(&self) -> usize {
+        self.page().writes.values().filter(|(_, told)| *told != Told::Done).count()
+    }
+
     /// From now on, the first acknowledgement of a write that begins later is waited for.
     pub(crate) fn mark(&self) -> Tick {
         let mut page = self.page();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::mpsc;
+
 use crate::admin::Operated;
 use crate::backend::PoolKey;
 use crate::backend::pool::PoolCounts;
@@ -12,16 +14,20 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::Service;
 use crate::exec::client::Client;
+use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::session::cancel::Ticket;
 use crate::session::login::LoggedIn;
 use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
+use crate::tasks;
 use crate::topology::Hold;
 use crate::topology::Holder;
 use crate::topology::Reads;
 use crate::topology::Role;
+use crate::topology::Topology;
 use crate::topology::pause::Unpaused;
+use crate::topology::switchover::Switch;
 use crate::topology::two_phase::Fitness;
 use crate::wire::postgres::backend as reply;
 use crate::wire::postgres::backend::Column;
@@ -41,7 +47,7 @@ struct Answer {
 type Named = (Arc<Service>, Vec<ShardId>);
 
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("SHOW HELP", "this list"),
     ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
     ("SHOW NODES", "role, position, freshness and health of every server"),
@@ -52,6 +58,7 @@ const COMMANDS: [(&str, &str); 11] = [
     ("SHOW VERSION", "the version of this program"),
     ("PAUSE [database[.shard]]", "let open transactions end, and have everything else wait until RESUME"),
     ("RESUME [database[.shard]]", "let go on what PAUSE holds back"),
+    ("SWITCHOVER database.shard [TO node]", "make another node of a Postgres shard its primary, losing nothing"),
     ("RELOAD", "read the map's file again"),
 ];
 
@@ -87,6 +94,9 @@ struct Console {
     portals: Vec<(String, String)>,
     skipping: bool,
 }
+
+/// How many steps of a switchover may wait for an operator who reads slowly; others are in the log only.
+const STEPS_MAX: usize = 64;
 
 /// How much of an unknown command is repeated, in characters.
 const SHOWN_MAX: usize = 60;
@@ -135,6 +145,13 @@ impl Console {
             reply::empty_query(self.client.out());
         }
         for command in commands {
+            if command.split_whitespace().next().is_some_and(|it| it.eq_ignore_ascii_case("SWITCHOVER")) {
+                if let Err(error) = self.switchover(command).await {
+                    reply::error(self.client.out(), Severity::Error, &error);
+                    return;
+                }
+                continue;
+            }
             match self.answer(command).await {
                 Ok(answer) => {
                     let out = self.client.out();
@@ -339,6 +356,75 @@ impl Console {
             }
         }
         Ok(Answer { tag: "RESUME".to_owned(), ..Answer::default() })
+    }
+
+    /// A row a step, as soon as it is done.
+    async fn switchover(&mut self, command: &str) -> Result<(), ClientError> {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let (shard, to) = match words.as_slice() {
+            [_, shard] => (*shard, None),
+            [_, shard, to, node] if to.eq_ignore_ascii_case("TO") => (*shard, Some(*node)),
+            _ => return Err(no_command(command)),
+        };
+        let named = self.named(&format!("SWITCHOVER {shard}"))?;
+        let [(service, shards)] = named.as_slice() else { return Err(no_command(command)) };
+        let [shard] = shards.as_slice() else { return Err(no_command(command)) };
+        let (topology, shard) = (Arc::clone(&service.topology), *shard);
+        let to = to.map(|name| {
+            let place = (0_u16..).zip(&service.database.shard(shard).nodes).find(|(_, it)| *it.name == *name);
+            place.map(|(node, _)| NodeId { shard, node }).ok_or_else(|| {
+                ClientError::new(
+                    Code::ConsoleSyntax,
+                    format_args!("the shard has no node \"{name}\""),
+                    "SHOW NODES lists them.",
+                )
+            })
+        });
+        let to = to.transpose()?;
+        // Other databases may have shards on the same servers.
+        let server = |topology: &Topology, shard| {
+            let node = topology.node(topology.primary(shard)?).node().clone();
+            Some((node.host, node.port))
+        };
+        let its = server(&topology, shard);
+        let deployment = self.process.deployment();
+        let beside = deployment.services.values().flat_map(|service| {
+            let shards = (0_u16..).zip(&service.database.shards).map(|(place, _)| ShardId(place));
+            shards.map(|it| (Arc::clone(&service.topology), it)).collect::<Vec<_>>()
+        });
+        let beside = beside.filter(|(topology, shard)| server(topology, *shard) == its).collect();
+        let drain = service.database.failover.wait / 2;
+        let (tell, mut told) = mpsc::channel(STEPS_MAX);
+        let running = tasks::local("switchover", async move {
+            let begun = clock::now();
+            let mut step = |what: String| {
+                let since = clock::now().since(begun);
+                tracing::info!(?since, "switchover: {what}");
+                // The operator may be gone; it goes on all the same.
+                let _ = tell.try_send((since, what));
+            };
+            Switch { topology: &topology, shard, to, beside, drain }.run(&mut step).await
+        });
+        let columns = Answer { columns: vec!["ms", "step"], ..Answer::default() };
+        describe(self.client.out(), &columns);
+        while let Some((since, what)) = told.recv().await {
+            let row = vec![Some(format!("{:.1}", since.as_secs_f64() * 1000.0)), Some(what)];
+            reply::data_row(self.client.out(), &row).expect("a row has two cells");
+            // It is seen at the end, too.
+            let _ = self.client.flush().await;
+        }
+        match running.await {
+            Ok(Ok(())) => {
+                reply::command_complete(self.client.out(), "SWITCHOVER").expect("tags hold no zero byte");
+                Ok(())
+            }
+            Ok(Err(failed)) => {
+                tracing::error!("switchover: {failed}");
+                let left = failed.left.clone();
+                Err(ClientError::new(Code::SwitchoverFailed, failed.why, format!("State: {left}.")))
+            }
+            Err(error) => Err(ClientError::new(Code::Internal, error, "Report this with what the log says.")),
+        }
     }
 
     fn map(&self) -> Answer {

@@ -121,6 +121,8 @@ codes! {
     IdleInTransaction => "25P03", Yes;
     /// The proxy is stopping.
     ShuttingDown => "57P01", Yes;
+    /// A switchover did not come to its end.
+    SwitchoverFailed => "55000", No;
     /// A console command that does not exist.
     ConsoleSyntax => "42601", No;
     /// A table of the map is not as the map says; statements on it are refused.

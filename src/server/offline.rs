@@ -1,9 +1,16 @@
 //! What the program does without serving: check a map, explain a statement, serve beside a demo.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
+use sqlx::AssertSqlSafe;
+use sqlx::ConnectOptions;
+use sqlx::Row;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::PgSslMode;
 
 use crate::local_cluster::demo::Serving;
 use crate::plan;
@@ -14,6 +21,7 @@ use crate::server::Settings;
 use crate::server::Stop;
 use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
+use crate::shard_map::UserAuth;
 use crate::shard_map::cli;
 use crate::shard_map::cli::Format;
 use crate::shard_map::live::ProcessEnvironment;
@@ -91,6 +99,68 @@ pub fn verify(path: &Path, request: &verify::Request, format: Format, tell: &mut
         Format::Json => joined("[]", &verified.findings),
     };
     (text, code)
+}
+
+/// `shardway switchover`: asks the running proxy's console, and tells each step with when it was done.
+///
+/// # Errors
+/// Why it was not done, and what there is to do.
+pub fn switchover(
+    path: &Path,
+    shard: &str,
+    to: Option<&str>,
+    user: Option<&str>,
+    tell: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let map = read(path)?;
+    let has = |database: &str, shard: &str| {
+        map.databases.get(database).is_some_and(|it| it.shards.iter().any(|it| *it.name == *shard))
+    };
+    let qualified = match shard.rsplit_once('.') {
+        Some((database, name)) if has(database, name) => shard.to_owned(),
+        _ => match map.databases.keys().filter(|it| has(it, shard)).collect::<Vec<_>>().as_slice() {
+            [database] => format!("{database}.{shard}"),
+            [] => return Err(format!("the map has no shard \"{shard}\"")),
+            _ => return Err(format!("several databases have a shard \"{shard}\": write DATABASE.{shard}")),
+        },
+    };
+    let admin = match user {
+        Some(name) => map.admins.get(name).ok_or_else(|| format!("the map has no \"{name}\" under admin"))?,
+        None => map.admins.values().next().ok_or("the map has nobody under admin, whom the console lets in")?,
+    };
+    let mut address = map.listen.postgres.ok_or("the map has no listen: postgres, where the console is")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let password = match &admin.auth {
+        UserAuth::Password(secret) => secret.reveal(),
+        UserAuth::Trust => "",
+    };
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&address.ip().to_string())
+        .port(address.port())
+        .username(&admin.name)
+        .password(password)
+        .database("shardway")
+        .ssl_mode(PgSslMode::Prefer);
+    let to = to.map(|it| format!(" TO {it}")).unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| it.to_string())?;
+    runtime.block_on(async {
+        let failed =
+            |error: sqlx::Error| match error.as_database_error().map(|it| it.try_downcast_ref::<PgDatabaseError>()) {
+                Some(Some(it)) => format!("{}\n{}", it.message(), it.hint().unwrap_or_default()),
+                _ => error.to_string(),
+            };
+        let mut console =
+            options.connect().await.map_err(|error| format!("the console at {address}: {}", failed(error)))?;
+        let mut steps = sqlx::raw_sql(AssertSqlSafe(format!("SWITCHOVER {qualified}{to}"))).fetch(&mut console);
+        while let Some(row) = poll_fn(|cx| steps.as_mut().poll_next(cx)).await {
+            let row = row.map_err(failed)?;
+            let cell = |at: usize| row.try_get::<String, _>(at).map_err(failed);
+            tell(format!("{:>9} ms  {}", cell(0)?, cell(1)?));
+        }
+        Ok(())
+    })
 }
 
 /// A JSON array of mistakes with what was found at the servers added to it.

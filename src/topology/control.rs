@@ -48,6 +48,8 @@ pub enum Purpose {
     Deadlock,
     /// `verify`.
     Verify,
+    /// A switchover.
+    Switchover,
 }
 
 /// Why a server could not be reached or did not answer.
@@ -144,6 +146,7 @@ impl Control {
             Purpose::TwoPhase => "shardway two-phase",
             Purpose::Deadlock => "shardway deadlock",
             Purpose::Verify => "shardway verify",
+            Purpose::Switchover => "shardway switchover",
         };
         // An empty password keeps PGPASSWORD of the environment out; it is sent only to a server that asks for one.
         let password = self.login.password.as_ref().map_or("", |it| it.reveal());

@@ -30,6 +30,7 @@ pub mod pause;
 pub mod placement;
 mod postgres_probe;
 mod probe;
+pub mod promote;
 mod queue;
 mod roles;
 pub mod schema_reader;
@@ -38,6 +39,7 @@ mod sequence_check;
 mod shard;
 #[cfg(test)]
 mod simulation;
+pub mod switchover;
 pub mod two_phase;
 pub mod txlog;
 pub mod verify;

@@ -88,7 +88,7 @@ fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Err
 }
 
 /// Reads `16/B374D848`.
-fn parse_lsn(text: &str) -> Option<Lsn> {
+pub(super) fn parse_lsn(text: &str) -> Option<Lsn> {
     let (high, low) = text.split_once('/')?;
     let part = |text| u32::from_str_radix(text, 16).ok().map(u64::from);
     Some((part(high)? << 32) | part(low)?)
