@@ -106,7 +106,7 @@ async fn five_thousand_idle_clients_share_twenty_connections() -> Outcome {
     }
     let mut console = proxy.console().await?;
     for pool in console.query("SHOW POOLS").await? {
-        let open: usize = text(&pool, 4)?.parse()?;
+        let open: usize = text(&pool, 19)?.parse()?;
         assert!(open <= POOL, "{pool:?}");
     }
     // They are still there, all of them, and so are those who came first.

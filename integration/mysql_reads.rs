@@ -221,7 +221,7 @@ async fn what_every_shard_can_answer_waits_for_none_that_is_down() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn databases_of_mysql_alone_have_a_console_that_shows_their_pools() -> Outcome {
+async fn databases_of_mysql_alone_have_a_console_that_shows_their_connections() -> Outcome {
     let house = House::build().await?;
     let mut client = house.client()?;
     asked(&mut client, "SELECT COUNT(*) FROM counters")?;
@@ -229,8 +229,49 @@ async fn databases_of_mysql_alone_have_a_console_that_shows_their_pools() -> Out
     let pools = console.query("SHOW POOLS").await?;
     for node in house.cluster.primaries() {
         let address = format!("127.0.0.1:{}", node.port());
-        assert!(pools.iter().any(|it| it.first().is_some_and(|it| it.as_deref() == Some(&*address))), "{pools:?}");
+        let is_of = |row: &&Vec<Option<String>>| row.get(17).is_some_and(|it| it.as_deref() == Some(&*address));
+        let pool = pools.iter().find(is_of).ok_or_else(|| format!("no pool of {address} in {pools:?}"))?;
+        assert_eq!(pool.last(), Some(&Some(node.name().to_owned())), "{pool:?}");
     }
+
+    // Who has which server connection: by their numbers, as KILL on either side would have them.
+    let own = asked(&mut client, "SELECT CONNECTION_ID()")?;
+    client.done("BEGIN")?;
+    client.done("UPDATE counters SET value = 3 WHERE id = 1")?;
+    let of = |rows: &[Vec<Option<String>>], column: usize, value: &str| -> Outcome<Vec<String>> {
+        let found = rows.iter().find(|row| row.get(column).is_some_and(|it| it.as_deref() == Some(value)));
+        let found = found.ok_or_else(|| format!("no {value} in {rows:?}"))?;
+        Ok(found.iter().map(|it| it.clone().unwrap_or_default()).collect())
+    };
+    let clients = of(&console.query("SHOW CLIENTS").await?, 16, own.first().ok_or("no number")?)?;
+    let told = [0, 1, 2, 4, 21].map(|at| &*clients[at]);
+    assert_eq!(told, ["C", USER, "shop", "idle", "mysql"], "{clients:?}");
+    let servers = of(&console.query("SHOW SERVERS").await?, 14, &clients[15])?;
+    let told = [0, 1, 2, 4, 15, 21].map(|at| &*servers[at]);
+    assert_eq!(told, ["S", USER, "shop", "active", &*clients[14], "mysql"], "{servers:?}");
+    assert_eq!(servers[23], clients[22], "the node");
+    let writers = "SELECT GROUP_CONCAT(trx_mysql_thread_id) FROM information_schema.innodb_trx";
+    let node = house.node(&clients[22])?;
+    until("the server to tell of the writer", async || {
+        Ok(node.value("", writers).await?.is_some_and(|it| it.split(',').any(|it| it == servers[16])))
+    })
+    .await?;
+    client.done("ROLLBACK")?;
+    // A client may know its answer a little earlier than the console does.
+    until("the connection to be given back", async || {
+        let servers = of(&console.query("SHOW SERVERS").await?, 14, &clients[15])?;
+        Ok((&*servers[4], &*servers[15]) == ("idle", ""))
+    })
+    .await?;
+    let queries =
+        |rows: Vec<Vec<Option<String>>>| of(&rows, 20, &clients[20]).and_then(|row| Ok(row[24].parse::<u64>()?));
+    let before = queries(console.query("SHOW CLIENTS").await?)?;
+    for _ in 0..5 {
+        asked(&mut client, "SELECT value FROM counters WHERE id = 1")?;
+    }
+    until("all of it to be counted", async || Ok(queries(console.query("SHOW CLIENTS").await?)? == before + 5)).await?;
+    let stats = of(&console.query("SHOW STATS").await?, 0, "shop")?;
+    assert!(stats[3].parse::<u64>()? >= before + 5, "{stats:?}");
     house.stop().await
 }
 

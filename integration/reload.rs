@@ -246,7 +246,7 @@ async fn sixty_four_clients_do_not_notice_two_hundred_maps() -> Outcome {
         })
         .await?;
         let pools = console.query("SHOW POOLS").await?;
-        let sizes: Vec<&str> = pools.iter().map(|row| text_of(row, 3)).collect();
+        let sizes: Vec<&str> = pools.iter().map(|row| text_of(row, 18)).collect();
         let size = (8 + number % 5).to_string();
         assert!(sizes.iter().filter(|it| **it == size).count() >= 2, "map {number}: pools of {sizes:?}, not {size}");
     }

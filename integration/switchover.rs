@@ -120,7 +120,8 @@ async fn clients_notice_no_planned_switchover() -> Outcome {
         }
         // The former one takes nothing from anybody, and is made a replica again.
         let (former, next) = (cluster.node(&primary)?, cluster.node(next)?);
-        let refused = Client::connect(former.port(), "demo", "shop").await?.query("INSERT INTO ledger VALUES (0, 0)").await;
+        let refused =
+            Client::connect(former.port(), "demo", "shop").await?.query("INSERT INTO ledger VALUES (0, 0)").await;
         assert!(refused.is_err(), "the former primary takes writes");
         former.rebuild(next).await?;
         next.name().clone_into(&mut primary);

@@ -200,9 +200,20 @@ impl Proxy {
     }
 
     /// Stops it and waits for its end.
-    pub(crate) async fn stop(mut self) -> Outcome {
-        let pid = self.child.id().to_string();
-        Command::new("/bin/sh").arg("-c").arg(format!("kill -s INT {pid}")).status()?;
+    pub(crate) async fn stop(self) -> Outcome {
+        self.signal("INT")?;
+        self.has_stopped().await
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) -> Outcome {
+        let pid = self.child.id();
+        Command::new("/bin/sh").arg("-c").arg(format!("kill -s {name} {pid}")).status()?;
+        Ok(())
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(crate) async fn has_stopped(mut self) -> Outcome {
         let status = self.ended().await?;
         if status.success() { Ok(()) } else { Err(format!("it ended with {status}:\n{}", self.log()).into()) }
     }

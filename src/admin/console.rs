@@ -7,17 +7,20 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 use crate::admin::Operated;
-use crate::backend::PoolKey;
-use crate::backend::pool::PoolCounts;
+use crate::admin::show;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::Service;
 use crate::exec::client::Client;
+use crate::exec::clients::Answered;
+use crate::exec::clients::Entered;
+use crate::exec::clients::Who;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::session::cancel::Ticket;
 use crate::session::login::LoggedIn;
+use crate::shard_map::Engine;
 use crate::shard_map::diff;
 use crate::shard_map::live::Outcome;
 use crate::tasks;
@@ -37,23 +40,28 @@ use crate::wire::postgres::frontend::Target;
 
 /// What a command answers.
 #[derive(Debug, Default)]
-struct Answer {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<Option<String>>>,
-    tag: String,
+pub(super) struct Answer {
+    pub(super) columns: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<Option<String>>>,
+    pub(super) tag: String,
 }
 
 /// Shards of one database that a command names.
 type Named = (Arc<Service>, Vec<ShardId>);
 
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 17] = [
     ("SHOW HELP", "this list"),
+    ("SHOW CLIENTS", "who is connected, what they do and have done"),
+    ("SHOW EVENTS", "what happened to servers and to the map, the latest last"),
     ("SHOW MAP", "the map in force, what its file says, what is wrong with tables"),
     ("SHOW NODES", "role, position, freshness and health of every server"),
     ("SHOW POOLS", "server connections per node, database and user"),
     ("SHOW QUEUES", "what waits for each shard's primary, and whether the shard is paused"),
+    ("SHOW SERVERS", "each server connection, and which client has it"),
+    ("SHOW SHARDS", "each shard's primary, whether it takes writes, and how many replicas serve reads"),
     ("SHOW SNAPSHOTS", "how often all shards were read at one moment, and how many tries that took"),
+    ("SHOW STATS", "what clients of each database have done: totals, and averages of the last minute"),
     ("SHOW TWO_PHASE", "who can take part in transactions over several shards, and what of them waits for a decision"),
     ("SHOW VERSION", "the version of this program"),
     ("PAUSE [database[.shard]]", "let open transactions end, and have everything else wait until RESUME"),
@@ -65,6 +73,12 @@ const COMMANDS: [(&str, &str); 12] = [
 /// Serves one operator until they leave.
 pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, ticket: Ticket) {
     let limit = process.live().current().limits.message;
+    let who = Who {
+        user: arrival.user.as_str().into(),
+        database: arrival.database.as_str().into(),
+        application: application(&arrival.parameters).into(),
+    };
+    let entered = process.clients().enter(Engine::Postgres, ticket.pid, &arrival.stream, who);
     let mut client = Client::new(arrival.stream, &arrival.leftover, limit);
     for (name, value) in [
         ("server_version", concat!("15.0 (shardway ", env!("CARGO_PKG_VERSION"), ")")),
@@ -79,7 +93,8 @@ pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, ticket: Ticket
     }
     reply::key_data(client.out(), ticket.pid, &ticket.key.to_be_bytes()).expect("a key of four bytes fits");
     reply::ready(client.out(), b'I');
-    let mut console = Console { client, process, statements: Vec::new(), portals: Vec::new(), skipping: false };
+    let (statements, portals) = (Vec::new(), Vec::new());
+    let mut console = Console { client, process, entered, statements, portals, skipping: false };
     if let Err(Some(error)) = console.run().await {
         reply::error(console.client.out(), Severity::Fatal, &error);
         // The operator may be gone.
@@ -90,6 +105,7 @@ pub async fn serve(arrival: LoggedIn, process: Arc<dyn Operated>, ticket: Ticket
 struct Console {
     client: Client,
     process: Arc<dyn Operated>,
+    entered: Entered,
     statements: Vec<(String, String)>,
     portals: Vec<(String, String)>,
     skipping: bool,
@@ -109,6 +125,7 @@ impl Console {
         loop {
             self.client.flush().await.map_err(|_| None)?;
             while let Some(message) = self.client.message().map_err(Some)? {
+                self.entered.begins();
                 let body = self.client.bytes(message.body()).to_vec();
                 match message.kind {
                     b'X' => return Err(None),
@@ -116,11 +133,11 @@ impl Console {
                         let text = frontend::Query::read(&body).map_err(|violation| Some(violation.into()))?.text;
                         let text = String::from_utf8_lossy(text).into_owned();
                         self.query(&text).await;
-                        reply::ready(self.client.out(), b'I');
+                        self.ready();
                     }
                     b'S' => {
                         self.skipping = false;
-                        reply::ready(self.client.out(), b'I');
+                        self.ready();
                     }
                     _ if self.skipping => {}
                     b'H' => {}
@@ -137,6 +154,12 @@ impl Console {
                 return Err(None);
             }
         }
+    }
+
+    fn ready(&mut self) {
+        reply::ready(self.client.out(), b'I');
+        let (received, sent) = (self.client.came, self.client.sent());
+        self.entered.ends(Answered { within: false, received, sent, prepared: self.statements.len() });
     }
 
     async fn query(&mut self, text: &str) {
@@ -259,7 +282,12 @@ impl Console {
             }),
             ["SHOW", "MAP"] => Ok(self.map()),
             ["SHOW", "NODES"] => Ok(self.nodes()),
-            ["SHOW", "POOLS"] => Ok(self.pools()),
+            ["SHOW", "POOLS"] => Ok(show::pools(&*self.process)),
+            ["SHOW", "SHARDS"] => Ok(show::shards(&*self.process)),
+            ["SHOW", "CLIENTS"] => Ok(show::clients(&*self.process)),
+            ["SHOW", "SERVERS"] => Ok(show::servers(&*self.process)),
+            ["SHOW", "STATS"] => Ok(show::stats(&*self.process)),
+            ["SHOW", "EVENTS"] => Ok(show::events(&*self.process)),
             ["SHOW", "TWO_PHASE"] => Ok(self.two_phase()),
             ["SHOW", "QUEUES"] => Ok(self.queues()),
             ["SHOW", "SNAPSHOTS"] => Ok(self.snapshots()),
@@ -580,29 +608,11 @@ impl Console {
             tag: "SHOW".to_owned(),
         }
     }
+}
 
-    fn pools(&self) -> Answer {
-        let row = |key: &PoolKey, counts: PoolCounts| {
-            vec![
-                Some(format!("{}:{}", key.host, key.port)),
-                Some(key.database.to_string()),
-                Some(key.user.to_string()),
-                Some(counts.size.to_string()),
-                Some(counts.open.to_string()),
-                Some(counts.active.to_string()),
-                Some(counts.waiting.to_string()),
-                Some(counts.lent.to_string()),
-            ]
-        };
-        let (postgres, mysql) = (self.process.pools().all(), self.process.mysql_pools().all());
-        let postgres = postgres.iter().map(|it| row(&it.key, it.counts()));
-        let rows = postgres.chain(mysql.iter().map(|it| row(&it.key, it.counts()))).collect();
-        Answer {
-            columns: vec!["node", "database", "user", "size", "open", "active", "waiting", "lent"],
-            rows,
-            tag: "SHOW".to_owned(),
-        }
-    }
+fn application(parameters: &[(String, String)]) -> &str {
+    let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("application_name");
+    parameters.iter().rfind(named).map_or("", |(_, value)| value)
 }
 
 fn no_command(command: &str) -> ClientError {

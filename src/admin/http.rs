@@ -1,4 +1,4 @@
-//! `/healthz` (the process lives) and `/readyz` (clients are let in, and every shard has a node that answers).
+//! `/healthz` (the process lives), `/readyz` (clients are let in, and every shard has a node that answers) and `/metrics`.
 
 use std::sync::Arc;
 
@@ -7,17 +7,23 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin::Operated;
+use crate::admin::metrics;
 use crate::ident::ShardId;
 
 /// Answers until the proxy stops.
 pub async fn serve(listener: TcpListener, process: Arc<dyn Operated>, mut stopping: watch::Receiver<bool>) {
-    let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(process);
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(all_metrics))
+        .with_state(process);
     let served = axum::serve(listener, router).with_graceful_shutdown(async move {
         // An error means that whoever could say so is gone, which says it too.
         let _ = stopping.wait_for(|stop| *stop).await;
@@ -43,6 +49,14 @@ async fn healthz(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) -
         return (StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
     }
     (StatusCode::OK, "ok\n".to_owned())
+}
+
+async fn all_metrics(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) -> impl IntoResponse {
+    let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    if !allowed(&*process, &headers) {
+        return (StatusCode::UNAUTHORIZED, plain, "unauthorized\n".to_owned());
+    }
+    (StatusCode::OK, plain, metrics::render(&*process))
 }
 
 async fn readyz(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) -> (StatusCode, String) {

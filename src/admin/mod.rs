@@ -4,6 +4,8 @@
 
 pub mod console;
 pub mod http;
+mod metrics;
+mod show;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,8 +13,10 @@ use std::sync::Arc;
 use crate::backend::Pools;
 use crate::backend::mysql;
 use crate::exec::Deployment;
+use crate::exec::clients::Clients;
 use crate::shard_map::live::Live;
 use crate::shard_map::live::Outcome;
+use crate::topology::events::Events;
 
 /// A running proxy, as its operators see it.
 pub trait Operated: Send + Sync {
@@ -27,6 +31,15 @@ pub trait Operated: Send + Sync {
 
     /// All connections to servers of MySQL and MariaDB.
     fn mysql_pools(&self) -> &mysql::Pools;
+
+    /// Clients that have logged in.
+    fn clients(&self) -> &Arc<Clients>;
+
+    /// How many clients are connected, logged in or not.
+    fn connected(&self) -> usize;
+
+    /// What happened that is no shard's affair.
+    fn events(&self) -> &Events;
 
     /// Whether clients are let in.
     fn serving(&self) -> bool;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod connection;
 pub mod mysql;
 pub mod pool;
+mod seat;
 pub mod settings;
 
 pub use connection::Connection;
@@ -12,4 +13,5 @@ pub use connection::Piece;
 pub use pool::CheckoutError;
 pub use pool::PoolKey;
 pub use pool::Pools;
+pub use seat::Seat;
 pub use settings::Settings;

@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::backend::connection::Connection;
+use crate::backend::seat::Seat;
+use crate::backend::seat::Seats;
 use crate::clock;
 use crate::clock::Tick;
 use crate::net;
@@ -61,6 +63,8 @@ pub trait Pooled: fmt::Debug + Send + Sized + 'static {
     fn generation(&self) -> u64;
     /// When it was opened.
     fn opened(&self) -> Tick;
+    /// How operators see it.
+    fn seat(&self) -> &Arc<Seat>;
 }
 
 /// What a pool is for.
@@ -122,8 +126,12 @@ pub struct PoolCounts {
     pub open: usize,
     /// Of these, lent or being opened.
     pub active: usize,
+    /// Of these, being opened.
+    pub opening: usize,
     /// Clients that wait.
     pub waiting: usize,
+    /// How long the first of them has waited.
+    pub wait: Duration,
     /// The bound.
     pub size: usize,
     /// How often one was lent.
@@ -151,6 +159,7 @@ pub struct Shared<C: Pooled = Connection> {
     generation: AtomicU64,
     /// Its connections' sockets, to be cut off from another thread.
     sockets: Mutex<Sockets>,
+    seats: Seats,
 }
 
 #[derive(Debug, Default)]
@@ -171,7 +180,7 @@ struct Lane {
 const LANES: usize = 8;
 
 #[derive(Debug)]
-struct Waiter<C: Pooled>(oneshot::Sender<Grant<C>>);
+struct Waiter<C: Pooled>(oneshot::Sender<Grant<C>>, Tick);
 
 #[derive(Debug)]
 enum Grant<C: Pooled> {
@@ -253,7 +262,7 @@ impl<C: Pooled> Shared<C> {
         let (sender, receiver) = oneshot::channel();
         let mut waiters = locked(&self.waiters);
         waiters.retain(|waiter| !waiter.0.is_closed());
-        waiters.push_back(Waiter(sender));
+        waiters.push_back(Waiter(sender, clock::now()));
         // Before it is looked whether something is free; who frees something looks for waiters afterwards.
         self.waiting.store(waiters.len(), Ordering::SeqCst);
         receiver
@@ -329,13 +338,22 @@ impl<C: Pooled> Shared<C> {
     #[must_use]
     pub fn counts(&self) -> PoolCounts {
         let open = self.open.load(Ordering::Relaxed);
+        let first = locked(&self.waiters).iter().find(|it| !it.0.is_closed()).map(|it| it.1);
         PoolCounts {
             open,
             active: open.saturating_sub(self.idle()),
+            opening: open.saturating_sub(self.seats.all().len()),
             waiting: self.waiting.load(Ordering::Relaxed),
+            wait: first.map_or(Duration::ZERO, |it| clock::now().since(it)),
             size: self.size.load(Ordering::Relaxed),
             lent: self.lanes.iter().map(|lane| lane.lent.load(Ordering::Relaxed)).sum(),
         }
+    }
+
+    /// Its connections that are open and logged in.
+    #[must_use]
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        self.seats.all()
     }
 
     /// How many connections are idle, on whatever worker.
@@ -393,6 +411,7 @@ impl<C: Pooled> Pools<C> {
                 said: Mutex::default(),
                 generation: AtomicU64::new(0),
                 sockets: Mutex::default(),
+                seats: Seats::default(),
             })
         });
         pool.take_up(recipe);
@@ -578,7 +597,9 @@ impl<C: Pooled> WorkerPools<C> {
 
     async fn open(&self, shared: &Arc<Shared<C>>, slot: Slot<C>) -> Result<C, CheckoutError<C::Refusal>> {
         let recipe = Arc::clone(&locked(&shared.recipe));
-        C::open(shared, &recipe, self.worker, slot).await
+        let connection = C::open(shared, &recipe, self.worker, slot).await?;
+        shared.seats.note(connection.seat());
+        Ok(connection)
     }
 
     fn ask_others(&self, shared: &Arc<Shared<C>>) {
@@ -613,6 +634,7 @@ impl<C: Pooled> WorkerPools<C> {
         if !connection.is_drained() || !shared.keeps_all() {
             return;
         }
+        connection.seat().leave();
         pool.idle.borrow_mut().push(connection);
         shared.lane(self.worker).idle.fetch_add(1, Ordering::SeqCst);
         if shared.waiting.load(Ordering::SeqCst) > 0 {
@@ -627,6 +649,7 @@ impl<C: Pooled> WorkerPools<C> {
         if !connection.is_quiet() || !shared.keeps_all() || !shared.is_current(&connection) {
             return;
         }
+        connection.seat().leave();
         while shared.waiting.load(Ordering::Acquire) > 0 {
             let Some(waiter) = shared.next_waiter() else { break };
             match waiter.0.send(Grant::Connection(connection)) {

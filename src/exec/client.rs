@@ -47,6 +47,8 @@ pub struct Client {
     pub doom: Arc<AtomicBool>,
     /// What stands in the place of one of the client's messages.
     in_place: Vec<u8>,
+    /// How many bytes have come from it.
+    pub came: u64,
 }
 
 /// Where messages begin that the client has not sent: no buffer is as long.
@@ -86,6 +88,7 @@ impl Client {
             in_place: Vec::new(),
             unwanted: 0,
             doom: Arc::default(),
+            came: 0,
         }
     }
 
@@ -239,6 +242,9 @@ impl Client {
     /// Those of the socket.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = self.inbox.poll_read(&mut self.stream, cx);
+        if let Poll::Ready(Ok(count)) = &read {
+            self.came += *count as u64;
+        }
         if self.unwanted > 0 && read.is_ready() {
             let wanted = std::mem::take(&mut self.unwanted);
             self.discard(wanted);

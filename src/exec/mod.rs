@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod client;
+pub mod clients;
 pub mod flight;
 pub mod gate;
 pub mod link;
@@ -36,6 +37,7 @@ use crate::backend::pool::WorkerPools;
 use crate::clock;
 use crate::error::ClientError;
 use crate::error::Code;
+use crate::exec::clients::Presence;
 use crate::exec::gate::Gate;
 use crate::exec::link::Link;
 use crate::exec::waiting::Unlinked;
@@ -156,6 +158,8 @@ pub struct Access {
     map: Arc<ShardMap>,
     login: ServerLogin,
     workers: Rc<WorkerPools>,
+    /// Whom its connections are given to.
+    presence: Arc<Presence>,
     pools: RefCell<Vec<Vec<Option<Rc<Pool>>>>>,
     random: RefCell<u32>,
 }
@@ -184,12 +188,18 @@ pub enum Aside {
 }
 
 impl Access {
-    /// A way for whoever logs in to the servers as `login`.
+    /// A way for a client who logs in to the servers as `login`.
     #[must_use]
-    pub fn new(service: Arc<Service>, map: Arc<ShardMap>, login: ServerLogin, workers: Rc<WorkerPools>) -> Self {
+    pub fn new(
+        service: Arc<Service>,
+        map: Arc<ShardMap>,
+        login: ServerLogin,
+        workers: Rc<WorkerPools>,
+        presence: Arc<Presence>,
+    ) -> Self {
         let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
         let seed = u32::try_from(clock::now().0 & 0xffff_ffff).unwrap_or(1) | 1;
-        Self { service, map, login, workers, pools: RefCell::new(pools), random: RefCell::new(seed) }
+        Self { service, map, login, workers, presence, pools: RefCell::new(pools), random: RefCell::new(seed) }
     }
 
     /// The pool of one node.
@@ -278,6 +288,7 @@ impl Access {
     /// # Errors
     /// No primary, no connection in time, or too many wait already.
     pub async fn primary(&self, shard: ShardId, entry: Entry) -> Result<Link, ClientError> {
+        let _waiting = self.presence.waits();
         let link = async |node| self.link(node, false).await;
         at_primary(&self.service, shard, entry, link, |link| self.release(link)).await
     }
@@ -310,6 +321,7 @@ impl Access {
             return self.primary(shard, entry).await;
         }
         let topology = &self.service.topology;
+        let _waiting = self.presence.waits();
         let deadline = clock::now().plus(self.service.database.failover.wait);
         let mut pause = AGAIN;
         loop {
@@ -423,6 +435,8 @@ impl Access {
 
     fn linked(&self, node: NodeId, connection: Box<Connection>, replica: bool, chosen: Option<Chosen>) -> Link {
         let load = self.service.topology.node(node).serve(self.workers.worker);
+        connection.seat.take(self.presence.id);
+        self.presence.was_given();
         let mut link = Link::new(node, connection, replica, load, self.workers.outbox());
         link.chosen = chosen;
         if node.shard != self.service.database.catalog {

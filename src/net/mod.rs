@@ -85,6 +85,12 @@ impl Stream {
         self.socket().and_then(|it| it.peer_addr().ok())
     }
 
+    /// This end's address; none in memory.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket().and_then(|it| it.local_addr().ok())
+    }
+
     /// Whether there is nothing to read and the other end has not closed: what an idle server connection must be.
     ///
     /// It asks the reactor's memory, not the system: the one call to the system is made after a read that happened to

@@ -32,6 +32,7 @@ use crate::backend::mysql;
 use crate::clock;
 use crate::exec::Current;
 use crate::exec::Deployment;
+use crate::exec::clients::Clients;
 use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::login::Verifiers;
@@ -51,6 +52,8 @@ use crate::shard_map::live::Watch;
 use crate::shard_map::mistake;
 use crate::tasks;
 use crate::topology::Fence;
+use crate::topology::events::Events;
+use crate::topology::events::Kind;
 
 /// What `serve` was asked for.
 #[derive(Clone, Debug)]
@@ -114,6 +117,10 @@ pub struct Process {
     pub verifiers: Arc<Verifiers>,
     /// TLS toward clients.
     pub tls: ArcSwap<Option<ListenerTls>>,
+    /// Clients that have logged in, as operators see them.
+    pub present: Arc<Clients>,
+    /// What happened that is no shard's affair.
+    pub events: Events,
     /// Clients that are connected, logged in or not.
     pub clients: AtomicUsize,
     /// Whether clients are let in.
@@ -141,6 +148,18 @@ impl admin::Operated for Process {
 
     fn mysql_pools(&self) -> &mysql::Pools {
         &self.mysql_pools
+    }
+
+    fn clients(&self) -> &Arc<Clients> {
+        &self.present
+    }
+
+    fn connected(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
     }
 
     fn serving(&self) -> bool {
@@ -232,6 +251,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         directories: Arc::default(),
         verifiers: Arc::new(Verifiers::new(rand::random())),
         tls: ArcSwap::from_pointee(tls),
+        present: Arc::default(),
+        events: Events::default(),
         clients: AtomicUsize::new(0),
         serving: AtomicBool::new(true),
     });
@@ -252,6 +273,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         tasks::shared("accept", accept(listener, Engine::Mysql, Arc::clone(&process), workers.clone()));
     }
     tasks::shared("map watch", watch_map(Arc::clone(&process)));
+    tasks::shared("periods", periods(Arc::clone(&process.present)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         map = %process.live.path().display(),
@@ -260,6 +282,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         workers = count,
         "serving"
     );
+    process.events.note(Kind::Serving, None, format!("shardway {}", env!("CARGO_PKG_VERSION")));
     let gently = loop {
         tokio::select! {
             _ = terminate.recv() => break true,
@@ -269,7 +292,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         }
     };
     process.serving.store(false, Ordering::Release);
-    tracing::info!(clients = process.clients.load(Ordering::Relaxed), "stopping");
+    let clients = process.clients.load(Ordering::Relaxed);
+    tracing::info!(clients, "stopping");
+    process.events.note(Kind::Stopping, None, format!("{clients} clients"));
     for worker in &workers {
         worker.drain();
     }
@@ -424,13 +449,26 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
     match &outcome {
         Outcome::Swapped { version, warnings, .. } => {
             tracing::info!(version, "a new map is in force");
+            process.events.note(Kind::Reloaded, None, format!("map version {version}"));
             warn(warnings);
         }
         Outcome::Unchanged if was_rejected => tracing::info!("the file is the map in force again"),
         Outcome::Unchanged => tracing::debug!("the map's file says what is in force"),
-        Outcome::Rejected { text } => tracing::error!("the map's file was rejected; nothing changed\n{text}"),
+        Outcome::Rejected { text } => {
+            tracing::error!("the map's file was rejected; nothing changed\n{text}");
+            process.events.note(Kind::Rejected, None, text.trim_end());
+        }
     }
     outcome
+}
+
+/// Has averages of SHOW STATS be those of the latest period.
+async fn periods(clients: Arc<Clients>) {
+    let mut every = tokio::time::interval(PERIOD);
+    loop {
+        every.tick().await;
+        clients.end_period();
+    }
 }
 
 /// Logs what to look at in a map that is served all the same.
@@ -439,6 +477,9 @@ fn warn(warnings: &[Warning]) {
         tracing::warn!("{}", mistake::render(std::slice::from_ref(warning)).trim_end());
     }
 }
+
+/// How long a period is that averages are taken of.
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// How long a former map's monitors go on. Each holds a connection to its server.
 const FORMER_KEPT: Duration = Duration::from_secs(2);

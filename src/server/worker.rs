@@ -130,6 +130,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         directories: Arc::clone(&process.directories),
         cancels: Arc::clone(&process.cancels),
         kills: Arc::clone(&process.mysql_kills),
+        clients: Arc::clone(&process.present),
         facts: RefCell::new(HashMap::new()),
         stopping: Notify::new(),
         draining: Cell::new(false),

@@ -861,7 +861,12 @@ impl Session {
         if self.pins_suspect && !self.transaction.is_open() {
             Box::pin(self.look_at_pins()).await?;
         }
-        if shown || self.skipping { Ok(()) } else { self.ready().await }
+        if shown {
+            self.answered();
+        } else if !self.skipping {
+            self.ready().await?;
+        }
+        Ok(())
     }
 
     /// Ends the batch on every server that took part. True: the client has been told that it may go on.

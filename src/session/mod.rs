@@ -61,6 +61,9 @@ use crate::exec::Current;
 use crate::exec::Freshness;
 use crate::exec::client::Client;
 use crate::exec::client::Message;
+use crate::exec::clients::Answered;
+use crate::exec::clients::Clients;
+use crate::exec::clients::Entered;
 use crate::exec::flight;
 use crate::exec::flight::Crew;
 use crate::exec::flight::Expect;
@@ -123,6 +126,8 @@ pub struct Worker {
     pub cancels: Arc<Cancels>,
     /// MySQL's sessions of all threads.
     pub kills: Arc<mysql::kill::Kills>,
+    /// Clients of all threads, as operators see them.
+    pub clients: Arc<Clients>,
     /// What login found out, by database, user and settings.
     pub facts: RefCell<HashMap<start::FactsKey, start::Facts>>,
     /// Wakes idle sessions when the proxy stops.
@@ -195,6 +200,7 @@ pub struct Session {
     floors: Vec<Floor>,
     turn: u16,
     ticket: Ticket,
+    entered: Entered,
     /// What answers depend on, as the login found it on the catalog shard.
     manner: Arc<Manner>,
     /// Whether pins may have ended and are to be looked at when no transaction is open.
@@ -235,6 +241,7 @@ impl Session {
         let end = loop {
             match this.client.message() {
                 Ok(Some(message)) => {
+                    this.entered.begins();
                     let result;
                     if let Some(mut passing) = this.put_usual(&message) {
                         this.client.rest();
@@ -264,6 +271,7 @@ impl Session {
             }
         };
         if let End::Fatal(error) = end {
+            this.entered.refused(error.code);
             reply::error(this.client.out(), Severity::Fatal, &error);
             // The client may be gone; then there is nobody to tell.
             let _ = this.client.flush().await;
@@ -411,6 +419,7 @@ impl Session {
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
+        self.entered.begins();
         if matches!(message.kind, b'Q' | b'B') {
             self.ticket.begin();
         }
@@ -450,6 +459,9 @@ impl Session {
         if error.code == Code::Internal {
             tracing::error!(%error, "an invariant is broken");
         }
+        if !self.is_asked_again() {
+            self.entered.refused(error.code);
+        }
         reply::error(self.client.out(), Severity::Error, &error);
         self.transaction.failed = self.transaction.is_open();
     }
@@ -464,7 +476,19 @@ impl Session {
         if self.is_asked_again() {
             return Ok(());
         }
+        // Before the client knows: it may ask who it is at once, on another connection.
+        self.answered();
         self.client.flush().await.map_err(|_| End::Gone)
+    }
+
+    /// The client is told that it may go on.
+    fn answered(&self) {
+        self.entered.ends(Answered {
+            within: self.transaction.is_open(),
+            received: self.client.came,
+            sent: self.client.sent() + self.client.mark() as u64,
+            prepared: self.prepared.len(),
+        });
     }
 
     // ── the world ──
@@ -522,12 +546,14 @@ impl Session {
             Arc::clone(&deployment.map),
             login,
             Rc::clone(&self.worker.pools),
+            Arc::clone(self.entered.presence()),
         ));
     }
 
     /// Settings changed: what texts mean may have changed with them.
     fn settings_changed(&mut self) {
         self.world = None;
+        self.entered.is_called(self.state.settings.value("application_name").map_or("", |it| it));
     }
 
     fn freshness(&self, shard: ShardId) -> Freshness {

@@ -141,7 +141,11 @@ impl Session {
         if self.pins_suspect && !self.transaction.is_open() {
             Box::pin(self.look_at_pins()).await?;
         }
-        if shown { Ok(()) } else { self.ready().await }
+        if !shown {
+            return self.ready().await;
+        }
+        self.answered();
+        Ok(())
     }
 
     /// What a Query's answer means for the session. True: the client has been told that it may go on.

@@ -17,6 +17,8 @@ use crate::exec::Access;
 use crate::exec::Deployment;
 use crate::exec::Freshness;
 use crate::exec::client::Client;
+use crate::exec::clients::Presence;
+use crate::exec::clients::Who;
 use crate::exec::flight;
 use crate::exec::flight::Crew;
 use crate::exec::flight::Expect;
@@ -103,14 +105,25 @@ impl Session {
     /// Makes a session of a login; tells the client what a server would, up to ReadyForQuery. `None`: the client was
     /// turned away.
     pub async fn start(worker: Rc<Worker>, deployment: &Deployment, arrival: LoggedIn) -> Option<Self> {
+        let ticket = worker.cancels.ticket();
+        let application = arrival.parameters.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("application_name"));
+        let who = Who {
+            user: arrival.user.as_str().into(),
+            database: arrival.database.as_str().into(),
+            application: application.map_or("", |(_, value)| value).into(),
+        };
+        let entered = worker.clients.enter(Engine::Postgres, ticket.pid, &arrival.stream, who);
         let mut client = Client::new(arrival.stream, &arrival.leftover, deployment.map.limits.message);
-        let parts =
-            Self::settle_in(&worker, deployment, &mut client, &arrival.user, &arrival.database, arrival.parameters);
+        let wanted = (&*arrival.user, &*arrival.database, arrival.parameters);
+        let parts = Self::settle_in(&worker, deployment, &mut client, wanted, entered.presence());
         let (user, access, facts) = match parts.await {
             Ok(parts) => parts,
             Err(unwelcome) => {
                 match unwelcome {
-                    Unwelcome::Error(error) => reply::error(client.out(), Severity::Fatal, &error),
+                    Unwelcome::Error(error) => {
+                        entered.refused(error.code);
+                        reply::error(client.out(), Severity::Fatal, &error);
+                    }
                     Unwelcome::Message(message) => client.push(&message),
                 }
                 // The client may be gone already.
@@ -131,7 +144,6 @@ impl Session {
             let _ = reply::parameter_status(client.out(), name, now);
             reported.insert(name.clone(), now.to_owned());
         }
-        let ticket = worker.cancels.ticket();
         client.doom = ticket.doom();
         let _ = reply::key_data(client.out(), ticket.pid, &ticket.key.to_be_bytes());
         reply::ready(client.out(), b'I');
@@ -167,6 +179,7 @@ impl Session {
             floors: vec![Floor::default(); shards],
             turn: 0,
             ticket,
+            entered,
             manner: facts.manner,
             pins_suspect: false,
             next_link: 0,
@@ -188,9 +201,8 @@ impl Session {
         worker: &Rc<Worker>,
         deployment: &Deployment,
         client: &mut Client,
-        user: &str,
-        database: &str,
-        parameters: Vec<(String, String)>,
+        (user, database, parameters): (&str, &str, Vec<(String, String)>),
+        presence: &Arc<Presence>,
     ) -> Result<(Arc<User>, Rc<Access>, Facts), Unwelcome> {
         let map = &deployment.map;
         let user = map.users.get(user).cloned().ok_or_else(|| {
@@ -223,8 +235,13 @@ impl Session {
             )
             .into());
         }
-        let access =
-            Rc::new(Access::new(Arc::clone(service), Arc::clone(map), server_login(&user), Rc::clone(&worker.pools)));
+        let access = Rc::new(Access::new(
+            Arc::clone(service),
+            Arc::clone(map),
+            server_login(&user),
+            Rc::clone(&worker.pools),
+            Arc::clone(presence),
+        ));
         let key: FactsKey = (database.into(), Arc::clone(&user.name), parameters);
         let known = worker.facts.borrow().get(&key).cloned();
         let catalog = service.database.catalog;

@@ -236,6 +236,7 @@ impl Session {
         self.batch_writer = None;
         self.batch.is_over();
         self.after(passing.failed);
+        self.answered();
     }
 
     /// Tells the client that the answer will not come.

@@ -61,7 +61,7 @@ record! {
         postgres: At<Address>;
         /// Address and port for clients of MySQL and MariaDB.
         mysql: At<Address>;
-        /// Address and port for /healthz and /readyz.
+        /// Address and port for /healthz, /readyz and /metrics.
         http: Http;
         /// TLS toward clients.
         tls: ListenTls;

@@ -67,7 +67,7 @@ pub struct Listen {
     pub postgres: Option<SocketAddr>,
     /// The MySQL port.
     pub mysql: Option<SocketAddr>,
-    /// `/healthz`, `/readyz`.
+    /// `/healthz`, `/readyz`, `/metrics`.
     pub http: Option<SocketAddr>,
     /// The bearer token that HTTP asks for beyond loopback.
     pub http_token: Option<Secret>,

@@ -166,23 +166,15 @@ impl ReadDemand {
 /// `random` decides which two are compared. While the shard has no reachable primary, `staleness_max` excludes nobody.
 #[must_use]
 pub(super) fn choose(candidates: &[Candidate], demand: &ReadDemand, random: u32) -> Choice {
-    let primary = candidates.iter().find(|it| it.role == Role::Primary && it.health.reachable());
-    let at_primary = primary.map_or(Choice::NoneYet, |it| Choice::Node(it.chosen()));
+    let at_primary = primary(candidates).map_or(Choice::NoneYet, |it| Choice::Node(it.chosen()));
     if demand.consistency == Consistency::Strong || !demand.from_replicas {
         return at_primary;
     }
-    let in_rotation = |it: &&Candidate| {
-        it.role == Role::Replica
-            && match primary {
-                Some(_) => it.health == Health::Up && demand.keeps_up(it),
-                None => it.health.reachable(),
-            }
-    };
     let mut fitting: SmallVec<[&Candidate; 8]> =
-        candidates.iter().filter(in_rotation).filter(|it| demand.is_met_by(it)).collect();
+        in_rotation(candidates, demand).filter(|it| demand.is_met_by(it)).collect();
     if fitting.is_empty() {
         // Waiting is worth something only for a replica that usually keeps up.
-        return if candidates.iter().any(|it| in_rotation(&it)) { Choice::NoneYet } else { at_primary };
+        return if in_rotation(candidates, demand).next().is_some() { Choice::NoneYet } else { at_primary };
     }
     if fitting.iter().any(|it| it.health == Health::Up) {
         fitting.retain(|it| it.health == Health::Up);
@@ -194,6 +186,23 @@ pub(super) fn choose(candidates: &[Candidate], demand: &ReadDemand, random: u32)
         Some(it) => Choice::Node(it.chosen()),
         None => at_primary,
     }
+}
+
+fn primary(candidates: &[Candidate]) -> Option<&Candidate> {
+    candidates.iter().find(|it| it.role == Role::Primary && it.health.reachable())
+}
+
+/// The replicas that reads may go to at all.
+pub(super) fn in_rotation<'a>(
+    candidates: &'a [Candidate],
+    demand: &'a ReadDemand,
+) -> impl Iterator<Item = &'a Candidate> {
+    let is_led = primary(candidates).is_some();
+    candidates.iter().filter(move |it| {
+        it.role == Role::Replica
+            && demand.from_replicas
+            && if is_led { it.health == Health::Up && demand.keeps_up(it) } else { it.health.reachable() }
+    })
 }
 
 /// Draws two by weight and takes the one with less to do for its weight; the first drawn when they are equal.

@@ -8,6 +8,8 @@
 //!
 //! `engine` is the line between Postgres and MySQL: above it, nothing knows which of them a server is.
 //!
+//! `events` keeps what happened to them.
+//!
 //! Beside it: `schema_reader` and `schema_watch` (the catalogs as planning sees them), `fit` and `connect_check` (is
 //! the map true of the servers?) and `placement` (the record, on every shard, of where rows were put);
 //! `verify` looks whether the rows are there.
@@ -18,6 +20,7 @@ pub mod control;
 pub mod cut;
 pub mod deadlock;
 mod engine;
+pub mod events;
 pub mod fit;
 mod freshness;
 pub mod gid;
@@ -82,6 +85,7 @@ use control::Control;
 use control::ControlError;
 use control::Purpose;
 use engine::Line;
+use events::Events;
 use shard::Shard;
 
 /// The servers of one database of one map. Shared by all threads.
@@ -346,6 +350,19 @@ impl Topology {
         let of = self.shard(id.shard);
         of.probe(usize::from(id.node));
         of.until(deadline, || state.vouches_for(opened).then_some(())).await.is_some()
+    }
+
+    /// What happened to a shard's servers.
+    #[must_use]
+    pub fn events(&self, shard: ShardId) -> &Events {
+        self.shard(shard).events()
+    }
+
+    /// How many of a shard's replicas reads may go to now, as far as nobody asks for more than `reads.staleness_max`.
+    #[must_use]
+    pub fn in_rotation(&self, shard: ShardId) -> usize {
+        let demand = self.demand(crate::shard_map::Consistency::Eventual, Floor::default());
+        choose::in_rotation(&self.shard(shard).candidates(shard, None), &demand).count()
     }
 
     fn shard(&self, id: ShardId) -> &Arc<Shard> {

@@ -23,6 +23,8 @@ use super::PATIENCE;
 use super::Role;
 use super::choose::Candidate;
 use super::control::Control;
+use super::events::Events;
+use super::events::Kind;
 use super::freshness::Position;
 use super::monitor::Advice;
 use super::monitor::Event;
@@ -270,6 +272,8 @@ pub(super) struct Shard {
     started: AtomicBool,
     ended: AtomicBool,
     fence: OnceLock<Arc<dyn Fence>>,
+    /// Those of the shard, whatever its nodes were.
+    events: Arc<Events>,
 }
 
 /// Ends what is open to a server whose place another has taken, or that claims what it must not.
@@ -317,6 +321,7 @@ impl Shard {
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             fence: past.map(|it| it.fence.clone()).unwrap_or_default(),
+            events: past.map_or_else(Arc::default, |it| Arc::clone(&it.events)),
         })
     }
 
@@ -337,6 +342,10 @@ impl Shard {
 
     pub(super) fn queue(&self) -> &Arc<Queue> {
         &self.queue
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     pub(super) fn control(&self) -> &Control {
@@ -511,21 +520,41 @@ impl Shard {
             node_has = has,
             "a node was promoted that may lack acknowledged writes of the former primary"
         );
+        let what = format!(
+            "may lack acknowledged writes of the former primary {}, which had {had}; it has {has}",
+            name(loss.former)
+        );
+        self.events.note(Kind::Loss, self.nodes.get(loss.node).map(|it| &it.node.name), what);
     }
 
     fn tell(&self, state: &NodeState, standing: &Standing, trouble: Option<&str>) {
         let (shard, node) = (&*self.name, &*state.node.name);
         let (role, health) = (standing.role.name(), standing.health.name());
         let why = trouble.unwrap_or_default();
-        match (standing.role, standing.health) {
-            (Role::Fenced, _) => tracing::error!(shard, node, role, health, why, "node fenced"),
-            (_, Health::Down) => tracing::warn!(shard, node, role, health, why, "node down"),
-            (_, Health::Suspect) => tracing::debug!(shard, node, role, health, why, "node suspect"),
+        let kind = match (standing.role, standing.health) {
+            (Role::Fenced, _) => {
+                tracing::error!(shard, node, role, health, why, "node fenced");
+                Kind::Fenced
+            }
+            (_, Health::Down) => {
+                tracing::warn!(shard, node, role, health, why, "node down");
+                Kind::Down
+            }
+            (_, Health::Suspect) => {
+                tracing::debug!(shard, node, role, health, why, "node suspect");
+                return;
+            }
             (Role::Replica, Health::Up) if trouble.is_some() => {
                 tracing::warn!(shard, node, role, health, why, "replica serves no reads");
+                Kind::NoReads
             }
-            _ => tracing::info!(shard, node, role, health, why, "node is"),
-        }
+            (now, _) => {
+                tracing::info!(shard, node, role, health, why, "node is");
+                if now == Role::Primary && state.role() != now { Kind::Primary } else { Kind::Node }
+            }
+        };
+        let why = trouble.map(|it| format!(": {it}")).unwrap_or_default();
+        self.events.note(kind, Some(&state.node.name), format!("{role}, {health}{why}"));
     }
 }
 

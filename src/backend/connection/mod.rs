@@ -26,6 +26,7 @@ use crate::backend::pool::Pooled;
 use crate::backend::pool::Recipe;
 use crate::backend::pool::Shared;
 use crate::backend::pool::Slot;
+use crate::backend::seat::Seat;
 use crate::backend::settings::Settings;
 use crate::clock;
 use crate::clock::Tick;
@@ -140,6 +141,8 @@ pub struct Connection {
     pub home: usize,
     /// Its place in the pool's count; given back when the connection is dropped.
     pub slot: Slot,
+    /// How operators see it.
+    pub seat: Arc<Seat>,
 }
 
 /// Where and how what a connection runs is cancelled.
@@ -170,6 +173,7 @@ impl Connection {
     /// Takes over a stream that has just logged in.
     #[must_use]
     pub fn new(stream: Stream, target: CancelTarget, leftover: &[u8], opened: Tick, home: usize, slot: Slot) -> Self {
+        let seat = Seat::new(&stream, target.pid);
         Self {
             stream,
             inbox: Inbox::of(leftover),
@@ -187,6 +191,7 @@ impl Connection {
             opened,
             home,
             slot,
+            seat,
         }
     }
 
@@ -442,6 +447,11 @@ impl Pooled for Connection {
     #[inline]
     fn opened(&self) -> Tick {
         self.opened
+    }
+
+    #[inline]
+    fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 }
 

@@ -19,6 +19,7 @@ use std::task::ready;
 
 use tokio::io::AsyncWrite;
 
+use crate::backend::Seat;
 use crate::backend::Settings;
 use crate::backend::mysql::prepared::Prepared;
 use crate::backend::pool;
@@ -207,6 +208,8 @@ pub struct Connection {
     pub home: usize,
     /// Its place in the pool's count; given back when the connection is dropped.
     pub slot: Slot,
+    /// How operators see it.
+    pub seat: Arc<Seat>,
 }
 
 impl Connection {
@@ -236,6 +239,7 @@ impl Connection {
         let values = opened.answer.into_iter().map(|it| it.map(Into::into)).collect();
         let version: Arc<str> = opened.version.into();
         let said = Said { version: Arc::clone(&version), capabilities: opened.capabilities, values };
+        let seat = Seat::new(&opened.stream, opened.thread);
         Self {
             stream: opened.stream,
             inbox: Inbox::of(&opened.leftover),
@@ -260,6 +264,7 @@ impl Connection {
             opened: clock::now(),
             home,
             slot,
+            seat,
         }
     }
 
@@ -521,6 +526,11 @@ impl Pooled for Connection {
     #[inline]
     fn opened(&self) -> Tick {
         self.opened
+    }
+
+    #[inline]
+    fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 }
 

@@ -79,6 +79,10 @@ pub struct Client {
     pub tracking: Tracking,
     /// What it is told of them with the next OK.
     changes: Vec<u8>,
+    /// How many bytes have come from it, unpacked.
+    pub came: u64,
+    /// How many bytes have gone to it, before they were packed.
+    pub went: u64,
 }
 
 /// What goes over the wire where compression was agreed on.
@@ -162,6 +166,8 @@ impl Client {
             sends_file: false,
             tracking: Tracking::default(),
             changes: Vec::new(),
+            came: 0,
+            went: 0,
         }
     }
 
@@ -273,7 +279,13 @@ impl Client {
     /// Those of the socket.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match &mut self.squeezed {
-            None => self.inbox.poll_read(&mut self.stream, cx),
+            None => {
+                let read = self.inbox.poll_read(&mut self.stream, cx);
+                if let Poll::Ready(Ok(count)) = &read {
+                    self.came += *count as u64;
+                }
+                read
+            }
             Some(squeezed) => {
                 let mut plain = Vec::new();
                 // What came with the login, or with a piece before, is there already.
@@ -284,6 +296,7 @@ impl Client {
                     squeezed.unpack(&mut plain)?;
                 }
                 self.inbox.push(&plain);
+                self.came += plain.len() as u64;
                 Poll::Ready(Ok(1))
             }
         }
@@ -449,6 +462,12 @@ impl Client {
         self.out.len() >= self.held.map_or(GATHER_MAX, |it| it.limit)
     }
 
+    /// How much of what it is told is not sent yet.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.out.len()
+    }
+
     /// Sends what is gathered.
     ///
     /// # Errors
@@ -480,6 +499,7 @@ impl Client {
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.went += self.out.len() as u64;
         self.out.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))

@@ -29,6 +29,7 @@ use crate::exec::AGAIN;
 use crate::exec::AGAIN_MAX;
 use crate::exec::Freshness;
 use crate::exec::Service;
+use crate::exec::clients::Presence;
 use crate::exec::waiting::Unlinked;
 use crate::exec::waiting::at_primary;
 use crate::exec::waiting::pass_reads;
@@ -52,6 +53,8 @@ pub struct Access {
     map: Arc<ShardMap>,
     login: ServerLogin,
     workers: Rc<WorkerPools<Connection>>,
+    /// Whom its connections are given to.
+    presence: Arc<Presence>,
     /// Capabilities that the session's connections have beyond the usual ones.
     flags: u32,
     /// The database that its connections use, as the servers call it; empty: none.
@@ -66,19 +69,21 @@ type PoolsOfShard = Vec<Option<Rc<Pool<Connection>>>>;
 type Refused = CheckoutError<<Connection as Pooled>::Refusal>;
 
 impl Access {
-    /// A way for whoever logs in to the servers as `login`.
+    /// A way for a client who logs in to the servers as `login`.
     #[must_use]
     pub fn new(
         service: Arc<Service>,
         map: Arc<ShardMap>,
         login: ServerLogin,
         workers: Rc<WorkerPools<Connection>>,
+        presence: Arc<Presence>,
         flags: u32,
     ) -> Self {
         let pools = service.database.shards.iter().map(|shard| vec![None; shard.nodes.len()]).collect();
         let seed = u32::try_from(clock::now().0 & 0xffff_ffff).unwrap_or(1) | 1;
         let selected = Arc::clone(&service.database.server_name);
-        Self { service, map, login, workers, flags, selected, pools: RefCell::new(pools), random: Cell::new(seed) }
+        let (pools, random) = (RefCell::new(pools), Cell::new(seed));
+        Self { service, map, login, workers, presence, flags, selected, pools, random }
     }
 
     /// The same by connections that use no database.
@@ -125,7 +130,7 @@ impl Access {
         let link = async |node| {
             let checked_out = self.workers.checkout(&self.pool_of_control(node)).await;
             let connection = checked_out.map_err(|error| self.unlinked(node, error))?;
-            Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+            Ok(self.given(node, connection, false))
         };
         // For what a session does, which may hold other connections.
         at_primary(&self.service, shard, Entry::Joins, link, |link| self.release_control(link)).await
@@ -176,6 +181,7 @@ impl Access {
     /// # Errors
     /// No primary, no connection in time, or too many wait already.
     pub async fn primary(&self, shard: ShardId, entry: Entry) -> Result<Link, ClientError> {
+        let _waiting = self.presence.waits();
         let link = async |node| self.link(node, false).await;
         at_primary(&self.service, shard, entry, link, |link| self.release(link)).await
     }
@@ -208,6 +214,7 @@ impl Access {
             return self.primary(shard, entry).await;
         }
         let topology = &self.service.topology;
+        let _waiting = self.presence.waits();
         let deadline = clock::now().plus(self.service.database.failover.wait);
         let mut pause = AGAIN;
         loop {
@@ -326,8 +333,14 @@ impl Access {
     }
 
     fn linked(&self, node: NodeId, connection: Box<Connection>, replica: bool, chosen: Option<Chosen>) -> Link {
+        Link { chosen, patience: self.statement_max(), ..self.given(node, connection, replica) }
+    }
+
+    fn given(&self, node: NodeId, connection: Box<Connection>, replica: bool) -> Link {
         let load = self.service.topology.node(node).serve(self.workers.worker);
-        Link { chosen, patience: self.statement_max(), ..Link::new(node, connection, load, replica) }
+        connection.seat.take(self.presence.id);
+        self.presence.was_given();
+        Link::new(node, connection, load, replica)
     }
 
     /// A link of its own to the shard's primary, to gather a read on.
@@ -338,7 +351,7 @@ impl Access {
         let link = async |node| {
             let checked_out = self.workers.checkout(&self.pool_of_gathers(node)).await;
             let connection = checked_out.map_err(|error| self.unlinked(node, error))?;
-            Ok(Link::new(node, connection, self.service.topology.node(node).serve(self.workers.worker), false))
+            Ok(self.given(node, connection, false))
         };
         // Of a read that holds its other connections already.
         at_primary(&self.service, shard, Entry::Joins, link, |link| self.release_gathering(link)).await

@@ -232,15 +232,17 @@ impl Sessions for Kills {
 }
 
 impl Ticket {
-    /// The session begins a command: what was to end the one before is not for this one.
-    pub(super) fn begin(&self) {
+    /// The session begins a command, now: what was to end the one before is not for this one.
+    pub(super) fn begin(&self) -> Tick {
         let _ = self
             .entry
             .wanted
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |it| matches!(it, DOOMED | QUERY).then_some(NOTHING));
         self.entry.doom.store(false, Ordering::Relaxed);
         self.entry.busy.store(1, Ordering::Relaxed);
-        self.entry.since.store(clock::now().0, Ordering::Relaxed);
+        let now = clock::now();
+        self.entry.since.store(now.0, Ordering::Relaxed);
+        now
     }
 
     /// The command is answered.

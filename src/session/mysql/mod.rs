@@ -46,6 +46,8 @@ use std::time::Duration;
 use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec;
+use crate::exec::clients::Answered;
+use crate::exec::clients::Entered;
 use crate::exec::mysql::Access;
 use crate::exec::mysql::Client;
 use crate::exec::mysql::Link;
@@ -97,6 +99,7 @@ pub struct Session {
     turn: usize,
     /// By what others name it.
     ticket: kill::Ticket,
+    entered: Entered,
     /// The servers that it holds connections to.
     held: kill::Held,
     /// What the session had left on a connection is gone with it: so it ends, as it would on a server.
@@ -175,7 +178,8 @@ impl Session {
                     break;
                 }
             }
-            self.ticket.begin();
+            let now = self.ticket.begin();
+            self.entered.begins_at(now);
             let goes_on = loop {
                 self.held.begin(&self.links);
                 self.begin_request();
@@ -203,6 +207,13 @@ impl Session {
             if payload.capacity() > PAYLOAD_KEPT {
                 payload = Vec::new();
             }
+            // Before the client knows, where it does not yet.
+            self.entered.ends(Answered {
+                within: self.is_within(),
+                received: self.client.came,
+                sent: self.client.went + self.client.unsent() as u64,
+                prepared: self.prepared.len(),
+            });
             if self.client.flush().await.is_err() || !goes_on || self.ends || self.ticket.is_over() {
                 break;
             }
@@ -301,6 +312,7 @@ impl Session {
         match result {
             Ok(()) | Err(Trouble::Told) => true,
             Err(Trouble::Refused(error)) => {
+                self.entered.refused(error.code);
                 let failure = say::failure(&error);
                 self.warnings.of_failure(&failure);
                 self.last.no_count();
@@ -521,7 +533,8 @@ impl Session {
         }
         let (name, selected) = (Arc::clone(&used.name), used.selected);
         let named = (&name, selected);
-        self.used = Some(start::used(&self.worker, &deployment, &self.user, named, service, self.client.capabilities));
+        let asks = (self.entered.presence(), self.client.capabilities);
+        self.used = Some(start::used(&self.worker, &deployment, &self.user, named, service, asks));
     }
 
     /// The error of a statement whose link broke.

@@ -89,6 +89,11 @@ impl Statements {
         statement.long.entry(parameter).or_default().extend_from_slice(bytes);
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// COM_STMT_CLOSE.
     pub(super) fn close(&mut self, statement: u32) -> Option<Cursor> {
         self.all.remove(&statement)?.cursor

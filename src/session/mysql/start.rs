@@ -9,6 +9,8 @@ use crate::error::ClientError;
 use crate::error::Code;
 use crate::exec::Deployment;
 use crate::exec::Service;
+use crate::exec::clients::Presence;
+use crate::exec::clients::Who;
 use crate::exec::mysql::Access;
 use crate::exec::mysql::Client;
 use crate::session::Worker;
@@ -49,13 +51,14 @@ pub(super) fn used(
     user: &User,
     (name, selected): (&Arc<str>, Selected),
     service: &Arc<Service>,
-    capabilities: u32,
+    (presence, capabilities): (&Arc<Presence>, u32),
 ) -> Used {
     let mut access = Access::new(
         Arc::clone(service),
         Arc::clone(&deployment.map),
         server_login(user),
         Rc::clone(&worker.mysql_pools),
+        Arc::clone(presence),
         capabilities & OF_SERVERS,
     );
     if selected == Selected::No {
@@ -70,6 +73,13 @@ impl Session {
     pub async fn start(worker: Rc<Worker>, deployment: &Deployment, arrival: Arrival, crowded: bool) -> Option<Self> {
         let map = Arc::clone(&deployment.map);
         let capabilities = arrival.capabilities;
+        let application = arrival.attributes.iter().find(|(name, _)| name == "program_name");
+        let who = Who {
+            user: Arc::clone(&arrival.user),
+            application: application.map_or("", |(_, value)| value).into(),
+            ..Who::default()
+        };
+        let entered = worker.clients.enter(Engine::Mysql, arrival.connection, &arrival.stream, who);
         let mut client =
             Client::new(arrival.stream, &arrival.leftover, capabilities, arrival.sequence, map.limits.message);
         if crowded {
@@ -78,15 +88,17 @@ impl Session {
                 "too many connections",
                 "Raise limits.clients in the shard map, or close connections.",
             );
+            entered.refused(error.code);
             client.put_failure(&say::failure(&error));
             // The client may be gone: it is turned away either way.
             let _ = client.flush().await;
             return None;
         }
+        let asks = (entered.presence(), capabilities);
         let found = map.users.get(&arrival.user).cloned().ok_or_else(|| denied(&arrival.user, "")).and_then(|user| {
             let used = match &arrival.database {
-                Some(name) => Some(find(&worker, deployment, &user, name, capabilities)?),
-                None => nowhere(&worker, deployment, &user, capabilities),
+                Some(name) => Some(find(&worker, deployment, &user, name, asks)?),
+                None => nowhere(&worker, deployment, &user, asks),
             };
             Ok((user, used, State::new(arrival.collation)?))
         });
@@ -106,6 +118,7 @@ impl Session {
             epoch: 0,
             held: Held::of(&ticket.entry),
             ticket,
+            entered,
             multi: capabilities & capability::MULTI_STATEMENTS != 0,
             worker,
             client,
@@ -157,9 +170,10 @@ impl Session {
         };
         let user = map.users.get(&name).cloned().ok_or_else(|| denied(&name, ""))?;
         let database = request.database.as_deref().map(String::from_utf8_lossy);
+        let asks = (self.entered.presence(), capabilities);
         let used = match &database {
-            Some(name) => Some(find(&self.worker, &deployment, &user, name, capabilities)?),
-            None => nowhere(&self.worker, &deployment, &user, capabilities),
+            Some(name) => Some(find(&self.worker, &deployment, &user, name, asks)?),
+            None => nowhere(&self.worker, &deployment, &user, asks),
         };
         self.state = State::new(collation)?;
         self.ticket.changed(Seen { user: Arc::clone(&user.name), host: self.client.host().into() });
@@ -211,11 +225,13 @@ impl Session {
         Ok(())
     }
 
-    /// Notes for the client which database it has selected, as its servers call it.
+    /// Notes for the client which database it has selected, as its servers call it, and for operators.
     fn note_database(&mut self) {
-        if let Some(used) = self.used.as_ref().filter(|it| it.selected == Selected::Yes) {
+        let selected = self.used.as_ref().filter(|it| it.selected == Selected::Yes);
+        if let Some(used) = selected {
             self.client.note_database(&used.access.service.database.server_name);
         }
+        self.entered.becomes(&self.user.name, &selected.map(|it| Arc::clone(&it.name)).unwrap_or_default());
     }
 
     fn select_database(&mut self, name: &str) -> Result<(), Trouble> {
@@ -236,7 +252,8 @@ impl Session {
             return Ok(());
         }
         let user = deployment.map.users.get(&self.user.name).ok_or_else(|| denied(&self.user.name, name))?;
-        let used = find(&self.worker, &deployment, user, name, self.client.capabilities)?;
+        let asks = (self.entered.presence(), self.client.capabilities);
+        let used = find(&self.worker, &deployment, user, name, asks)?;
         if self.is_within() || !self.links.is_empty() {
             return Err(ClientError::unsupported(
                 "another database within a transaction is not supported",
@@ -269,7 +286,7 @@ fn find(
     deployment: &Deployment,
     user: &User,
     name: &str,
-    capabilities: u32,
+    asks: (&Arc<Presence>, u32),
 ) -> Result<Used, Failure> {
     let found = called(deployment, name);
     // Whether there is one that the user may not see is not told, as on a server.
@@ -277,16 +294,21 @@ fn find(
     if user.databases.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
         return Err(denied(&user.name, name));
     }
-    Ok(used(worker, deployment, user, (name, Selected::Yes), service, capabilities))
+    Ok(used(worker, deployment, user, (name, Selected::Yes), service, asks))
 }
 
 /// Where what needs no database is asked, for a client that has selected none: on the servers of the first that it may use.
-pub(super) fn nowhere(worker: &Rc<Worker>, deployment: &Deployment, user: &User, capabilities: u32) -> Option<Used> {
+pub(super) fn nowhere(
+    worker: &Rc<Worker>,
+    deployment: &Deployment,
+    user: &User,
+    asks: (&Arc<Presence>, u32),
+) -> Option<Used> {
     let may = |name: &Arc<str>| user.databases.as_ref().is_none_or(|allowed| allowed.contains(name));
     let services = deployment.services.iter();
     let mut mine = services.filter(|(name, it)| it.database.engine == Engine::Mysql && may(name));
     let (name, service) = mine.next()?;
-    Some(used(worker, deployment, user, (name, Selected::No), service, capabilities))
+    Some(used(worker, deployment, user, (name, Selected::No), service, asks))
 }
 
 /// ER_DB_CREATE_EXISTS
