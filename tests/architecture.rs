@@ -19,7 +19,7 @@ const LEAVES: [&str; 6] = ["clock", "error", "ident", "mistakes", "schema", "tas
 const PURE_LEAVES: [&str; 4] = ["error", "ident", "mistakes", "schema"];
 
 /// Folders and files that compute only.
-const PURE: [&str; 18] = [
+const PURE: [&str; 21] = [
     "src/error",
     "src/ident.rs",
     "src/plan",
@@ -32,6 +32,9 @@ const PURE: [&str; 18] = [
     "src/topology/freshness.rs",
     "src/topology/gtid.rs",
     "src/topology/health.rs",
+    "src/topology/lead.rs",
+    "src/topology/lead/mark.rs",
+    "src/topology/lead/standbys.rs",
     "src/topology/monitor.rs",
     "src/topology/mysql/catalog.rs",
     "src/topology/mysql/fit.rs",

@@ -216,7 +216,7 @@ pub(crate) fn database(shards: Vec<Vec<Node>>) -> Database {
         },
         gather: Gathers { on: None, bytes_max: 256 << 20, rows_max: 5_000_000 },
         across_shards: AcrossShards::TwoPhase,
-        failover: Failover { lead: false, wait: Duration::from_secs(10), queue_max: 2000 },
+        failover: Failover { lead: false, fence: Vec::new(), wait: Duration::from_secs(10), queue_max: 2000 },
     }
 }
 

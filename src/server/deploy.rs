@@ -23,6 +23,7 @@ use crate::topology::SchemaHandle;
 use crate::topology::Topology;
 use crate::topology::control;
 use crate::topology::deadlock;
+use crate::topology::lead;
 use crate::topology::placement;
 use crate::topology::placement::PlacementError;
 use crate::topology::two_phase;
@@ -89,6 +90,9 @@ pub(super) async fn start(
         let deadline = clock::now().plus(map.timeouts.connect + HEARD);
         if !topology.heard(deadline).await {
             tracing::warn!(database = %name, "not every node has answered yet");
+        }
+        if database.failover.lead && database.engine == Engine::Postgres {
+            tasks::shared("lead", lead::run(Arc::clone(&topology), ended.subscribe()));
         }
         if two_phase::is_wanted(&topology) {
             // Or the first transaction over several shards would be refused.

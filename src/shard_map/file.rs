@@ -272,8 +272,10 @@ record! {
 
     /// Who leads when a primary fails.
     Failover = "`failover`" {
-        /// others (default): follow who is promoted; shardway (lead) is not built.
+        /// others (default): follow who is promoted. shardway: promote a replica when the primary is gone; one proxy only.
         by: At<FailoverBy>;
+        /// A program and its arguments, by which shardway stops a primary's machine: node, host and port come behind them.
+        fence: List<Text>;
         /// How long writes wait for a primary. Default 10s.
         wait: At<Span>;
         /// How many statements and transactions may wait for one shard's primary. Default 2000; 0: none.

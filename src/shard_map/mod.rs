@@ -361,6 +361,8 @@ pub enum AcrossShards {
 pub struct Failover {
     /// Whether shardway leads.
     pub lead: bool,
+    /// The command that stops a machine; empty: there is none.
+    pub fence: Vec<String>,
     /// How long writes wait for a primary.
     pub wait: Duration,
     /// How many may wait.

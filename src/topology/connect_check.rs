@@ -15,6 +15,7 @@ use super::control::Purpose;
 use super::fit;
 use super::fit::Finding;
 use super::fit::Severity;
+use super::lead;
 use super::mysql;
 use super::placement;
 use super::placement::Difference;
@@ -56,6 +57,9 @@ pub async fn check_connect(map: &ShardMap) -> Vec<Finding> {
         findings.extend(fit::compare(database, &schemas));
         findings.extend(sequence_check::behind(database, &control, &schemas).await);
         findings.extend(survey.type_findings());
+        if database.failover.lead {
+            findings.extend(lead::check::findings(database, &control).await);
+        }
     }
     findings.sort_by_key(|it| it.severity);
     findings

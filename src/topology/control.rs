@@ -50,6 +50,8 @@ pub enum Purpose {
     Verify,
     /// A switchover.
     Switchover,
+    /// Failovers.
+    Lead,
 }
 
 /// Why a server could not be reached or did not answer.
@@ -147,6 +149,7 @@ impl Control {
             Purpose::Deadlock => "shardway deadlock",
             Purpose::Verify => "shardway verify",
             Purpose::Switchover => "shardway switchover",
+            Purpose::Lead => "shardway lead",
         };
         // An empty password keeps PGPASSWORD of the environment out; it is sent only to a server that asks for one.
         let password = self.login.password.as_ref().map_or("", |it| it.reveal());

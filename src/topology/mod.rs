@@ -4,6 +4,8 @@
 //! is decided in pure files: `health` (who answers), `roles` (who is primary), `freshness` (how new a replica is),
 //! `monitor` (the three together), `pace` (when to ask again) and `choose` (who serves a read).
 //!
+//! `lead` has a replica take the place of a primary that is gone, where the map says so.
+//!
 //! `two_phase` knows who can take part in transactions that span shards, and ends what a coordinator left behind.
 //!
 //! `engine` is the line between Postgres and MySQL: above it, nothing knows which of them a server is.
@@ -26,6 +28,7 @@ mod freshness;
 pub mod gid;
 mod gtid;
 mod health;
+pub mod lead;
 mod monitor;
 pub mod mysql;
 mod pace;

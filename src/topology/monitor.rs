@@ -15,6 +15,7 @@ use super::freshness::Samples;
 use super::freshness::WalShape;
 use super::health::Heard;
 use super::health::Verdict;
+use super::lead::mark::Mark;
 use super::roles;
 use super::roles::Accepted;
 use super::roles::Claim;
@@ -59,6 +60,8 @@ pub(super) struct Report {
     pub semi_sync: Option<Arc<str>>,
     /// When it started: that of its identity, unless it is another server by now.
     pub started: i64,
+    /// Its part in a failover that shardway led.
+    pub mark: Option<Mark>,
 }
 
 /// Something that happened at one node.
@@ -138,6 +141,9 @@ struct NodeMonitor {
     /// The furthest in the last life in which it was in recovery: what a promoted node is known to have had.
     recovered: Option<Position>,
     trouble: Option<String>,
+    name: Arc<str>,
+    /// Holds while it is not there, too.
+    mark: Option<Mark>,
 }
 
 impl ShardMonitor {
@@ -156,6 +162,11 @@ impl ShardMonitor {
             torn: None,
             claimed: None,
         }
+    }
+
+    /// What the nodes are called, by which failovers are told of.
+    pub(super) fn name(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        self.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
     }
 
     /// Takes over the past of the same shard under an earlier map: who was accepted as primary, by its place now.
@@ -299,9 +310,17 @@ impl ShardMonitor {
         }
     }
 
+    /// Whether another has been put in its place, and it has not been rebuilt from that one since.
+    fn is_deposed(&self, node: &NodeMonitor) -> bool {
+        let own = node.mark.as_ref().map_or(0, |it| it.epoch);
+        let marks = self.nodes.iter().filter_map(|it| it.mark.as_ref());
+        !node.name.is_empty() && marks.into_iter().any(|it| it.deposes() && *it.former == *node.name && it.epoch > own)
+    }
+
     /// Judges anew and draws the consequences: samples of the primary, freshness of the replicas.
     fn settle(&mut self, place: usize, news: Option<Report>) {
-        let claims: Vec<Claim> = self.nodes.iter().map(NodeMonitor::claim).collect();
+        let claim = |it: &NodeMonitor| Claim { deposed: self.is_deposed(it), ..it.claim() };
+        let claims: Vec<Claim> = self.nodes.iter().map(claim).collect();
         let judged = roles::judge(&claims, &mut self.accepted);
         self.judged = judged.nodes;
         self.loss = judged.loss.or_else(|| self.loss.take());
@@ -349,6 +368,8 @@ impl NodeMonitor {
             replayed: Replayed::default(),
             recovered: None,
             trouble: None,
+            name: "".into(),
+            mark: None,
         }
     }
 
@@ -385,6 +406,7 @@ impl NodeMonitor {
         if let Some(replayed) = &report.replayed {
             self.recovered = Some(replayed.clone());
         }
+        self.mark.clone_from(&report.mark);
         self.last = Some(report.clone());
         Ok(())
     }
@@ -399,6 +421,7 @@ impl NodeMonitor {
             flushed: self.last.as_ref().and_then(|it| it.flushed.clone()),
             replayed: self.recovered.clone(),
             received: self.last.as_ref().and_then(|it| it.received.clone()),
+            deposed: false,
         }
     }
 }
@@ -451,6 +474,7 @@ mod tests {
                 trouble: None,
                 semi_sync: None,
                 started: 1,
+                mark: None,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
         }
@@ -468,6 +492,7 @@ mod tests {
                 trouble: None,
                 semi_sync: None,
                 started: 1,
+                mark: None,
             };
             self.monitor.observe(node, Event::Answered(report), Tick(asked + 1))
         }
@@ -523,6 +548,7 @@ mod tests {
             trouble: None,
             semi_sync: None,
             started: 1,
+            mark: None,
         };
         for (node, in_recovery) in [(0, false), (1, true)] {
             it.connect(node, 1);

@@ -8,6 +8,7 @@ use super::control::ControlError;
 use super::freshness::Lsn;
 use super::freshness::Position;
 use super::freshness::WalShape;
+use super::lead::mark::Mark;
 use super::monitor::Identity;
 use super::monitor::Report;
 use super::probe::Fault;
@@ -45,7 +46,8 @@ select pg_catalog.pg_is_in_recovery(),
             else pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) end,
        (select r.received_tli from pg_catalog.pg_stat_wal_receiver r),
        exists (select from pg_catalog.pg_stat_wal_receiver r where r.received_tli is null),
-       (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
+       (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,
+       pg_catalog.current_setting('recovery_end_command')";
 
 fn identity_of(row: &PgRow) -> Result<Identity, sqlx::Error> {
     let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
@@ -84,6 +86,7 @@ fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Err
         trouble: None,
         semi_sync: None,
         started: row.try_get(8)?,
+        mark: Mark::read(row.try_get(9)?),
     })
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Claim {
     pub replayed: Option<Position>,
     /// MySQL: what of that others have written.
     pub received: Option<Position>,
+    /// shardway has put another in its place.
+    pub deposed: bool,
 }
 
 /// The primary that was accepted last.
@@ -99,6 +101,9 @@ pub(super) enum Objection {
     /// The map names another.
     #[error("it claims to be primary, but the map insists on another node")]
     AnotherIsNamed,
+    /// Another was promoted in its place.
+    #[error("another node was promoted in its place: rebuild it from that one")]
+    Deposed,
     /// It belongs to another cluster.
     #[error("its system identifier is not the one of this shard: it is a copy of something else")]
     AnotherSystem,
@@ -160,6 +165,7 @@ pub(super) fn judge(claims: &[Claim], accepted: &mut Option<Accepted>) -> Judged
         Some(Err((at, objection))) if at == place => objection,
         _ if claim.wanted == WantedRole::Replica => Objection::MustBeReplica,
         _ if other_system(claim, accepted.as_ref()) => Objection::AnotherSystem,
+        _ if claim.deposed => Objection::Deposed,
         _ if named && claim.wanted != WantedRole::Primary => Objection::AnotherIsNamed,
         Some(_) => outcome.of_others,
         None => Objection::Contested,
@@ -230,7 +236,7 @@ fn claimants(claims: &[Claim], accepted: Option<&Accepted>) -> impl Iterator<Ite
             && it.in_recovery == Some(false)
             && it.wanted != WantedRole::Replica
             && (!named || it.wanted == WantedRole::Primary)
-            && (it.wanted == WantedRole::Primary || !other_system(it, accepted))
+            && (it.wanted == WantedRole::Primary || !(it.deposed || other_system(it, accepted)))
     };
     claims.iter().enumerate().filter(move |(_, it)| may(it)).map(|(place, _)| place)
 }
@@ -346,6 +352,7 @@ mod tests {
             flushed: Some(Position::Wal(1000)),
             replayed: Some(Position::Wal(1000)),
             received: None,
+            deposed: false,
         }
     }
 

@@ -26,6 +26,7 @@ use super::control::Control;
 use super::events::Events;
 use super::events::Kind;
 use super::freshness::Position;
+use super::lead::Lead;
 use super::monitor::Advice;
 use super::monitor::Event;
 use super::monitor::ShardMonitor;
@@ -274,7 +275,18 @@ pub(super) struct Shard {
     fence: OnceLock<Arc<dyn Fence>>,
     /// Those of the shard, whatever its nodes were.
     events: Arc<Events>,
+    /// Whether statements go to a primary: see [`Shard::close`].
+    door: AtomicU8,
+    /// Whoever has this leads the shard's failovers.
+    lead: tokio::sync::Mutex<Option<Lead>>,
 }
+
+/// Statements go to the primary.
+const OPEN: u8 = 0;
+/// They do not.
+const CLOSED: u8 = 1;
+/// They do not, and all that was acknowledged is there.
+const CLOSED_COVERED: u8 = 2;
 
 /// Ends what is open to a server whose place another has taken, or that claims what it must not.
 pub trait Fence: fmt::Debug + Send + Sync {
@@ -299,6 +311,7 @@ impl Shard {
         past: Option<&Self>,
     ) -> Arc<Self> {
         let mut monitor = ShardMonitor::new(shard.nodes.iter().map(|it| it.role), PATIENCE);
+        monitor.name(shard.nodes.iter().map(|it| Arc::clone(&it.name)));
         let same_server = |a: &Node, b: &Node| a.host == b.host && a.port == b.port;
         monitor.inherit(past.and_then(|past| {
             let accepted = lock(&past.monitor).accepted()?.clone();
@@ -322,6 +335,8 @@ impl Shard {
             ended: AtomicBool::new(false),
             fence: past.map(|it| it.fence.clone()).unwrap_or_default(),
             events: past.map_or_else(Arc::default, |it| Arc::clone(&it.events)),
+            door: AtomicU8::new(OPEN),
+            lead: tokio::sync::Mutex::default(),
         })
     }
 
@@ -377,6 +392,31 @@ impl Shard {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// The right to lead this shard's failovers, and what is known of them; one at a time has it.
+    pub(super) async fn lead(&self) -> tokio::sync::MutexGuard<'_, Option<Lead>> {
+        self.lead.lock().await
+    }
+
+    /// Nobody gets a primary from now on. `covered`: its successor will have all that it acknowledges; else it must not
+    /// acknowledge anything any more, whatever becomes of this.
+    pub(super) fn close(&self, former: usize, covered: bool) {
+        self.door.store(if covered { CLOSED_COVERED } else { CLOSED }, Ordering::Release);
+        if let (false, Some(fence), Some(former)) = (covered, self.fence.get(), self.nodes.get(former)) {
+            fence.cut_off(former.node());
+        }
+    }
+
+    /// Whoever is primary takes statements again.
+    pub(super) fn open(&self) {
+        self.door.store(OPEN, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// The primary that was accepted last, and its timeline.
+    pub(super) fn accepted(&self) -> Option<(usize, u32)> {
+        lock(&self.monitor).accepted().map(|it| (it.node, it.history.timeline))
+    }
+
     /// Whether of every replica that answers it is known how fresh it is.
     pub(super) fn all_measured(&self) -> bool {
         let unmeasured = |it: &Arc<NodeState>| {
@@ -386,6 +426,9 @@ impl Shard {
     }
 
     pub(super) fn primary(&self) -> Option<u16> {
+        if self.door.load(Ordering::Acquire) != OPEN {
+            return None;
+        }
         let place = self.nodes.iter().position(|it| it.role() == Role::Primary && it.is_reachable())?;
         u16::try_from(place).ok()
     }
@@ -512,6 +555,17 @@ impl Shard {
     fn tell_loss(&self, loss: &Loss) {
         let name = |place: usize| self.nodes.get(place).map_or("", |it| &*it.node.name);
         let (had, has) = (loss.had.to_string(), loss.has.as_ref().map(ToString::to_string).unwrap_or_default());
+        if self.door.load(Ordering::Acquire) == CLOSED_COVERED {
+            tracing::warn!(
+                shard = &*self.name,
+                node = name(loss.node),
+                former = name(loss.former),
+                former_had = had,
+                node_has = has,
+                "what the former primary had written beyond this was never acknowledged"
+            );
+            return;
+        }
         tracing::error!(
             shard = &*self.name,
             node = name(loss.node),

@@ -280,6 +280,7 @@ impl World {
             trouble: None,
             semi_sync: None,
             started: server.started,
+            mark: None,
         }
     }
 

@@ -211,7 +211,7 @@ impl Validator<'_, '_> {
             gather,
             across_shards: self.across_shards(file),
             local_files: self.local_files(file, engine),
-            failover: self.failover(file),
+            failover: self.failover(file, engine),
         }
     }
 
@@ -591,20 +591,37 @@ impl Validator<'_, '_> {
         written.value == file::LocalFiles::Allow
     }
 
-    fn failover(&mut self, file: &file::Database) -> Failover {
+    fn failover(&mut self, file: &file::Database, engine: Engine) -> Failover {
         let it = file.failover.given();
         let by = it.and_then(|it| it.by.given());
         let lead = by.is_some_and(|by| by.value == file::FailoverBy::Shardway);
         if let Some(by) = by.filter(|_| lead) {
+            if engine == Engine::Mysql {
+                not_built(self.mistakes, by.place, "leading failovers of MySQL", "Write `by: others`.");
+            } else {
+                self.mistakes.warning(
+                    "map-leads-alone",
+                    by.place,
+                    "this proxy promotes: no other one, and nothing else, may do so",
+                    "With several proxies before these servers, write `by: shardway` in the map of one of them and `by: \
+                     others` in the rest.",
+                );
+            }
+        }
+        let command = it.and_then(|it| it.fence.given());
+        let fence: Vec<String> = command.into_iter().flat_map(List::iter).map(|at| at.value.0.clone()).collect();
+        let program = command.and_then(|it| it.iter().next());
+        if let Some(program) = program.filter(|_| !lead) {
             self.mistakes.warning(
-                "map-not-built",
-                by.place,
-                "shardway does not promote yet: it follows whoever does",
-                "Write `by: others` until it does.",
+                "map-no-effect",
+                program.place,
+                "`failover.fence` has no effect without `by: shardway`: who promotes has to fence",
+                "Remove it, or write `by: shardway`.",
             );
         }
         Failover {
             lead,
+            fence,
             wait: self.span("failover.wait", it.map(|it| &it.wait), 10 * SECOND, Zero::Refused, HOUR),
             queue_max: self.number("failover.queue_max", it.map(|it| &it.queue_max), 2000, 0..=1_000_000),
         }

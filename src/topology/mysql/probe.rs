@@ -49,6 +49,7 @@ pub(super) async fn report(connection: &mut Connection, asked: Tick) -> Result<R
         trouble: replication.trouble,
         semi_sync: semi_sync(connection, asked, in_recovery).await?,
         started: connection.started,
+        mark: None,
     })
 }
 
