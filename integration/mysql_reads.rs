@@ -7,9 +7,13 @@
 mod client;
 mod proxy;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::Client;
+use proxy::Failure;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
@@ -29,6 +33,7 @@ const SCHEMA: &str = "CREATE TABLE counters (id BIGINT PRIMARY KEY, value BIGINT
 CREATE TABLE node (one INT PRIMARY KEY, name VARCHAR(20) NOT NULL);";
 const KEYS: u64 = 16;
 const SESSIONS: u64 = 4;
+const READERS: usize = 3;
 const ROUNDS: u64 = 150;
 /// The least part of a load's reads that replicas serve.
 const FROM_REPLICAS: f64 = 0.5;
@@ -371,10 +376,25 @@ async fn a_replica_that_dies_costs_no_reads_and_a_promoted_one_takes_the_writes(
     let ids: Vec<u64> = (0..KEYS).collect();
     let (old, new) = (house.node("s1-a")?, house.node("s1-b")?);
     until("replicas", async || Ok(counter(&mut client, 1)?.1)).await?;
+    // A read whose server dies is asked again: of these readers none hears of it.
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let (mut client, ended) = (house.client()?, Arc::clone(&ended));
+        readers.push(tokio::task::spawn_blocking(move || {
+            let mut reads = 0_u64;
+            while !ended.load(Ordering::Relaxed) {
+                for id in 0..KEYS {
+                    counter(&mut client, id)?;
+                    reads += 1;
+                }
+            }
+            Ok::<u64, Failure>(reads)
+        }));
+    }
     for replica in replicas(&house.cluster) {
         replica.kill9().await?;
     }
-    // A statement on its way may be told that its connection was lost; then the primaries serve all.
     let begun = clock::now();
     until("the primaries to serve", async || Ok(ids.iter().all(|id| counter(&mut client, *id).is_ok_and(|it| !it.1))))
         .await?;
@@ -386,6 +406,10 @@ async fn a_replica_that_dies_costs_no_reads_and_a_promoted_one_takes_the_writes(
         Ok(ids.iter().all(|id| counter(&mut client, *id).is_ok_and(|it| it.1)))
     })
     .await?;
+    ended.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await?? > 0);
+    }
 
     for id in &ids {
         client.done(&format!("UPDATE counters SET value = value + 1 WHERE id = {id}"))?;

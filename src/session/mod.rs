@@ -737,9 +737,10 @@ impl Session {
 
     /// Links to all of `shards`; replicas only or primaries only.
     async fn join_all(&mut self, shards: &ShardSet, access: plan::Access) -> Result<SmallVec<[u8; 8]>, Trouble> {
-        // Who waits for a shard that nobody reaches holds no other's connection meanwhile.
+        // Who waits for a shard that nobody reaches, or that is paused, holds no other's connection meanwhile.
         for shard in shards.iter() {
-            if self.access.service.topology.primary(shard).is_none() {
+            let topology = &self.access.service.topology;
+            if topology.primary(shard).is_none() || topology.queue(shard).is_busy() {
                 self.join(shard, access).await?;
             }
         }
