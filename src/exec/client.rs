@@ -291,6 +291,19 @@ impl Client {
         (next == self.out.len() && self.out.get(last) == Some(&b'C')).then_some(last)
     }
 
+    /// Whether what was gathered only comes before rows: that statements were read and bound, and what columns they have.
+    #[must_use]
+    pub fn is_prelude(&self) -> bool {
+        let mut next = 0;
+        while let Some(&[kind, a, b, c, d]) = self.out.get(next..).and_then(<[u8]>::first_chunk) {
+            if !matches!(kind, b'1' | b'2' | b'3' | b't' | b'T' | b'n') {
+                return false;
+            }
+            next += 1 + u32::from_be_bytes([a, b, c, d]) as usize;
+        }
+        next == self.out.len()
+    }
+
     /// How much has been gathered.
     #[must_use]
     pub fn mark(&self) -> usize {

@@ -161,6 +161,9 @@ pub enum Lost {
     Violation(ClientError),
 }
 
+/// How much is kept back of what comes before rows, in bytes.
+const PRELUDE_MAX: usize = 4 << 10;
+
 /// What has been handled of one link's buffer and still goes to the client.
 #[derive(Debug, Default)]
 struct Run {
@@ -192,6 +195,15 @@ impl Run {
     /// Whether anything is left to be sent to the client.
     fn is_waiting(&self, crew: &Crew<'_>) -> bool {
         !self.range.is_empty() || crew.client.mark() > 0
+    }
+
+    /// Keeps back what comes before rows, for a read of which nothing has been sent may be asked again.
+    fn keeps_prelude(&mut self, crew: &mut Crew<'_>) -> bool {
+        if self.range.len() + crew.client.mark() > PRELUDE_MAX {
+            return false;
+        }
+        self.settle(crew);
+        crew.client.is_prelude()
     }
 
     /// Sends everything to the client, what is left in place.
@@ -683,7 +695,8 @@ async fn listen(
         if let Need::Nothing = need {
             return Ok(());
         }
-        if run.is_waiting(crew) && !keeps_complete(answer, crew, run) {
+        let may_wait = matches!(need, Need::More(_));
+        if run.is_waiting(crew) && !keeps_complete(answer, crew, run) && !(may_wait && run.keeps_prelude(crew)) {
             run.send(crew).await?;
         }
         match need {
