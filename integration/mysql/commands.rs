@@ -85,6 +85,27 @@ const DEEDS: &[Deed] = &[
         answers.extend(client.query("SELECT name, raw FROM fruits WHERE name = 'apple'"));
         answers
     }),
+    (Is::Alike, "long data of a statement whose text has been run with a number before", MODERN, |client| {
+        let mut answers = Vec::new();
+        for sql in [
+            "SELECT id FROM t WHERE a = ? ORDER BY id",
+            "UPDATE t SET note = note WHERE a = ?",
+            "DELETE FROM t WHERE a = ?",
+        ] {
+            let before =
+                [Value::Long(10), Value::Unsigned(10), Value::Decimal("10"), Value::Double(10.0), Value::Text("10")];
+            for value in before.into_iter().flat_map(|it| [it, Value::Sent]) {
+                let Ok(statement) = client.prepare(sql) else { return Vec::new() };
+                if matches!(value, Value::Sent) {
+                    client.long_data(&statement, 0, b"1");
+                    client.long_data(&statement, 0, b"0");
+                }
+                answers.extend(client.execute(&statement, &[value], Types::Told));
+                client.close(&statement);
+            }
+        }
+        answers
+    }),
     (Is::Alike, "bytes that are no text stand in strings", MODERN, |client| {
         let texts: [&[u8]; 5] = [
             b"UPDATE fruits SET raw = 'a\xff\xfe\\0\\'\xc3' WHERE name = 'apple'",

@@ -14,6 +14,8 @@ const STATEMENTS_MAX: usize = 256;
 pub struct Prepared {
     numbers: HashMap<Arc<str>, u32, RandomState>,
     order: VecDeque<Arc<str>>,
+    /// Of no more use, and not closed yet.
+    unwanted: Vec<u32>,
 }
 
 impl Prepared {
@@ -32,6 +34,9 @@ impl Prepared {
 
     /// Takes out what has to be closed before there is room for another.
     pub fn make_room(&mut self) -> Option<u32> {
+        if let Some(number) = self.unwanted.pop() {
+            return Some(number);
+        }
         if self.order.len() < STATEMENTS_MAX {
             return None;
         }
@@ -45,8 +50,15 @@ impl Prepared {
         self.numbers.remove(text)
     }
 
+    /// Forgets one that is not to be run again; the server still has it.
+    pub fn spoil(&mut self, text: &str) {
+        let number = self.remove(text);
+        self.unwanted.extend(number);
+    }
+
     /// Forgets all: the server has.
     pub fn clear(&mut self) {
+        self.unwanted.clear();
         self.numbers.clear();
         self.order.clear();
     }

@@ -183,6 +183,10 @@ impl Bound<'_> {
         let Some(number) = link.connection.prepared.number(&self.key) else {
             return Err(Broken::Server("a prepared statement is gone".to_owned()));
         };
+        if !self.long.is_empty() {
+            // Nor would it take other types afterwards.
+            link.connection.prepared.spoil(&self.key);
+        }
         self.say_as(link, number, 0).await
     }
 
@@ -437,7 +441,9 @@ impl Session {
         link: &mut Link,
         bound: &Bound<'_>,
     ) -> Result<Result<(), Failure>, Broken> {
-        if link.connection.prepared.number(&bound.key).is_some() {
+        // MariaDB takes a parameter's long data for what the execution before has left of it, where that had another type: such a
+        // statement is prepared anew. A client's own statement would meet the same there; another client's never does.
+        if bound.long.is_empty() && link.connection.prepared.number(&bound.key).is_some() {
             return Ok(Ok(()));
         }
         Ok(self.prepare_on(link, &bound.text).await?.map(|_| ()))
