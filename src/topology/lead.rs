@@ -2,9 +2,9 @@
 //! that was acknowledged is lost (design §9, `failover: {by: shardway}`). Pure: views and moments go in, acts come out.
 //!
 //! Nothing depends on how an act ended: the next views tell, and what they lack is done again. How far a failover has come
-//! stands on the servers ([`mark`]), so that whoever begins where another died goes on.
+//! stands on the servers (`mark`), so that whoever begins where another died goes on.
 //!
-//! 1. *Suspect*: the primary has been down for [`PATIENCE`], and no replica hears from it either.
+//! 1. *Suspect*: the primary has been down for `PATIENCE`, and no replica hears from it either.
 //! 2. *Recruit*: standbys are cut off from it, so many that it cannot acknowledge anything any more and that one of them has
 //!    whatever it has acknowledged: of N standbys of which it needs k, any N − k + 1.
 //! 3. *Choose* the one that has most, once each has replayed all that it received. From here there is no way back: promoting
