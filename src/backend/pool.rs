@@ -208,13 +208,22 @@ impl<C: Pooled> Slot<C> {
     }
 
     /// Has the connection cut off when the pool is ([`Pools::cut_off`]). Before it is used for the first time.
-    pub fn watch(&mut self, stream: &net::Stream) {
-        let (Some(pool), Some(cutter)) = (&self.pool, stream.cutter()) else { return };
+    ///
+    /// # Errors
+    /// When it could not be: such a connection must not be used.
+    pub fn watch<R>(&mut self, stream: &net::Stream) -> Result<(), CheckoutError<R>> {
+        let Some(pool) = &self.pool else { return Ok(()) };
+        let cutter = stream.cutter().map_err(|error| CheckoutError::Unreachable {
+            node: format!("{}:{}", pool.key.host, pool.key.port),
+            reason: error.to_string(),
+        })?;
+        let Some(cutter) = cutter else { return Ok(()) };
         let mut sockets = locked(&pool.sockets);
         sockets.next += 1;
         let number = sockets.next;
         sockets.open.insert(number, cutter);
         self.watched = Some(number);
+        Ok(())
     }
 }
 

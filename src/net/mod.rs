@@ -133,13 +133,15 @@ impl Stream {
         }
     }
 
-    /// A way to end it from anywhere; none in memory, or where the system is out of descriptors.
-    #[must_use]
-    pub fn cutter(&self) -> Option<Cutter> {
+    /// A way to end it from anywhere; none in memory.
+    ///
+    /// # Errors
+    /// When the system is out of descriptors.
+    pub fn cutter(&self) -> io::Result<Option<Cutter>> {
         #[cfg(unix)]
-        return self.socket().and_then(|it| it.as_fd().try_clone_to_owned().ok()).map(Cutter);
+        return self.socket().map(|it| it.as_fd().try_clone_to_owned().map(Cutter)).transpose();
         #[cfg(not(unix))]
-        return None;
+        return Ok(None);
     }
 
     fn socket(&self) -> Option<&TcpStream> {

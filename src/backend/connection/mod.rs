@@ -408,7 +408,7 @@ impl Pooled for Connection {
             pid: opened.pid,
             key: opened.key,
         };
-        slot.watch(&opened.stream);
+        slot.watch(&opened.stream)?;
         let mut connection = Self::new(opened.stream, target, &opened.leftover, clock::now(), home, slot);
         (connection.greeting, connection.manner, connection.generation) = (greeting, manner, generation);
         Ok(connection)

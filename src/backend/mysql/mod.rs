@@ -486,7 +486,7 @@ impl Pooled for Connection {
             login: recipe.login.clone(),
             thread: opened.thread,
         };
-        slot.watch(&opened.stream);
+        slot.watch(&opened.stream)?;
         let mut connection = Self::new(opened, target, Arc::clone(&key.database), home, slot);
         (connection.said, connection.generation) = shared.greet(Arc::clone(&connection.said));
         connection.version = Arc::clone(&connection.said.version);
