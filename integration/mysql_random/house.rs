@@ -68,18 +68,34 @@ pub(crate) struct Ring {
     /// Another one of the plain server's, and of ours: what is open in the first is not their matter.
     beside: Client,
     through: Client,
-    /// Sessions of the plain server that plan otherwise; the last ones use a copy whose rows were brought in reversed order.
-    pub(crate) otherwise: Vec<Client>,
-    /// One where a part of the rows is, and one where none are.
-    pub(crate) fewer: Vec<Client>,
+    /// Sessions of the plain server's, with the names of their databases: its own, and those of the same rows that were
+    /// brought in another order or are counted otherwise.
+    pub(crate) otherwise: Vec<(Client, String)>,
+    /// The same where a part of the rows is: some, none, and what each shard holds.
+    pub(crate) fewer: Vec<(Client, String)>,
 }
 
-/// How the plain server is made to plan otherwise, with the same answers but for what is a matter of its plans.
-const OTHER_PLANS: [&str; 4] = [
+/// How a server is made to plan otherwise, with the same answers but for what is a matter of its plans.
+pub(crate) const OTHER_PLANS: [&str; 6] = [
+    "DO 0",
     "SET optimizer_switch = 'derived_merge=off,semijoin=off,materialization=off'",
     "SET optimizer_switch = 'join_cache_hashed=off,join_cache_bka=off,mrr=off,index_merge=off,derived_with_keys=off'",
     "SET join_cache_level = 0, optimizer_search_depth = 1, optimizer_use_condition_selectivity = 1",
     "SET big_tables = 1, join_cache_level = 4",
+    "SET optimizer_switch = 'exists_to_in=off,in_to_exists=off,condition_pushdown_for_derived=off,split_materialized=off'",
+];
+/// And as it does by itself.
+pub(crate) const USUAL_PLANS: &str = "SET optimizer_switch = DEFAULT, join_cache_level = DEFAULT, big_tables = DEFAULT, \
+     optimizer_search_depth = DEFAULT, optimizer_use_condition_selectivity = DEFAULT";
+
+/// Databases of the plain server with the same rows, in another order, and how many rows a table there is said to have, by
+/// its place among the tables: by that a server decides which one it begins with, and whether it needs a temporary table.
+const COPIES: [(&str, &str, Option<&str>); 5] = [
+    ("back", "k DESC, n DESC", None),
+    ("up", "k, n", Some("POW(6, @place)")),
+    ("down", "k, n", Some("POW(6, 8 - @place)")),
+    ("vast", "k, n", Some("1000000")),
+    ("tiny", "k, n", Some("1")),
 ];
 
 impl House {
@@ -92,7 +108,8 @@ impl House {
         let ddl: Vec<String> = tables.iter().map(Table::ddl).collect();
         for width in &widths {
             let places = cluster.nodes().iter().take(*width).map(|node| (node, format!("d{width}")));
-            let own = ["plain", "back", "few", "none"].map(|it| (&cluster.nodes()[0], format!("{it}{width}")));
+            let own = ["plain", "few", "none"].into_iter().chain(COPIES.map(|it| it.0));
+            let own = own.map(|it| (&cluster.nodes()[0], format!("{it}{width}")));
             for (node, database) in places.chain(own) {
                 node.create_database(&database).await?;
                 Client::connect(node.port(), USER, PASSWORD, &database)?.done(&ddl.join(";"))?;
@@ -135,34 +152,60 @@ impl House {
         let own = self.cluster.nodes()[0].port();
         let capabilities = if old { OLD } else { MODERN };
         let shards = self.cluster.nodes().iter().take(width);
-        let mut otherwise = Vec::new();
-        for database in [plain.clone(), format!("back{width}")] {
-            for plan in OTHER_PLANS.iter().chain(database.starts_with("back").then_some(&"DO 0")) {
-                let mut client = Client::connect_with(own, USER, PASSWORD, &database, capabilities)?;
-                client.done(TIME_MAX)?;
-                client.done(plan)?;
-                otherwise.push(client);
-            }
-        }
-        let fewer =
-            ["few", "none"].map(|it| Client::connect_with(own, USER, PASSWORD, &format!("{it}{width}"), capabilities));
         let bounded = |port, database: &str| {
             let mut client = Client::connect_with(port, USER, PASSWORD, database, capabilities)?;
             client.rows_max = ROWS_MAX;
             Outcome::Ok(client)
         };
-        let mut before = bounded(own, &plain)?;
-        before.done(TIME_MAX)?;
+        let of_server = |port, database: &str| {
+            let mut client = bounded(port, database)?;
+            client.done(TIME_MAX)?;
+            Outcome::Ok(client)
+        };
+        let named = |port, database: String| Outcome::Ok((of_server(port, &database)?, database));
+        let copies = ["plain"].into_iter().chain(COPIES.map(|it| it.0));
+        let fewer = ["few", "none"].into_iter().map(|it| named(own, format!("{it}{width}")));
         Ok(Ring {
-            otherwise,
-            fewer: fewer.into_iter().collect::<Result<_, _>>()?,
+            otherwise: copies.map(|it| named(own, format!("{it}{width}"))).collect::<Outcome<_>>()?,
+            fewer: fewer.chain(shards.clone().map(|node| named(node.port(), ours.clone()))).collect::<Outcome<_>>()?,
             width,
             ours: bounded(self.port, &ours)?,
-            plain: before,
+            plain: of_server(own, &plain)?,
             shards: shards.map(|node| Client::connect(node.port(), USER, PASSWORD, &ours)).collect::<Result<_, _>>()?,
             beside: Client::connect(own, USER, PASSWORD, &plain)?,
             through: Client::connect(self.port, USER, PASSWORD, &ours)?,
         })
+    }
+
+    /// Brings the plain server's rows to its copies, and has all servers count what they hold, or take it for more or less.
+    pub(crate) async fn copy(&self, ring: &mut Ring) -> Outcome {
+        let (width, node) = (ring.width, &self.cluster.nodes()[0]);
+        for (place, table) in self.tables.iter().enumerate() {
+            let mut columns = vec!["k".to_owned(), "n".to_owned()];
+            columns.extend(table.columns.iter().map(|it| it.name.clone()));
+            let (name, list) = (&table.name, columns.join(", "));
+            ring.beside.done(&format!("ANALYZE TABLE {name}"))?;
+            for shard in &mut ring.shards {
+                shard.done(&format!("ANALYZE TABLE {name}"))?;
+            }
+            for (copy, order, rows) in COPIES {
+                let copy = format!("{copy}{width}");
+                ring.beside.done(&format!("DELETE FROM {copy}.{name}"))?;
+                let insert = format!("INSERT INTO {copy}.{name} ({list}) SELECT {list} FROM {name} ORDER BY {order}");
+                ring.beside.done(&insert)?;
+                ring.beside.done(&format!("ANALYZE TABLE {copy}.{name}"))?;
+                if let Some(rows) = rows {
+                    let there = format!("WHERE database_name = '{copy}' AND table_name = '{name}'");
+                    let sql = format!(
+                        "SET @place = {place}; UPDATE mysql.innodb_table_stats SET n_rows = {rows}, \
+                         clustered_index_size = GREATEST(1, n_rows DIV 50) {there}; UPDATE mysql.innodb_index_stats SET \
+                         stat_value = {rows} {there} AND stat_name LIKE 'n_diff%'; FLUSH TABLES {copy}.{name}"
+                    );
+                    node.value("", &sql).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the proxy has said so far.
@@ -217,24 +260,6 @@ impl Ring {
             None => Ok(()),
             Some(difference) => Err(format!("rows are not as they were brought: {difference}").into()),
         }
-    }
-
-    /// Brings the plain server's rows to its other database in another order, and has all servers count what they hold.
-    pub(crate) fn reverse(&mut self, tables: &[Table]) -> Outcome {
-        for table in tables {
-            let mut columns = vec!["k".to_owned(), "n".to_owned()];
-            columns.extend(table.columns.iter().map(|it| it.name.clone()));
-            let (name, list) = (table.name, columns.join(", "));
-            let back = format!("back{}.{name}", self.width);
-            self.beside.done(&format!("DELETE FROM {back}"))?;
-            self.beside
-                .done(&format!("INSERT INTO {back} ({list}) SELECT {list} FROM {name} ORDER BY k DESC, n DESC"))?;
-            self.beside.done(&format!("ANALYZE TABLE {back}, {name}"))?;
-            for shard in &mut self.shards {
-                shard.done(&format!("ANALYZE TABLE {name}"))?;
-            }
-        }
-        Ok(())
     }
 
     /// The first table that is not the same on both sides.
