@@ -153,6 +153,21 @@ async fn one_that_takes_writes_is_the_primary_and_two_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_granted_later_counts() {
+    let primary = Server::primary(&[]).await;
+    let replica = Server::replica_of(&primary).await;
+    replica.execute(&format!("REVOKE SLAVE MONITOR ON *.* FROM '{}'@'%'", CONTROL.0)).await;
+    let (topology, _stop) = watching(&map(&[&[primary.address(), replica.address()]])).await;
+    until(&topology, "told", |it| it.node(REPLICA).trouble().is_some_and(|it| it.contains("GRANT SLAVE MONITOR")))
+        .await;
+    replica.execute(&format!("GRANT SLAVE MONITOR ON *.* TO '{}'@'%'", CONTROL.0)).await;
+    until(&topology, "fine", |it| {
+        it.node(REPLICA).trouble().is_none() && it.node(REPLICA).fresh_as_of() != Tick::NEVER
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_made_writable_succeeds_with_everything_and_waits_for_the_map_without() {
     let mut primary = Server::primary(&[]).await;
     let replica = Server::replica_of(&primary).await;

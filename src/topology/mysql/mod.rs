@@ -17,6 +17,7 @@ pub(super) mod verify;
 pub mod xid;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions;
@@ -34,6 +35,7 @@ use super::freshness::WalShape;
 use super::health::Heard;
 use super::monitor::Identity;
 use super::monitor::Report;
+use crate::clock;
 use crate::clock::Tick;
 use crate::shard_map::Node;
 use crate::shard_map::TlsMode;
@@ -41,9 +43,15 @@ use crate::shard_map::TlsMode;
 /// One row of an answer, every value as its text.
 type Texts = Vec<Option<String>>;
 
+/// How often one that lacks a right logs in again, to see whether it has got it.
+const LOGIN_EVERY: Duration = Duration::from_secs(5);
+
 /// A connection of the proxy's own.
 pub(super) struct Connection {
     line: MySqlConnection,
+    /// What it was opened by, and when it last logged in.
+    opened_by: (Control, Node),
+    logged_in: Tick,
     /// What the map says that the servers call the database.
     database: String,
     version: String,
@@ -69,7 +77,28 @@ impl Connection {
         let up = up.get(1).and_then(Option::as_deref).and_then(|it| it.parse::<i64>().ok());
         let started = now.parse::<i64>().ok().zip(up).map(|(now, up)| (now - up) * 1_000_000);
         let started = started.ok_or_else(|| unreadable("its uptime"))?;
-        Ok(Self { line, database: control.database().to_string(), version: version.clone(), started, semi_sync: None })
+        Ok(Self {
+            line,
+            opened_by: (control.clone(), node.clone()),
+            logged_in: clock::now(),
+            database: control.database().to_string(),
+            version: version.clone(),
+            started,
+            semi_sync: None,
+        })
+    }
+
+    /// Logs in again, unless it has done so not long ago: rights that were granted since count for new logins only.
+    async fn log_in_again(&mut self) -> Result<(), ControlError> {
+        if clock::now().since(self.logged_in) < LOGIN_EVERY {
+            return Ok(());
+        }
+        self.logged_in = clock::now();
+        let mut fresh = Self::open(&self.opened_by.0, &self.opened_by.1).await?;
+        // It is the same process, if the old connection is still there.
+        rows(&mut self.line, "DO 0").await?;
+        std::mem::swap(&mut self.line, &mut fresh.line);
+        Ok(())
     }
 
     /// Of a server there is nothing that its copies share; an open connection is to the same process for good.

@@ -118,6 +118,7 @@ async fn replication(connection: &mut Connection) -> Result<Replication, Control
     match asked {
         Ok(rows) => Ok(judged(&rows.iter().map(channel).collect::<Vec<_>>())),
         Err(error) if number(&error) == Some(ER_ACCESS_DENIED) => {
+            connection.log_in_again().await?;
             Ok(Replication { receives: false, trouble: Some(HIDDEN.into()) })
         }
         Err(error) => Err(ControlError::from(&error)),
