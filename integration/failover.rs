@@ -2,15 +2,18 @@
 //! nothing more, and nothing that was acknowledged is lost.
 
 mod ledger;
+mod network;
 mod proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledger::Ledger;
+use network::Cut;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
@@ -137,7 +140,7 @@ async fn sessions_are_cut_off_from_a_primary_that_was_succeeded_while_it_was_fro
 }
 
 /// How often a primary fails in the run of all faults.
-const FAILOVERS: usize = 4;
+const FAILOVERS: usize = 6;
 const CLIENTS: usize = 8;
 /// Between two failures, so many writes are acknowledged.
 const WRITES_BETWEEN: usize = 200;
@@ -149,11 +152,16 @@ enum Blow {
     Kill,
     /// Frozen, and woken when another has taken its place.
     Freeze,
-    /// It runs on, cut off from its replicas.
-    CutOff,
+    /// It runs on, and its replicas leave it.
+    Leave,
+    /// The network drops what goes to it, or comes from it, until another has taken its place.
+    Cut(Cut),
 }
 
-const BLOWS: [Blow; 3] = [Blow::Kill, Blow::Freeze, Blow::CutOff];
+const BLOWS: [Blow; 6] =
+    [Blow::Kill, Blow::Freeze, Blow::Leave, Blow::Cut(Cut::Both), Blow::Cut(Cut::Toward), Blow::Cut(Cut::From)];
+/// Those that need no network of the test's own.
+const ANYWHERE: usize = 3;
 
 /// What a manager of failovers does: no replica listens to the old primary any more, the one that has most is promoted, and
 /// the other follows it.
@@ -174,6 +182,8 @@ async fn succeed(others: [&Node; 2]) -> Outcome<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
+    let Some(network) = network::enter("failovers_lose_nothing_that_was_acknowledged")? else { return Ok(()) };
+    let blows = if network.can_cut() { &BLOWS[..] } else { &BLOWS[..ANYWHERE] };
     let count = std::env::var("SHARDWAY_FAILOVERS").map_or(FAILOVERS, |it| it.parse().expect("a number"));
     let (cluster, proxy) = house(2).await?;
     for node in cluster.nodes() {
@@ -191,12 +201,13 @@ async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
             .await
             .map_err(|error| format!("{error}; {}\n{}", ledger.told(), proxy.log()))?;
         let (former, others) = (nodes[0], [nodes[1], nodes[2]]);
-        let blow = BLOWS[round % BLOWS.len()];
+        let blow = blows[round % blows.len()];
         let failed = clock::now();
         match blow {
             Blow::Kill => former.kill9().await?,
             Blow::Freeze => former.freeze().await?,
-            Blow::CutOff => {}
+            Blow::Leave => {}
+            Blow::Cut(cut) => network.cut(former.port(), cut)?,
         }
         let first = succeed(others).await?;
         ledger.mark();
@@ -204,8 +215,10 @@ async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
             .await
             .map_err(|error| format!("{blow:?}: {error}; {}\n{}", ledger.told(), proxy.log()))?;
         gaps.extend(ledger.first_since_mark().map(|it| it.since(failed)));
-        if matches!(blow, Blow::Freeze) {
-            former.thaw().await?;
+        match blow {
+            Blow::Kill | Blow::Leave => {}
+            Blow::Freeze => former.thaw().await?,
+            Blow::Cut(_) => network.heal()?,
         }
         if !matches!(blow, Blow::Kill) {
             until_role(&proxy, former, "fenced").await?;
@@ -226,8 +239,10 @@ async fn failovers_lose_nothing_that_was_acknowledged() -> Outcome {
     Ok(cluster.stop().await?)
 }
 
-/// A server that is frozen must not slow the others down.
-const CALM: usize = 3_000;
+/// So many reads are timed while all servers run, and again while one is frozen.
+const TIMED: usize = 12_000;
+/// Between two statements of a client of the shard that will be frozen.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Time that each of so many reads took, one after the other by each of the clients, of keys of one shard.
 async fn latencies(port: u16, keys: &[i64], clients: usize) -> Outcome<Vec<Duration>> {
@@ -237,7 +252,7 @@ async fn latencies(port: u16, keys: &[i64], clients: usize) -> Outcome<Vec<Durat
         asking.push(tasks::shared("asking", async move {
             let mut session = Client::connect(port, "demo", "shop").await?;
             let mut spans = Vec::new();
-            for place in 0..CALM / clients {
+            for place in 0..TIMED / clients {
                 let begun = clock::now();
                 let id = keys[(place * 7 + client) % keys.len()];
                 session.query(&format!("SELECT part FROM ledger WHERE id = {id}")).await?;
@@ -281,41 +296,51 @@ users: {demo: {auth: trust}}
         keys.push(held.iter().map(|row| Ok(text(row, 0)?.parse()?)).collect::<Outcome<_>>()?);
     }
     let others = [keys[0].clone(), keys[2].clone()].concat();
-    let mut calm = latencies(port, &others, 4).await?;
-    let frozen = &cluster.nodes()[1];
-    // One is in a transaction there, one begins now, many come.
-    let mut open = proxy.client().await?;
-    open.query("BEGIN").await?;
-    open.query(&format!("UPDATE ledger SET part = 1 WHERE id = {}", keys[1][0])).await?;
-    frozen.freeze().await?;
+    // The same clients in both, or it would be they that cost.
     let ended = Arc::new(AtomicBool::new(false));
-    let mut waiting = Vec::new();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut crowd = Vec::new();
     for place in 0..24 {
-        let (ended, id) = (Arc::clone(&ended), keys[1][1 + place % 8]);
-        waiting.push(tasks::shared("waiting", async move {
+        let (ended, begun, id) = (Arc::clone(&ended), Arc::clone(&begun), keys[1][1 + place % 8]);
+        crowd.push(tasks::shared("waiting", async move {
             let mut session = Client::connect(port, "demo", "shop").await?;
             let mut answers = Vec::new();
-            while !ended.load(Ordering::SeqCst) || answers.is_empty() {
+            while !ended.load(Ordering::SeqCst) {
                 let sql = match place % 3 {
                     0 => format!("UPDATE ledger SET part = part WHERE id = {id}"),
                     1 => format!("SELECT part FROM ledger WHERE id = {id}"),
                     _ => "SELECT count(*) FROM ledger".to_owned(),
                 };
-                answers.push(session.query(&sql).await);
+                let answer = session.query(&sql).await;
+                if answers.is_empty() && answer.is_ok() {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                }
+                answers.push(answer);
+                tokio::time::sleep(PACE).await;
             }
             Ok::<_, SqlError>(answers)
         }));
     }
+    until("clients to have begun", async || Ok(begun.load(Ordering::SeqCst) == crowd.len())).await?;
+    let mut calm = latencies(port, &others, 4).await?;
+    let frozen = &cluster.nodes()[1];
+    // One is in a transaction there, others come and go.
+    let mut open = proxy.client().await?;
+    open.query("BEGIN").await?;
+    open.query(&format!("UPDATE ledger SET part = 1 WHERE id = {}", keys[1][0])).await?;
+    frozen.freeze().await?;
     let mut beside = latencies(port, &others, 4).await?;
     let answer = tokio::time::timeout(PROMPTLY, open.query("COMMIT")).await?;
     assert!(["57014", "08007", "40001", "57P03"].contains(&sqlstate(&answer)), "{answer:?}");
     ended.store(true, Ordering::SeqCst);
-    for it in waiting {
+    for it in crowd {
         let answers = tokio::time::timeout(PROMPTLY, it).await???;
-        for answer in answers {
-            // At the statement's deadline, or without a connection or a primary in time.
-            assert!(["57014", "53300", "57P03", "08007", "40001"].contains(&sqlstate(&answer)), "{answer:?}");
+        let failed = answers.iter().filter(|it| it.is_err());
+        // At the statement's deadline, or without a connection or a primary in time.
+        for answer in failed.clone() {
+            assert!(["57014", "53300", "57P03", "08007", "40001"].contains(&sqlstate(answer)), "{answer:?}");
         }
+        assert_ne!(failed.count(), 0, "{} answers without an error while its shard was frozen", answers.len());
     }
     let of = |spans: &mut [Duration]| (quantile(spans, 0.5), quantile(spans, 0.99));
     let (calm, beside) = (of(&mut calm), of(&mut beside));

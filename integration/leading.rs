@@ -1,15 +1,18 @@
 //! Failovers that shardway leads, on real servers, under clients that keep a ledger: what was acknowledged is there once,
 //! whatever the primary suffers.
 //!
-//! `SHARDWAY_FAILOVERS` says how many are led one after the other (2).
+//! `SHARDWAY_FAILOVERS` says how many are led one after the other (3).
 
 mod ledger;
+mod network;
 mod proxy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Ledger;
+use network::Cut;
+use network::Network;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
@@ -147,16 +150,23 @@ enum Blow {
     Kill,
     /// It is frozen, and wakes when it has been succeeded.
     Freeze,
+    /// The network drops what goes to it, or comes from it, until it has been succeeded.
+    Cut(Cut),
 }
 
+const BLOWS: [Blow; 5] = [Blow::Kill, Blow::Cut(Cut::Both), Blow::Freeze, Blow::Cut(Cut::Toward), Blow::Cut(Cut::From)];
+/// Those that need no network of the test's own.
+const ANYWHERE: [Blow; 2] = [Blow::Kill, Blow::Freeze];
+
 /// One failover, and the former primary's return. How long it took until a write was acknowledged.
-async fn fail_over(house: &mut House, ledger: &Ledger, blow: Blow) -> Outcome<Duration> {
+async fn fail_over(house: &mut House, network: &Network, ledger: &Ledger, blow: Blow) -> Outcome<Duration> {
     house.until_written(ledger).await?;
     let (former, opened) = (house.primary, house.told(OPENED));
     let struck = clock::now();
     match blow {
         Blow::Kill => house.at(former).kill9().await?,
         Blow::Freeze => house.at(former).freeze().await?,
+        Blow::Cut(cut) => network.cut(house.at(former).port(), cut)?,
     }
     ledger.mark();
     house.until_told(OPENED, opened + 1).await?;
@@ -170,6 +180,7 @@ async fn fail_over(house: &mut House, ledger: &Ledger, blow: Blow) -> Outcome<Du
     match blow {
         Blow::Kill => house.at(former).start().await?,
         Blow::Freeze => house.at(former).thaw().await?,
+        Blow::Cut(_) => network.heal()?,
     }
     house.until_role(former, "fenced").await?;
     house.until_written(ledger).await?;
@@ -179,7 +190,11 @@ async fn fail_over(house: &mut House, ledger: &Ledger, blow: Blow) -> Outcome<Du
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_once_whatever_the_primary_suffers() -> Outcome {
-    let count = std::env::var("SHARDWAY_FAILOVERS").map_or(2, |it| it.parse().expect("a number"));
+    let Some(network) = network::enter("what_was_acknowledged_is_there_once_whatever_the_primary_suffers")? else {
+        return Ok(());
+    };
+    let blows = if network.can_cut() { &BLOWS[..] } else { &ANYWHERE };
+    let count = std::env::var("SHARDWAY_FAILOVERS").map_or(3, |it| it.parse().expect("a number"));
     let mut house = House::build(r#"ANY 1 ("s1-b", "s1-c")"#, "").await?;
     house.serve().await?;
     house.until_told(READY, 1).await?;
@@ -188,8 +203,7 @@ async fn what_was_acknowledged_is_there_once_whatever_the_primary_suffers() -> O
     let mut gaps = Vec::new();
     for round in 0..count {
         let former = house.primary;
-        let blow = if round % 2 == 0 { Blow::Kill } else { Blow::Freeze };
-        gaps.push(fail_over(&mut house, &ledger, blow).await?);
+        gaps.push(fail_over(&mut house, &network, &ledger, blows[round % blows.len()]).await?);
         if round + 1 < count {
             house.rebuild(former).await?;
         }

@@ -50,7 +50,7 @@ const LOGIN_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     line: MySqlConnection,
     /// What it was opened by, and when it last logged in.
-    opened_by: (Control, Node),
+    opened_by: Box<(Control, Node)>,
     logged_in: Tick,
     /// What the map says that the servers call the database.
     database: String,
@@ -79,7 +79,7 @@ impl Connection {
         let started = started.ok_or_else(|| unreadable("its uptime"))?;
         Ok(Self {
             line,
-            opened_by: (control.clone(), node.clone()),
+            opened_by: Box::new((control.clone(), node.clone())),
             logged_in: clock::now(),
             database: control.database().to_string(),
             version: version.clone(),
