@@ -292,3 +292,23 @@ async fn who_waits_for_nobody_is_succeeded_once_it_has_been_fenced() -> Outcome 
     house.proxy.as_ref().ok_or("it runs")?.client().await?.query("INSERT INTO ledger VALUES (1, 0)").await?;
     Ok(house.cluster.stop().await?)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_from_a_proxy_leads_from_then_on() -> Outcome {
+    let mut house = House::build(r#"ANY 1 ("s1-b", "s1-c")"#, "").await?;
+    house.serve().await?;
+    house.until_told(READY, 1).await?;
+    let former = house.proxy.take().ok_or("it runs")?;
+    // A transaction keeps the former process there, which leads no more.
+    let mut within = former.client().await?;
+    within.query("BEGIN").await?;
+    within.query("INSERT INTO ledger VALUES (1, 0)").await?;
+    house.proxy = Some(former.taken_over().await?);
+    house.until_told(READY, 1).await?;
+    house.at(0).kill9().await?;
+    house.until_told(OPENED, 1).await?;
+    house.proxy.as_ref().ok_or("it runs")?.client().await?.query("INSERT INTO ledger VALUES (2, 0)").await?;
+    assert!(within.query("COMMIT").await.is_err(), "a transaction outlives its server");
+    assert_eq!(former.log().matches(BEGUN).count(), 0, "{}", former.log());
+    Ok(house.cluster.stop().await?)
+}

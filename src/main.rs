@@ -34,6 +34,12 @@ enum Command {
         /// Worker threads [default: one for two cores].
         #[arg(long)]
         workers: Option<usize>,
+        /// Take over from the process that serves, once this one is ready to: no client is refused. Without one, just serve.
+        #[arg(long)]
+        takeover: bool,
+        /// Where processes take over from each other [default: the map's file, with .takeover behind its name].
+        #[arg(long)]
+        takeover_socket: Option<PathBuf>,
     },
     /// Tell what is wrong with a shard map: exit 0 clean or warnings only, 1 an error, 2 usage.
     Check {
@@ -120,9 +126,10 @@ impl From<Format> for shardway::shard_map::cli::Format {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Serve { map, workers } => {
+        Command::Serve { map, workers, takeover, takeover_socket } => {
             server::log::start(&map);
-            match server::run(&server::Settings { map, workers }, &server::Stop::default()) {
+            let settings = server::Settings { map, workers, takeover, takeover_socket };
+            match server::run(&settings, &server::Stop::default()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error.to_string()),
             }

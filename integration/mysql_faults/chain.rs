@@ -90,7 +90,7 @@ fn a_proxy_before_a_proxy_answers_as_the_server_behind_both() {
     fs::write(&path, map).expect("the map is written");
     let stop = server::Stop::default();
     let stopper = stop.clone();
-    let settings = server::Settings { map: path, workers: Some(1) };
+    let settings = server::Settings { map: path, workers: Some(1), ..server::Settings::default() };
     let outer = thread::spawn(move || server::run(&settings, &stopper));
     let mut last = String::new();
     let mut knows = || {

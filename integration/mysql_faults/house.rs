@@ -77,7 +77,7 @@ impl House {
         let path = cluster.dir().join("shard-map.yaml");
         fs::write(&path, map).expect("the map is written");
         let stop = server::Stop::default();
-        let settings = server::Settings { map: path, workers: Some(1) };
+        let settings = server::Settings { map: path, workers: Some(1), ..server::Settings::default() };
         let stopper = stop.clone();
         let server = thread::spawn(move || server::run(&settings, &stopper));
         let house = Self { cluster: Some(cluster), proxy, relays, stop, server: Some(server), runtime };

@@ -170,6 +170,38 @@ impl Proxy {
         Ok(Self { child: command.spawn()?, port, map: file, log })
     }
 
+    /// Starts another one of the same map that is to take over from this one.
+    pub(crate) fn successor(&self) -> Outcome<Self> {
+        let log = self.log.with_file_name(format!("log-after-{}", self.child.id()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
+        command.args(["serve", "--takeover", "--workers", "2", "--map"]).arg(&self.map);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        Ok(Self { child: command.spawn()?, port: self.port, map: self.map.clone(), log })
+    }
+
+    /// Has another one take over from this one, and waits until it has: that one.
+    pub(crate) async fn taken_over(&self) -> Outcome<Self> {
+        let mut next = self.successor()?;
+        let former = format!("\"former\":{}", self.child.id());
+        let begun = clock::now();
+        while !(next.log().contains(&former) && self.log().contains("has taken over")) {
+            if next.child.try_wait()?.is_some() || clock::now().since(begun) > CHANGE_MAX {
+                return Err(format!("it does not take over:\n{}\nthe former one:\n{}", next.log(), self.log()).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(next)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> Outcome<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    pub(crate) fn map(&self) -> &Path {
+        &self.map
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -218,7 +250,7 @@ impl Proxy {
         if status.success() { Ok(()) } else { Err(format!("it ended with {status}:\n{}", self.log()).into()) }
     }
 
-    async fn ended(&mut self) -> Outcome<ExitStatus> {
+    pub(crate) async fn ended(&mut self) -> Outcome<ExitStatus> {
         let mut status = None;
         until("the proxy's end", async || {
             status = self.child.try_wait()?;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 use crate::admin::Operated;
+use crate::admin::Standing;
 use crate::admin::show;
 use crate::clock;
 use crate::error::ClientError;
@@ -352,7 +353,20 @@ impl Console {
         Ok(vec![(Arc::clone(service), vec![ShardId(place.0)])])
     }
 
+    /// What is held back here would not be held back in the process that has taken over.
+    fn alone(&self) -> Result<(), ClientError> {
+        if matches!(self.process.standing(), Standing::Handing | Standing::Former) {
+            return Err(ClientError::new(
+                Code::ShuttingDown,
+                "another process takes over from this one",
+                "Connect again, and say it there.",
+            ));
+        }
+        Ok(())
+    }
+
     async fn pause(&self, command: &str) -> Result<Answer, ClientError> {
+        self.alone()?;
         let named = self.named(command)?;
         let mut paused: Vec<&Named> = Vec::new();
         for it @ (service, shards) in &named {
@@ -388,6 +402,7 @@ impl Console {
 
     /// A row a step, as soon as it is done.
     async fn switchover(&mut self, command: &str) -> Result<(), ClientError> {
+        self.alone()?;
         let words: Vec<&str> = command.split_whitespace().collect();
         let (shard, to) = match words.as_slice() {
             [_, shard] => (*shard, None),

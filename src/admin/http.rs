@@ -1,5 +1,8 @@
 //! `/healthz` (the process lives), `/readyz` (clients are let in, and every shard has a node that answers) and `/metrics`.
 
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,16 +12,55 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::Listener;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::admin::Operated;
+use crate::admin::Standing;
 use crate::admin::metrics;
-use crate::ident::ShardId;
 
-/// Answers until the proxy stops.
-pub async fn serve(listener: TcpListener, process: Arc<dyn Operated>, mut stopping: watch::Receiver<bool>) {
+/// Lets in whoever comes, until another process does.
+struct Door {
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    standing: watch::Receiver<Standing>,
+}
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(listener) = &mut self.listener {
+            tokio::select! {
+                came = Listener::accept(listener) => return came,
+                _ = self.standing.wait_for(|it| *it == Standing::Former) => {}
+            }
+        }
+        self.listener = None;
+        pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// Answers until the proxy stops; who comes is another process's affair as soon as that has taken over.
+pub async fn serve(
+    listener: TcpListener,
+    process: Arc<dyn Operated>,
+    standing: watch::Receiver<Standing>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let address = match listener.local_addr() {
+        Ok(address) => address,
+        Err(error) => return tracing::error!(%error, "HTTP cannot be served"),
+    };
+    let listener = Door { listener: Some(listener), address, standing };
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -66,20 +108,9 @@ async fn readyz(State(process): State<Arc<dyn Operated>>, headers: HeaderMap) ->
     if !process.serving() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let deployment = process.deployment();
-    let mut missing = Vec::new();
-    for (name, service) in &deployment.services {
-        for (shard, it) in (0_u16..).map(ShardId).zip(&service.database.shards) {
-            if service.topology.any(shard).is_none() {
-                missing.push(format!("{name}.{}: no node answers", it.name));
-            }
-        }
-        if service.schema.current().is_none() {
-            missing.push(format!("{name}: the schema has not been read"));
-        }
-    }
+    let missing = super::missing(&*process);
     if missing.is_empty() {
-        (StatusCode::OK, format!("ok, map version {}\n", deployment.map.version))
+        (StatusCode::OK, format!("ok, map version {}\n", process.deployment().map.version))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
     }

@@ -14,9 +14,23 @@ use crate::backend::Pools;
 use crate::backend::mysql;
 use crate::exec::Deployment;
 use crate::exec::clients::Clients;
+use crate::ident::ShardId;
 use crate::shard_map::live::Live;
 use crate::shard_map::live::Outcome;
 use crate::topology::events::Events;
+
+/// Whose the addresses are that clients come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another process's still, which this one is about to take over from.
+    Coming,
+    /// This one's.
+    Serving,
+    /// This one's, while it hands them to another.
+    Handing,
+    /// Another's: this one serves who is left.
+    Former,
+}
 
 /// A running proxy, as its operators see it.
 pub trait Operated: Send + Sync {
@@ -44,6 +58,27 @@ pub trait Operated: Send + Sync {
     /// Whether clients are let in.
     fn serving(&self) -> bool;
 
+    /// Whose the addresses are.
+    fn standing(&self) -> Standing;
+
     /// Reads the map's file again and puts it in force if everything about it holds.
     fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+}
+
+/// What keeps clients from being served: nodes that do not answer, and schemas that have not been read.
+#[must_use]
+pub fn missing(process: &dyn Operated) -> Vec<String> {
+    let deployment = process.deployment();
+    let mut missing = Vec::new();
+    for (name, service) in &deployment.services {
+        for (shard, it) in (0_u16..).map(ShardId).zip(&service.database.shards) {
+            if service.topology.any(shard).is_none() {
+                missing.push(format!("{name}.{}: no node answers", it.name));
+            }
+        }
+        if service.schema.current().is_none() {
+            missing.push(format!("{name}: the schema has not been read"));
+        }
+    }
+    missing
 }

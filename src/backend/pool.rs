@@ -385,11 +385,13 @@ impl<C: Pooled> Shared<C> {
 pub struct Pools<C: Pooled = Connection> {
     all: Mutex<HashMap<PoolKey, Arc<Shared<C>>>>,
     mailboxes: Mutex<Vec<mpsc::Sender<Letter<C>>>>,
+    /// Fewer and fewer clients are left, and another process wants the connections.
+    wanes: AtomicBool,
 }
 
 impl<C: Pooled> Default for Pools<C> {
     fn default() -> Self {
-        Self { all: Mutex::default(), mailboxes: Mutex::default() }
+        Self { all: Mutex::default(), mailboxes: Mutex::default(), wanes: AtomicBool::new(false) }
     }
 }
 
@@ -440,6 +442,11 @@ impl<C: Pooled> Pools<C> {
         for pool in locked(&self.all).values().filter(|it| *it.key.host == *host && it.key.port == port) {
             pool.cut_off();
         }
+    }
+
+    /// From now on what is idle is closed within seconds: half of it each second, so that what is used stays.
+    pub fn wane(&self) {
+        self.wanes.store(true, Ordering::Relaxed);
     }
 
     /// Retires every pool that `keep` does not want: nothing of it is kept, what is lent finishes.
@@ -700,6 +707,12 @@ impl<C: Pooled> WorkerPools<C> {
         let pools: Vec<_> = self.local.borrow().values().cloned().collect();
         for pool in pools {
             let lifetime = locked(&pool.shared.recipe).limits.lifetime;
+            if self.pools.wanes.load(Ordering::Relaxed) {
+                // Those at the end are lent first.
+                let unused = pool.idle.borrow().len().div_ceil(2);
+                pool.idle.borrow_mut().drain(..unused);
+                pool.shared.lane(self.worker).idle.fetch_sub(unused, Ordering::Relaxed);
+            }
             pool.idle.borrow_mut().retain_mut(|connection| {
                 let young = lifetime.is_zero() || now.since(connection.opened()) < lifetime;
                 let current = pool.shared.is_current(connection);

@@ -50,6 +50,8 @@ pub(super) struct Around<'a> {
     pub kills: &'a Arc<Kills>,
     /// The connections to their servers.
     pub fence: &'a Arc<dyn Fence>,
+    /// Whether this process is the one that leads failovers: another may be about to take over, or not to have done so yet.
+    pub leads: &'a watch::Receiver<bool>,
 }
 
 /// Makes the databases of `map` live. What did not change since `before` goes on as it is.
@@ -92,7 +94,7 @@ pub(super) async fn start(
             tracing::warn!(database = %name, "not every node has answered yet");
         }
         if database.failover.lead && database.engine == Engine::Postgres {
-            tasks::shared("lead", lead::run(Arc::clone(&topology), ended.subscribe()));
+            tasks::shared("lead", lead::run(Arc::clone(&topology), ended.subscribe(), around.leads.clone()));
         }
         if two_phase::is_wanted(&topology) {
             // Or the first transaction over several shards would be refused.

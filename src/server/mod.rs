@@ -6,13 +6,16 @@
 mod deploy;
 pub mod log;
 pub mod offline;
+mod takeover;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -23,9 +26,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::admin::Standing;
 use crate::backend::PoolKey;
 use crate::backend::Pools;
 use crate::backend::mysql;
@@ -35,6 +40,7 @@ use crate::exec::Deployment;
 use crate::exec::clients::Clients;
 use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
+use crate::session::leaving::Leave;
 use crate::session::login::Verifiers;
 use crate::session::mysql::numbers::Counters;
 use crate::session::prepared::Registry;
@@ -55,13 +61,32 @@ use crate::topology::Fence;
 use crate::topology::events::Events;
 use crate::topology::events::Kind;
 
+use self::takeover::Door;
+use self::takeover::Front;
+use self::takeover::Predecessor;
+use self::takeover::Socket;
+
 /// What `serve` was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The map's file.
     pub map: PathBuf,
     /// How many worker threads; `None`: one for two cores.
     pub workers: Option<usize>,
+    /// Whether it takes over from the process that serves.
+    pub takeover: bool,
+    /// Where processes take over from each other; `None`: beside the map.
+    pub takeover_socket: Option<PathBuf>,
+}
+
+impl Settings {
+    fn door(&self) -> PathBuf {
+        self.takeover_socket.clone().unwrap_or_else(|| {
+            let mut beside = self.map.clone().into_os_string();
+            beside.push(".takeover");
+            beside.into()
+        })
+    }
 }
 
 /// Why the proxy could not start.
@@ -84,6 +109,9 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error("listen.tls: {0}")]
     Tls(#[from] crate::net::TlsError),
+    /// The process that serves goes on, or nobody could take over from this one.
+    #[error("takeover: {0}")]
+    Takeover(String),
     /// The system does not play along.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -125,6 +153,43 @@ pub struct Process {
     pub clients: AtomicUsize,
     /// Whether clients are let in.
     pub serving: AtomicBool,
+    /// Whose the addresses are.
+    pub standing: Post,
+    /// The processes that this one has taken over from.
+    pub formers: OnceLock<Arc<takeover::Formers>>,
+}
+
+/// What this process is to the addresses, and so to the others that serve them.
+#[derive(Debug)]
+pub struct Post {
+    standing: watch::Sender<Standing>,
+    /// Of those that serve the same servers side by side, one leads failovers.
+    leads: watch::Sender<bool>,
+}
+
+impl Post {
+    fn new(standing: Standing) -> Self {
+        Self { standing: watch::Sender::new(standing), leads: watch::Sender::new(standing == Standing::Serving) }
+    }
+
+    /// Whether it was `from`; then it is `to` now.
+    fn change(&self, from: Standing, to: Standing) -> bool {
+        let changed = self.standing.send_if_modified(|it| {
+            let changes = *it == from;
+            if changes {
+                *it = to;
+            }
+            changes
+        });
+        if changed {
+            self.leads.send_replace(to == Standing::Serving);
+        }
+        changed
+    }
+
+    fn now(&self) -> Standing {
+        *self.standing.borrow()
+    }
 }
 
 impl std::fmt::Debug for Process {
@@ -164,6 +229,10 @@ impl admin::Operated for Process {
 
     fn serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.now()
     }
 
     fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
@@ -217,7 +286,13 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         .map_err(|mistakes| StartError::Map(mistake::render(&mistakes)))?;
     warn(&warnings);
     let map = live.current();
-    let listeners = bind(&map.listen).await?;
+    let predecessor = if settings.takeover { Predecessor::meet(&settings.door()).await? } else { None };
+    if settings.takeover && predecessor.is_none() {
+        tracing::info!(at = %settings.door().display(), "there is nobody to take over from");
+    }
+    let mut sockets = bind(&map.listen, predecessor.as_ref())?;
+    let standing = Post::new(if predecessor.is_some() { Standing::Coming } else { Standing::Serving });
+    let leads = standing.leads.subscribe();
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
     let cancels: Arc<Cancels> = Arc::default();
@@ -226,7 +301,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let fence: Arc<dyn Fence> =
         Arc::new(Connections { pools: Arc::clone(&pools), mysql_pools: Arc::clone(&mysql_pools) });
     let starting = async {
-        let around = deploy::Around { cancels: &cancels, kills: &mysql_kills, fence: &fence };
+        let around = deploy::Around { cancels: &cancels, kills: &mysql_kills, fence: &fence, leads: &leads };
         let (map, services) = deploy::start(&map, None, around).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
@@ -255,6 +330,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         events: Events::default(),
         clients: AtomicUsize::new(0),
         serving: AtomicBool::new(true),
+        standing,
+        formers: OnceLock::new(),
     });
     warm(&process, &map);
     let count = settings.workers.unwrap_or_else(|| {
@@ -262,16 +339,57 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
     });
     let workers = worker::start_all(&process, count)?;
-    if let Some(http) = listeners.http {
-        let process = Arc::clone(&process);
-        tasks::shared("http", admin::http::serve(http, process, stopping.clone()));
+    let mut former = None;
+    if let Some(predecessor) = &predecessor {
+        let taken = async {
+            ready(&process).await?;
+            predecessor.hand_over().await
+        };
+        let taken = tokio::select! {
+            taken = taken => taken?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = stop.0.notified() => return Ok(()),
+        };
+        let formers = Arc::new(taken.formers);
+        process.mysql_kills.succeed(taken.number, Arc::<takeover::Formers>::clone(&formers));
+        // It was empty.
+        let _ = process.formers.set(formers);
+        sockets.extend(taken.sockets.into_iter().filter(|it| is_wanted(&map.listen, it.front, it.address)));
+        former = Some(taken.pid);
     }
-    for listener in listeners.postgres {
-        tasks::shared("accept", accept(listener, Engine::Postgres, Arc::clone(&process), workers.clone()));
+    // Who comes is let in before the former process hears of it: one of the two always does.
+    let held = takeover::held(&sockets)?;
+    let mut accepting = Vec::new();
+    for Socket { front, listener, .. } in sockets {
+        let engine = match front {
+            Front::Postgres => Engine::Postgres,
+            Front::Mysql => Engine::Mysql,
+            Front::Http => {
+                let standing = process.standing.standing.subscribe();
+                let http = admin::http::serve(listener, Arc::<Process>::clone(&process), standing, stopping.clone());
+                tasks::shared("http", http);
+                continue;
+            }
+        };
+        let accept = accept(listener, engine, Arc::clone(&process), workers.clone());
+        accepting.push(tasks::shared("accept", accept));
     }
-    for listener in listeners.mysql {
-        tasks::shared("accept", accept(listener, Engine::Mysql, Arc::clone(&process), workers.clone()));
+    if let Some(predecessor) = predecessor {
+        predecessor.taken().await;
+        process.standing.change(Standing::Coming, Standing::Serving);
     }
+    let (door, mut successor) = match Door::open(&settings.door(), &process, held, former.is_some()).await {
+        Ok((door, successor)) => (Some(door), successor),
+        Err(error) if settings.takeover_socket.is_some() && former.is_none() => {
+            return Err(StartError::Takeover(format!("{}: {error}", settings.door().display())));
+        }
+        Err(error) => {
+            let at = settings.door();
+            tracing::info!(at = %at.display(), %error, "no process can take over from this one (--takeover-socket)");
+            (None, mpsc::channel(1).1)
+        }
+    };
     tasks::shared("map watch", watch_map(Arc::clone(&process)));
     tasks::shared("periods", periods(Arc::clone(&process.present)));
     tracing::info!(
@@ -280,52 +398,131 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         listen = map.listen.postgres.map(tracing::field::display),
         mysql = map.listen.mysql.map(tracing::field::display),
         workers = count,
+        former,
         "serving"
     );
-    process.events.note(Kind::Serving, None, format!("shardway {}", env!("CARGO_PKG_VERSION")));
-    let gently = loop {
+    let before = former.map(|pid| format!(", after process {pid}")).unwrap_or_default();
+    process.events.note(Kind::Serving, None, format!("shardway {}{before}", env!("CARGO_PKG_VERSION")));
+    let why = loop {
         tokio::select! {
-            _ = terminate.recv() => break true,
-            _ = interrupt.recv() => break false,
-            () = stop.0.notified() => break false,
+            _ = terminate.recv() => break Stopping::Gently,
+            _ = interrupt.recv() => break Stopping::AtOnce,
+            () = stop.0.notified() => break Stopping::AtOnce,
+            Some(pid) = successor.recv() => break Stopping::Former(pid),
             _ = hangup.recv() => { reload(&process).await; }
         }
     };
-    process.serving.store(false, Ordering::Release);
     let clients = process.clients.load(Ordering::Relaxed);
-    tracing::info!(clients, "stopping");
-    process.events.note(Kind::Stopping, None, format!("{clients} clients"));
-    for worker in &workers {
-        worker.drain();
+    let drain = process.live.current().timeouts.drain;
+    let begun = clock::now();
+    match why {
+        Stopping::Former(pid) => {
+            tracing::info!(
+                clients,
+                successor = pid,
+                "another process has taken over; who is here is served until they leave"
+            );
+            process.events.note(Kind::Stopping, None, format!("process {pid} has taken over; {clients} clients"));
+            // All that came here are with the workers by then.
+            for it in accepting {
+                let _ = it.await;
+            }
+            for worker in &workers {
+                worker.leave(Leave::Between(begun.plus(drain / 2), begun.plus(drain * 3 / 4))).await;
+            }
+            process.pools.wane();
+            process.mysql_pools.wane();
+        }
+        Stopping::Gently | Stopping::AtOnce => {
+            process.serving.store(false, Ordering::Release);
+            // Who was to take over has the sockets already, and lets in who comes.
+            process.standing.change(Standing::Handing, Standing::Former);
+            tracing::info!(clients, "stopping");
+            process.events.note(Kind::Stopping, None, format!("{clients} clients"));
+            workers.iter().for_each(worker::Handle::drain);
+        }
     }
-    if gently {
-        let drain = process.live.current().timeouts.drain;
-        let deadline = clock::now().plus(drain);
+    if why != Stopping::AtOnce {
+        let mut patient = matches!(why, Stopping::Former(_));
         let mut tick = tokio::time::interval(Duration::from_millis(20));
-        while process.clients.load(Ordering::Acquire) > 0 && clock::now() < deadline {
+        loop {
+            let since = clock::now().since(begun);
+            let are_there = workers.iter().any(|it| it.clients() > 0);
+            if since >= drain || !are_there && (!patient || since >= HTTP_ENDS) {
+                break;
+            }
+            // By now whoever was let in there has asked, and need not keep the connection for later.
+            if patient && since >= HTTP_ENDS {
+                shutdown.send_replace(true);
+            }
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = terminate.recv() => break,
+                _ = terminate.recv() => {
+                    if !std::mem::take(&mut patient) {
+                        break;
+                    }
+                    workers.iter().for_each(worker::Handle::drain);
+                }
                 _ = interrupt.recv() => break,
             }
         }
     }
+    tracing::info!(clients = process.clients.load(Ordering::Relaxed), "stopped");
     for worker in workers {
         worker.stop();
+    }
+    if let Some(door) = door.filter(|_| process.standing.now() != Standing::Former) {
+        door.close();
     }
     // Nobody may be listening any more.
     let _ = shutdown.send(true);
     Ok(())
 }
 
-struct Listeners {
-    postgres: Vec<TcpListener>,
-    mysql: Vec<TcpListener>,
-    http: Option<TcpListener>,
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// SIGTERM.
+    Gently,
+    /// SIGINT.
+    AtOnce,
+    /// That process has taken over.
+    Former(u32),
 }
 
-async fn bind(listen: &Listen) -> Result<Listeners, StartError> {
-    let open = async |address: SocketAddr| {
+/// Waits until clients can be served.
+async fn ready(process: &Arc<Process>) -> Result<(), StartError> {
+    let deadline = clock::now().plus(READY_MAX);
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        let missing = admin::missing(&**process);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if clock::now() > deadline {
+            let missing = missing.join("\n");
+            return Err(StartError::Takeover(format!(
+                "this process is not ready, and the running one goes on\n{missing}"
+            )));
+        }
+    }
+}
+
+/// The addresses that the map has clients come to.
+fn addresses(listen: &Listen) -> impl Iterator<Item = (Front, SocketAddr)> {
+    [(Front::Postgres, listen.postgres), (Front::Mysql, listen.mysql), (Front::Http, listen.http)]
+        .into_iter()
+        .filter_map(|(front, address)| Some((front, address?)))
+}
+
+fn is_wanted(listen: &Listen, front: Front, address: SocketAddr) -> bool {
+    addresses(listen).any(|it| it == (front, address))
+}
+
+/// Listens where the process that is taken over from does not.
+fn bind(listen: &Listen, predecessor: Option<&Predecessor>) -> Result<Vec<Socket>, StartError> {
+    let open = |address: SocketAddr| {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
@@ -333,19 +530,13 @@ async fn bind(listen: &Listen) -> Result<Listeners, StartError> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    let mut postgres = Vec::new();
-    if let Some(address) = listen.postgres {
-        postgres.push(open(address).await.map_err(|error| StartError::Listen { address, error })?);
-    }
-    let mut mysql = Vec::new();
-    if let Some(address) = listen.mysql {
-        mysql.push(open(address).await.map_err(|error| StartError::Listen { address, error })?);
-    }
-    let http = match listen.http {
-        Some(address) => Some(open(address).await.map_err(|error| StartError::Listen { address, error })?),
-        None => None,
-    };
-    Ok(Listeners { postgres, mysql, http })
+    addresses(listen)
+        .filter(|(front, address)| !predecessor.is_some_and(|it| it.offers(*front, *address)))
+        .map(|(front, address)| {
+            let listener = open(address).map_err(|error| StartError::Listen { address, error })?;
+            Ok(Socket { front, address, listener })
+        })
+        .collect()
 }
 
 fn load_tls(listen: &Listen) -> Result<Option<ListenerTls>, StartError> {
@@ -366,10 +557,16 @@ fn warm(process: &Arc<Process>, map: &Arc<ShardMap>) {
     });
 }
 
-/// Hands every new client to the worker with the fewest.
+/// Hands every new client to the worker with the fewest, until another process takes over.
 async fn accept(listener: TcpListener, engine: Engine, process: Arc<Process>, workers: Vec<worker::Handle>) {
+    let mut standing = process.standing.standing.subscribe();
+    let mut former = pin!(standing.wait_for(|it| *it == Standing::Former));
     loop {
-        let stream = match listener.accept().await {
+        let came = tokio::select! {
+            came = listener.accept() => came,
+            _ = &mut former => return,
+        };
+        let stream = match came {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a client");
@@ -423,13 +620,17 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             let addresses = |it: &Listen| (it.postgres, it.mysql, it.http);
             if addresses(&new.listen) != addresses(&old.listen) {
                 return Err(
-                    "listen: addresses change with a restart only\nPut them back, or restart shardway.".to_owned()
+                    "listen: addresses change with a restart only\nPut them back, or restart shardway (with --takeover).".to_owned()
                 );
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
             let before = process.current.load();
-            let around =
-                deploy::Around { cancels: &process.cancels, kills: &process.mysql_kills, fence: &process.fence };
+            let around = deploy::Around {
+                cancels: &process.cancels,
+                kills: &process.mysql_kills,
+                fence: &process.fence,
+                leads: &process.standing.leads.subscribe(),
+            };
             let (map, services) = deploy::start(&new, Some(&before), around).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
@@ -480,6 +681,12 @@ fn warn(warnings: &[Warning]) {
 
 /// How long a period is that averages are taken of.
 const PERIOD: Duration = Duration::from_secs(60);
+
+/// How long the former process goes on answering HTTP on connections that it has, once another has taken over.
+const HTTP_ENDS: Duration = Duration::from_secs(1);
+
+/// How long a process that takes over may take to be ready, once it has started.
+const READY_MAX: Duration = Duration::from_secs(30);
 
 /// How long a former map's monitors go on. Each holds a connection to its server.
 const FORMER_KEPT: Duration = Duration::from_secs(2);

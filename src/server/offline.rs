@@ -228,7 +228,7 @@ fn read(path: &Path) -> Result<ShardMap, String> {
 #[must_use]
 pub fn serve_beside(path: &Path) -> Serving {
     let stop = Stop::default();
-    let settings = Settings { map: path.to_owned(), workers: None };
+    let settings = Settings { map: path.to_owned(), workers: None, ..Settings::default() };
     let (sender, ended) = tokio::sync::oneshot::channel();
     let started = std::thread::Builder::new().name("proxy".to_owned()).spawn({
         let stop = stop.clone();

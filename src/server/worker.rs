@@ -1,6 +1,5 @@
 //! One thread that serves clients: a current-thread runtime, its sessions, its share of the server connections.
 
-use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +13,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::runtime::LocalOptions;
-use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 use crate::admin;
@@ -30,6 +28,8 @@ use crate::server::Process;
 use crate::session::Session;
 use crate::session::Worker;
 use crate::session::engine::Engines;
+use crate::session::leaving::Leave;
+use crate::session::leaving::Leaving;
 use crate::session::login;
 use crate::session::login::Arrival;
 use crate::session::login::Entrance;
@@ -51,7 +51,7 @@ pub(super) struct Handle {
 #[derive(Debug)]
 enum Order {
     Serve(std::net::TcpStream, Engine),
-    Drain,
+    Leave(Leave),
     Stop,
 }
 
@@ -83,7 +83,13 @@ impl Handle {
 
     pub(super) fn drain(&self) {
         // A full queue is full of clients who are turned away anyway.
-        let _ = self.orders.try_send(Order::Drain);
+        let _ = self.orders.try_send(Order::Leave(Leave::Now));
+    }
+
+    /// Has sessions end so, behind all that it was told before.
+    pub(super) async fn leave(&self, when: Leave) {
+        // An error means that none are left.
+        let _ = self.orders.send(Order::Leave(when)).await;
     }
 
     pub(super) fn stop(&self) {
@@ -132,8 +138,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
         kills: Arc::clone(&process.mysql_kills),
         clients: Arc::clone(&process.present),
         facts: RefCell::new(HashMap::new()),
-        stopping: Notify::new(),
-        draining: Cell::new(false),
+        leaving: Leaving::default(),
     });
     tasks::local("pool upkeep", async move {
         let mut every = tokio::time::interval(Duration::from_secs(1));
@@ -155,10 +160,7 @@ async fn work(process: Arc<Process>, clients: Arc<AtomicUsize>, mut orders: mpsc
                     }
                 });
             }
-            Order::Drain => {
-                worker.draining.set(true);
-                worker.stopping.notify_waiters();
-            }
+            Order::Leave(when) => worker.leaving.set(when),
             Order::Stop => return,
         }
     }
@@ -269,7 +271,11 @@ async fn admit(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<W
     };
     match login::login(stream, &entrance).await {
         Ok(Arrival::Cancel { pid, key }) => {
-            worker.cancels.cancel(pid, &key, map.timeouts.connect).await;
+            if !worker.cancels.cancel(pid, &key, map.timeouts.connect).await
+                && let Some(formers) = process.formers.get()
+            {
+                Box::pin(formers.cancel(pid, &key)).await;
+            }
             None
         }
         Ok(Arrival::Client(mut arrival)) => {

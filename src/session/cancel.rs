@@ -89,14 +89,15 @@ impl Cancels {
         locked(&self.slots).len()
     }
 
-    /// Carries out a cancel request; a wrong key does nothing, as on a server.
-    pub async fn cancel(&self, pid: u32, key: &[u8], connect: Duration) {
+    /// Carries out a cancel request; a wrong key does nothing, as on a server. False: no session has that number and key.
+    pub async fn cancel(&self, pid: u32, key: &[u8], connect: Duration) -> bool {
         let found = locked(&self.slots).get(&pid).cloned();
-        let Some((right, slot)) = found else { return };
+        let Some((right, slot)) = found else { return false };
         if !bool::from(right.to_be_bytes().ct_eq(key)) {
-            return;
+            return false;
         }
         slot.cancel_all(connect).await;
+        true
     }
 }
 

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod explain;
 pub mod extended;
 pub mod gather;
+pub mod leaving;
 pub mod login;
 pub mod merge;
 mod moves;
@@ -33,7 +34,6 @@ pub mod transaction;
 pub mod two_phase;
 pub mod usual;
 
-use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
@@ -46,7 +46,6 @@ use std::task::Poll;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
-use tokio::sync::Notify;
 
 use crate::backend::Settings;
 use crate::backend::connection::Manner;
@@ -130,10 +129,8 @@ pub struct Worker {
     pub clients: Arc<Clients>,
     /// What login found out, by database, user and settings.
     pub facts: RefCell<HashMap<start::FactsKey, start::Facts>>,
-    /// Wakes idle sessions when the proxy stops.
-    pub stopping: Notify,
-    /// Whether the proxy stops: sessions end between transactions.
-    pub draining: Cell<bool>,
+    /// When sessions end because the proxy does.
+    pub leaving: leaving::Leaving,
 }
 
 /// Why a session stops doing what it was doing.
@@ -235,7 +232,7 @@ impl Session {
     pub async fn serve(self: Box<Self>) {
         let mut this = self;
         let worker = Rc::clone(&this.worker);
-        let mut stop = pin!(worker.stopping.notified());
+        let mut stop = pin!(worker.leaving.changed.notified());
         // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
         poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         let end = loop {
@@ -322,6 +319,7 @@ impl Session {
             _ => exec::limit(self.map.timeouts.idle_in_transaction),
         };
         let mut sleep = limit.map(|span| Box::pin(tokio::time::sleep(span)));
+        let mut leaving = leaving::Wait::default();
         // What came together with the last answer.
         let mut any = false;
         for at in 0..self.links.len() {
@@ -338,8 +336,11 @@ impl Session {
                 TooLong,
             }
             let event = poll_fn(|cx| {
-                if self.worker.draining.get() && !self.transaction.is_open() {
-                    return Poll::Ready(Event::Stopping);
+                if !self.transaction.is_open() {
+                    let tied = self.links.iter().any(|it| it.pinned);
+                    if leaving.is_over(&self.worker.leaving, tied, cx) {
+                        return Poll::Ready(Event::Stopping);
+                    }
                 }
                 if let Poll::Ready(result) = self.client.poll_read(cx) {
                     return Poll::Ready(Event::Client(result));

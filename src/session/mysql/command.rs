@@ -196,7 +196,7 @@ impl Session {
                 self.client.note_state();
             }
             MysqlCommand::ShowProcesses if !prepared => return self.show_processes(more).await,
-            MysqlCommand::Kill { query, id: Some(id) } => self.kill(*id, *query)?,
+            MysqlCommand::Kill { query, id: Some(id) } => Box::pin(self.kill(*id, *query)).await?,
             MysqlCommand::ShowWarnings { errors, count, limit } => {
                 return self.show_warnings((*errors, *count), *limit, prepared, more).await;
             }

@@ -2,13 +2,15 @@
 //!
 //! A session is told that it is to stop; it has its servers stop, itself, while it holds its connections: so nobody is hit
 //! who was lent one of them meanwhile. Numbers are this proxy's own: those that greetings tell. In the same way a session is
-//! told that others of a deadlock wait for it (`topology::deadlock`).
+//! told that others of a deadlock wait for it (`topology::deadlock`). A number that nobody has here may be that of a session
+//! which a process still serves that this one has taken over from: it is asked.
 
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,9 +49,21 @@ const KILL: Duration = Duration::from_secs(3);
 /// How long after that a server that goes on is told again; each time twice as long, up to [`KILL`].
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// The processes before this one, which still serve some of the clients.
+pub trait Formers: std::fmt::Debug + Send + Sync {
+    /// Has the session with that number stop there, as [`Kills::kill`] does here.
+    fn kill<'a>(
+        &'a self,
+        number: u32,
+        query: bool,
+        by: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), NotKilled>> + Send + 'a>>;
+}
+
 /// All sessions, by their numbers.
 #[derive(Debug, Default)]
 pub struct Kills {
+    formers: OnceLock<Arc<dyn Formers>>,
     next: AtomicU32,
     entries: Mutex<BTreeMap<u32, Arc<Entry>>>,
 }
@@ -100,8 +114,10 @@ const CONNECTION: u8 = 3;
 
 /// Why nothing was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotKilled {
+pub enum NotKilled {
+    /// There is no such session.
     Unknown,
+    /// It is another user's.
     AnotherUsers,
 }
 
@@ -130,6 +146,19 @@ impl Kills {
         }
     }
 
+    /// The number that came last.
+    #[must_use]
+    pub fn last(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Counts on from `number`: those up to there are a former process's. Ask it for sessions that are not here.
+    pub fn succeed(&self, number: u32, formers: Arc<dyn Formers>) {
+        self.next.store(number, Ordering::Relaxed);
+        // A process takes over once.
+        let _ = self.formers.set(formers);
+    }
+
     pub(super) fn ticket(self: &Arc<Self>, number: u32, seen: Seen) -> Ticket {
         let entry = Arc::new(Entry {
             seen: Mutex::new(seen),
@@ -145,7 +174,11 @@ impl Kills {
         Ticket { kills: Arc::clone(self), number, entry }
     }
 
-    fn kill(&self, number: u32, query: bool, by: &str) -> Result<(), NotKilled> {
+    /// Has a session stop, or what it does.
+    ///
+    /// # Errors
+    /// Who asks may not, or it is not here.
+    pub fn kill(&self, number: u32, query: bool, by: &str) -> Result<(), NotKilled> {
         let entry = locked(&self.entries).get(&number).cloned().ok_or(NotKilled::Unknown)?;
         if *locked(&entry.seen).user != *by {
             return Err(NotKilled::AnotherUsers);
@@ -420,7 +453,7 @@ pub(super) async fn unless_struck<T>(entry: &Entry, work: impl Future<Output = T
 
 impl Session {
     /// KILL, COM_PROCESS_KILL.
-    pub(super) fn kill(&mut self, number: u32, query: bool) -> Result<(), Trouble> {
+    pub(super) async fn kill(&mut self, number: u32, query: bool) -> Result<(), Trouble> {
         if number == self.ticket.number {
             if query {
                 return Err(say::interrupted().into());
@@ -428,7 +461,12 @@ impl Session {
             self.ends = true;
             return Err(say::killed().into());
         }
-        match self.worker.kills.kill(number, query, &self.user.name) {
+        let kills = &self.worker.kills;
+        let killed = match (kills.kill(number, query, &self.user.name), kills.formers.get()) {
+            (Err(NotKilled::Unknown), Some(formers)) => formers.kill(number, query, &self.user.name).await,
+            (killed, _) => killed,
+        };
+        match killed {
             Ok(()) => Ok(()),
             Err(NotKilled::Unknown) => Err(say::no_thread(number).into()),
             Err(NotKilled::AnotherUsers) => Err(say::not_owner(number).into()),

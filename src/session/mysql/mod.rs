@@ -55,6 +55,7 @@ use crate::exec::mysql::relay::Broken;
 use crate::exec::mysql::relay::Face;
 use crate::plan::World;
 use crate::session::Worker;
+use crate::session::leaving::Wait;
 use crate::shard_map::ShardMap;
 use crate::shard_map::User;
 use crate::wire::mysql::command::Command;
@@ -154,7 +155,7 @@ impl Session {
     /// Serves the client until it leaves.
     pub async fn serve(mut self: Box<Self>) {
         let worker = Rc::clone(&self.worker);
-        let mut stop = pin!(worker.stopping.notified());
+        let mut stop = pin!(worker.leaving.changed.notified());
         // Once is enough: the task that is to be woken stays the same, and [`Self::idle`] looks for itself.
         poll_fn(|cx| {
             self.ticket.entry.wakes(cx.waker());
@@ -250,12 +251,13 @@ impl Session {
             Stopping,
             TooLong,
         }
-        let within = self.is_within();
+        let (within, tied) = (self.is_within(), self.links.iter().any(|it| it.pinned));
+        let mut leaving = Wait::default();
         let event = poll_fn(|cx| {
             if self.ticket.is_over() {
                 return Poll::Ready(Event::Stopping);
             }
-            if self.worker.draining.get() && !within {
+            if !within && leaving.is_over(&self.worker.leaving, tied, cx) {
                 return Poll::Ready(Event::Stopping);
             }
             if let Poll::Ready(result) = self.client.poll_read(cx) {
@@ -398,7 +400,7 @@ impl Session {
             Command::Fetch { statement, rows } => Box::pin(self.fetch(statement, rows)).await,
             Command::FieldList { .. } => self.field_list(payload).await,
             Command::ProcessKill(number) => {
-                self.kill(number, false)?;
+                Box::pin(self.kill(number, false)).await?;
                 self.done(false);
                 Ok(())
             }

@@ -39,16 +39,36 @@ use crate::topology::health::Heard;
 use crate::topology::postgres_probe::parse_lsn;
 use crate::topology::shard::Shard;
 
-/// Leads the failovers of every shard of a database until `shutdown` is true.
-pub async fn run(topology: Arc<Topology>, shutdown: watch::Receiver<bool>) {
+/// Leads the failovers of every shard of a database until `shutdown` is true, while `may` is.
+pub async fn run(topology: Arc<Topology>, shutdown: watch::Receiver<bool>, may: watch::Receiver<bool>) {
     let shards = u16::try_from(topology.database().shards.len()).unwrap_or(u16::MAX);
     for number in 0..shards {
-        tasks::shared("lead", shard(Arc::clone(&topology), ShardId(number), shutdown.clone()));
+        tasks::shared("lead", shard(Arc::clone(&topology), ShardId(number), shutdown.clone(), may.clone()));
     }
 }
 
-/// Leads those of one shard. Under a new map the next one goes on with what this one knew.
-async fn shard(topology: Arc<Topology>, id: ShardId, mut shutdown: watch::Receiver<bool>) {
+/// Leads those of one shard, whenever this process may.
+async fn shard(
+    topology: Arc<Topology>,
+    id: ShardId,
+    mut shutdown: watch::Receiver<bool>,
+    mut may: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            Ok(_) = may.wait_for(|it| *it) => {}
+            // An error means that whoever could say so is gone, which says it too.
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            () = lead(&topology, id, shutdown.clone()) => return,
+            Ok(_) = may.wait_for(|it| !*it) => topology.shard(id).open(),
+        }
+    }
+}
+
+/// Leads them until `shutdown` is true. Under a new map the next one goes on with what this one knew.
+async fn lead(topology: &Arc<Topology>, id: ShardId, mut shutdown: watch::Receiver<bool>) {
     let of = Arc::clone(topology.shard(id));
     if of.nodes().len() < 2 {
         return;
@@ -64,7 +84,7 @@ async fn shard(topology: Arc<Topology>, id: ShardId, mut shutdown: watch::Receiv
         of.close(former, covered);
     }
     let mut leader = Leader {
-        servers: (0..of.nodes().len()).map(|place| Some(Server::new(&topology, id, place))).collect(),
+        servers: (0..of.nodes().len()).map(|place| Some(Server::new(topology, id, place))).collect(),
         shard: Arc::clone(&of),
         fence,
         fencing: None,
