@@ -163,10 +163,21 @@ impl House {
             Outcome::Ok(client)
         };
         let named = |port, database: String| Outcome::Ok((of_server(port, &database)?, database));
+        // Its rows are in temporary tables, as ours are that are gathered.
+        let mut temporary = named(own, plain.clone())?;
+        for table in &self.tables {
+            let name = &table.name;
+            temporary.0.done(&format!("CREATE TEMPORARY TABLE copy LIKE {name}"))?;
+            temporary.0.done(&format!("INSERT INTO copy SELECT * FROM {name}"))?;
+            temporary.0.done(&format!("ALTER TABLE copy RENAME TO {name}"))?;
+        }
         let copies = ["plain"].into_iter().chain(COPIES.map(|it| it.0));
         let fewer = ["few", "none"].into_iter().map(|it| named(own, format!("{it}{width}")));
         Ok(Ring {
-            otherwise: copies.map(|it| named(own, format!("{it}{width}"))).collect::<Outcome<_>>()?,
+            otherwise: copies
+                .map(|it| named(own, format!("{it}{width}")))
+                .chain([Ok(temporary)])
+                .collect::<Outcome<_>>()?,
             fewer: fewer.chain(shards.clone().map(|node| named(node.port(), ours.clone()))).collect::<Outcome<_>>()?,
             width,
             ours: bounded(self.port, &ours)?,

@@ -283,14 +283,15 @@ fn float(cell: &Option<Vec<u8>>, kind: u8) -> Option<f64> {
 fn is_proven(ring: &mut Ring, way: Way, asked: &Asked, ours: &[Answer], plain: &[Answer]) -> bool {
     let (in_order, width) = (asked.made.total, ring.width);
     let mut answers = vec![plain.to_vec()];
+    let mut known = BTreeSet::new();
     // Executed again, a statement is described otherwise than the first time.
     if let [first, second, rest @ ..] = plain
         && asked.bound.is_some()
         && first.warnings == 0
     {
-        answers.push([&[second.clone(), first.clone()], rest].concat());
+        let again = [&[second.clone(), first.clone()], rest].concat();
+        known.extend(of_the_plan(&again, plain, in_order).unwrap_or_default());
     }
-    let mut known = BTreeSet::new();
     // With few rows or none, whole tables are constants to a plan, and columns are described otherwise.
     for (client, database) in &mut ring.fewer {
         let other = renamed_from(say(client, way, asked), database, &format!("d{width}"));
@@ -324,8 +325,9 @@ fn is_proven(ring: &mut Ring, way: Way, asked: &Asked, ours: &[Answer], plain: &
     false
 }
 
-/// Flags of columns that depend on whether a value goes through a temporary table: NOT NULL, keys, those of parts of keys.
-const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000;
+/// Flags of columns that depend on whether a value goes through a temporary table: NOT NULL, keys, those of parts of keys,
+/// and BINARY, which numbers that are computed have, and numbers that lie in a table do not.
+const PLANNED: u16 = 0x0001 | 0x0002 | 0x0008 | 0x4000 | 0x8000 | 0x1000 | 0x0080;
 
 /// Said to both; whether plain accepts it.
 fn compare(ring: &mut Ring, way: Way, asked: &Asked) -> (bool, Verdict) {

@@ -181,6 +181,8 @@ impl Table {
 }
 
 impl Term {
+    /// The condition, and what stands for its `?`; `None`: nothing is asked. That nothing compares with NULL is left to the
+    /// server that has the copies: other conditions may fail on rows before it comes to that one.
     fn sql(&self, relation: &Relation, values: &Values<'_>, given: &mut Vec<i64>) -> Option<String> {
         let column = quoted(&relation.columns.get(self.column)?.name);
         match &self.kind {
@@ -190,15 +192,15 @@ impl Term {
                 // NULL equals nothing.
                 let known: Vec<i64> = known.into_iter().flatten().collect();
                 given.extend(&known);
-                Some(match known.len() {
-                    0 => "1 = 0".to_owned(),
-                    1 => format!("{column} = ?"),
-                    count => format!("{column} IN ({})", vec!["?"; count].join(", ")),
-                })
+                match known.len() {
+                    0 => None,
+                    1 => Some(format!("{column} = ?")),
+                    count => Some(format!("{column} IN ({})", vec!["?"; count].join(", "))),
+                }
             }
             TermKind::Is(_) => None,
             TermKind::Range(comparison, value) => {
-                let Some(value) = values.mysql_whole(value)? else { return Some("1 = 0".to_owned()) };
+                let value = values.mysql_whole(value)??;
                 given.push(value);
                 let sign = match comparison {
                     Comparison::Less => "<",
