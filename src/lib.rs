@@ -21,6 +21,7 @@ pub mod sql;
 pub mod wire;
 // ── beside the path ──
 pub mod admin;
+pub mod fleet;
 pub mod local_cluster;
 pub mod shard_map;
 pub mod topology;

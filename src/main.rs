@@ -1,6 +1,7 @@
 //! Arguments → settings → `server::run`, and nothing else.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +29,7 @@ struct Arguments {
 enum Command {
     /// Serve clients by a shard map.
     Serve {
-        /// The map's file.
+        /// The map's file, or its place in etcd, where several proxies find it: etcd://HOST[:PORT][,HOST…]/PREFIX.
         #[arg(long, default_value = "shard-map.yaml")]
         map: PathBuf,
         /// Worker threads [default: one for two cores].
@@ -40,6 +41,26 @@ enum Command {
         /// Where processes take over from each other [default: the map's file, with .takeover behind its name].
         #[arg(long)]
         takeover_socket: Option<PathBuf>,
+        /// Listen there instead of where the map says, `listen: postgres`.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen_postgres: Option<SocketAddr>,
+        /// The same of `listen: mysql`.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen_mysql: Option<SocketAddr>,
+        /// The same of `listen: http`.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen_http: Option<SocketAddr>,
+        /// Where other proxies of the map reach this one [default: the address that it listens on, or reaches etcd from].
+        #[arg(long, value_name = "HOST")]
+        advertise: Option<String>,
+        /// Keep a copy of a map in etcd there, and start by it while etcd does not answer.
+        #[arg(long, value_name = "FILE")]
+        map_copy: Option<PathBuf>,
+    },
+    /// Look at and change the map that several proxies share by etcd.
+    Map {
+        #[command(subcommand)]
+        command: MapCommand,
     },
     /// Tell what is wrong with a shard map: exit 0 clean or warnings only, 1 an error, 2 usage.
     Check {
@@ -108,6 +129,39 @@ enum Command {
     DevCluster(dev::DevClusterOptions),
 }
 
+#[derive(Subcommand)]
+enum MapCommand {
+    /// Make a file the next version of the map, after `check`. Exit 0: all proxies serve it.
+    Push {
+        /// The file.
+        file: PathBuf,
+        /// Where the map is: etcd://HOST[:PORT][,HOST…]/PREFIX.
+        #[arg(long)]
+        map: PathBuf,
+        /// The version that the file was made from [default: as its first line says, which `pull` writes].
+        #[arg(long)]
+        from: Option<u64>,
+        /// How many seconds to wait for the proxies.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=3600))]
+        wait: u64,
+    },
+    /// Print the map, headed by its version.
+    Pull {
+        /// Where the map is: etcd://HOST[:PORT][,HOST…]/PREFIX.
+        #[arg(long)]
+        map: PathBuf,
+        /// Which version [default: the one in force].
+        #[arg(long)]
+        version: Option<u64>,
+    },
+    /// List the versions that are kept: when each was pushed, by whom, and which proxies serve it.
+    History {
+        /// Where the map is: etcd://HOST[:PORT][,HOST…]/PREFIX.
+        #[arg(long)]
+        map: PathBuf,
+    },
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     Text,
@@ -126,14 +180,26 @@ impl From<Format> for shardway::shard_map::cli::Format {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Serve { map, workers, takeover, takeover_socket } => {
+        Command::Serve {
+            map,
+            workers,
+            takeover,
+            takeover_socket,
+            listen_postgres,
+            listen_mysql,
+            listen_http,
+            advertise,
+            map_copy,
+        } => {
             server::log::start(&map);
-            let settings = server::Settings { map, workers, takeover, takeover_socket };
+            let listen = server::ListenAt { postgres: listen_postgres, mysql: listen_mysql, http: listen_http };
+            let settings = server::Settings { map, workers, takeover, takeover_socket, listen, advertise, map_copy };
             match server::run(&settings, &server::Stop::default()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error.to_string()),
             }
         }
+        Command::Map { command } => shared_map(command),
         Command::Check { map, connect: true, prepare: true, .. } => {
             match server::offline::prepare(&map, &mut |line| {
                 // See `say`.
@@ -176,6 +242,24 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             }
         }),
+    }
+}
+
+fn shared_map(command: MapCommand) -> ExitCode {
+    let told = match command {
+        MapCommand::Push { file, map, from, wait } => {
+            let pushed = server::fleet::push(&file, &map, from, Duration::from_secs(wait), &mut |line| {
+                // See `say`.
+                let _ = writeln!(std::io::stdout(), "{line}");
+            });
+            pushed.map(|()| String::new())
+        }
+        MapCommand::Pull { map, version } => server::fleet::pull(&map, version),
+        MapCommand::History { map } => server::fleet::history(&map),
+    };
+    match told {
+        Ok(text) => say((text, 0)),
+        Err(error) => fail(&error),
     }
 }
 

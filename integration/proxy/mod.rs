@@ -151,6 +151,24 @@ impl Proxy {
         Ok(proxy)
     }
 
+    /// Waits until it lets clients in.
+    pub(crate) async fn serves(&mut self) -> Outcome {
+        let begun = clock::now();
+        while Client::connect(self.port, "demo", "shop").await.is_err() {
+            if self.child.try_wait()?.is_some() || clock::now().since(begun) > CHANGE_MAX {
+                return Err(format!("the proxy does not start:\n{}", self.log()).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until it ends by itself: its status and what it said.
+    pub(crate) async fn gives_up(mut self) -> Outcome<(ExitStatus, String)> {
+        let status = self.ended().await?;
+        Ok((status, self.log()))
+    }
+
     /// Starts it and waits until it ends by itself: its status and what it said.
     pub(crate) async fn refused(cluster: &Cluster, port: u16, map: &str) -> Outcome<(ExitStatus, String)> {
         let mut proxy = Self::launch(cluster.dir(), port, map, &[])?;
@@ -161,10 +179,23 @@ impl Proxy {
     fn launch(dir: &Path, port: u16, map: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
         let dir = dir.join("proxy");
         fs::create_dir_all(&dir)?;
-        let (file, log) = (dir.join("map.yaml"), dir.join("log"));
+        let file = dir.join("map.yaml");
         replace(&file, map)?;
+        Self::spawn(&dir, port, file, &[], environment)
+    }
+
+    /// Starts it by a map that is wherever it is, and waits for nothing.
+    pub(crate) fn spawn(
+        dir: &Path,
+        port: u16,
+        file: PathBuf,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Outcome<Self> {
+        fs::create_dir_all(dir)?;
+        let log = dir.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_shardway"));
-        command.arg("serve").arg("--map").arg(&file).args(["--workers", "2"]);
+        command.arg("serve").arg("--map").arg(&file).args(["--workers", "2"]).args(arguments);
         command.env_remove("SHARDWAY_FAULT").envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         Ok(Self { child: command.spawn()?, port, map: file, log })

@@ -488,6 +488,7 @@ impl Console {
                 rows.push(pair(&format!("database {name} finding"), finding.to_string()));
             }
         }
+        rows.extend(self.process.fleet().into_iter().map(|(item, value)| pair(&item, value)));
         rows.push(vec![Some("rejected".to_owned()), self.process.live().rejected().map(|text| text.to_string())]);
         Answer { columns: vec!["item", "value"], rows, tag: "SHOW".to_owned() }
     }

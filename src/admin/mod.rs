@@ -40,6 +40,9 @@ pub trait Operated: Send + Sync {
     /// The map's file.
     fn live(&self) -> &Live;
 
+    /// What there is to tell of other proxies that serve the same map: items and values.
+    fn fleet(&self) -> Vec<(String, String)>;
+
     /// All connections to servers of Postgres.
     fn pools(&self) -> &Pools;
 

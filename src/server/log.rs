@@ -5,13 +5,22 @@ use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::fleet::place::Place;
 use crate::shard_map::ShardMap;
 use crate::shard_map::live::ProcessEnvironment;
 
-/// Starts logging to standard error as the map at `path` asks; a map that cannot be read is told of later.
+/// Starts logging to standard error as the map at `path` asks; a map that cannot be read is told of later, and one in etcd is
+/// asked for later.
 pub fn start(path: &Path) {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let log = ShardMap::parse("map", &text, &ProcessEnvironment).ok().map(|(map, _)| map.log);
+    if path.to_str().is_some_and(Place::is_meant) {
+        return;
+    }
+    start_by(&std::fs::read_to_string(path).unwrap_or_default());
+}
+
+/// Starts logging to standard error as that map asks.
+pub(super) fn start_by(text: &str) {
+    let log = ShardMap::parse("map", text, &ProcessEnvironment).ok().map(|(map, _)| map.log);
     let level = log.as_ref().map_or("info", |log| &*log.level).to_owned();
     let format = log.as_ref().map_or("auto", |log| &*log.format).to_owned();
     let json = match format.as_str() {

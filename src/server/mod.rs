@@ -4,6 +4,7 @@
 //! worker of its own with a current-thread runtime, which owns its clients and its share of the server connections.
 
 mod deploy;
+pub mod fleet;
 pub mod log;
 pub mod offline;
 mod takeover;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::exec::Current;
 use crate::exec::Deployment;
 use crate::exec::clients::Clients;
+use crate::fleet::Fleet;
 use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::leaving::Leave;
@@ -51,6 +53,7 @@ use crate::shard_map::Node;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
 use crate::shard_map::Warning;
+use crate::shard_map::live::Adjust;
 use crate::shard_map::live::Live;
 use crate::shard_map::live::Outcome;
 use crate::shard_map::live::ProcessEnvironment;
@@ -69,7 +72,7 @@ use self::takeover::Socket;
 /// What `serve` was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The map's file.
+    /// The map's file, or its place in etcd.
     pub map: PathBuf,
     /// How many worker threads; `None`: one for two cores.
     pub workers: Option<usize>,
@@ -77,6 +80,12 @@ pub struct Settings {
     pub takeover: bool,
     /// Where processes take over from each other; `None`: beside the map.
     pub takeover_socket: Option<PathBuf>,
+    /// Where to listen instead of where the map says.
+    pub listen: ListenAt,
+    /// The host that other proxies reach this one at; `None`: where it listens.
+    pub advertise: Option<String>,
+    /// Where a copy of a map in etcd is kept.
+    pub map_copy: Option<PathBuf>,
 }
 
 impl Settings {
@@ -89,12 +98,35 @@ impl Settings {
     }
 }
 
+/// Where one proxy of several that share a map listens; what the map does not listen on is not listened on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListenAt {
+    /// For `listen.postgres`.
+    pub postgres: Option<SocketAddr>,
+    /// For `listen.mysql`.
+    pub mysql: Option<SocketAddr>,
+    /// For `listen.http`.
+    pub http: Option<SocketAddr>,
+}
+
+impl ListenAt {
+    fn adjust(self, listen: &mut Listen) {
+        let put = |at: &mut Option<SocketAddr>, other: Option<SocketAddr>| *at = at.map(|it| other.unwrap_or(it));
+        put(&mut listen.postgres, self.postgres);
+        put(&mut listen.mysql, self.mysql);
+        put(&mut listen.http, self.http);
+    }
+}
+
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The map has mistakes: their rendered text.
     #[error("{0}")]
     Map(String),
+    /// etcd, where the map is, does not give it.
+    #[error("{0}")]
+    Fleet(String),
     /// The servers do not allow it.
     #[error("{0}")]
     Servers(String),
@@ -121,8 +153,10 @@ pub enum StartError {
 pub struct Process {
     /// The deployment in force.
     pub current: Arc<Current>,
-    /// The map's file.
+    /// The map, and where it comes from.
     pub live: Live,
+    /// The others that serve the same map, if it is in etcd.
+    pub fleet: Option<Arc<Fleet>>,
     /// All pools.
     pub pools: Arc<Pools>,
     /// All pools of MySQL's servers.
@@ -207,6 +241,10 @@ impl admin::Operated for Process {
         &self.live
     }
 
+    fn fleet(&self) -> Vec<(String, String)> {
+        self.fleet.as_ref().map(|it| fleet::told(it)).unwrap_or_default()
+    }
+
     fn pools(&self) -> &Pools {
         &self.pools
     }
@@ -282,10 +320,32 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (live, warnings) = Live::load(&settings.map, Box::new(ProcessEnvironment))
-        .map_err(|mistakes| StartError::Map(mistake::render(&mistakes)))?;
+    let at = settings.listen;
+    let adjust: Adjust = Box::new(move |map| at.adjust(&mut map.listen));
+    let etcd = fleet::place_of(&settings.map).map_err(StartError::Fleet)?;
+    let (loaded, from_etcd) = match &etcd {
+        None => (Live::load(&settings.map, Box::new(ProcessEnvironment), adjust), true),
+        Some(etcd) => {
+            let (edition, from_etcd) = fleet::begin(etcd, settings.map_copy.as_deref()).await?;
+            log::start_by(&edition.text);
+            if !from_etcd {
+                tracing::error!(
+                    place = %etcd.place(),
+                    version = edition.version,
+                    "etcd does not answer: serving by the copy of the map, which may not be the latest"
+                );
+            }
+            let place = PathBuf::from(etcd.place().to_string());
+            (Live::given(&place, edition, Box::new(ProcessEnvironment), adjust), from_etcd)
+        }
+    };
+    let (live, warnings) = loaded.map_err(|mistakes| StartError::Map(mistake::render(&mistakes)))?;
     warn(&warnings);
     let map = live.current();
+    if settings.takeover && settings.takeover_socket.is_none() && etcd.is_some() {
+        let why = "a map in etcd has no file that a socket could be beside: say where it is, --takeover-socket FILE";
+        return Err(StartError::Takeover(why.to_owned()));
+    }
     let predecessor = if settings.takeover { Predecessor::meet(&settings.door()).await? } else { None };
     if settings.takeover && predecessor.is_none() {
         tracing::info!(at = %settings.door().display(), "there is nobody to take over from");
@@ -295,7 +355,22 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let leads = standing.leads.subscribe();
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
+    let fleet = match etcd {
+        None => None,
+        Some(etcd) => {
+            let fleet = fleet::join(etcd, settings, &map.listen, map.version).await;
+            tasks::shared("fleet", Arc::clone(&fleet).run(stopping.clone()));
+            if from_etcd && !fleet.joined(JOINED_MAX).await {
+                let why = format!("{} has not taken this proxy in within {JOINED_MAX:?}", fleet.etcd().place());
+                return Err(StartError::Fleet(why));
+            }
+            Some(fleet)
+        }
+    };
     let cancels: Arc<Cancels> = Arc::default();
+    if let Some(fleet) = &fleet {
+        cancels.share(Box::new(fleet::Others(fleet.seen())));
+    }
     let mysql_kills: Arc<crate::session::mysql::kill::Kills> = Arc::default();
     let (pools, mysql_pools): (Arc<Pools>, Arc<mysql::Pools>) = Default::default();
     let fence: Arc<dyn Fence> =
@@ -315,6 +390,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let process = Arc::new(Process {
         current: Arc::new(Current::new(Deployment { map: live.current(), services })),
         live,
+        fleet,
         pools,
         mysql_pools,
         fence,
@@ -390,7 +466,10 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
             (None, mpsc::channel(1).1)
         }
     };
-    tasks::shared("map watch", watch_map(Arc::clone(&process)));
+    match &process.fleet {
+        None => drop(tasks::shared("map watch", watch_map(Arc::clone(&process)))),
+        Some(fleet) => fleet::start(&process, fleet, settings.map_copy.clone(), &stopping),
+    }
     tasks::shared("periods", periods(Arc::clone(&process.present)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -476,6 +555,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     }
     // Nobody may be listening any more.
     let _ = shutdown.send(true);
+    if let Some(fleet) = &process.fleet {
+        fleet.left(LEFT_MAX).await;
+    }
     Ok(())
 }
 
@@ -624,7 +706,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
                 );
             }
             let tls = load_tls(&new.listen).map_err(|error| error.to_string())?;
-            let before = process.current.load();
+            let (before, version) = (process.current.load(), new.version);
             let around = deploy::Around {
                 cancels: &process.cancels,
                 kills: &process.mysql_kills,
@@ -634,7 +716,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
             let (map, services) = deploy::start(&new, Some(&before), around).await?;
             process.tls.store(Arc::new(tls));
             let mut map = map;
-            map.version = old.version + 1;
+            map.version = version;
             let map = Arc::new(map);
             warm(process, &map);
             let wanted = deploy::pool_keys(&services);
@@ -690,6 +772,12 @@ const READY_MAX: Duration = Duration::from_secs(30);
 
 /// How long a former map's monitors go on. Each holds a connection to its server.
 const FORMER_KEPT: Duration = Duration::from_secs(2);
+
+/// How long etcd may take to let a proxy go.
+const LEFT_MAX: Duration = Duration::from_secs(1);
+
+/// How long etcd may take to take a proxy in.
+const JOINED_MAX: Duration = Duration::from_secs(10);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

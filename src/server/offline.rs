@@ -19,6 +19,8 @@ use crate::plan::SessionView;
 use crate::server;
 use crate::server::Settings;
 use crate::server::Stop;
+use crate::server::fleet::WithPlaces;
+use crate::server::fleet::text_of;
 use crate::shard_map::Engine;
 use crate::shard_map::ShardMap;
 use crate::shard_map::UserAuth;
@@ -35,7 +37,7 @@ use crate::topology::verify;
 /// `shardway check`: what to print, and the exit code.
 #[must_use]
 pub fn check(path: &Path, connect: bool, format: Format) -> (String, u8) {
-    let (mut text, mut code) = cli::check(path, format, &ProcessEnvironment);
+    let (mut text, mut code) = cli::check(path, format, &WithPlaces);
     if !connect || code != 0 {
         return (text, code);
     }
@@ -218,7 +220,7 @@ fn refused(error: &crate::error::ClientError) -> String {
 }
 
 fn read(path: &Path) -> Result<ShardMap, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = text_of(path).map_err(|error| format!("{}: {error}", path.display()))?;
     ShardMap::parse(&path.display().to_string(), &text, &ProcessEnvironment)
         .map(|(map, _)| map)
         .map_err(|mistakes| mistake::render(&mistakes))

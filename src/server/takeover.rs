@@ -418,10 +418,10 @@ impl Formers {
         locked(&self.links).clone()
     }
 
-    /// Carries out a cancel request where the session is.
-    pub(super) async fn cancel(&self, pid: u32, key: &[u8]) {
+    /// Carries out a cancel request where the session is. False: it is with none of them.
+    pub(super) async fn cancel(&self, pid: u32, key: &[u8]) -> bool {
         let key: String = key.iter().map(|it| format!("{it:02x}")).collect();
-        self.ask(&format!("cancel {pid} {key}")).await;
+        self.ask(&format!("cancel {pid} {key}")).await.is_some()
     }
 
     /// What the one says that has something else to say than that it knows nothing of it.

@@ -271,10 +271,17 @@ async fn admit(stream: std::net::TcpStream, process: &Arc<Process>, worker: Rc<W
     };
     match login::login(stream, &entrance).await {
         Ok(Arrival::Cancel { pid, key }) => {
-            if !worker.cancels.cancel(pid, &key, map.timeouts.connect).await
-                && let Some(formers) = process.formers.get()
-            {
-                Box::pin(formers.cancel(pid, &key)).await;
+            let connect = map.timeouts.connect;
+            if worker.cancels.cancel(pid, &key, connect).await {
+                return None;
+            }
+            let formers = process.formers.get();
+            let done = match formers {
+                Some(formers) => Box::pin(formers.cancel(pid, &key)).await,
+                None => false,
+            };
+            if !done {
+                Box::pin(worker.cancels.pass_on(pid, &key, connect)).await;
             }
             None
         }

@@ -1,9 +1,10 @@
-//! Cancel keys: which server connections a client's cancel request is for.
+//! Cancel keys: which server connections a client's cancel request is for, and which of several proxies has its session.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ use crate::backend::connection::CancelTarget;
 use crate::backend::connection::login;
 use crate::clock;
 use crate::clock::Tick;
+use crate::net::ClientTls;
 use crate::tasks;
 use crate::topology::deadlock::Process;
 use crate::topology::deadlock::Sessions;
@@ -24,10 +26,32 @@ use crate::topology::deadlock::Spread;
 /// How long a cancel request of the proxy's own may take.
 const CANCEL: Duration = Duration::from_secs(3);
 
+/// Behind a proxy's number, a process's number has room for so many bits.
+const NUMBER_AT: u32 = 21;
+
+/// Stands behind the key of a request that another proxy has passed on, and is not passed on again.
+const PASSED_ON: &[u8; 4] = b"pass";
+
+/// The proxies that a balancer may hand a cancel request to, though another has the session.
+pub trait Peers: Send + Sync {
+    /// This proxy's number among them, up to 10 bits; 0: it has none.
+    fn number(&self) -> u16;
+
+    /// Where the proxy of that number is reached in Postgres's protocol.
+    fn address(&self, number: u16) -> Option<(String, u16)>;
+}
+
 /// All sessions' cancel keys.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Cancels {
     slots: Mutex<HashMap<u32, (u32, Arc<Slot>)>>,
+    peers: OnceLock<Box<dyn Peers>>,
+}
+
+impl std::fmt::Debug for Cancels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cancels").field("slots", &self.slots).finish_non_exhaustive()
+    }
 }
 
 /// What one session runs now.
@@ -67,14 +91,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cancels {
+    /// From now on, keys say which proxy gave them; at most once.
+    pub fn share(&self, peers: Box<dyn Peers>) {
+        // A second one changes nothing.
+        let _ = self.peers.set(peers);
+    }
+
+    fn number(&self) -> u16 {
+        self.peers.get().map_or(0, |it| it.number())
+    }
+
     /// An entry with a number and a key of its own.
     #[must_use]
     pub fn ticket(self: &Arc<Self>) -> Ticket {
         let slot = Arc::new(Slot::default());
         let key = rand::random::<u32>();
+        let number = u32::from(self.number());
         let mut slots = locked(&self.slots);
         let pid = loop {
-            let pid = rand::random::<u32>() >> 1;
+            let any = rand::random::<u32>() >> 1;
+            let pid = if number == 0 { any } else { number << NUMBER_AT | any & ((1 << NUMBER_AT) - 1) };
             if pid != 0 && !slots.contains_key(&pid) {
                 break pid;
             }
@@ -93,12 +129,38 @@ impl Cancels {
     pub async fn cancel(&self, pid: u32, key: &[u8], connect: Duration) -> bool {
         let found = locked(&self.slots).get(&pid).cloned();
         let Some((right, slot)) = found else { return false };
+        let key = passed_on(key).unwrap_or(key);
         if !bool::from(right.to_be_bytes().ct_eq(key)) {
             return false;
         }
         slot.cancel_all(connect).await;
         true
     }
+
+    /// Passes a cancel request on to the proxy that has the session, unless another has passed it on already.
+    pub async fn pass_on(&self, pid: u32, key: &[u8], connect: Duration) {
+        if passed_on(key).is_some() {
+            return;
+        }
+        let Some(peers) = self.peers.get() else { return };
+        let number = u16::try_from(pid >> NUMBER_AT).unwrap_or(0);
+        if number == 0 || number == peers.number() {
+            return;
+        }
+        let Some((host, port)) = peers.address(number) else { return };
+        // Whoever listens there has no key of a server: TLS keeps others from reading this one.
+        let tls = ClientTls::preferred(None).unwrap_or_else(|_| ClientTls::disabled());
+        let key = [key, PASSED_ON].concat();
+        let asked = login::cancel(&host, port, &tls, pid, &key, clock::now().plus(connect)).await;
+        if let Err(error) = asked {
+            tracing::warn!(number, host, port, %error, "a cancel request for another proxy did not get through");
+        }
+    }
+}
+
+/// The key, where another proxy has passed the request on.
+fn passed_on(key: &[u8]) -> Option<&[u8]> {
+    key.strip_suffix(PASSED_ON).filter(|it| it.len() == PASSED_ON.len())
 }
 
 impl Slot {

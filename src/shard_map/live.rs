@@ -78,9 +78,24 @@ pub enum Outcome {
     },
 }
 
-/// The map of one file.
+/// A map's text that is no file's: which edition it is, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edition {
+    /// Its number; later ones have higher numbers.
+    pub version: u64,
+    /// What it says.
+    pub text: Arc<str>,
+}
+
+/// Changes a map as this process was asked to when it was started: where it listens.
+pub type Adjust = Box<dyn Fn(&mut ShardMap) + Send + Sync>;
+
+/// The map of one file, or of a place that gives editions of it.
 pub struct Live {
     path: PathBuf,
+    /// What was given last, where it is no file.
+    given: Option<Mutex<Edition>>,
+    adjust: Adjust,
     handle: MapHandle,
     environment: Box<dyn Environment + Send + Sync>,
     /// Why the last text was rejected; `None` when it was not.
@@ -97,16 +112,59 @@ impl Live {
     pub fn load(
         path: &Path,
         environment: Box<dyn Environment + Send + Sync>,
+        adjust: Adjust,
     ) -> Result<(Self, Vec<Warning>), Vec<Mistake>> {
-        let (map, warnings) = read(path, environment.as_ref())?;
+        let name = path.display().to_string();
+        let text = environment.file(path).map_err(|reason| vec![Mistake::unreadable(&name, reason)])?;
+        Self::begin(path, None, &text, environment, adjust)
+    }
+
+    /// Takes the first edition of a map that is no file's; `place` is what it is called.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn given(
+        place: &Path,
+        edition: Edition,
+        environment: Box<dyn Environment + Send + Sync>,
+        adjust: Adjust,
+    ) -> Result<(Self, Vec<Warning>), Vec<Mistake>> {
+        let text = Arc::clone(&edition.text);
+        Self::begin(place, Some(edition), &text, environment, adjust)
+    }
+
+    fn begin(
+        path: &Path,
+        given: Option<Edition>,
+        text: &str,
+        environment: Box<dyn Environment + Send + Sync>,
+        adjust: Adjust,
+    ) -> Result<(Self, Vec<Warning>), Vec<Mistake>> {
+        let (mut map, warnings) = ShardMap::parse(&path.display().to_string(), text, environment.as_ref())?;
+        adjust(&mut map);
+        if let Some(given) = &given {
+            map.version = given.version;
+        }
         let live = Self {
             path: path.to_owned(),
+            given: given.map(Mutex::new),
+            adjust,
             handle: MapHandle::fixed(map),
             environment,
             rejected: Mutex::new(None),
             turn: Semaphore::new(1),
         };
         Ok((live, warnings))
+    }
+
+    /// Takes in another edition, for the next reload; an earlier one than was given already is left.
+    pub fn offer(&self, edition: Edition) {
+        if let Some(given) = &self.given {
+            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+            if edition.version > given.version {
+                *given = edition;
+            }
+        }
     }
 
     /// What to read the map in force from.
@@ -121,7 +179,7 @@ impl Live {
         self.handle.current()
     }
 
-    /// The file.
+    /// The file, or what the place is called.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -162,29 +220,36 @@ impl Live {
         F: AsyncFnOnce(&ShardMap, ShardMap, &Change) -> Result<ShardMap, String>,
     {
         let old = self.current();
-        let (new, warnings) = read(&self.path, self.environment.as_ref()).map_err(|found| mistake::render(&found))?;
+        let given = self.given.as_ref().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let version = given.as_ref().map(|it| it.version);
+        let (mut new, warnings) = self.read(given).map_err(|found| mistake::render(&found))?;
+        (self.adjust)(&mut new);
         let refused = |refusals: Vec<super::diff::Refusal>| {
             refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         let mut new = new.carrying_over(&old).map_err(refused)?;
         new.version = old.version;
-        if new == *old {
+        // An edition that says the same is in force under its own number.
+        if new == *old && version.is_none_or(|it| it == old.version) {
             return Ok(Outcome::Unchanged);
         }
         let change = diff(&old, &new).map_err(refused)?;
-        let version = old.version + 1;
+        let version = version.unwrap_or(old.version + 1);
         new.version = version;
         let mut new = prepare(&old, new, &change).await?;
         new.version = version;
         self.handle.0.store(Arc::new(new));
         Ok(Outcome::Swapped { version, change: Box::new(change), warnings })
     }
-}
 
-fn read(path: &Path, environment: &dyn Environment) -> Result<(ShardMap, Vec<Warning>), Vec<Mistake>> {
-    let name = path.display().to_string();
-    let text = environment.file(path).map_err(|reason| vec![Mistake::unreadable(&name, reason)])?;
-    ShardMap::parse(&name, &text, environment)
+    fn read(&self, given: Option<Edition>) -> Result<(ShardMap, Vec<Warning>), Vec<Mistake>> {
+        let (name, environment) = (self.path.display().to_string(), self.environment.as_ref());
+        let text = match given {
+            Some(edition) => edition.text,
+            None => environment.file(&self.path).map_err(|reason| vec![Mistake::unreadable(&name, reason)])?.into(),
+        };
+        ShardMap::parse(&name, &text, environment)
+    }
 }
 
 /// The variables and files of this process.
@@ -312,7 +377,9 @@ users: {demo: {auth: trust}}
 
         fn live(&self) -> Live {
             self.write(MAP);
-            Live::load(&self.map(), Box::new(ProcessEnvironment)).unwrap_or_else(|_| panic!("the map is right")).0
+            Live::load(&self.map(), Box::new(ProcessEnvironment), Box::new(|_| ()))
+                .unwrap_or_else(|_| panic!("the map is right"))
+                .0
         }
     }
 
@@ -357,6 +424,25 @@ users: {demo: {auth: trust}}
         folder.write(MAP);
         assert_eq!(reload(&live).await, Outcome::Unchanged);
         assert_eq!(live.rejected(), None);
+    }
+
+    #[tokio::test]
+    async fn editions_keep_their_numbers() {
+        let edition = |version, text: &str| Edition { version, text: text.into() };
+        let adjust = |map: &mut ShardMap| map.limits.clients = 7;
+        let place = Path::new("etcd://nobody/shop");
+        let live = Live::given(place, edition(4, MAP), Box::new(ProcessEnvironment), Box::new(adjust));
+        let live = live.unwrap_or_else(|_| panic!("the map is right")).0;
+        assert_eq!((live.current().version, live.current().limits.clients), (4, 7));
+        assert_eq!(reload(&live).await, Outcome::Unchanged);
+        live.offer(edition(6, MAP));
+        assert!(matches!(reload(&live).await, Outcome::Swapped { version: 6, .. }));
+        // One that comes late changes nothing.
+        live.offer(edition(5, &MAP.replace("b:5432", "b:5432, c:5432")));
+        assert_eq!(reload(&live).await, Outcome::Unchanged);
+        live.offer(edition(9, &MAP.replace("groups", "gruops")));
+        assert!(matches!(reload(&live).await, Outcome::Rejected { .. }));
+        assert_eq!((live.current().version, live.current().limits.clients), (6, 7));
     }
 
     #[tokio::test]
