@@ -173,6 +173,11 @@ impl House {
         self.proxies.iter().flatten().map(Proxy::log).collect::<Vec<_>>().join("\n--\n")
     }
 
+    /// Waits until etcd answers: while its members elect one of them, it does not.
+    async fn until_answered(&self) -> Outcome {
+        until("etcd to answer", async || Ok(self.ask(&["map", "history"]).await?.0)).await
+    }
+
     /// What `SHOW MAP` says of an item.
     async fn shown(&self, place: usize, item: &str) -> Outcome<Option<String>> {
         let mut console = Client::connect(self.ports[place], "demo", "shardway").await?;
@@ -236,6 +241,7 @@ async fn versions_reach_every_proxy_and_a_lost_etcd_stops_changes_only() -> Outc
 
     // Of three, one may be gone; of two that are gone nothing changes, and clients do not notice.
     house.etcds[0].kill();
+    house.until_answered().await?;
     house.change(201).await?;
     let mut client = Client::connect(house.ports[0], "demo", "shop").await?;
     client.query("BEGIN").await?;
@@ -303,6 +309,7 @@ async fn whoever_is_killed_the_others_take_the_next_version() -> Outcome {
         let victim = round / 2 % 3;
         if round % 2 == 0 {
             house.etcds[victim].kill();
+            house.until_answered().await?;
         } else {
             house.proxies[victim] = None;
         }
