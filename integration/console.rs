@@ -264,6 +264,14 @@ async fn what_becomes_of_servers_and_of_the_map_is_seen() -> Outcome {
     };
     assert!(event(&[("shard", "s1"), ("node", "s1-a"), ("event", "primary")]).await?);
     assert!(event(&[("event", "serving")]).await?);
+    console.simple_query("PAUSE shop.s1").await?;
+    assert!(event(&[("shard", "s1"), ("event", "paused"), ("what", "by PAUSE")]).await?);
+    for _ in 0..2 {
+        console.simple_query("RESUME").await?;
+    }
+    assert!(event(&[("shard", "s1"), ("event", "resumed")]).await?);
+    // Who lets go on what goes on already does nothing.
+    assert_eq!(house.metric(&of("events_total", ",event=\"resumed\"")).await?, 1.0);
     replica.kill9().await?;
     until("the death to be told", async || {
         event(&[("database", "shop"), ("shard", "s1"), ("node", "s1-b"), ("event", "down")]).await

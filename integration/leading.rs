@@ -309,6 +309,13 @@ async fn who_takes_over_from_a_proxy_leads_from_then_on() -> Outcome {
     house.until_told(OPENED, 1).await?;
     house.proxy.as_ref().ok_or("it runs")?.client().await?.query("INSERT INTO ledger VALUES (2, 0)").await?;
     assert!(within.query("COMMIT").await.is_err(), "a transaction outlives its server");
+    let events = house.proxy.as_ref().ok_or("it runs")?.console().await?.query("SHOW EVENTS").await?;
+    for what in ["a failure of this primary will be led", "failover 1 begins", "it has most", "writes go on"] {
+        let is = |it: &Vec<Option<String>>| {
+            text(it, 4).is_ok_and(|it| it == "failover") && text(it, 5).is_ok_and(|it| it.contains(what))
+        };
+        assert!(events.iter().any(is), "{what}: {events:?}");
+    }
     assert_eq!(former.log().matches(BEGUN).count(), 0, "{}", former.log());
     Ok(house.cluster.stop().await?)
 }

@@ -126,6 +126,14 @@ async fn clients_notice_no_planned_switchover() -> Outcome {
         former.rebuild(next).await?;
         next.name().clone_into(&mut primary);
     }
+    let events = proxy.console().await?.query("SHOW EVENTS").await?;
+    let told = |kind: &str, what: &str| {
+        events
+            .iter()
+            .filter(|it| text(it, 4).is_ok_and(|it| it == kind) && text(it, 5).is_ok_and(|it| it == what))
+            .count()
+    };
+    assert_eq!((told("switchover", "done"), told("paused", "by a switchover")), (count, count), "{events:?}");
     ledger.end();
     readers.ended.store(true, Ordering::Relaxed);
     for it in writers {
@@ -182,6 +190,10 @@ async fn a_switchover_that_cannot_be_done_changes_nothing() -> Outcome {
     // All is held back and fenced by then, and let go again.
     refused(&["s1"], "does not get what the primary has").await?;
     assert_eq!(standing(&proxy).await?["s1-a"].0, "primary");
+    let events = console.query("SHOW EVENTS").await?;
+    let failed =
+        |it: &Vec<Option<String>>| text(it, 5).is_ok_and(|it| it.contains("does not get what the primary has"));
+    assert!(events.iter().any(failed), "{events:?}");
     proxy.stop().await?;
     cluster.stop().await?;
     Ok(())

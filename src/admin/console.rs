@@ -30,6 +30,7 @@ use crate::topology::Holder;
 use crate::topology::Reads;
 use crate::topology::Role;
 use crate::topology::Topology;
+use crate::topology::events::Kind;
 use crate::topology::pause::Unpaused;
 use crate::topology::switchover::Switch;
 use crate::topology::two_phase::Fitness;
@@ -446,7 +447,16 @@ impl Console {
                 // The operator may be gone; it goes on all the same.
                 let _ = tell.try_send((since, what));
             };
-            Switch { topology: &topology, shard, to, beside, drain }.run(&mut step).await
+            let events = topology.events(shard);
+            let target = to.map(|it| &topology.node(it).node().name);
+            let planned = target.map_or_else(|| "to the replica that has most".to_owned(), |it| format!("to {it}"));
+            events.note(Kind::Switchover, target, format!("begins, {planned}"));
+            let done = Switch { topology: &topology, shard, to, beside, drain }.run(&mut step).await;
+            match &done {
+                Ok(()) => events.note(Kind::Switchover, target, "done"),
+                Err(failed) => events.note(Kind::Switchover, target, failed.to_string()),
+            }
+            done
         });
         let columns = Answer { columns: vec!["ms", "step"], ..Answer::default() };
         describe(self.client.out(), &columns);
@@ -591,7 +601,7 @@ impl Console {
                 Some(state.to_owned()),
                 Some(queue.waiting().to_string()),
                 Some(service.database.failover.queue_max.to_string()),
-                holder.map(|it| holder_name(it).to_owned()),
+                holder.map(|it| it.name().to_owned()),
             ]
         };
         let rows = deployment.services.iter().flat_map(|(name, service)| {
@@ -639,19 +649,12 @@ fn no_command(command: &str) -> ClientError {
     )
 }
 
-fn holder_name(holder: Holder) -> &'static str {
-    match holder {
-        Holder::Operator => "PAUSE",
-        Holder::Switchover => "a switchover",
-    }
-}
-
 fn unpaused(service: &Service, why: &Unpaused) -> ClientError {
     let name = |shard: ShardId| &service.database.shard(shard).name;
     match why {
         Unpaused::Held(shard, holder) => ClientError::new(
             Code::InTransaction,
-            format_args!("shard \"{}\" is held back by {}", name(*shard), holder_name(*holder)),
+            format_args!("shard \"{}\" is held back by {}", name(*shard), holder.name()),
             "Try again when that is over.",
         ),
         Unpaused::Busy(busy) => {

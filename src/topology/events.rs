@@ -45,6 +45,14 @@ kinds! {
     NoReads => "no_reads";
     /// A node was promoted that may lack acknowledged writes.
     Loss => "loss";
+    /// The shard is held back.
+    Paused => "paused";
+    /// It is not any more.
+    Resumed => "resumed";
+    /// A planned switchover began, or has ended.
+    Switchover => "switchover";
+    /// A step of a failover that this process leads, or whether it would lead one.
+    Failover => "failover";
     /// The proxy has started.
     Serving => "serving";
     /// A map has come into force.
@@ -61,6 +69,7 @@ impl Kind {
     pub fn is_of_shard(self) -> bool {
         match self {
             Self::Primary | Self::Node | Self::Down | Self::Fenced | Self::NoReads | Self::Loss => true,
+            Self::Paused | Self::Resumed | Self::Switchover | Self::Failover => true,
             Self::Serving | Self::Reloaded | Self::Rejected | Self::Stopping => false,
         }
     }

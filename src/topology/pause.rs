@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::interval;
 
 use super::Topology;
+use super::events::Kind;
 use super::queue::Hold;
 use super::queue::Holder;
 use super::queue::Reads;
@@ -53,6 +54,9 @@ impl Topology {
                 // Whoever came between the look and that is counted by now, or held back.
                 if is_quiet() {
                     holding.shards.clear();
+                    for shard in shards {
+                        self.events(*shard).note(Kind::Paused, None, format!("by {}", holder.name()));
+                    }
                     return Ok(());
                 }
                 self.hold_all(shards, Hold::Draining(reads), holder);
@@ -74,7 +78,12 @@ impl Topology {
     /// # Errors
     /// Somebody else's is in force there.
     pub fn resume(&self, shard: ShardId, holder: Holder) -> Result<(), Holder> {
-        self.queue(shard).set_hold(Hold::Open, holder)
+        let was = self.queue(shard).holder();
+        self.queue(shard).set_hold(Hold::Open, holder)?;
+        if was.is_some() {
+            self.events(shard).note(Kind::Resumed, None, format!("it was held back by {}", holder.name()));
+        }
+        Ok(())
     }
 
     fn hold_all(&self, shards: &[ShardId], hold: Hold, holder: Holder) {

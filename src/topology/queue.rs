@@ -60,6 +60,17 @@ pub enum Holder {
     Switchover,
 }
 
+impl Holder {
+    /// How operators know it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "PAUSE",
+            Self::Switchover => "a switchover",
+        }
+    }
+}
+
 /// Whether reads are held back that replicas may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {

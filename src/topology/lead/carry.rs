@@ -34,6 +34,7 @@ use crate::topology::Role;
 use crate::topology::Topology;
 use crate::topology::control::ControlError;
 use crate::topology::control::Purpose;
+use crate::topology::events::Kind;
 use crate::topology::freshness::Position;
 use crate::topology::health::Heard;
 use crate::topology::postgres_probe::parse_lsn;
@@ -195,6 +196,21 @@ impl Leader {
     fn tell(&self, told: &Told) {
         let shard = self.shard.name();
         let name = |place: &usize| self.shard.nodes().get(*place).map_or("", |it| &*it.node().name);
+        let note = |place: Option<&usize>, what: String| {
+            let node = place.and_then(|it| self.shard.nodes().get(*it)).map(|it| &it.node().name);
+            self.shard.events().note(Kind::Failover, node, what);
+        };
+        match told {
+            Told::Refused(why) => note(None, format!("a failure of the primary would not be led: {why}")),
+            Told::Ready { node, .. } => note(Some(node), "a failure of this primary will be led".to_owned()),
+            Told::Began { former, epoch, .. } => {
+                note(Some(former), format!("the primary is gone: failover {epoch} begins"))
+            }
+            Told::Lacking(why) => note(None, format!("the failover cannot go on: {why}")),
+            Told::Undone(node) => note(Some(node), "the primary is back: the failover is undone".to_owned()),
+            Told::Chosen { node, .. } => note(Some(node), "chosen to be the primary: it has most".to_owned()),
+            Told::Opened(node) => note(Some(node), "the failover is over: writes go on".to_owned()),
+        }
         match told {
             Told::Refused(why) => tracing::error!(shard, why, "a failure of the primary would not be led"),
             Told::Ready { node, need, of } => {
