@@ -22,9 +22,11 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::place::Place;
+use crate::clock;
 use crate::net::ClientTls;
 use crate::net::Stream;
 use crate::tasks;
@@ -94,6 +96,8 @@ pub struct Etcd {
     /// Which endpoint is asked first.
     turn: AtomicUsize,
     line: Mutex<Option<Line>>,
+    /// How long it is asked again when no endpoint answers.
+    patience: Duration,
 }
 
 /// One connection.
@@ -121,7 +125,13 @@ impl Etcd {
             }
             false => None,
         };
-        Ok(Self { place, login, tls, turn: AtomicUsize::new(0), line: Mutex::default() })
+        Ok(Self { place, login, tls, turn: AtomicUsize::new(0), line: Mutex::default(), patience: Duration::ZERO })
+    }
+
+    /// The same for who asks once, and does not come back: while etcd's members elect a leader, none answers.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { patience: PATIENCE, ..self }
     }
 
     /// What is asked.
@@ -135,11 +145,21 @@ impl Etcd {
         self.line.lock().await.as_ref().and_then(|it| it.local)
     }
 
-    /// Asks, each endpoint once at most.
+    /// Asks, each endpoint once at most, and again for who is patient.
     ///
     /// # Errors
     /// When none answers, or one refuses.
     pub async fn ask(&self, path: &str, body: &Value) -> Result<Value, EtcdError> {
+        let begun = clock::now();
+        loop {
+            match self.ask_all(path, body).await {
+                Err(error) if !error.is_answer && clock::now().since(begun) < self.patience => sleep(BETWEEN).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_all(&self, path: &str, body: &Value) -> Result<Value, EtcdError> {
         let mut held = self.line.lock().await;
         let mut last = failure("no endpoint".to_owned());
         // Once more, for a connection that was left open may have ended since.
@@ -388,5 +408,9 @@ fn ttl(of: &Value) -> Option<Duration> {
 
 /// How long one endpoint is given, connecting included.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Longer than an election takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Before all endpoints are asked again.
+const BETWEEN: Duration = Duration::from_millis(100);
 /// The largest answer that is taken in.
 const BODY_MAX: usize = 64 << 20;

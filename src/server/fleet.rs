@@ -50,7 +50,7 @@ pub(super) fn place_of(map: &Path) -> Result<Option<Etcd>, String> {
 /// Why it cannot be read, for people.
 pub(super) fn text_of(map: &Path) -> Result<String, String> {
     let Some(etcd) = place_of(map)? else { return ProcessEnvironment.file(map) };
-    runtime()?.block_on(async { pulled(&etcd, None).await }).map(|(_, text)| text)
+    runtime()?.block_on(async { pulled(&etcd.patient(), None).await }).map(|(_, text)| text)
 }
 
 /// Variables and files of this process, among which a map in etcd is a file.
@@ -340,7 +340,7 @@ pub fn history(map: &Path) -> Result<String, String> {
 }
 
 fn needed(map: &Path) -> Result<Etcd, String> {
-    place_of(map)?.ok_or_else(|| {
+    place_of(map)?.map(Etcd::patient).ok_or_else(|| {
         format!("{} is a file: say where in etcd the fleet's map is, --map etcd://HOST/PREFIX", map.display())
     })
 }
