@@ -365,9 +365,9 @@ async fn etcd_is_spoken_to_in_tls_and_by_name_and_password() -> Outcome {
     fs::write(&cert, certificate.cert.pem())?;
     fs::write(&key, certificate.signing_key.serialize_pem())?;
     let more = ["--cert-file", &cert.to_string_lossy(), "--key-file", &key.to_string_lossy()].map(str::to_owned);
-    let (_nodes, place) = etcds(&dir, 1, "https", &more)?;
+    let (nodes, place) = etcds(&dir, 1, "https", &more)?;
     let trusted = Login { user: None, ca: Some(cert.clone()) };
-    let etcd = Etcd::new(Place::read(&place)?, trusted)?;
+    let etcd = Etcd::new(Place::read(&place)?, trusted)?.patient();
     until("etcd", async || Ok(etcd.read(&["map"]).await.is_ok())).await?;
     for (path, body) in [
         ("/v3/auth/user/add", json!({"name": "root", "password": "secret"})),
@@ -399,6 +399,7 @@ async fn etcd_is_spoken_to_in_tls_and_by_name_and_password() -> Outcome {
     let clear = place.replace("etcds://", "etcd://");
     let (done, said) = shardway(&["map", "pull", "--map", &clear], &login).await?;
     assert!(!done && said.contains("write etcds://"), "{said}");
+    drop(nodes);
     fs::remove_dir_all(&dir)?;
     Ok(())
 }

@@ -132,7 +132,13 @@ async fn sqlx_transactions_commit_and_roll_back_on_one_shard_and_on_two() -> Out
 
 #[tokio::test]
 async fn sqlx_pools_give_what_types_hold() -> Outcome {
-    let pool = MySqlPoolOptions::new().max_connections(4).connect_with(options()?).await?;
+    // What one session of the pool wrote another reads: by themselves only a session's own writes are there at once.
+    let pool = MySqlPoolOptions::new().max_connections(4).after_connect(|connection, _| {
+        Box::pin(
+            async move { sqlx::raw_sql("SET shardway.consistency = 'strong'").execute(connection).await.map(drop) },
+        )
+    });
+    let pool = pool.connect_with(options()?).await?;
     let [a, _, c] = apart(100)?;
     let bytes: Vec<u8> = (0..=255).collect();
     for key in [a, c] {

@@ -261,7 +261,7 @@ async fn begin(house: &House, first: i64) -> Outcome<Client> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_upgrade_refuses_nobody() -> Outcome {
     let count: i64 = std::env::var("SHARDWAY_TAKEOVERS").map_or(Ok(3), |it| it.parse())?;
-    let house = House::build("6s").await?;
+    let house = House::build("16s").await?;
     let mut proxy = house.serve().await?;
     house.client().await?.query("INSERT INTO rows VALUES (1, 0)").await?;
     house.mysql()?.done("INSERT INTO notes VALUES (1, 'here')")?;
@@ -476,16 +476,11 @@ async fn one_that_cannot_take_over_changes_nothing() -> Outcome {
         &house.map.replace(&format!("http: 127.0.0.1:{}", house.http), &format!("http: 127.0.0.1:{there}")),
     )?;
     fails("cannot listen on").await?;
-    // A server that does not answer: it waits, and is killed meanwhile.
+    // A server that does not answer.
     let nobody = free_port()?;
     let shard = house.postgres.nodes().last().ok_or("no server")?.port();
     proxy.replace_map(&house.map.replace(&format!("port: {shard}}}"), &format!("port: {nobody}}}")))?;
-    let mut next = proxy.successor()?;
-    until("a server that does not answer", async || {
-        Ok(next.log().contains("not every node has answered") || next.is_over()?)
-    })
-    .await?;
-    drop(next);
+    fails("no server can be reached").await?;
     client.query("SELECT n FROM rows WHERE id = 1").await?;
     // What it is told that it listens on is where it listens, by the map of the one that takes over.
     let elsewhere = free_port()?;

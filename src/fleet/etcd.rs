@@ -134,6 +134,12 @@ impl Etcd {
         Self { patience: PATIENCE, ..self }
     }
 
+    /// The same for who comes back by itself.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
+    }
+
     /// What is asked.
     #[must_use]
     pub fn place(&self) -> &Place {
@@ -340,7 +346,9 @@ impl Line {
             ))),
             Some(said) => {
                 // gRPC's UNAVAILABLE and DEADLINE_EXCEEDED, and a token that has run out: another connection may help.
-                let code = answer.get("code").and_then(Value::as_i64).unwrap_or(0);
+                // What ends a stream has its code within.
+                let codes = ["/code", "/error/grpc_code", "/error/code"];
+                let code = codes.iter().find_map(|it| answer.pointer(it)?.as_i64()).unwrap_or(0);
                 let is_answer = !matches!(code, 4 | 14) && !said.contains("invalid auth token");
                 let hint = if said.contains("user name is empty") || said.contains("authentication failed") {
                     ": set SHARDWAY_ETCD_USER and SHARDWAY_ETCD_PASSWORD"

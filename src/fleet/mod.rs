@@ -127,7 +127,7 @@ impl Fleet {
                         tracing::error!(%error, "etcd does not answer: the map stays as it is, and clients are served");
                     }
                     // A lease that etcd does not know any more says so by an answer.
-                    if error.is_answer {
+                    if error.is_answer && error.text.contains("lease not found") {
                         *lease = None;
                     }
                     watch = None;
@@ -152,6 +152,7 @@ impl Fleet {
             };
             if !goes_on {
                 watch = None;
+                sleep(TRY_AGAIN).await;
             }
         }
     }

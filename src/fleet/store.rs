@@ -152,12 +152,12 @@ pub async fn push(etcd: &Etcd, text: &str, from: u64, pusher: &Pusher) -> Result
         Err(error) if error.is_answer => Err(PushError::Etcd(error)),
         // An answer may have been lost, and the second attempt then found the first one's work.
         Ok(false) | Err(_) => {
-            let unknown = |error| PushError::Unknown(error);
-            let ours = history(etcd).await.map_err(unknown)?.iter().any(|it| it.mark == pusher.mark);
-            let current = Held::read(etcd).await.map_err(unknown)?.version.unwrap_or(0);
+            let ours = history(etcd).await.map_err(PushError::Unknown)?.iter().any(|it| it.mark == pusher.mark);
+            let current = Held::read(etcd).await.map_err(PushError::Unknown)?.version.unwrap_or(0);
             match done {
                 _ if ours => Ok(version),
-                Err(error) => Err(PushError::Etcd(error)),
+                // What was asked last may be done still.
+                Err(error) => Err(PushError::Unknown(error)),
                 Ok(_) => Err(PushError::Superseded(current)),
             }
         }

@@ -1,7 +1,10 @@
 //! A map that is kept in etcd: how a proxy begins with it, follows its editions, and what `shardway map` does there.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,11 +96,7 @@ async fn pulled(etcd: &Etcd, version: Option<u64>) -> Result<(u64, String), Stri
 /// Why there is none.
 pub(super) async fn begin(etcd: &Etcd, copy: Option<&Path>) -> Result<(Edition, bool), StartError> {
     let error = match store::pull(etcd, None).await {
-        Ok(Some((version, text))) => {
-            let edition = Edition { version, text: text.into() };
-            write_copy(copy, &edition, etcd.place());
-            return Ok((edition, true));
-        }
+        Ok(Some((version, text))) => return Ok((Edition { version, text: text.into() }, true)),
         // Where etcd answers, what it says holds.
         Ok(None) => return Err(StartError::Fleet(pulled(etcd, None).await.err().unwrap_or_default())),
         Err(error) => error,
@@ -145,7 +144,20 @@ pub(super) async fn follow(
             if wanted.is_some_and(|it| it < current) {
                 tracing::error!(wanted, current, "etcd has an earlier map than is in force here: push one again");
             }
-            if is_behind && let Ok(Some((version, text))) = store::pull(fleet.etcd(), wanted).await {
+            if is_behind {
+                let (version, text) = match store::pull(fleet.etcd(), wanted).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => {
+                        tracing::error!(wanted, "etcd names a map that it does not have: push one again");
+                        sleep(TRY_AGAIN).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, wanted, "a later map cannot be read yet");
+                        sleep(PULL_AGAIN).await;
+                        continue;
+                    }
+                };
                 let edition = Edition { version, text: text.into() };
                 process.live.offer(edition.clone());
                 reload(&process).await;
@@ -186,13 +198,21 @@ impl Peers for Others {
     }
 }
 
-/// Keeps what is in force where a start without etcd finds it.
-fn write_copy(copy: Option<&Path>, edition: &Edition, place: &Place) {
+/// Keeps what is in force where a start without etcd finds it, for this user alone: a map may have passwords.
+pub(super) fn write_copy(copy: Option<&Path>, edition: &Edition, place: &Place) {
     let Some(copy) = copy else { return };
-    let beside = copy.with_extension("new");
-    let text = with_version(edition, place);
-    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, copy));
+    let mut beside = copy.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(with_version(edition, place).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, copy)
+    })();
     if let Err(error) = written {
+        // It may not be there.
+        let _ = std::fs::remove_file(&beside);
         tracing::error!(copy = %copy.display(), %error, "the copy of the map cannot be written");
     }
 }
@@ -380,6 +400,8 @@ pub(super) fn start(
 const HEAD: &str = "# shardway map version ";
 /// When an edition that was rejected is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// When an edition that could not be read is read again.
+const PULL_AGAIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether all serve what was pushed.
 const POLL: Duration = Duration::from_millis(50);
 

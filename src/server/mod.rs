@@ -40,6 +40,7 @@ use crate::exec::Current;
 use crate::exec::Deployment;
 use crate::exec::clients::Clients;
 use crate::fleet::Fleet;
+use crate::fleet::etcd::Etcd;
 use crate::net::ListenerTls;
 use crate::session::cancel::Cancels;
 use crate::session::leaving::Leave;
@@ -322,7 +323,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup())?;
     let at = settings.listen;
     let adjust: Adjust = Box::new(move |map| at.adjust(&mut map.listen));
-    let etcd = fleet::place_of(&settings.map).map_err(StartError::Fleet)?;
+    let etcd = fleet::place_of(&settings.map).map_err(StartError::Fleet)?.map(Etcd::patient);
+    let mut to_copy = None;
     let (loaded, from_etcd) = match &etcd {
         None => (Live::load(&settings.map, Box::new(ProcessEnvironment), adjust), true),
         Some(etcd) => {
@@ -335,6 +337,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
                     "etcd does not answer: serving by the copy of the map, which may not be the latest"
                 );
             }
+            to_copy = from_etcd.then(|| edition.clone());
             let place = PathBuf::from(etcd.place().to_string());
             (Live::given(&place, edition, Box::new(ProcessEnvironment), adjust), from_etcd)
         }
@@ -355,10 +358,11 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let leads = standing.leads.subscribe();
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
+    let (http_ends, http_stopping) = watch::channel(false);
     let fleet = match etcd {
         None => None,
         Some(etcd) => {
-            let fleet = fleet::join(etcd, settings, &map.listen, map.version).await;
+            let fleet = fleet::join(etcd.impatient(), settings, &map.listen, map.version).await;
             tasks::shared("fleet", Arc::clone(&fleet).run(stopping.clone()));
             if from_etcd && !fleet.joined(JOINED_MAX).await {
                 let why = format!("{} has not taken this proxy in within {JOINED_MAX:?}", fleet.etcd().place());
@@ -387,6 +391,9 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         () = stop.0.notified() => return Ok(()),
     };
     live.install((*map).clone());
+    if let (Some(fleet), Some(edition)) = (&fleet, &to_copy) {
+        fleet::write_copy(settings.map_copy.as_deref(), edition, fleet.etcd().place());
+    }
     let process = Arc::new(Process {
         current: Arc::new(Current::new(Deployment { map: live.current(), services })),
         live,
@@ -443,7 +450,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
             Front::Mysql => Engine::Mysql,
             Front::Http => {
                 let standing = process.standing.standing.subscribe();
-                let http = admin::http::serve(listener, Arc::<Process>::clone(&process), standing, stopping.clone());
+                let http =
+                    admin::http::serve(listener, Arc::<Process>::clone(&process), standing, http_stopping.clone());
                 tasks::shared("http", http);
                 continue;
             }
@@ -532,7 +540,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
             }
             // By now whoever was let in there has asked, and need not keep the connection for later.
             if patient && since >= HTTP_ENDS {
-                shutdown.send_replace(true);
+                http_ends.send_if_modified(|it| !std::mem::replace(it, true));
             }
             tokio::select! {
                 _ = tick.tick() => {}
@@ -554,7 +562,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         door.close();
     }
     // Nobody may be listening any more.
-    let _ = shutdown.send(true);
+    let _ = (http_ends.send(true), shutdown.send(true));
     if let Some(fleet) = &process.fleet {
         fleet.left(LEFT_MAX).await;
     }
@@ -675,6 +683,8 @@ async fn watch_map(process: Arc<Process>) {
             return;
         }
     };
+    // It may have been saved since this process read it.
+    reload(&process).await;
     while watch.changed().await {
         reload(&process).await;
     }
@@ -695,7 +705,8 @@ async fn end_later(former: Arc<Deployment>, process: Arc<Process>) {
 
 /// Reads the map again and puts it in force if everything about it holds.
 pub async fn reload(process: &Arc<Process>) -> Outcome {
-    let was_rejected = process.live.rejected().is_some();
+    let rejected = process.live.rejected();
+    let was_rejected = rejected.is_some();
     let outcome = process
         .live
         .reload(async |old, new, _change| {
@@ -737,8 +748,12 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
         }
         Outcome::Unchanged if was_rejected => tracing::info!("the file is the map in force again"),
         Outcome::Unchanged => tracing::debug!("the map's file says what is in force"),
+        // In a fleet it is tried again and again.
+        Outcome::Rejected { .. } if was_rejected && process.live.rejected() == rejected => {
+            tracing::warn!("the map is rejected as before; nothing changed");
+        }
         Outcome::Rejected { text } => {
-            tracing::error!("the map's file was rejected; nothing changed\n{text}");
+            tracing::error!("the map was rejected; nothing changed\n{text}");
             process.events.note(Kind::Rejected, None, text.trim_end());
         }
     }

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -256,6 +257,9 @@ impl Door {
         if !took_over && UnixStream::connect(path).await.is_ok() {
             return Err(failed("another process waits there: give one of them --takeover-socket"));
         }
+        if std::fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
+            return Err(failed("there is a file that is no socket"));
+        }
         // Nobody finds it before it is this user's alone, and at no moment is nobody there.
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
@@ -337,6 +341,10 @@ impl House {
         let ready = receive(stream).await?.ok_or_else(|| failed("it has ended before it was ready"))?.0;
         if ready != READY {
             return refuse(stream, "it was told something else than that all is ready").await;
+        }
+        // Asked before anything changes, for who leads a failover must not stop in its middle; and again behind that.
+        if let Some(reason) = self.reason_to_stay() {
+            return refuse(stream, &reason).await;
         }
         if !self.process.standing.change(Standing::Serving, Standing::Handing) {
             return refuse(stream, "another process takes over from it, or it is stopping").await;
@@ -596,7 +604,8 @@ async fn receive(socket: &impl Waits) -> io::Result<Option<(String, Vec<OwnedFd>
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(CARRIED_MAX))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut into = [IoSliceMut::new(&mut buffer)];
-            let came = rustix::net::recvmsg(socket, &mut into, &mut control, RecvFlags::empty())?;
+            // Programs that this one runs have no use for them.
+            let came = rustix::net::recvmsg(socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                     carried.extend(descriptors);
@@ -605,10 +614,6 @@ async fn receive(socket: &impl Waits) -> io::Result<Option<(String, Vec<OwnedFd>
             Ok(came.bytes)
         });
         let count = count.await?;
-        for it in &carried {
-            // Programs that this one runs have no use for it.
-            rustix::io::fcntl_setfd(it, rustix::io::FdFlags::CLOEXEC)?;
-        }
         said.extend_from_slice(buffer.get(..count).unwrap_or_default());
         if let Some(line) = said.strip_suffix(b"\n") {
             return Ok(Some((String::from_utf8_lossy(line).into_owned(), carried)));
