@@ -172,6 +172,76 @@ async fn a_paused_shard_lets_transactions_end_and_holds_back_the_rest() -> Outco
     Ok(())
 }
 
+/// Of which node the console says what.
+async fn said_of(console: &mut Client, node: &str) -> Outcome<(String, Option<String>)> {
+    let rows = console.query("SHOW NODES").await?;
+    let row = rows.iter().find(|row| text(row, 2).is_ok_and(|it| it == node)).ok_or("no such node")?;
+    Ok((text(row, 4)?.to_owned(), row[10].clone()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_drains_a_replica_and_fences_a_server() -> Outcome {
+    let (cluster, proxy) = start(1).await?;
+    let (primary, replica) = (cluster.node("s1-a")?, cluster.node("s1-b")?);
+    let mut console = proxy.console().await?;
+    let mut client = proxy.client().await?;
+    let port = "SELECT inet_server_port() FROM things WHERE id = 1";
+    let served_by = async |client: &mut Client, port_is: u16| {
+        Ok(client.value(port).await?.as_deref() == Some(port_is.to_string().as_str()))
+    };
+    until("the replica to serve", async || served_by(&mut client, replica.port()).await).await?;
+
+    // What runs there goes on to its end, and nothing new comes.
+    let mut slow = proxy.client().await?;
+    let reading =
+        tasks::shared("reading", async move { slow.value("SELECT n, pg_sleep(2) FROM things WHERE id = 1").await });
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND state = 'active'";
+    until("a read", async || Ok(replica.value("shop", busy).await?.as_deref() == Some("1"))).await?;
+    let draining = tasks::shared("draining", async move {
+        console.query("DRAIN shop.s1.s1-b").await?;
+        Ok::<_, SqlError>(console)
+    });
+    until("no more reads", async || served_by(&mut client, primary.port()).await).await?;
+    let mut console = draining.await??;
+    assert_eq!(reading.await??.as_deref(), Some("0"));
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo'";
+    until("no connection", async || Ok(replica.value("shop", there).await?.as_deref() == Some("0"))).await?;
+    assert!(said_of(&mut console, "s1-b").await?.1.is_some_and(|it| it.contains("DRAIN")));
+    // Another map changes nothing of it.
+    proxy.replace_map(&map(&cluster, proxy.port()).replace("wait: 30s", "wait: 29s"))?;
+    console.query("RELOAD").await?;
+    assert!(said_of(&mut console, "s1-b").await?.1.is_some_and(|it| it.contains("DRAIN")));
+    assert!(served_by(&mut client, primary.port()).await?);
+    console.query("RESUME shop.s1.s1-b").await?;
+    until("the replica to serve again", async || served_by(&mut client, replica.port()).await).await?;
+
+    // A primary is not drained. Fenced, it hears nothing; what was open there ends, and who writes waits.
+    let refused = console.query("DRAIN shop.s1.s1-a").await;
+    assert!(matches!(&refused, Err(SqlError::Server { message, .. }) if message.contains("primary")), "{refused:?}");
+    let mut open = proxy.client().await?;
+    open.query("BEGIN").await?;
+    open.query("INSERT INTO things VALUES (1, 1)").await?;
+    console.query("FENCE shop.s1.s1-a").await?;
+    assert!(open.query("COMMIT").await.is_err());
+    until("no connection", async || Ok(primary.value("shop", there).await?.as_deref() == Some("0"))).await?;
+    let (role, why) = said_of(&mut console, "s1-a").await?;
+    assert!(role == "fenced" && why.as_ref().is_some_and(|it| it.contains("FENCE")), "{role} {why:?}");
+    let mut writer = proxy.client().await?;
+    let writing = tasks::shared("writing", async move { writer.query("INSERT INTO things VALUES (1, 2)").await });
+    until("a write that waits", async || Ok(waiting(&mut console, "s1").await? == 1)).await?;
+    client.query("INSERT INTO things VALUES (2, 3)").await?;
+    assert!(served_by(&mut client, replica.port()).await?);
+    console.query("RESUME shop.s1.s1-a").await?;
+    writing.await??;
+    assert_eq!(primary.value("shop", "SELECT sum(n) FROM things").await?.as_deref(), Some("2"));
+    for wrong in ["DRAIN", "FENCE shop.s1", "FENCE shop.s1.s1-z", "RESUME shop.s1.s1-z", "DRAIN shop.s1.s1-b now"] {
+        assert!(console.query(wrong).await.is_err(), "{wrong}");
+    }
+    proxy.stop().await?;
+    cluster.stop().await?;
+    Ok(())
+}
+
 #[derive(Default)]
 struct Run {
     reads: AtomicU64,
@@ -180,9 +250,9 @@ struct Run {
 
 async fn simple(mut client: Client, run: Arc<Run>) -> Outcome {
     while !run.ended.load(Ordering::Relaxed) {
-        for sql in ["SELECT n FROM things WHERE id = 1", "SELECT count(*) FROM things"] {
-            let rows = client.query(sql).await?;
-            assert_eq!(rows.len(), 1, "{sql}");
+        // None is given what another has asked.
+        for (sql, answer) in [("SELECT n FROM things WHERE id = 1", "0"), ("SELECT count(*) FROM things", "2")] {
+            assert_eq!(client.query(sql).await?, [[Some(answer.to_owned())]], "{sql}");
         }
         run.reads.fetch_add(2, Ordering::Relaxed);
     }

@@ -3,17 +3,16 @@
 //!
 //! `SHARDWAY_FLEET_KILLS` says how often one of the three etcd nodes or proxies is killed while maps are pushed (3).
 
+mod etcd;
 mod proxy;
 
 use std::fs;
-use std::fs::File;
-use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 
+use etcd::EtcdNode;
+use etcd::etcds;
+use etcd::shardway;
 use proxy::Outcome;
 use proxy::Proxy;
 use proxy::free_port;
@@ -34,80 +33,6 @@ const REST: &str = "    groups: {ledger: {key: bigint, tables: {ledger: id}}}
 users: {demo: {auth: trust}}
 ";
 
-/// One member of etcd. Dropping it kills it.
-struct EtcdNode {
-    arguments: Vec<String>,
-    log: PathBuf,
-    child: Option<Child>,
-}
-
-impl EtcdNode {
-    fn start(&mut self) -> Outcome {
-        let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new("etcd");
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn()?);
-        Ok(())
-    }
-
-    /// As kill -9 does.
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for EtcdNode {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Members of one etcd, each with more arguments, and the address of all.
-fn etcds(dir: &Path, count: usize, scheme: &str, more: &[String]) -> Outcome<(Vec<EtcdNode>, String)> {
-    let mut ports = Vec::new();
-    for _ in 0..count {
-        ports.push((free_port()?, free_port()?));
-    }
-    let peers = (0..).zip(&ports).map(|(it, (_, peer)): (usize, _)| format!("n{it}=http://127.0.0.1:{peer}"));
-    let peers = peers.collect::<Vec<_>>().join(",");
-    let mut nodes = Vec::new();
-    for (place, (client, peer)) in ports.iter().enumerate() {
-        let (client, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let data = dir.join(format!("etcd-{place}"));
-        let mut arguments = Vec::new();
-        for (option, value) in [
-            ("--name", format!("n{place}")),
-            ("--data-dir", data.to_string_lossy().into_owned()),
-            ("--listen-client-urls", client.clone()),
-            ("--advertise-client-urls", client),
-            ("--listen-peer-urls", peer.clone()),
-            ("--initial-advertise-peer-urls", peer),
-            ("--initial-cluster", peers.clone()),
-        ] {
-            arguments.extend([option.to_owned(), value]);
-        }
-        arguments.extend_from_slice(more);
-        nodes.push(EtcdNode { arguments, log: dir.join(format!("etcd-{place}.log")), child: None });
-    }
-    for node in &mut nodes {
-        node.start()?;
-    }
-    let hosts: Vec<String> = ports.iter().map(|(client, _)| format!("127.0.0.1:{client}")).collect();
-    Ok((nodes, format!("{}://{}/shardway/shop", if scheme == "https" { "etcds" } else { "etcd" }, hosts.join(","))))
-}
-
-/// What `shardway` says to standard output and error, and whether it succeeds.
-async fn shardway(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome<(bool, String)> {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_shardway"));
-    let done = command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).output().await?;
-    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-    Ok((done.status.success(), said.into_owned()))
-}
-
 /// One shard, etcd, and proxies that share a map.
 struct House {
     cluster: Cluster,
@@ -125,7 +50,7 @@ impl House {
         let table = "CREATE TABLE ledger (id bigint NOT NULL, part int NOT NULL)";
         Client::connect(cluster.nodes()[0].port(), "demo", "shop").await?.query(table).await?;
         let ports = vec![free_port()?, free_port()?, free_port()?];
-        let (etcds, place) = etcds(cluster.dir(), 3, "http", &[])?;
+        let (etcds, place) = etcds(cluster.dir(), 3, "http", &[], &[])?;
         let map = map_of(&cluster, ports[0], |_| true, REST);
         let house = Self { cluster, etcds, place, map, ports, proxies: vec![None, None, None] };
         until("etcd", async || Ok(house.ask(&["map", "history"]).await?.0)).await?;
@@ -158,14 +83,16 @@ impl House {
         self.ask(&[&["map", "push", &file.to_string_lossy()], arguments].concat()).await
     }
 
-    /// Pulls the map, lets that many clients in, pushes that, and waits until all serve it. How long that took them.
+    /// Pulls the map, lets that many clients in, pushes that, and waits until all serve it. How long that took those who run.
     async fn change(&self, clients: usize) -> Outcome<Duration> {
         let (done, pulled) = self.ask(&["map", "pull"]).await?;
         assert!(done, "{pulled}");
         let kept: Vec<&str> = pulled.lines().filter(|it| !it.starts_with("limits:")).collect();
         let (done, said) = self.push(&format!("{}\nlimits: {{clients: {clients}}}\n", kept.join("\n")), &[]).await?;
         assert!(done, "{said}\n{}", self.logs());
-        let took = said.split(" proxies after ").nth(1).and_then(|it| it.split(' ').next()).ok_or(said.clone())?;
+        let running = self.proxies.iter().flatten().count();
+        let line = said.lines().find(|it| it.starts_with(&format!("served by {running} of "))).ok_or(said.clone())?;
+        let took = line.split(" proxies after ").nth(1).and_then(|it| it.split(' ').next()).ok_or(said.clone())?;
         Ok(Duration::from_millis(took.parse()?))
     }
 
@@ -313,7 +240,6 @@ async fn whoever_is_killed_the_others_take_the_next_version() -> Outcome {
         } else {
             house.proxies[victim] = None;
         }
-        // With a proxy gone, until its lease has run out.
         spans.push(house.change(1000 + round).await?);
         if round % 2 == 0 {
             house.etcds[victim].start()?;
@@ -365,7 +291,7 @@ async fn etcd_is_spoken_to_in_tls_and_by_name_and_password() -> Outcome {
     fs::write(&cert, certificate.cert.pem())?;
     fs::write(&key, certificate.signing_key.serialize_pem())?;
     let more = ["--cert-file", &cert.to_string_lossy(), "--key-file", &key.to_string_lossy()].map(str::to_owned);
-    let (nodes, place) = etcds(&dir, 1, "https", &more)?;
+    let (nodes, place) = etcds(&dir, 1, "https", &[], &more)?;
     let trusted = Login { user: None, ca: Some(cert.clone()) };
     let etcd = Etcd::new(Place::read(&place)?, trusted)?.patient();
     until("etcd", async || Ok(etcd.read(&["map"]).await.is_ok())).await?;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -427,6 +428,18 @@ async fn what_is_to_be_stopped_is_where_the_session_is() -> Outcome {
     house.stop().await
 }
 
+/// Speaks as a process that takes over does until it has the sockets.
+async fn given_the_sockets(socket: &Path) -> Outcome<UnixStream> {
+    let mut fake = UnixStream::connect(socket).await?;
+    for (say, hear) in [("shardway takeover 1\n", "listens "), ("ready\n", "yours ")] {
+        fake.write_all(say.as_bytes()).await?;
+        let mut heard = [0; 4096];
+        let count = fake.read(&mut heard).await?;
+        assert!(heard[..count].starts_with(hear.as_bytes()), "{:?}", String::from_utf8_lossy(&heard[..count]));
+    }
+    Ok(fake)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_cannot_take_over_changes_nothing() -> Outcome {
     let house = House::build("30s").await?;
@@ -454,17 +467,19 @@ async fn one_that_cannot_take_over_changes_nothing() -> Outcome {
     assert!(!status.success() && next.log().contains("shop.s2 is held back by PAUSE"), "{}", next.log());
     console.query("RESUME").await?;
     // One that has been given the sockets, and ends before it lets anybody in.
-    let mut fake = UnixStream::connect(&socket).await?;
-    for (say, hear) in [("shardway takeover 1\n", "listens "), ("ready\n", "yours ")] {
-        fake.write_all(say.as_bytes()).await?;
-        let mut heard = [0; 4096];
-        let count = fake.read(&mut heard).await?;
-        assert!(heard[..count].starts_with(hear.as_bytes()), "{:?}", String::from_utf8_lossy(&heard[..count]));
-    }
+    let fake = given_the_sockets(&socket).await?;
     assert!(console.query("PAUSE shop.s2").await.is_err());
     fails("another process takes over from it").await?;
     drop(fake);
     until("everything to be as before", async || Ok(console.query("PAUSE shop.s2").await.is_ok())).await?;
+    console.query("RESUME").await?;
+    // One that lets nobody in for too long is told so, however late it says that it does.
+    let mut fake = given_the_sockets(&socket).await?;
+    until("everything to be as before", async || Ok(console.query("PAUSE shop.s2").await.is_ok())).await?;
+    let late = fake.write_all(b"taken\n").await;
+    let mut heard = String::new();
+    fake.read_to_string(&mut heard).await.map_err(|error| format!("{error}, after {late:?}"))?;
+    assert!(heard.starts_with("no: it let nobody in within"), "{heard}");
     console.query("RESUME").await?;
     // A map that is wrong.
     proxy.replace_map(&house.map.replace("groups:", "gruops:"))?;

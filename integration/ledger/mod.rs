@@ -28,6 +28,11 @@ pub(crate) const TABLE: &str = "CREATE TABLE ledger (id bigint NOT NULL, part in
 /// How long a client waits for one answer: longer than the proxy may make it wait.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// How long it waits to be let in where it may go to another proxy.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+/// After so many writes it goes back to the proxy that it began with.
+const WRITES_AT_ONE: usize = 50;
+
 /// What a client was told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -144,19 +149,35 @@ impl Ledger {
 
 /// Starts that many clients of the proxy at `port`. They write until the ledger ends: one row, or two in a transaction.
 pub(crate) fn start(ledger: &Arc<Ledger>, port: u16, clients: usize) -> Vec<tokio::task::JoinHandle<()>> {
-    (0..clients).map(|number| tasks::shared("client", work(Arc::clone(ledger), port, number))).collect()
+    start_among(ledger, &[port], clients)
 }
 
-async fn work(ledger: Arc<Ledger>, port: u16, number: usize) {
+/// The same of several proxies, of which some may die: whoever was dropped by one comes back to the next.
+pub(crate) fn start_among(ledger: &Arc<Ledger>, ports: &[u16], clients: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    (0..clients).map(|number| tasks::shared("client", work(Arc::clone(ledger), ports.to_vec(), number))).collect()
+}
+
+async fn work(ledger: Arc<Ledger>, ports: Vec<u16>, number: usize) {
     let mut client = None;
+    let mut turn = number;
+    let mut written = 0_usize;
+    let may_die = ports.len() > 1;
     while !ledger.ended.load(Ordering::SeqCst) {
+        // Who had to go elsewhere comes back.
+        if written >= WRITES_AT_ONE && turn != number {
+            (client, turn, written) = (None, number, 0);
+        }
         let Some(open) = &mut client else {
-            match Client::connect(port, "demo", "shop").await {
-                Ok(it) => client = Some(it),
-                Err(error) => ledger.page().strange.push(format!("a client was not let in: {error}")),
+            let opened = Client::connect(ports[turn % ports.len()], "demo", "shop");
+            match tokio::time::timeout(if may_die { ELSEWHERE } else { ANSWER_MAX }, opened).await {
+                Ok(Ok(it)) => (client, written) = (Some(it), 0),
+                _ if may_die => turn += 1,
+                Ok(Err(error)) => ledger.page().strange.push(format!("a client was not let in: {error}")),
+                Err(_) => ledger.page().strange.push(format!("a client was not let in within {ANSWER_MAX:?}")),
             }
             continue;
         };
+        written += 1;
         let id = ledger.next.fetch_add(1, Ordering::SeqCst);
         let rows = 1 + number % 2;
         let begun = clock::now();
@@ -178,7 +199,9 @@ async fn work(ledger: Arc<Ledger>, port: u16, number: usize) {
             },
             Err(error @ SqlError::Connection(_)) => {
                 client = None;
-                ledger.page().strange.push(format!("write {id} of {rows} rows: the client was dropped: {error}"));
+                if !may_die {
+                    ledger.page().strange.push(format!("write {id} of {rows} rows: the client was dropped: {error}"));
+                }
                 (if last { Told::Unknown } else { Told::NotDone }, Some("dropped".to_owned()))
             }
         };

@@ -2,6 +2,8 @@
 //!
 //! Takes root, `unshare`, `ip` and `iptables`. Who is not root has the machine's network, and cuts nothing.
 
+#![allow(dead_code, reason = "every test uses a part of it")]
+
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -69,6 +71,12 @@ impl Network {
             Cut::From => &["--sport"],
         };
         ends.iter().try_for_each(|end| iptables(&["-A", "INPUT", "-p", "tcp", end, &port.to_string(), "-j", "DROP"]))
+    }
+
+    /// Drops what goes to an address and comes from it.
+    pub(crate) fn cut_address(&self, address: &str) -> Outcome {
+        assert!(self.own, "the machine's network is left alone");
+        ["-d", "-s"].iter().try_for_each(|end| iptables(&["-A", "INPUT", "-p", "tcp", end, address, "-j", "DROP"]))
     }
 
     /// Drops nothing any more.

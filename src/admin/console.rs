@@ -31,6 +31,7 @@ use crate::topology::Reads;
 use crate::topology::Role;
 use crate::topology::Topology;
 use crate::topology::events::Kind;
+use crate::topology::order::Undrained;
 use crate::topology::pause::Unpaused;
 use crate::topology::switchover::Switch;
 use crate::topology::two_phase::Fitness;
@@ -52,7 +53,7 @@ pub(super) struct Answer {
 type Named = (Arc<Service>, Vec<ShardId>);
 
 /// The commands, for SHOW HELP.
-const COMMANDS: [(&str, &str); 17] = [
+const COMMANDS: [(&str, &str); 20] = [
     ("SHOW HELP", "this list"),
     ("SHOW CLIENTS", "who is connected, what they do and have done"),
     ("SHOW EVENTS", "what happened to servers and to the map, the latest last"),
@@ -68,6 +69,9 @@ const COMMANDS: [(&str, &str); 17] = [
     ("SHOW VERSION", "the version of this program"),
     ("PAUSE [database[.shard]]", "let open transactions end, and have everything else wait until RESUME"),
     ("RESUME [database[.shard]]", "let go on what PAUSE holds back"),
+    ("DRAIN database.shard.node", "send a replica no more reads, and wait until nothing goes on there"),
+    ("FENCE database.shard.node", "send a server nothing any more, and cut off what goes on there"),
+    ("RESUME database.shard.node", "take back what DRAIN or FENCE said of it"),
     ("SWITCHOVER database.shard [TO node]", "make another node of a Postgres shard its primary, losing nothing"),
     ("RELOAD", "read the map's file again"),
 ];
@@ -306,6 +310,8 @@ impl Console {
             },
             ["PAUSE", ..] => self.pause(command).await,
             ["RESUME", ..] => self.resume(command),
+            ["DRAIN", _] => self.drain(argument(command)).await,
+            ["FENCE", _] => self.fence(argument(command)),
             // What drivers say of their own accord when they connect.
             ["SET", ..] => Ok(Answer { tag: "SET".to_owned(), ..Answer::default() }),
             ["BEGIN" | "COMMIT" | "ROLLBACK", ..] => {
@@ -391,7 +397,74 @@ impl Console {
         Ok(Answer { tag: "PAUSE".to_owned(), ..Answer::default() })
     }
 
+    /// The node that `database.shard.node` names; `None`: it names none, but perhaps a shard. Names may have dots.
+    fn node(&self, name: &str) -> Result<Option<(Arc<Service>, NodeId)>, ClientError> {
+        let deployment = self.process.deployment();
+        let mut found = deployment.services.iter().flat_map(|(database, service)| {
+            let called = move |id: NodeId, node: &str| {
+                name.strip_prefix(&**database)
+                    .and_then(|it| it.strip_prefix('.'))
+                    .and_then(|it| it.strip_prefix(&*service.database.shard(id.shard).name))
+                    .and_then(|it| it.strip_prefix('.'))
+                    == Some(node)
+            };
+            service
+                .topology
+                .nodes()
+                .filter(move |(id, it)| called(*id, &it.node().name))
+                .map(move |(id, _)| (service, id))
+        });
+        let first = found.next().map(|(service, id)| (Arc::clone(service), id));
+        if first.is_some() && found.next().is_some() {
+            return Err(ClientError::new(
+                Code::ConsoleSyntax,
+                format_args!("\"{name}\" names several nodes"),
+                "Give databases, shards and nodes names without dots.",
+            ));
+        }
+        Ok(first)
+    }
+
+    fn needed(&self, name: &str) -> Result<(Arc<Service>, NodeId), ClientError> {
+        self.alone()?;
+        self.node(name)?.ok_or_else(|| {
+            ClientError::new(
+                Code::ConsoleSyntax,
+                format_args!("there is no node \"{name}\" in the map"),
+                "Name it database.shard.node; SHOW NODES lists them.",
+            )
+        })
+    }
+
+    async fn drain(&self, name: &str) -> Result<Answer, ClientError> {
+        let (service, id) = self.needed(name)?;
+        let wait = self.process.live().current().timeouts.drain;
+        match service.topology.drain(id, clock::now().plus(wait)).await {
+            Ok(()) => Ok(Answer { tag: "DRAIN".to_owned(), ..Answer::default() }),
+            Err(Undrained::Primary) => Err(ClientError::new(
+                Code::ConsoleSyntax,
+                format_args!("\"{name}\" is its shard's primary"),
+                "Make another node the primary first (SWITCHOVER), or hold back the shard (PAUSE).",
+            )),
+            Err(Undrained::Busy(count)) => Err(ClientError::new(
+                Code::TimedOut,
+                format_args!("{count} connections to \"{name}\" are in use still after {wait:?}; no new ones come"),
+                "DRAIN again to wait on, FENCE to cut them off, or RESUME to take it back.",
+            )),
+        }
+    }
+
+    fn fence(&self, name: &str) -> Result<Answer, ClientError> {
+        let (service, id) = self.needed(name)?;
+        service.topology.fence(id);
+        Ok(Answer { tag: "FENCE".to_owned(), ..Answer::default() })
+    }
+
     fn resume(&self, command: &str) -> Result<Answer, ClientError> {
+        if let Some((service, id)) = self.node(argument(command))? {
+            service.topology.readmit(id);
+            return Ok(Answer { tag: "RESUME".to_owned(), ..Answer::default() });
+        }
         for (service, shards) in self.named(command)? {
             for shard in shards {
                 let resumed = service.topology.resume(shard, Holder::Operator);
@@ -639,6 +712,11 @@ impl Console {
 fn application(parameters: &[(String, String)]) -> &str {
     let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("application_name");
     parameters.iter().rfind(named).map_or("", |(_, value)| value)
+}
+
+/// The word behind a command's first, as it was written.
+fn argument(command: &str) -> &str {
+    command.trim().trim_end_matches(';').split_whitespace().nth(1).unwrap_or_default()
 }
 
 fn no_command(command: &str) -> ClientError {

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod connection;
 pub mod mysql;
+mod outboxes;
 pub mod pool;
 mod seat;
 pub mod settings;

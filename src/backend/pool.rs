@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::backend::connection::Connection;
+use crate::backend::outboxes::Outboxes;
 use crate::backend::seat::Seat;
 use crate::backend::seat::Seats;
 use crate::clock;
@@ -466,7 +467,7 @@ pub struct WorkerPools<C: Pooled = Connection> {
     /// This worker's number.
     pub worker: usize,
     local: RefCell<HashMap<PoolKey, Rc<Pool<C>>>>,
-    outboxes: RefCell<Vec<Vec<u8>>>,
+    outboxes: Outboxes,
 }
 
 /// One pool, as one worker sees it.
@@ -477,12 +478,6 @@ pub struct Pool<C: Pooled = Connection> {
     // They stay in their boxes when they are lent: a pointer moves, not a connection.
     idle: RefCell<Vec<Box<C>>>,
 }
-
-/// How many buffers to build messages in a worker keeps for later.
-const BUFFERS_KEPT: usize = 64;
-
-/// The largest buffer for building messages that is kept, in bytes.
-const OUTBOX_KEPT: usize = 64 << 10;
 
 /// How many letters may wait for a worker; beyond it a connection stays where it is.
 const LETTERS_MAX: usize = 1024;
@@ -497,7 +492,7 @@ impl<C: Pooled> WorkerPools<C> {
             mailboxes.push(sender);
             mailboxes.len() - 1
         };
-        let this = Rc::new(Self { pools, worker, local: RefCell::default(), outboxes: RefCell::default() });
+        let this = Rc::new(Self { pools, worker, local: RefCell::default(), outboxes: Outboxes::default() });
         let reader = Rc::clone(&this);
         tasks::local("pool letters", async move {
             while let Some(letter) = letters.recv().await {
@@ -513,15 +508,12 @@ impl<C: Pooled> WorkerPools<C> {
     /// An empty buffer to build messages in.
     #[must_use]
     pub fn outbox(&self) -> Vec<u8> {
-        self.outboxes.borrow_mut().pop().unwrap_or_default()
+        self.outboxes.take()
     }
 
-    /// Keeps an empty buffer for later, unless it grew large.
+    /// Keeps a buffer for later; what is in it is forgotten.
     pub fn keep_outbox(&self, outbox: Vec<u8>) {
-        let mut outboxes = self.outboxes.borrow_mut();
-        if outboxes.len() < BUFFERS_KEPT && outbox.capacity() <= OUTBOX_KEPT {
-            outboxes.push(outbox);
-        }
+        self.outboxes.keep(outbox);
     }
 
     /// This worker's side of one pool, as the map of `version` has it.

@@ -392,10 +392,7 @@ impl Access {
     /// The link as one of that choice; `None`: what is known of a replica does not hold for a connection that is younger
     /// than the question, and it has been given back.
     fn vouched(&self, mut link: Link, chosen: Chosen, fresh: Freshness) -> Option<Link> {
-        if link.replica
-            && fresh.consistency != Consistency::Eventual
-            && !self.service.topology.node(chosen.node).vouches_for(link.connection.opened)
-        {
+        if link.replica && !self.service.topology.holds(chosen, link.connection.opened, fresh.consistency) {
             self.release(link);
             return None;
         }
@@ -480,9 +477,8 @@ impl Access {
 
     /// Gives a link back when it is clean, otherwise closes it. Buffers go back either way.
     pub fn release(&self, mut link: Link) {
-        let mut out = std::mem::take(&mut link.out);
+        let out = std::mem::take(&mut link.out);
         let clean = out.is_empty() && link.is_clean();
-        out.clear();
         self.workers.keep_outbox(out);
         if clean {
             self.workers.give_back_to(&self.pool(link.node), link.connection);

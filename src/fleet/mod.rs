@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::clock::Tick;
+use crate::topology::lead::mandate::Mandate;
 use etcd::Etcd;
 use etcd::EtcdError;
 use etcd::Watch;
@@ -34,6 +35,8 @@ pub struct Seen {
     pub version: Option<u64>,
     /// The proxies that are there.
     pub members: BTreeMap<u16, Member>,
+    /// The one of them that may lead failovers.
+    pub leader: Option<u16>,
     /// This proxy's own number among them; 0 until it has one, and kept when its lease has run out.
     pub number: u16,
 }
@@ -48,6 +51,10 @@ pub struct Fleet {
     /// It has stopped.
     gone: Notify,
     seen: watch::Sender<Seen>,
+    /// What a proxy that is elected is given.
+    mandate: Arc<Mandate>,
+    /// Whether this one stands for election.
+    stands: watch::Receiver<bool>,
 }
 
 /// What hangs on one lease.
@@ -56,18 +63,22 @@ struct Lease {
     id: i64,
     /// Before it was asked for the last time that it was given.
     renewed: Tick,
+    /// Until when this proxy may count on it.
+    until: Tick,
 }
 
 impl Fleet {
-    /// Nobody is asked anything before [`Fleet::run`].
+    /// Nobody is asked anything before [`Fleet::run`]. Among those of which `stands` is true, one is given its mandate.
     #[must_use]
-    pub fn new(etcd: Etcd, own: Member) -> Arc<Self> {
+    pub fn new(etcd: Etcd, own: Member, mandate: Arc<Mandate>, stands: watch::Receiver<bool>) -> Arc<Self> {
         Arc::new(Self {
             etcd,
             own: Mutex::new(own),
             changed: Notify::new(),
             gone: Notify::new(),
             seen: watch::Sender::default(),
+            mandate,
+            stands,
         })
     }
 
@@ -81,6 +92,12 @@ impl Fleet {
     #[must_use]
     pub fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
+    }
+
+    /// Whether this proxy is the one that may lead failovers.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.mandate.term(clock::now()).is_some()
     }
 
     /// Says which edition is served, and why not a later one.
@@ -101,6 +118,7 @@ impl Fleet {
             // An error means that whoever could say so is gone, which says it too.
             _ = shutdown.wait_for(|stop| *stop) => {}
         }
+        self.mandate.take_away();
         if let Some(lease) = lease {
             // Or the others would wait for it to run out.
             let _ = self.etcd.revoke(lease.id).await;
@@ -115,6 +133,7 @@ impl Fleet {
 
     async fn rounds(&self, lease: &mut Option<Lease>) {
         let mut watch: Option<Watch> = None;
+        let mut stands = self.stands.clone();
         loop {
             let done = self.round(lease).await;
             let answers = done.is_ok();
@@ -129,6 +148,7 @@ impl Fleet {
                     // A lease that etcd does not know any more says so by an answer.
                     if error.is_answer && error.text.contains("lease not found") {
                         *lease = None;
+                        self.mandate.take_away();
                     }
                     watch = None;
                     sleep(TRY_AGAIN).await;
@@ -148,6 +168,7 @@ impl Fleet {
             let goes_on = tokio::select! {
                 goes_on = told => goes_on,
                 () = self.changed.notified() => true,
+                Ok(()) = stands.changed() => true,
                 () = sleep(LOOK) => true,
             };
             if !goes_on {
@@ -164,16 +185,21 @@ impl Fleet {
             && now.since(lease.renewed) >= RENEW
         {
             match self.etcd.renew(lease.id).await? {
-                Some(_) => lease.renewed = now,
+                Some(span) => *lease = Lease { renewed: now, until: counted_on(now, span), ..*lease },
                 None => {
                     tracing::warn!("the lease of this proxy has run out; it takes another");
                     *kept = None;
+                    self.mandate.take_away();
                 }
             }
         }
         let lease = match kept {
             Some(lease) => lease,
-            None => kept.insert(Lease { id: self.etcd.grant(TTL).await?.0, renewed: now }),
+            None => {
+                let now = clock::now();
+                let (id, span) = self.etcd.grant(TTL).await?;
+                kept.insert(Lease { id, renewed: now, until: counted_on(now, span) })
+            }
         };
         let mut held = Held::read(&self.etcd).await?;
         let before = self.seen.borrow().number;
@@ -194,11 +220,35 @@ impl Fleet {
             self.etcd.write(&[(&key, written)], &[(&key, &own.text())], lease.id, &[]).await?;
             held = Held::read(&self.etcd).await?;
         }
+        let leads = |held: &Held| held.leader.as_ref().filter(|it| it.lease == lease.id).cloned();
+        if !*self.stands.borrow() {
+            self.mandate.take_away();
+            if let Some(leader) = leads(&held) {
+                self.etcd.write(&[("leader", leader.written)], &[], 0, &["leader"]).await?;
+                held = Held::read(&self.etcd).await?;
+            }
+        } else if held.leader.is_none() {
+            // Whoever was faster is seen.
+            self.etcd.write(&[("leader", 0)], &[("leader", &own.name)], lease.id, &[]).await?;
+            held = Held::read(&self.etcd).await?;
+        }
+        match leads(&held).and_then(|it| u64::try_from(it.created).ok()).filter(|_| *self.stands.borrow()) {
+            Some(term) => {
+                if self.mandate.term(clock::now()) != Some(term) {
+                    tracing::info!(term, "this proxy may lead failovers");
+                }
+                self.mandate.give(term, lease.until);
+            }
+            None => self.mandate.take_away(),
+        }
+        let leader = held.leader.as_ref().and_then(|leader| {
+            held.members.iter().find(|(_, (_, pair))| pair.lease == leader.lease).map(|(number, _)| *number)
+        });
         let ours = held.members.iter().find(|(_, (_, pair))| pair.lease == lease.id);
         let number = ours.map_or(before, |(number, _)| *number);
         let members = held.members.into_iter().map(|(number, (member, _))| (number, member)).collect();
         self.seen.send_if_modified(|it| {
-            let now = Seen { answers: it.answers, version: held.version, members, number };
+            let now = Seen { answers: it.answers, version: held.version, members, leader, number };
             let differs = *it != now;
             *it = now;
             differs
@@ -213,6 +263,13 @@ impl Fleet {
     }
 }
 
+/// Until when a lease may be counted on that was asked for then, and given for so long.
+fn counted_on(asked: Tick, span: Duration) -> Tick {
+    asked.plus(span.saturating_sub(MARGIN))
+}
+
+/// How much earlier a proxy stops to count on its lease than etcd ends it: clocks run differently fast.
+const MARGIN: Duration = Duration::from_secs(1);
 /// How long a lease is, in seconds: a proxy that has died is gone after that.
 const TTL: u64 = 5;
 /// How often it is renewed.

@@ -5,6 +5,7 @@
 //! | `map` | the number of the edition in force |
 //! | `maps/0000000007` | that edition's text |
 //! | `pushes/0000000007` | when it was pushed, by whom, and a mark by which the pusher knows it |
+//! | `leader` | the name of the proxy that may lead failovers; goes with its lease |
 //! | `proxies/0003` | where a proxy is, which edition it serves, why it does not serve a later one; goes with its lease |
 
 use std::collections::BTreeMap;
@@ -79,11 +80,15 @@ pub(super) struct Held {
     written: i64,
     /// All proxies by their numbers, and their keys.
     pub(super) members: BTreeMap<u16, (Member, Pair)>,
+    /// Who leads.
+    pub(super) leader: Option<Pair>,
 }
 
 impl Held {
     pub(super) async fn read(etcd: &Etcd) -> Result<Self, EtcdError> {
-        let [map, proxies] = &*etcd.read(&["map", "proxies/"]).await? else { return Ok(Self::default()) };
+        let [map, proxies, leader] = &*etcd.read(&["map", "proxies/", "leader"]).await? else {
+            return Ok(Self::default());
+        };
         let map = map.first();
         let members = proxies.iter().filter_map(|pair| {
             let number = pair.key.rsplit('/').next()?.parse().ok()?;
@@ -93,6 +98,7 @@ impl Held {
             version: map.and_then(|it| it.value.parse().ok()),
             written: map.map_or(0, |it| it.written),
             members: members.collect(),
+            leader: leader.first().cloned(),
         })
     }
 }

@@ -24,6 +24,7 @@ use crate::topology::Topology;
 use crate::topology::control;
 use crate::topology::deadlock;
 use crate::topology::lead;
+use crate::topology::lead::mandate::Mandate;
 use crate::topology::placement;
 use crate::topology::placement::PlacementError;
 use crate::topology::two_phase;
@@ -37,6 +38,11 @@ const HEARD: Duration = Duration::from_secs(2);
 
 /// How long the replicas' freshness may take to be known; a replica that is far behind takes longer.
 const MEASURED: Duration = Duration::from_millis(500);
+
+/// How long a start waits for a shard of which no server answers.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How often it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Rounds of taking in what shards recorded.
 const ROUNDS_MAX: usize = 64;
@@ -52,6 +58,8 @@ pub(super) struct Around<'a> {
     pub fence: &'a Arc<dyn Fence>,
     /// Whether this process is the one that leads failovers: another may be about to take over, or not to have done so yet.
     pub leads: &'a watch::Receiver<bool>,
+    /// Whether it may, of all that share a map.
+    pub mandate: &'a Arc<Mandate>,
 }
 
 /// Makes the databases of `map` live. What did not change since `before` goes on as it is.
@@ -94,7 +102,9 @@ pub(super) async fn start(
             tracing::warn!(database = %name, "not every node has answered yet");
         }
         if database.failover.lead && database.engine == Engine::Postgres {
-            tasks::shared("lead", lead::run(Arc::clone(&topology), ended.subscribe(), around.leads.clone()));
+            let mandate = Arc::clone(around.mandate);
+            let led = lead::run(Arc::clone(&topology), mandate, ended.subscribe(), around.leads.clone());
+            tasks::shared("lead", led);
         }
         if two_phase::is_wanted(&topology) {
             // Or the first transaction over several shards would be refused.
@@ -153,7 +163,7 @@ async fn settle_placement(
         settled = Some(Arc::clone(&topology));
         topology.heard(clock::now().plus(map.timeouts.connect + HEARD)).await;
         let fingerprints = diff::records(&database);
-        match placement::reconcile(&topology, &fingerprints).await {
+        match reconcile(&topology, &fingerprints, before.is_none()).await {
             Ok(recorded) => {
                 for it in recorded {
                     tracing::info!(database = name, shard = %it.shard, group = %it.group, "placement recorded");
@@ -190,6 +200,27 @@ async fn settle_placement(
         }
     }
     Err("the shards' records of placement do not settle".to_owned())
+}
+
+/// [`placement::reconcile`]; at a start, servers that do not answer yet are waited for: they may be starting, too.
+async fn reconcile(
+    topology: &Topology,
+    fingerprints: &[(Arc<str>, String)],
+    starts: bool,
+) -> Result<Vec<placement::Recorded>, PlacementError> {
+    let deadline = clock::now().plus(if starts { START_MAX } else { Duration::ZERO });
+    let mut told = false;
+    loop {
+        match placement::reconcile(topology, fingerprints).await {
+            Err(error @ PlacementError::Unreachable { .. }) if clock::now() < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "waiting for the shard's servers, {START_MAX:?} at most");
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Host, port and database of every pool that may be kept.

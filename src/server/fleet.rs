@@ -114,8 +114,8 @@ pub(super) async fn begin(etcd: &Etcd, copy: Option<&Path>) -> Result<(Edition, 
     Ok((Edition { version, text: text.into() }, false))
 }
 
-/// Is a member of the fleet from now on.
-pub(super) async fn join(etcd: Etcd, settings: &Settings, listen: &Listen, version: u64) -> Arc<Fleet> {
+/// What this proxy says of itself.
+pub(super) async fn own(etcd: &Etcd, settings: &Settings, listen: &Listen, version: u64) -> Member {
     let bound = listen.postgres.map(|it| it.ip()).filter(|it| !it.is_unspecified());
     let host = match (&settings.advertise, bound) {
         (Some(host), _) => host.clone(),
@@ -125,7 +125,7 @@ pub(super) async fn join(etcd: Etcd, settings: &Settings, listen: &Listen, versi
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = format!("{}:{}", machine.trim(), std::process::id());
     let postgres = listen.postgres.map(|it| it.port());
-    Fleet::new(etcd, Member { name, host, postgres, version, rejected: None })
+    Member { name, host, postgres, version, rejected: None }
 }
 
 /// Takes up every new edition, and says so to the others.
@@ -226,10 +226,16 @@ pub(super) fn told(fleet: &Fleet) -> Vec<(String, String)> {
     )];
     for (number, member) in &seen.members {
         let own = if *number == seen.number { ", this one" } else { "" };
+        // What etcd said last of another one may not hold any more, and of this one does not without its mandate.
+        let leads = if *number == seen.number { fleet.leads() } else { seen.leader == Some(*number) };
+        let leads = if leads { ", leads" } else { "" };
         let rejected = member.rejected.as_ref().map(|it| format!(", rejected: {}", first_line(it))).unwrap_or_default();
         let Member { name, host, postgres, version, .. } = member;
         let port = postgres.map(|it| format!(":{it}")).unwrap_or_default();
-        rows.push((format!("proxy {number}"), format!("{name} at {host}{port}, version {version}{own}{rejected}")));
+        rows.push((
+            format!("proxy {number}"),
+            format!("{name} at {host}{port}, version {version}{own}{leads}{rejected}"),
+        ));
     }
     rows
 }
@@ -288,12 +294,17 @@ pub fn push(
         let version = store::push(&etcd, text, from, &pusher).await.map_err(|error| why_not(&error, from))?;
         tell(format!("version {version} is pushed"));
         let deadline = begun.plus(wait);
+        let mut told = 0;
         loop {
             let (_, members) = store::members(&etcd).await.map_err(|it| it.to_string())?;
             let serve = members.values().filter(|it| it.version >= version).count();
-            if serve == members.len() {
+            // One that has died is counted until its lease ends: what the others do is told meanwhile.
+            if serve > told || serve == members.len() {
+                told = serve;
                 let took = clock::now().since(begun).as_millis();
-                tell(format!("served by {serve} of {serve} proxies after {took} ms"));
+                tell(format!("served by {serve} of {} proxies after {took} ms", members.len()));
+            }
+            if serve == members.len() {
                 return Ok(());
             }
             if clock::now() >= deadline {

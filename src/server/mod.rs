@@ -64,6 +64,7 @@ use crate::tasks;
 use crate::topology::Fence;
 use crate::topology::events::Events;
 use crate::topology::events::Kind;
+use crate::topology::lead::mandate::Mandate;
 
 use self::takeover::Door;
 use self::takeover::Front;
@@ -164,6 +165,8 @@ pub struct Process {
     pub mysql_pools: Arc<mysql::Pools>,
     /// Ends them where a server must not be used any more.
     fence: Arc<dyn Fence>,
+    /// Whether this process may lead failovers.
+    mandate: Arc<Mandate>,
     /// All sessions in MySQL's protocol, by what KILL names them.
     pub mysql_kills: Arc<crate::session::mysql::kill::Kills>,
     /// All cancel keys.
@@ -359,10 +362,12 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let tls = load_tls(&map.listen)?;
     let (shutdown, stopping) = watch::channel(false);
     let (http_ends, http_stopping) = watch::channel(false);
+    let mandate = if etcd.is_some() { Mandate::shared() } else { Mandate::alone() };
     let fleet = match etcd {
         None => None,
         Some(etcd) => {
-            let fleet = fleet::join(etcd.impatient(), settings, &map.listen, map.version).await;
+            let own = fleet::own(&etcd, settings, &map.listen, map.version).await;
+            let fleet = Fleet::new(etcd.impatient(), own, Arc::clone(&mandate), leads.clone());
             tasks::shared("fleet", Arc::clone(&fleet).run(stopping.clone()));
             if from_etcd && !fleet.joined(JOINED_MAX).await {
                 let why = format!("{} has not taken this proxy in within {JOINED_MAX:?}", fleet.etcd().place());
@@ -380,7 +385,8 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
     let fence: Arc<dyn Fence> =
         Arc::new(Connections { pools: Arc::clone(&pools), mysql_pools: Arc::clone(&mysql_pools) });
     let starting = async {
-        let around = deploy::Around { cancels: &cancels, kills: &mysql_kills, fence: &fence, leads: &leads };
+        let around =
+            deploy::Around { cancels: &cancels, kills: &mysql_kills, fence: &fence, leads: &leads, mandate: &mandate };
         let (map, services) = deploy::start(&map, None, around).await.map_err(StartError::Servers)?;
         Ok::<_, StartError>((Arc::new(map), services))
     };
@@ -401,6 +407,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         pools,
         mysql_pools,
         fence,
+        mandate,
         mysql_kills,
         cancels,
         registry: Arc::default(),
@@ -460,7 +467,7 @@ async fn serve(settings: &Settings, stop: &Stop) -> Result<(), StartError> {
         accepting.push(tasks::shared("accept", accept));
     }
     if let Some(predecessor) = predecessor {
-        predecessor.taken().await;
+        predecessor.taken().await?;
         process.standing.change(Standing::Coming, Standing::Serving);
     }
     let (door, mut successor) = match Door::open(&settings.door(), &process, held, former.is_some()).await {
@@ -723,6 +730,7 @@ pub async fn reload(process: &Arc<Process>) -> Outcome {
                 kills: &process.mysql_kills,
                 fence: &process.fence,
                 leads: &process.standing.leads.subscribe(),
+                mandate: &process.mandate,
             };
             let (map, services) = deploy::start(&new, Some(&before), around).await?;
             process.tls.store(Arc::new(tls));

@@ -2,8 +2,8 @@
 //!
 //! A process that serves waits at a Unix socket beside its map. Who takes over tells it when it is ready to serve, is given
 //! the listening sockets themselves (SCM_RIGHTS), accepts from them, and says so; only then the former process stops
-//! accepting. At every moment at least one of the two accepts, and if the new one fails before it has said so, the former one
-//! has never stopped. What it serves still, it goes on serving until its clients have left.
+//! accepting, and says that it has. At every moment at least one of the two accepts, and if the new one fails before it has said so, or
+//! says so too late, the former one has never stopped. What it serves still, it goes on serving until its clients have left.
 //!
 //! A cancel request or a KILL reaches the new process, though the session may be with a former one: a datagram socket to each of
 //! them comes along, and goes on to the process after this one.
@@ -51,6 +51,7 @@ use crate::server::StartError;
 use crate::session::mysql::kill;
 use crate::session::mysql::kill::NotKilled;
 use crate::tasks;
+use crate::topology::order::Order;
 
 /// Who comes to a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +85,19 @@ const HELLO: &str = "shardway takeover 1";
 const READY: &str = "ready";
 const YOURS: &str = "yours";
 const TAKEN: &str = "taken";
+const FORMER: &str = "former";
 const REFUSED: &str = "no: ";
 
 /// How long an answer may take that needs no work.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long one that has the sockets may take to let clients in: until then nobody leads failovers.
+const TAKEN_MAX: Duration = Duration::from_secs(5);
 /// How long a request that is passed on may take: somewhat longer than the request to the servers.
 const PASS_ON_MAX: Duration = Duration::from_secs(8);
 /// How many requests are passed on at once; the others wait.
 const PASSED_ON_MAX: usize = 64;
+/// After nobody could be let in.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// How long a message may be, in bytes.
 const MESSAGE_MAX: usize = 4096;
 /// How many descriptors one may carry.
@@ -182,10 +188,24 @@ impl Predecessor {
         Ok(Taken { sockets, formers, number, pid })
     }
 
-    /// Tells it that clients are let in here.
-    pub(super) async fn taken(self) {
+    /// Tells it that clients are let in here, and waits until it does what only one may do no more.
+    ///
+    /// # Errors
+    /// It was told too late, and goes on.
+    pub(super) async fn taken(self) -> Result<(), StartError> {
         if let Err(error) = send(&self.stream, TAKEN, &[]).await {
-            tracing::warn!(%error, "the former process has ended before it was told that it was taken over from");
+            tracing::debug!(%error, "the former process does not listen any more");
+        }
+        // What it said last is there to be read, whatever became of it. Who says nothing has ended, or is frozen.
+        match timeout(ANSWER_MAX, receive(&self.stream)).await {
+            Ok(Ok(Some((said, _)))) => match said.strip_prefix(REFUSED) {
+                Some(reason) => Err(StartError::Takeover(format!("the running process goes on: {reason}"))),
+                None => Ok(()),
+            },
+            Ok(Ok(None) | Err(_)) | Err(_) => {
+                tracing::warn!("the former process has not said that it was taken over from; it may have ended");
+                Ok(())
+            }
         }
     }
 
@@ -308,7 +328,8 @@ async fn wait(listener: UnixListener, house: Arc<House>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot be taken over from");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // Out of file descriptors, most likely: the next attempt would fail at once.
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }
@@ -365,11 +386,20 @@ impl House {
         let number = self.process.mysql_kills.last().wrapping_add(NUMBERS_APART);
         send(stream, &format!("{YOURS} {} {number}", std::process::id()), &carried).await?;
         drop((sockets, there));
-        let answer = receive(stream).await?.ok_or_else(|| failed("it has ended before it let clients in"))?.0;
+        let Ok(answer) = timeout(TAKEN_MAX, receive(stream)).await else {
+            // Before it hears of it: this process leads again, and that one must not.
+            drop(handing);
+            return refuse(stream, &format!("it let nobody in within {TAKEN_MAX:?}")).await;
+        };
+        let answer = answer?.ok_or_else(|| failed("it has ended before it let clients in"))?.0;
         if answer != TAKEN || !self.process.standing.change(Standing::Handing, Standing::Former) {
-            return Err(failed("it let nobody in"));
+            drop(handing);
+            return refuse(stream, "it let nobody in").await;
         }
         drop(handing);
+        if let Err(error) = send(stream, FORMER, &[]).await {
+            tracing::debug!(%error, "the process that took over does not listen any more");
+        }
         locked(&self.sockets).take();
         tasks::shared("former", answer_all(here, Arc::clone(&self.process)));
         let pid = stream.peer_cred()?.pid().and_then(|it| u32::try_from(it).ok()).unwrap_or_default();
@@ -386,6 +416,14 @@ impl House {
                     return Some(format!(
                         "{name}.{} is held back by PAUSE or a switchover, which ends with the process",
                         shard.name
+                    ));
+                }
+                let mut nodes = service.topology.nodes().filter(|(node, _)| node.shard == id);
+                if let Some((_, node)) = nodes.find(|(_, it)| it.order() != Order::None) {
+                    return Some(format!(
+                        "{name}.{}.{} is held back by DRAIN or FENCE, which ends with the process",
+                        shard.name,
+                        node.node().name
                     ));
                 }
                 if service.database.failover.lead && service.topology.primary(id).is_none() {

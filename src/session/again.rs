@@ -175,9 +175,8 @@ impl Session {
 
     /// The request is over.
     pub(super) fn forget_said(&mut self) {
-        let mut said = std::mem::take(&mut self.request.said);
+        let said = std::mem::take(&mut self.request.said);
         if said.capacity() > 0 {
-            said.clear();
             self.worker.pools.keep_outbox(said);
         }
         self.request.came = Came::Well;

@@ -113,7 +113,6 @@ impl Session {
             Ok(text) => Box::pin(self.query(text)).await,
             Err(_) => Err(Trouble::Refused(not_utf8())),
         };
-        text.clear();
         self.worker.pools.keep_outbox(text);
         let (shown, done) = match result {
             Ok(shown) => (shown, true),

@@ -263,6 +263,15 @@ impl Session {
                 return Err(refusal.into());
             }
         };
+        let result = self.agree_as(parts, &gid, &secret).await;
+        if result.is_err() {
+            self.access.service.topology.two_phase.let_go(&gid.to_string());
+        }
+        result.map(|()| Spread::Done)
+    }
+
+    /// The same, under its name.
+    async fn agree_as(&self, parts: &mut [Part], gid: &Gid, secret: &str) -> Result<(), Trouble> {
         let text = gid.to_string();
         if let Err(trouble) = prepare(parts, &text).await {
             undo(parts, Some(&text)).await;
@@ -270,7 +279,7 @@ impl Session {
         }
         // What has been decided is not held back: it is seen in part until it is done everywhere.
         self.access.service.gate.pass().await;
-        match self.decide(parts, &gid, &secret).await {
+        match self.decide(parts, gid, secret).await {
             Ok(()) => {}
             Err((Decision::Abort, trouble)) => {
                 undo(parts, Some(&text)).await;
@@ -291,7 +300,7 @@ impl Session {
         for part in parts.iter_mut().filter(|it| it.xid == 0) {
             part.asked(&["COMMIT"]).await;
         }
-        Ok(Spread::Done)
+        Ok(())
     }
 
     /// Gives the transaction a name, with the first part that wrote as its home; and the secret of its digest.
@@ -394,6 +403,7 @@ impl Session {
             match self.commit_elsewhere(part, gid, &said).await {
                 Ok(true) => {}
                 Ok(false) => {
+                    self.access.service.topology.two_phase.let_go(gid);
                     let name = &self.access.service.database.shard(part.link.shard).name;
                     tracing::warn!(%gid, shard = %name, "a part of a committed transaction is not committed yet");
                     let text = format!(

@@ -23,6 +23,8 @@ pub(super) struct Candidate {
     pub health: Health,
     /// It has everything that was acknowledged before this moment; `Tick::NEVER`: not known.
     pub fresh_as_of: Tick,
+    /// It fell behind lately (`rotation`).
+    pub behind: bool,
     /// Which of its lives this is; 0: between two.
     pub generation: u64,
     /// Statements that it runs for us.
@@ -163,7 +165,7 @@ impl ReadDemand {
 /// The node that may serve a read: a fitting replica, near ones first, then the less loaded of two; the primary where
 /// no replica is in rotation or none is wanted.
 ///
-/// `random` decides which two are compared. While the shard has no reachable primary, `staleness_max` excludes nobody.
+/// `random` decides which two are compared. While the shard has no reachable primary, `staleness_max` excludes nobody, and who fell behind serves, too.
 #[must_use]
 pub(super) fn choose(candidates: &[Candidate], demand: &ReadDemand, random: u32) -> Choice {
     let at_primary = primary(candidates).map_or(Choice::NoneYet, |it| Choice::Node(it.chosen()));
@@ -201,7 +203,7 @@ pub(super) fn in_rotation<'a>(
     candidates.iter().filter(move |it| {
         it.role == Role::Replica
             && demand.from_replicas
-            && if is_led { it.health == Health::Up && demand.keeps_up(it) } else { it.health.reachable() }
+            && if is_led { it.health == Health::Up && !it.behind && demand.keeps_up(it) } else { it.health.reachable() }
     })
 }
 
@@ -249,6 +251,7 @@ mod tests {
             role,
             health: Health::Up,
             fresh_as_of: Tick(fresh),
+            behind: false,
             generation: 1,
             in_use: 0,
             weight: 1,
@@ -358,6 +361,20 @@ mod tests {
         let mut headless = three();
         headless[0].health = Health::Down;
         assert_eq!(nodes(&headless, &it), [1, 2]);
+    }
+
+    #[test]
+    fn a_replica_that_fell_behind_lately_serves_nobody_while_there_is_a_primary() {
+        let mut all = three();
+        all[1].behind = true;
+        for consistency in [Consistency::Eventual, Consistency::Session, Consistency::Bounded(None)] {
+            assert_eq!(nodes(&all, &demand(consistency)), [2]);
+        }
+        all[2].behind = true;
+        // Nobody waits for one.
+        assert_eq!(nodes(&all, &demand(Consistency::Session)), [0]);
+        all[0].health = Health::Down;
+        assert_eq!(nodes(&all, &demand(Consistency::Session)), [1, 2]);
     }
 
     #[test]

@@ -39,15 +39,17 @@ kinds! {
     Node => "node";
     /// A node does not answer.
     Down => "down";
-    /// A node claims what it must not.
+    /// A node claims what it must not, or an operator says so.
     Fenced => "fenced";
+    /// An operator drains a node.
+    Drained => "drained";
     /// A replica answers, and serves no reads.
     NoReads => "no_reads";
     /// A node was promoted that may lack acknowledged writes.
     Loss => "loss";
     /// The shard is held back.
     Paused => "paused";
-    /// It is not any more.
+    /// It is not any more; or what an operator said of a node is taken back.
     Resumed => "resumed";
     /// A planned switchover began, or has ended.
     Switchover => "switchover";
@@ -68,7 +70,7 @@ impl Kind {
     #[must_use]
     pub fn is_of_shard(self) -> bool {
         match self {
-            Self::Primary | Self::Node | Self::Down | Self::Fenced | Self::NoReads | Self::Loss => true,
+            Self::Primary | Self::Node | Self::Down | Self::Fenced | Self::Drained | Self::NoReads | Self::Loss => true,
             Self::Paused | Self::Resumed | Self::Switchover | Self::Failover => true,
             Self::Serving | Self::Reloaded | Self::Rejected | Self::Stopping => false,
         }

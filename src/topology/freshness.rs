@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::gtid::Gtids;
 use crate::clock::Tick;
@@ -88,8 +89,17 @@ const SHORT_HEADER: u64 = 24;
 #[derive(Clone, Debug)]
 pub(super) struct Samples {
     of: Option<(usize, History)>,
-    kept: VecDeque<(Tick, Position)>,
+    kept: VecDeque<Sample>,
     capacity: usize,
+}
+
+/// A position that was sampled, as often as it was the same.
+#[derive(Clone, Debug)]
+struct Sample {
+    /// When for the first time.
+    first: Tick,
+    /// When for the last time, and what.
+    taken: (Tick, Position),
 }
 
 impl Default for Samples {
@@ -102,13 +112,13 @@ impl Samples {
     /// Takes in a sample of node `node`: its position, asked after `t0`. Returns whether all former ones were
     /// dropped, because the primary or the history changed or its position went back.
     pub(super) fn push(&mut self, node: usize, history: History, t0: Tick, position: Position) -> bool {
-        let back = self.kept.back().is_some_and(|(_, last)| !position.covers(last));
+        let back = self.kept.back().is_some_and(|it| !position.covers(&it.taken.1));
         let dropped = self.of != Some((node, history)) || back;
         if dropped {
             self.kept.clear();
             self.of = Some((node, history));
         }
-        match self.kept.back_mut() {
+        match self.kept.back_mut().map(|it| &mut it.taken) {
             Some((at, last)) if *last == position => *at = (*at).max(t0),
             // Answers overtake each other only across a reconnect; an older question adds nothing then.
             Some((at, _)) if *at >= t0 => {}
@@ -116,7 +126,7 @@ impl Samples {
                 if self.kept.len() >= self.capacity {
                     self.thin();
                 }
-                self.kept.push_back((t0, position));
+                self.kept.push_back(Sample { first: t0, taken: (t0, position) });
             }
         }
         dropped
@@ -137,7 +147,7 @@ impl Samples {
     /// The newest moment sampled.
     #[must_use]
     pub(super) fn newest(&self) -> Option<&(Tick, Position)> {
-        self.kept.back()
+        self.kept.back().map(|it| &it.taken)
     }
 
     /// The moment that a replica of `history` is fresh as of once it has replayed `replayed`: the latest of all
@@ -147,8 +157,19 @@ impl Samples {
         if self.of.map(|(_, of)| of) != Some(history) {
             return None;
         }
-        let count = self.kept.partition_point(|(_, position)| replayed.covers(position));
-        self.kept.get(count.checked_sub(1)?).map(|(t0, _)| *t0)
+        let count = self.kept.partition_point(|it| replayed.covers(&it.taken.1));
+        self.kept.get(count.checked_sub(1)?).map(|it| it.taken.0)
+    }
+
+    /// For how long the primary is known to have been ahead of a replica that is fresh as of that moment: from the first sample
+    /// that it has not reached to the last. Nothing is held against it while the primary is not sampled.
+    #[must_use]
+    pub(super) fn ahead_of(&self, fresh_as_of: Tick) -> Duration {
+        let count = self.kept.partition_point(|it| it.taken.0 <= fresh_as_of);
+        match (self.kept.get(count), self.kept.back()) {
+            (Some(next), Some(last)) => last.taken.0.since(next.first.max(fresh_as_of)),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Leaves out every second sample of the older half: replicas far behind are judged more coarsely, never wrongly.
@@ -277,6 +298,19 @@ mod tests {
         let it = samples(&[(10, 100), (20, 100), (30, 100)]);
         assert_eq!(it.reached(HERE, &wal(100)), Some(Tick(30)));
         assert_eq!(it.kept.len(), 1);
+    }
+
+    #[test]
+    fn the_primary_is_ahead_since_the_first_sample_that_is_not_reached() {
+        let ahead = |of: &[(u64, Lsn)], fresh: u64| samples(of).ahead_of(Tick(fresh)).as_nanos();
+        let busy = [(10, 100), (20, 200), (30, 300), (40, 400)];
+        assert_eq!([40, 30, 20, 10, 0].map(|fresh| ahead(&busy, fresh)), [0, 0, 10, 20, 30]);
+        assert_eq!(ahead(&[], 10), 0);
+        // It was written to once, and is asked again and again.
+        let idle = [(10, 100), (20, 200), (30, 200), (40, 200)];
+        assert_eq!([40, 30, 10].map(|fresh| ahead(&idle, fresh)), [0, 10, 20]);
+        // It was not heard for a while: who has not reached the first sample after that was not behind all the time.
+        assert_eq!(ahead(&[(10, 100), (900, 200), (910, 300)], 10), 10);
     }
 
     #[test]

@@ -12,9 +12,14 @@
 //! 4. *Promote* it, have the others follow it, and open it for writes once as many of them confirm as it needs.
 //!
 //! Until 3, a primary that is there again ends it all: who was recruited follows it as before.
+//!
+//! Of several processes one leads at a time, and the others watch as it does. What one asked for before another was given the lead
+//! may still come to servers. So whoever has not led since the primary was last there takes it that something has begun: all other
+//! standbys have to be there, and its number is higher than any that could have been used.
 
 pub(super) mod carry;
 pub(super) mod check;
+pub mod mandate;
 pub(super) mod mark;
 #[cfg(test)]
 mod simulation;
@@ -80,6 +85,8 @@ pub(super) struct Round<'a> {
     pub primary: bool,
     /// It has failed so many probes that it is down.
     pub down: bool,
+    /// The number of the mandate to lead; `None`: this process only watches.
+    pub term: Option<u64>,
     /// The servers that answered just now.
     pub views: &'a [Option<View>],
 }
@@ -194,6 +201,8 @@ struct Learned {
     base: Lsn,
     /// As many as have to confirm have all of that by now, so that of any N − k + 1 one has.
     sure: bool,
+    /// The mandate that this was seen under last, if this process had one: nobody else has begun anything since.
+    term: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -229,6 +238,8 @@ pub(super) struct Lead {
     silent_since: Option<Tick>,
     failover: Option<Failover>,
     told: Option<Told>,
+    /// The mandate of the round before.
+    term: Option<u64>,
 }
 
 impl Lead {
@@ -245,6 +256,7 @@ impl Lead {
             silent_since: None,
             failover: None,
             told: None,
+            term: None,
         }
     }
 
@@ -279,13 +291,22 @@ impl Lead {
         let marks = round.views.iter().flatten().filter_map(|it| it.mark.as_ref());
         self.epoch = marks.map(|it| it.epoch).max().unwrap_or(0).max(self.epoch);
         let mut acts = Vec::new();
+        if self.term != round.term {
+            self.term = round.term;
+            self.silent_since = None;
+            // Whoever has the mandate now goes on, by what the servers say.
+            if self.failover.take().is_some() {
+                acts.push(Act::Open);
+            }
+        }
         // Whoever is chosen may have been promoted: its predecessor's return changes nothing any more.
         let decided = |it: &Failover| it.chosen.is_some() && round.accepted.is_some_and(|(node, _)| node == it.former);
         match round.accepted {
             Some((node, timeline)) if round.primary && !self.failover.as_ref().is_some_and(decided) => {
                 self.settle(round, node, timeline, &mut acts);
             }
-            _ => self.fail_over(round, &mut acts),
+            _ if round.term.is_some() => self.fail_over(round, &mut acts),
+            _ => {}
         }
         acts
     }
@@ -327,7 +348,7 @@ impl Lead {
         let Some(view) = view(round, node).filter(|it| !it.in_recovery) else { return };
         self.learn(round, view, (node, timeline), acts);
         // Who only watches changes nothing.
-        if !view.is_ours {
+        if !view.is_ours || round.term.is_none() {
             return;
         }
         let latest = round.views.iter().flatten().filter_map(|it| it.mark.as_ref()).map(|it| it.epoch).max();
@@ -375,11 +396,26 @@ impl Lead {
     }
 
     fn learn(&mut self, round: &Round<'_>, view: &View, (node, timeline): (usize, u32), acts: &mut Vec<Act>) {
-        let refused = if view.is_ours { None } else { Some("another proxy leads this shard".to_owned()) };
+        // Of several that are elected, whoever led before holds a server for a moment longer.
+        let refused = if view.is_ours || round.term != Some(0) {
+            None
+        } else {
+            Some("another proxy leads this shard".to_owned())
+        };
         let sync = refused.map_or_else(|| self.sync_of(node, &view.names), Err);
+        // The other proxies know nothing of a failover before its end.
+        let sync = match sync {
+            Ok(it) if it.policy.is_none() && !self.fences && round.term != Some(0) => {
+                Err("commits wait for nobody, and other proxies may write to a primary that is being succeeded: set \
+                 synchronous_standby_names there, or `failover.fence` in the map"
+                    .to_owned())
+            }
+            sync => sync,
+        };
         match sync {
             Ok(sync) => {
                 let past = self.learned.take().filter(|it| (it.node, it.timeline, &it.sync) == (node, timeline, &sync));
+                let led = past.as_ref().and_then(|it| it.term);
                 let (base, was_sure) = past.map_or((view.position, false), |it| (it.base, it.sure));
                 let has = |it: &usize| {
                     let of = super::lead::view(round, *it);
@@ -390,7 +426,8 @@ impl Lead {
                 if sure && !was_sure {
                     self.tell(Told::Ready { node, need: sync.need(), of: sync.members.len() }, acts);
                 }
-                self.learned = Some(Learned { node, timeline, sync, names: view.names.clone(), base, sure });
+                let (names, term) = (view.names.clone(), if view.is_ours { round.term } else { led });
+                self.learned = Some(Learned { node, timeline, sync, names, base, sure, term });
             }
             Err(why) => {
                 self.learned = None;
@@ -489,13 +526,12 @@ impl Lead {
         if view(round, known.node).is_some() || replicas.any(|(_, it)| it.receiver == Receiver::Streaming) {
             return None;
         }
-        let failover = self.failover_of(
-            (known.node, known.timeline),
-            known.sync.clone(),
-            known.names.clone(),
-            self.epoch + 1,
-            false,
-        );
+        let led = known.term == round.term;
+        // Who led before may have used the next one, and may have asked for what has not come to the servers yet. Numbers of
+        // mandates grow, too.
+        let epoch = if led { self.epoch + 1 } else { self.epoch + 2 }.max(round.term.unwrap_or(0));
+        let failover =
+            self.failover_of((known.node, known.timeline), known.sync.clone(), known.names.clone(), epoch, !led);
         let fit: Vec<usize> = fit(round, known.node).map(|(node, _)| node).collect();
         if let Some(why) = failover.lacks(&fit) {
             self.tell(Told::Lacking(why), acts);
@@ -541,7 +577,8 @@ impl Lead {
         }
         let sync = self.sync_of(former, &names).ok()?;
         // What another process may still ask for under the former number is asked in vain under another.
-        Some(self.failover_of((former, timeline), sync, names, self.epoch + 1, true))
+        let epoch = (self.epoch + 1).max(round.term.unwrap_or(0));
+        Some(self.failover_of((former, timeline), sync, names, epoch, true))
     }
 
     fn failover_of(
@@ -761,11 +798,88 @@ mod tests {
     }
 
     fn there(lead: &mut Lead, second: u64, views: &[Option<View>]) -> Vec<Act> {
-        lead.step(&Round { now: Tick(second * SECOND), accepted: Some((0, 1)), primary: true, down: false, views })
+        lead.step(&Round {
+            now: Tick(second * SECOND),
+            accepted: Some((0, 1)),
+            primary: true,
+            down: false,
+            term: Some(0),
+            views,
+        })
     }
 
     fn gone(lead: &mut Lead, second: u64, views: &[Option<View>]) -> Vec<Act> {
-        lead.step(&Round { now: Tick(second * SECOND), accepted: Some((0, 1)), primary: false, down: true, views })
+        lead.step(&Round {
+            now: Tick(second * SECOND),
+            accepted: Some((0, 1)),
+            primary: false,
+            down: true,
+            term: Some(0),
+            views,
+        })
+    }
+
+    fn round(second: u64, primary: bool, term: Option<u64>, views: &[Option<View>]) -> Round<'_> {
+        Round { now: Tick(second * SECOND), accepted: Some((0, 1)), primary, down: !primary, term, views }
+    }
+
+    #[test]
+    fn who_only_watches_learns_and_does_nothing() {
+        let mut lead = lead(3);
+        let names = "ANY 1 (n1, n2)";
+        let well = [primary(names), standby(1, Receiver::Streaming), standby(2, Receiver::Streaming)];
+        let told = lead.step(&round(0, true, None, &well));
+        assert!(matches!(&*told, [Act::Tell(Told::Ready { node: 0, need: 2, of: 2 })]), "{told:?}");
+        let lost = [None, standby(1, Receiver::Gone), standby(2, Receiver::Gone)];
+        for second in 1..10 {
+            assert_eq!(lead.step(&round(second, false, None, &lost)), []);
+        }
+        // It is given the mandate: what the one before has begun may still come, so all have to be there.
+        assert_eq!(lead.step(&round(10, false, Some(40), &lost)), []);
+        let one = [None, standby(1, Receiver::Gone), None];
+        let acts = lead.step(&round(14, false, Some(40), &one));
+        assert!(matches!(&*acts, [Act::Tell(Told::Lacking(_))]), "{acts:?}");
+        assert_eq!(lead.step(&round(15, false, Some(40), &lost)), []);
+        let acts = lead.step(&round(19, false, Some(40), &lost));
+        assert_eq!(recruited(&acts), [1, 2]);
+        assert!(acts.iter().any(|it| matches!(it, Act::Recruit(_, mark) if mark.epoch == 40)), "{acts:?}");
+        // It loses it.
+        assert_eq!(lead.step(&round(20, false, None, &lost)), [Act::Open]);
+        assert!(!lead.is_busy());
+        assert_eq!(lead.step(&round(30, false, None, &lost)), []);
+    }
+
+    #[test]
+    fn where_commits_wait_for_nobody_one_of_several_leads_only_with_a_command() {
+        let views = [primary(""), standby(1, Receiver::Streaming), standby(2, Receiver::Streaming)];
+        for (term, fences, refused) in
+            [(Some(0), false, false), (Some(7), false, true), (None, false, true), (Some(7), true, false)]
+        {
+            let mut lead = lead(3);
+            lead.may_fence(fences);
+            let acts = lead.step(&round(1, true, term, &views));
+            let says = acts.iter().any(|it| matches!(it, Act::Tell(Told::Refused(_))));
+            assert_eq!(says, refused, "{term:?} {fences}: {acts:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_led_this_primary_takes_it_that_another_has_begun() {
+        let mut lead = lead(3);
+        let names = "ANY 2 (n1, n2)";
+        let well = |ours| {
+            let view = primary(names).map(|it| View { is_ours: ours, ..it });
+            [view, standby(1, Receiver::Streaming), standby(2, Receiver::Streaming)]
+        };
+        let one = [None, standby(1, Receiver::Gone), None];
+        // The one before it still holds the primary.
+        let _ = lead.step(&round(1, true, Some(40), &well(false)));
+        for second in 2..9 {
+            assert_eq!(recruited(&lead.step(&round(second, false, Some(40), &one))), [0_usize; 0]);
+        }
+        let _ = lead.step(&round(9, true, Some(40), &well(true)));
+        let _ = lead.step(&round(10, false, Some(40), &one));
+        assert_eq!(recruited(&lead.step(&round(14, false, Some(40), &one))), [1]);
     }
 
     fn recruited(acts: &[Act]) -> Vec<usize> {

@@ -2,7 +2,7 @@
 //!
 //! [`Topology`] is read by every statement without a lock; one task a node (`probe`) keeps it true. What is decided,
 //! is decided in pure files: `health` (who answers), `roles` (who is primary), `freshness` (how new a replica is),
-//! `monitor` (the three together), `pace` (when to ask again) and `choose` (who serves a read).
+//! `rotation` (whether it keeps up), `monitor` (all of them together), `pace` (when to ask again) and `choose` (who serves a read).
 //!
 //! `lead` has a replica take the place of a primary that is gone, where the map says so.
 //!
@@ -31,6 +31,7 @@ mod health;
 pub mod lead;
 mod monitor;
 pub mod mysql;
+pub mod order;
 mod pace;
 pub mod pause;
 pub mod placement;
@@ -39,6 +40,7 @@ mod probe;
 pub mod promote;
 mod queue;
 mod roles;
+mod rotation;
 pub mod schema_reader;
 mod schema_watch;
 mod sequence_check;
@@ -60,6 +62,7 @@ use crate::clock;
 use crate::clock::Tick;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
+use crate::shard_map::Consistency;
 use crate::shard_map::Database;
 use crate::shard_map::ServerLogin;
 use crate::shard_map::Timeouts;
@@ -89,6 +92,7 @@ use control::ControlError;
 use control::Purpose;
 use engine::Line;
 use events::Events;
+use order::Order;
 use shard::Shard;
 
 /// The servers of one database of one map. Shared by all threads.
@@ -343,6 +347,18 @@ impl Topology {
         .await
     }
 
+    /// Whether what a replica was chosen for holds for a connection to it that was opened at `opened`: it may have restarted
+    /// since, gone back in time, and answered again; or be drained by now. Without a primary, old is better than nothing, at `eventual`.
+    #[must_use]
+    pub fn holds(&self, chosen: Chosen, opened: Tick, consistency: Consistency) -> bool {
+        let node = self.node(chosen.node);
+        if node.order() != Order::None {
+            return false;
+        }
+        (node.vouches_for(opened) && node.generation() == chosen.generation)
+            || (consistency == Consistency::Eventual && self.primary(chosen.node.shard).is_none())
+    }
+
     /// Waits until what is known of a node holds for a connection opened at `opened` ([`NodeState::vouches_for`]): has
     /// it probed at once, which takes about a round trip. False at the deadline. Cancel-safe.
     pub async fn vouched(&self, id: NodeId, opened: Tick, deadline: Tick) -> bool {
@@ -364,7 +380,7 @@ impl Topology {
     /// How many of a shard's replicas reads may go to now, as far as nobody asks for more than `reads.staleness_max`.
     #[must_use]
     pub fn in_rotation(&self, shard: ShardId) -> usize {
-        let demand = self.demand(crate::shard_map::Consistency::Eventual, Floor::default());
+        let demand = self.demand(Consistency::Eventual, Floor::default());
         choose::in_rotation(&self.shard(shard).candidates(shard, None), &demand).count()
     }
 

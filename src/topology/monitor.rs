@@ -1,7 +1,7 @@
 //! Everything that was heard of one shard's nodes → what may be relied on. Pure: events and moments go in.
 //!
-//! `health` says who answers, `roles` who is what, `freshness` how new the replicas are; this file keeps the three
-//! together and decides what a loss of contact voids.
+//! `health` says who answers, `roles` who is what, `freshness` how new the replicas are, `rotation` whether they keep
+//! up; this file keeps them together and decides what a loss of contact voids.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::roles::Accepted;
 use super::roles::Claim;
 use super::roles::Judgement;
 use super::roles::Loss;
+use super::rotation::Rotation;
 use crate::clock::Tick;
 use crate::shard_map::WantedRole;
 
@@ -96,6 +97,8 @@ pub(super) struct Standing {
     pub health: Health,
     /// It has everything acknowledged before then.
     pub fresh_as_of: Tick,
+    /// A replica that fell behind lately, so that no reads go there.
+    pub behind: bool,
     /// Noted before its last answer was asked for; NEVER when no connection is open.
     pub asked: Tick,
     /// Which life; 0: between two.
@@ -138,6 +141,7 @@ struct NodeMonitor {
     generation: u64,
     last: Option<Report>,
     replayed: Replayed,
+    rotation: Rotation,
     /// The furthest in the last life in which it was in recovery: what a promoted node is known to have had.
     recovered: Option<Position>,
     trouble: Option<String>,
@@ -147,10 +151,14 @@ struct NodeMonitor {
 }
 
 impl ShardMonitor {
-    /// Nothing heard of `nodes` yet; failures are borne for `patience`.
+    /// Nothing heard of `nodes` yet; failures are borne for `patience`, and lag up to `staleness_max`.
     #[must_use]
-    pub(super) fn new(nodes: impl IntoIterator<Item = WantedRole>, patience: Duration) -> Self {
-        let nodes: Vec<_> = nodes.into_iter().map(|wanted| NodeMonitor::new(wanted, patience)).collect();
+    pub(super) fn new(
+        nodes: impl IntoIterator<Item = WantedRole>,
+        patience: Duration,
+        staleness_max: Duration,
+    ) -> Self {
+        let nodes: Vec<_> = nodes.into_iter().map(|it| NodeMonitor::new(it, patience, staleness_max)).collect();
         let judged = vec![(Role::Unknown, None); nodes.len()];
         Self {
             nodes,
@@ -219,7 +227,7 @@ impl ShardMonitor {
                 }
             }
         }
-        self.settle(place, news);
+        self.settle(place, news, now);
         advice
     }
 
@@ -238,6 +246,7 @@ impl ShardMonitor {
                 Role::Replica => node.replayed.fresh_as_of(),
                 Role::Unknown | Role::Fenced => Tick::NEVER,
             },
+            behind: role == Role::Replica && node.rotation.is_out(),
             asked: match (node.generation, &node.last) {
                 (1.., Some(last)) => last.asked,
                 _ => Tick::NEVER,
@@ -274,7 +283,7 @@ impl ShardMonitor {
                     return Some(trouble.to_string());
                 }
                 let why = if last.hidden { HIDDEN } else { NOT_RECEIVING };
-                last.timeline.is_none().then(|| why.to_owned())
+                last.timeline.is_none().then(|| why.to_owned()).or_else(|| node.rotation.objection())
             }
         }
     }
@@ -318,7 +327,7 @@ impl ShardMonitor {
     }
 
     /// Judges anew and draws the consequences: samples of the primary, freshness of the replicas.
-    fn settle(&mut self, place: usize, news: Option<Report>) {
+    fn settle(&mut self, place: usize, news: Option<Report>, now: Tick) {
         let claim = |it: &NodeMonitor| Claim { deposed: self.is_deposed(it), ..it.claim() };
         let claims: Vec<Claim> = self.nodes.iter().map(claim).collect();
         let judged = roles::judge(&claims, &mut self.accepted);
@@ -334,7 +343,10 @@ impl ShardMonitor {
         if relied != self.relied || torn {
             self.relied = relied;
             self.samples.clear();
-            self.nodes.iter_mut().for_each(|it| it.replayed.stale());
+            for node in &mut self.nodes {
+                node.replayed.stale();
+                node.rotation.forget();
+            }
         }
         let role = self.judged.get(place).map(|(role, _)| *role);
         let Some(node) = self.nodes.get_mut(place) else { return };
@@ -351,6 +363,8 @@ impl ShardMonitor {
                     // A report that went back was turned away when it came.
                     let _ = node.replayed.report(&self.samples, history, replayed);
                 }
+                let fresh = node.replayed.fresh_as_of();
+                node.rotation.observe(self.samples.ahead_of(fresh), now.since(fresh), now);
             }
             _ => {}
         }
@@ -358,7 +372,7 @@ impl ShardMonitor {
 }
 
 impl NodeMonitor {
-    fn new(wanted: WantedRole, patience: Duration) -> Self {
+    fn new(wanted: WantedRole, patience: Duration, staleness_max: Duration) -> Self {
         Self {
             wanted,
             verdict: Verdict::new(patience),
@@ -366,6 +380,7 @@ impl NodeMonitor {
             generation: 0,
             last: None,
             replayed: Replayed::default(),
+            rotation: Rotation::new(staleness_max),
             recovered: None,
             trouble: None,
             name: "".into(),
@@ -385,6 +400,7 @@ impl NodeMonitor {
     fn end(&mut self) {
         self.generation = 0;
         self.replayed = Replayed::default();
+        self.rotation.interrupt();
     }
 
     /// What is down claims nothing any more.
@@ -443,6 +459,8 @@ mod tests {
     use crate::topology::freshness::Lsn;
 
     const SYSTEM: u64 = 7;
+    const BEHIND: Duration = Duration::from_secs(2);
+    const SECOND: u64 = 1_000_000_000;
 
     struct Shard {
         monitor: ShardMonitor,
@@ -451,7 +469,7 @@ mod tests {
 
     impl Shard {
         fn of(nodes: usize) -> Self {
-            let monitor = ShardMonitor::new(vec![WantedRole::Auto; nodes], Duration::from_nanos(1000));
+            let monitor = ShardMonitor::new(vec![WantedRole::Auto; nodes], Duration::from_nanos(1000), BEHIND);
             Self { monitor, lives: 0 }
         }
 
@@ -710,6 +728,51 @@ mod tests {
         let _ = it.replica(1, 210, 2000, None);
         assert_eq!(it.fresh(1), 100);
         assert!(it.monitor.trouble(1).is_some_and(|it| it.contains("pg_monitor")));
+    }
+
+    #[test]
+    fn a_replica_that_falls_behind_serves_no_reads_until_it_has_kept_up() {
+        let mut it = Shard::running();
+        let behind = |it: &Shard| it.monitor.standing(1).behind;
+        for at in 1..=4 {
+            let _ = it.primary(0, at * SECOND, 1000 + at, 1);
+            let _ = it.replica(1, at * SECOND + 1, 1000, Some(1));
+            assert_eq!(behind(&it), at > 3, "{at}");
+        }
+        assert!(it.monitor.trouble(1).is_some_and(|it| it.contains("until it has kept up")));
+        // Nothing of the primary: nothing is held against it, and nothing is forgotten.
+        let _ = it.replica(1, 9 * SECOND, 1000, Some(1));
+        for at in 10..=13 {
+            let _ = it.primary(0, at * SECOND, 2000, 1);
+            let _ = it.replica(1, at * SECOND + 1, 2000, Some(1));
+            assert_eq!(it.fresh(1), at * SECOND);
+            assert_eq!(behind(&it), at < 13, "{at}");
+        }
+        assert_eq!(it.monitor.trouble(1), None);
+    }
+
+    #[test]
+    fn a_replica_is_not_behind_for_what_the_primary_did_not_tell() {
+        let mut it = Shard::running();
+        // The primary is silent for long, and has written meanwhile.
+        let _ = it.replica(1, 20 * SECOND, 1000, Some(1));
+        let _ = it.primary(0, 30 * SECOND, 3000, 1);
+        let _ = it.replica(1, 30 * SECOND + 1, 2000, Some(1));
+        assert!(!it.monitor.standing(1).behind);
+    }
+
+    #[test]
+    fn behind_another_primary_nobody_has_fallen_behind() {
+        let mut it = Shard::running();
+        for at in 1..=4 {
+            let _ = it.primary(0, at * SECOND, 1000 + at, 1);
+            let _ = it.replica(1, at * SECOND + 1, 1000, Some(1));
+        }
+        assert!(it.monitor.standing(1).behind);
+        let _ = it.primary(0, 5 * SECOND, 1004, 2);
+        assert!(!it.monitor.standing(1).behind);
+        let _ = it.replica(1, 5 * SECOND + 1, 1004, Some(2));
+        assert_eq!((it.fresh(1), it.monitor.standing(1).behind), (5 * SECOND, false));
     }
 
     #[test]

@@ -37,7 +37,7 @@ const PROBE: &str = "
 select pg_catalog.pg_is_in_recovery(),
        case when pg_catalog.pg_is_in_recovery() then null
             else pg_catalog.pg_current_wal_insert_lsn() end::pg_catalog.text,
-       case when pg_catalog.pg_is_in_recovery() then null
+       case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_receive_lsn()
             else pg_catalog.pg_current_wal_lsn() end::pg_catalog.text,
        case when pg_catalog.pg_is_in_recovery() then null
             else pg_catalog.pg_current_wal_flush_lsn() end::pg_catalog.text,
@@ -66,6 +66,7 @@ fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Err
     let sampled = lsn(if fault == Fault::WritePosition { 2 } else { 1 })?;
     // Promoted while it answered: what it says of positions then is of neither state.
     let in_recovery = row.try_get::<bool, _>(0)? || sampled.is_none();
+    let replayed = lsn(if fault == Fault::ReceivedPosition && in_recovery { 2 } else { 4 })?;
     let written = row.try_get::<Option<&str>, _>(5)?;
     let timeline = match written {
         Some(file) if !in_recovery => {
@@ -79,7 +80,7 @@ fn report_of(row: &PgRow, asked: Tick, fault: Fault) -> Result<Report, sqlx::Err
         in_recovery,
         sampled: sampled.filter(|_| !in_recovery),
         flushed: lsn(3)?,
-        replayed: lsn(4)?,
+        replayed,
         timeline,
         received: None,
         hidden: row.try_get(7)?,

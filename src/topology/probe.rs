@@ -154,6 +154,8 @@ pub(super) enum Fault {
     WritePosition,
     /// The moment of a sample is noted after the answer.
     ClockAfter,
+    /// A replica is taken to have what it has received.
+    ReceivedPosition,
 }
 
 impl Fault {
@@ -164,6 +166,7 @@ impl Fault {
         match std::env::var("SHARDWAY_FAULT").as_deref() {
             Ok("write_position") => Self::WritePosition,
             Ok("clock_after") => Self::ClockAfter,
+            Ok("received_position") => Self::ReceivedPosition,
             _ => Self::None,
         }
     }

@@ -31,6 +31,8 @@ use super::monitor::Advice;
 use super::monitor::Event;
 use super::monitor::ShardMonitor;
 use super::monitor::Standing;
+use super::order;
+use super::order::Order;
 use super::pace::Situation;
 use super::probe;
 use super::queue::Queue;
@@ -51,6 +53,7 @@ pub struct NodeState {
     role: AtomicU8,
     health: AtomicU8,
     fresh_as_of: AtomicU64,
+    behind: AtomicBool,
     asked: AtomicU64,
     generation: AtomicU64,
     position: Mutex<Option<Position>>,
@@ -60,6 +63,7 @@ pub struct NodeState {
     started: AtomicI64,
     lanes: [Arc<Lane>; LANES],
     trouble: Mutex<Option<String>>,
+    order: order::Standing,
 }
 
 impl NodeState {
@@ -69,6 +73,7 @@ impl NodeState {
             role: AtomicU8::new(0),
             health: AtomicU8::new(0),
             fresh_as_of: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             position: Mutex::new(None),
@@ -78,6 +83,7 @@ impl NodeState {
             started: AtomicI64::new(0),
             lanes: Default::default(),
             trouble: Mutex::new(None),
+            order: order::Standing::default(),
         }
     }
 
@@ -87,9 +93,20 @@ impl NodeState {
         &self.node
     }
 
-    /// What it is.
+    /// What it is; an operator may have it fenced.
     #[must_use]
     pub fn role(&self) -> Role {
+        if self.order() == Order::Fenced { Role::Fenced } else { self.seen_role() }
+    }
+
+    /// What an operator has said of it.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// What it was found to be.
+    pub(super) fn seen_role(&self) -> Role {
         match self.role.load(Ordering::Acquire) {
             1 => Role::Primary,
             2 => Role::Replica,
@@ -121,6 +138,12 @@ impl NodeState {
         Tick(self.fresh_as_of.load(Ordering::Acquire))
     }
 
+    /// Whether it is a replica that fell behind lately: no reads go there while the shard has a primary.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
     /// Which of its lives this is: no two lives of any server share a number. 0: between two.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -128,7 +151,7 @@ impl NodeState {
     }
 
     /// Whether what is known of this server holds for a connection that was opened at `opened`: only what was asked
-    /// later does, for it may have restarted, and gone back in time, in between. A read under `session` or `bounded`
+    /// later does, for it may have restarted, and gone back in time, in between. A read
     /// must not use a younger connection to a replica.
     #[must_use]
     pub fn vouches_for(&self, opened: Tick) -> bool {
@@ -168,7 +191,7 @@ impl NodeState {
     /// What is wrong with it, for people.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        self.order().words().map(str::to_owned).or_else(|| lock(&self.trouble).clone())
     }
 
     /// Statements that run on it now.
@@ -197,6 +220,7 @@ impl NodeState {
         // A life that ended must not lend its number to what is known next, so that number goes first.
         self.generation.store(standing.generation, Ordering::Release);
         self.fresh_as_of.store(standing.fresh_as_of.0, Ordering::Release);
+        self.behind.store(standing.behind, Ordering::Release);
         self.asked.store(standing.asked.0, Ordering::Release);
         replace(&self.position, &standing.position);
         replace(&self.semi_sync, &standing.semi_sync);
@@ -310,7 +334,7 @@ impl Shard {
         staleness_max: Duration,
         past: Option<&Self>,
     ) -> Arc<Self> {
-        let mut monitor = ShardMonitor::new(shard.nodes.iter().map(|it| it.role), PATIENCE);
+        let mut monitor = ShardMonitor::new(shard.nodes.iter().map(|it| it.role), PATIENCE, staleness_max);
         monitor.name(shard.nodes.iter().map(|it| Arc::clone(&it.name)));
         let same_server = |a: &Node, b: &Node| a.host == b.host && a.port == b.port;
         monitor.inherit(past.and_then(|past| {
@@ -321,7 +345,16 @@ impl Shard {
         }));
         Arc::new(Self {
             name: Arc::clone(&shard.name),
-            nodes: shard.nodes.iter().map(|it| Arc::new(NodeState::new(it))).collect(),
+            nodes: shard
+                .nodes
+                .iter()
+                .map(|node| {
+                    let state = NodeState::new(node);
+                    let before = past.and_then(|past| past.nodes.iter().find(|it| same_server(node, it.node())));
+                    state.order.set(before.map(|it| it.order()).unwrap_or_default());
+                    Arc::new(state)
+                })
+                .collect(),
             control: Arc::clone(control),
             staleness_max,
             monitor: Mutex::new(monitor),
@@ -406,6 +439,19 @@ impl Shard {
         }
     }
 
+    /// What an operator says of a node.
+    pub(super) fn order(&self, node: &NodeState, order: Order) {
+        node.order.set(order);
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the connections of sessions to a node.
+    pub(super) fn cut_off(&self, node: &NodeState) {
+        if let Some(fence) = self.fence.get() {
+            fence.cut_off(node.node());
+        }
+    }
+
     /// Whoever is primary takes statements again.
     pub(super) fn open(&self) {
         self.door.store(OPEN, Ordering::Release);
@@ -437,8 +483,10 @@ impl Shard {
         let candidate = |(node, it): (u16, &Arc<NodeState>)| Candidate {
             node: NodeId { shard, node },
             role: it.role(),
-            health: it.health(),
+            // As a replica, what is drained is as good as gone.
+            health: if it.order() == Order::Drained && it.role() == Role::Replica { Health::Down } else { it.health() },
             fresh_as_of: it.fresh_as_of(),
+            behind: it.is_behind(),
             generation: it.generation(),
             in_use: it.in_use(),
             weight: it.node.weight,
@@ -503,7 +551,8 @@ impl Shard {
         let show = |place: usize, state: &NodeState| {
             let standing = monitor.standing(place);
             let trouble = monitor.trouble(place);
-            if state.role() != standing.role || state.health() != standing.health {
+            let moved = state.seen_role() != standing.role || state.health() != standing.health;
+            if moved || state.is_behind() != standing.behind {
                 self.tell(state, &standing, trouble.as_deref());
             }
             state.publish(&standing, trouble);
@@ -514,7 +563,7 @@ impl Shard {
             let role = monitor.standing(place).role;
             // A server that takes no writes cannot acknowledge any.
             let deposed = succeeded == Some(place) && role != Role::Replica;
-            if deposed || (role == Role::Fenced && state.role() != Role::Fenced) {
+            if deposed || (role == Role::Fenced && state.seen_role() != Role::Fenced) {
                 show(place, state);
                 if let Some(fence) = self.fence.get() {
                     fence.cut_off(state.node());
@@ -604,7 +653,7 @@ impl Shard {
             }
             (now, _) => {
                 tracing::info!(shard, node, role, health, why, "node is");
-                if now == Role::Primary && state.role() != now { Kind::Primary } else { Kind::Node }
+                if now == Role::Primary && state.seen_role() != now { Kind::Primary } else { Kind::Node }
             }
         };
         let why = trouble.map(|it| format!(": {it}")).unwrap_or_default();

@@ -24,11 +24,14 @@ use super::monitor::Event;
 use super::monitor::Identity;
 use super::monitor::Report;
 use super::monitor::ShardMonitor;
+use super::roles::Objection;
 use crate::clock::Tick;
 use crate::shard_map::WantedRole;
 
 const MILLI: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(1);
+/// `reads.staleness_max`.
+const BEHIND: Duration = Duration::from_secs(2);
 /// The proxy asks a node again so long after an answer.
 const PAUSE: u64 = 100 * MILLI;
 /// How long things go wrong in a history, and how long all is well behind that.
@@ -108,7 +111,7 @@ impl World {
             servers: (0..count).map(server).collect(),
             branches: vec![Branch { parent: None, timeline: 1 }],
             wires: (0..count).map(|_| Wire::default()).collect(),
-            monitor: ShardMonitor::new(vec![WantedRole::Auto; count], PATIENCE),
+            monitor: ShardMonitor::new(vec![WantedRole::Auto; count], PATIENCE, BEHIND),
             lives: 0,
             starts: 1,
             acknowledged: Vec::new(),
@@ -449,6 +452,26 @@ impl World {
         primary
     }
 
+    /// The map says which is the primary from now on.
+    fn name(&mut self, primary: usize) {
+        let accepted = self.monitor.accepted().cloned();
+        let wanted = |place| if place == primary { WantedRole::Primary } else { WantedRole::Auto };
+        self.monitor = ShardMonitor::new((0..self.servers.len()).map(wanted), PATIENCE, BEHIND);
+        self.monitor.inherit(accepted);
+        self.wires.fill_with(Wire::default);
+        let timeline = self.branches[self.servers[primary].branch].timeline;
+        self.reigns.insert(timeline, primary);
+        self.tell(|| format!("the map says that {primary} is the primary"));
+    }
+
+    fn calm(&mut self) -> Result<(), String> {
+        let end = self.now + CALM;
+        while self.now < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), String> {
         let end = self.now + UNREST;
         while self.now < end {
@@ -458,9 +481,11 @@ impl World {
             self.step()?;
         }
         let primary = self.mend();
-        let end = self.now + CALM;
-        while self.now < end {
-            self.step()?;
+        self.calm()?;
+        // A twin of it was heard of by the latest answer, and is gone: nobody but an operator knows which of them is right.
+        if self.monitor.trouble(primary) == Some(Objection::SameTimeline.to_string()) {
+            self.name(primary);
+            self.calm()?;
         }
         let standing = self.monitor.standing(primary);
         if (standing.role, standing.health) == (Role::Primary, Health::Up) {

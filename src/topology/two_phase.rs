@@ -5,6 +5,7 @@
 //! commits there. Whoever wants to know how it ended inserts `abort` in its place: that waits for a home that is still
 //! at it, and whichever row is there first holds. So nobody needs a lease, a clock or a leader, and any proxy can do it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -23,6 +24,8 @@ use super::gid::PREFIX;
 use super::health::Heard;
 use super::mysql;
 use super::txlog;
+use crate::clock;
+use crate::clock::Tick;
 use crate::ident::NodeId;
 use crate::ident::ShardId;
 use crate::shard_map::Engine;
@@ -138,6 +141,8 @@ struct Known {
     fitness: Vec<Fitness>,
     servers: Vec<Option<Arc<str>>>,
     in_doubt: Vec<InDoubt>,
+    /// Transactions that nobody here works on any more, and since when.
+    let_go: HashMap<String, Tick>,
 }
 
 impl TwoPhase {
@@ -175,6 +180,21 @@ impl TwoPhase {
     #[must_use]
     pub fn in_doubt(&self) -> Vec<InDoubt> {
         self.known().in_doubt.clone()
+    }
+
+    /// Whoever committed a transaction here has done what it could: parts of it that are still prepared need no more time.
+    pub fn let_go(&self, gid: &str) {
+        let mut known = self.known();
+        let now = clock::now();
+        known.let_go.retain(|_, since| now.since(*since) < LET_GO_KEPT);
+        if known.let_go.len() < LET_GO_MAX {
+            known.let_go.insert(gid.to_owned(), now);
+        }
+    }
+
+    /// Whether [`Self::let_go`] was said of it lately.
+    pub(super) fn is_let_go(&self, gid: &str) -> bool {
+        self.known().let_go.contains_key(gid)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -280,7 +300,7 @@ impl<'a> Sweeper<'a> {
         part: &Part,
         silent: &mut Vec<String>,
     ) -> Result<(), String> {
-        if part.age < AGE_MIN.as_secs_f64() {
+        if part.age < AGE_MIN.as_secs_f64() && !self.topology.two_phase.is_let_go(&part.gid) {
             return Ok(());
         }
         let gid = Gid::read(&part.gid).ok_or("its name is not one that shardway gives")?;
@@ -486,6 +506,10 @@ pub(super) fn failure(text: String) -> ControlError {
 pub(super) const PACE: Duration = Duration::from_secs(1);
 /// Younger parts are left to their coordinator. Ending them sooner would be safe, and would abort what is under way.
 pub(super) const AGE_MIN: Duration = Duration::from_secs(5);
+/// How long it is remembered that a coordinator is through with a transaction: a server that is away may show a part of it later.
+const LET_GO_KEPT: Duration = Duration::from_secs(600);
+/// How many of them are remembered; the parts of others wait for [`AGE_MIN`].
+const LET_GO_MAX: usize = 4096;
 
 const STANDING: &str = "
 select current_setting('max_prepared_transactions')::int8,

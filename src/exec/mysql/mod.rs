@@ -231,7 +231,7 @@ impl Access {
             match linked {
                 Ok(link) if topology.queue(shard).is_held(entry, replica) => self.release(link),
                 Ok(link) if !replica => return Ok(link),
-                Ok(link) if !self.is_vouched_for(&link, chosen.node, fresh) => {
+                Ok(link) if !topology.holds(chosen, link.connection.opened, fresh.consistency) => {
                     self.release(link);
                     return self.primary(shard, entry).await;
                 }
@@ -277,18 +277,14 @@ impl Access {
             return self.primary_now(shard);
         }
         let mut link = self.link_now(chosen.node, true)?;
-        if topology.queue(shard).holds_reads(Entry::New) || !self.is_vouched_for(&link, chosen.node, fresh) {
+        if topology.queue(shard).holds_reads(Entry::New)
+            || !topology.holds(chosen, link.connection.opened, fresh.consistency)
+        {
             self.release(link);
             return None;
         }
         link.chosen = Some(chosen);
         Some(link)
-    }
-
-    /// What is known of a replica does not hold for a connection that is younger than the question.
-    fn is_vouched_for(&self, link: &Link, node: NodeId, fresh: Freshness) -> bool {
-        fresh.consistency == Consistency::Eventual
-            || self.service.topology.node(node).vouches_for(link.connection.opened)
     }
 
     fn random(&self) -> u32 {

@@ -125,6 +125,9 @@ enum Given {
     Unknown,
 }
 
+/// What follows the sign of the least integer of 64 bits.
+const LEAST: &str = "9223372036854775808";
+
 fn given(values: &Values<'_>, value: &Value, mode: Mode) -> Given {
     match value {
         Value::Literal(number) => values.raw(*number).map_or(Given::Unknown, |raw| literal(raw, mode)),
@@ -132,10 +135,20 @@ fn given(values: &Values<'_>, value: &Value, mode: Mode) -> Given {
         Value::Null => Given::Null,
         Value::Negate(inner) => match given(values, inner, mode) {
             Given::Int(value) => value.checked_neg().map_or(Given::Unknown, Given::Int),
+            // The least one: the number behind its sign is one too many for an integer.
+            _ if raw_literal(values, inner) == Some(LEAST) => Given::Int(i64::MIN),
             _ => Given::Unknown,
         },
         Value::Parameter(number) => parameter(values, *number),
         Value::Bool(_) | Value::Cast(..) | Value::Arithmetic(..) | Value::Array(_) => Given::Unknown,
+    }
+}
+
+fn raw_literal<'a>(values: &'a Values<'_>, value: &'a Value) -> Option<&'a str> {
+    match value {
+        Value::Literal(number) => values.raw(*number),
+        Value::Fixed(raw) => Some(raw),
+        _ => None,
     }
 }
 

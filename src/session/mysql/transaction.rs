@@ -385,7 +385,7 @@ impl Session {
             return Ok(());
         }
         match gid {
-            Some(gid) if parts.iter().filter(|it| it.wrote).nth(1).is_some() => self.commit_on_all(parts, gid).await,
+            Some(gid) if parts.iter().filter(|it| it.wrote).nth(1).is_some() => self.commit_on_all(parts, &gid).await,
             _ => self.commit_on_one(parts).await,
         }
     }

@@ -210,14 +210,22 @@ impl Session {
 
     /// Commits what several shards have written, on all or on none; if this fails, nothing is done, unless the error says
     /// that it cannot be known.
-    pub(super) async fn commit_on_all(&mut self, parts: Vec<Link>, gid: Gid) -> Result<(), Trouble> {
+    pub(super) async fn commit_on_all(&mut self, parts: Vec<Link>, gid: &Gid) -> Result<(), Trouble> {
         let Some(topology) = self.used.as_ref().map(|it| Arc::clone(&it.access.service.topology)) else {
             return Err(not_done().into());
         };
+        let result = self.agree(parts, gid, &topology).await;
+        if result.is_err() {
+            topology.two_phase.let_go(&gid.to_string());
+        }
+        result
+    }
+
+    async fn agree(&mut self, parts: Vec<Link>, gid: &Gid, topology: &Topology) -> Result<(), Trouble> {
         let (mut home, mut others): (Vec<Link>, Vec<Link>) = parts.into_iter().partition(|it| it.branch.is_none());
         let (mut writers, readers): (Vec<Link>, Vec<Link>) = others.drain(..).partition(|it| it.wrote);
         // Whoever is not the home, and has no part that could be prepared, has only read (`may_all_write`).
-        let at = self.home_among(&home, &gid, &topology);
+        let at = self.home_among(&home, gid, topology);
         let Some(at) = at.filter(|at| home.iter().enumerate().all(|(place, it)| place == *at || !it.wrote)) else {
             self.undo(home.into_iter().chain(writers).chain(readers).collect()).await;
             return Err(not_done().into());
@@ -226,7 +234,7 @@ impl Session {
         let readers: Vec<Link> = readers.into_iter().chain(home).collect();
 
         // Each part that wrote says so, and is prepared.
-        let mark = two_phase::mark(&gid);
+        let mark = two_phase::mark(gid);
         let said: Vec<Vec<String>> = writers.iter().map(|it| prepared_by(it, &mark)).collect();
         let steps = each(&mut writers, &said, Wait::Step).await;
         let failed = steps.iter().find_map(|step| match step {
@@ -243,7 +251,7 @@ impl Session {
         // The home notes the decision; until it commits, nothing is decided.
         let servers: Vec<Arc<str>> = writers.iter().filter_map(|it| topology.two_phase.server(it.shard)).collect();
         let noted = match servers.len() == writers.len() {
-            true => step(&mut home_link, &[two_phase::decision(&gid, &servers)]).await,
+            true => step(&mut home_link, &[two_phase::decision(gid, &servers)]).await,
             false => Step::Lost("the shards were set up anew meanwhile".to_owned()),
         };
         let trouble = match &noted {
@@ -277,7 +285,7 @@ impl Session {
                 drop(home_link);
                 let wait =
                     self.used.as_ref().map_or(STEP_MAX, |it| it.access.service.database.failover.wait + STEP_MAX);
-                let found = find_out(&topology, &gid, home_thread, wait).await;
+                let found = find_out(topology, gid, home_thread, wait).await;
                 return self.decided(found, &decided, &home, writers, readers).await;
             }
         };

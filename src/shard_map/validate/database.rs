@@ -603,8 +603,8 @@ impl Validator<'_, '_> {
                     "map-leads-alone",
                     by.place,
                     "this proxy promotes: no other one, and nothing else, may do so",
-                    "With several proxies before these servers, write `by: shardway` in the map of one of them and `by: \
-                     others` in the rest.",
+                    "With several proxies before these servers, keep the map in etcd (`--map etcd://…`), and they elect \
+                     one; else write `by: shardway` in the map of one of them and `by: others` in the rest.",
                 );
             }
         }

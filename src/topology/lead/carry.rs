@@ -21,6 +21,7 @@ use super::Receiver;
 use super::Round;
 use super::Told;
 use super::View;
+use super::mandate::Mandate;
 use super::mark::Mark;
 use super::standbys;
 use crate::clock;
@@ -41,16 +42,23 @@ use crate::topology::postgres_probe::parse_lsn;
 use crate::topology::shard::Shard;
 
 /// Leads the failovers of every shard of a database until `shutdown` is true, while `may` is.
-pub async fn run(topology: Arc<Topology>, shutdown: watch::Receiver<bool>, may: watch::Receiver<bool>) {
+pub async fn run(
+    topology: Arc<Topology>,
+    mandate: Arc<Mandate>,
+    shutdown: watch::Receiver<bool>,
+    may: watch::Receiver<bool>,
+) {
     let shards = u16::try_from(topology.database().shards.len()).unwrap_or(u16::MAX);
     for number in 0..shards {
-        tasks::shared("lead", shard(Arc::clone(&topology), ShardId(number), shutdown.clone(), may.clone()));
+        let (topology, mandate) = (Arc::clone(&topology), Arc::clone(&mandate));
+        tasks::shared("lead", shard(topology, mandate, ShardId(number), shutdown.clone(), may.clone()));
     }
 }
 
 /// Leads those of one shard, whenever this process may.
 async fn shard(
     topology: Arc<Topology>,
+    mandate: Arc<Mandate>,
     id: ShardId,
     mut shutdown: watch::Receiver<bool>,
     mut may: watch::Receiver<bool>,
@@ -62,14 +70,14 @@ async fn shard(
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
         tokio::select! {
-            () = lead(&topology, id, shutdown.clone()) => return,
+            () = lead(&topology, &mandate, id, shutdown.clone()) => return,
             Ok(_) = may.wait_for(|it| !*it) => topology.shard(id).open(),
         }
     }
 }
 
 /// Leads them until `shutdown` is true. Under a new map the next one goes on with what this one knew.
-async fn lead(topology: &Arc<Topology>, id: ShardId, mut shutdown: watch::Receiver<bool>) {
+async fn lead(topology: &Arc<Topology>, mandate: &Arc<Mandate>, id: ShardId, mut shutdown: watch::Receiver<bool>) {
     let of = Arc::clone(topology.shard(id));
     if of.nodes().len() < 2 {
         return;
@@ -85,8 +93,9 @@ async fn lead(topology: &Arc<Topology>, id: ShardId, mut shutdown: watch::Receiv
         of.close(former, covered);
     }
     let mut leader = Leader {
-        servers: (0..of.nodes().len()).map(|place| Some(Server::new(topology, id, place))).collect(),
+        servers: (0..of.nodes().len()).map(|place| Some(Server::new(topology, mandate, id, place))).collect(),
         shard: Arc::clone(&of),
+        mandate: Arc::clone(mandate),
         fence,
         fencing: None,
     };
@@ -108,6 +117,7 @@ struct Leader {
     shard: Arc<Shard>,
     /// Away while a task has it.
     servers: Vec<Option<Server>>,
+    mandate: Arc<Mandate>,
     fence: Vec<String>,
     fencing: Option<(usize, JoinHandle<bool>)>,
 }
@@ -118,20 +128,26 @@ impl Leader {
         if let Some((node, running)) = self.fencing.take_if(|(_, it)| it.is_finished()) {
             lead.fenced(node, running.await.unwrap_or(false));
         }
+        let term = self.mandate.term(clock::now());
+        self.servers.iter_mut().flatten().for_each(|it| it.lead_by(term));
         let views = self.look().await;
+        // What takes long may outlast it: then nothing is done, and the next round goes by what is.
+        let term = term.filter(|it| self.mandate.term(clock::now()) == Some(*it));
         let accepted = self.shard.accepted();
         let state = accepted.and_then(|(node, _)| self.shard.nodes().get(node));
         let round = Round {
             now: clock::now(),
             accepted,
-            primary: state.is_some_and(|it| it.role() == Role::Primary && it.is_reachable()),
+            // Fenced by an operator, it is no less the primary.
+            primary: state.is_some_and(|it| it.seen_role() == Role::Primary && it.is_reachable()),
             // Whoever switches over takes it down for a moment, and has it back or another in its place.
             down: state.is_some_and(|it| it.health() == Health::Down)
                 && self.shard.queue().holder() != Some(Holder::Switchover),
+            term,
             views: &views,
         };
         let acts = lead.step(&round);
-        let busy = !round.primary || lead.is_busy() || !acts.is_empty();
+        let busy = (!round.primary && term.is_some()) || lead.is_busy() || !acts.is_empty();
         self.carry_out(acts).await;
         busy
     }
@@ -278,19 +294,31 @@ struct Server {
     topology: Arc<Topology>,
     id: NodeId,
     line: Option<PgConnection>,
+    mandate: Arc<Mandate>,
+    /// What this process leads by now, if it does.
+    term: Option<u64>,
     /// This connection is the one that leads here.
     ours: bool,
     trouble: Option<String>,
 }
 
 impl Server {
-    fn new(topology: &Arc<Topology>, shard: ShardId, place: usize) -> Self {
+    fn new(topology: &Arc<Topology>, mandate: &Arc<Mandate>, shard: ShardId, place: usize) -> Self {
         let id = NodeId { shard, node: u16::try_from(place).unwrap_or(u16::MAX) };
-        Self { topology: Arc::clone(topology), id, line: None, ours: false, trouble: None }
+        let (topology, mandate) = (Arc::clone(topology), Arc::clone(mandate));
+        Self { topology, id, line: None, mandate, term: None, ours: false, trouble: None }
     }
 
     fn name(&self) -> &str {
         &self.topology.node(self.id).node().name
+    }
+
+    /// A connection that leads by another number, or that leads though this process does not any more, is let go.
+    fn lead_by(&mut self, term: Option<u64>) {
+        if self.term != term && self.ours {
+            self.line = None;
+        }
+        self.term = term;
     }
 
     async fn look(mut self) -> (Self, Option<View>) {
@@ -321,13 +349,68 @@ impl Server {
 
     async fn seen(&mut self) -> Result<View, ControlError> {
         let mut view = view(self.line().await?).await?;
-        if !view.in_recovery && !self.ours {
-            let line = self.line().await?;
-            let asked = sqlx::query_scalar::<_, bool>(TURN).fetch_one(line).await;
-            self.ours = asked.map_err(|error| ControlError::from(&error))?;
+        if !view.in_recovery && self.term.is_some() {
+            self.take_turn().await?;
         }
         view.is_ours = self.ours && !view.in_recovery;
         Ok(view)
+    }
+
+    /// Has this connection be the one that leads here, if nobody does who may. Whoever led by a lower number is cut off: nothing that it
+    /// has sent or will send on that connection is done.
+    async fn take_turn(&mut self) -> Result<(), ControlError> {
+        let term = self.term.ok_or_else(|| failure("another proxy leads".to_owned()))?;
+        if self.ours {
+            return Ok(());
+        }
+        let line = self.line().await?;
+        let failed = |error: sqlx::Error| ControlError::from(&error);
+        if term > 0 {
+            // Before it is held: whoever finds it held looks who holds it.
+            let name = sqlx::query("select set_config('application_name', 'shardway lead ' || $1::text, false)");
+            name.bind(term.to_string()).execute(&mut *line).await.map_err(failed)?;
+        }
+        let mut ours = sqlx::query_scalar::<_, bool>(TURN).fetch_one(&mut *line).await.map_err(failed)?;
+        if !ours && term > 0 {
+            let number = i64::try_from(term).unwrap_or(i64::MAX);
+            sqlx::query(CUT_OFF).bind(number).fetch_all(&mut *line).await.map_err(failed)?;
+            ours = sqlx::query_scalar::<_, bool>(TURN).fetch_one(&mut *line).await.map_err(failed)?;
+        }
+        self.ours = ours;
+        Ok(())
+    }
+
+    /// Makes sure, as the last thing before a server is told to do something, that this process may still lead, and that nobody has
+    /// led there by a higher number.
+    async fn may(&mut self, act: &Act) -> Result<(), ControlError> {
+        if self.term != Some(0) {
+            self.take_turn().await?;
+            if !self.ours {
+                return Err(failure("another proxy leads here".to_owned()));
+            }
+            let line = self.line().await?;
+            let asked = sqlx::query_scalar::<_, String>("select current_setting('recovery_end_command')");
+            let found = Mark::read(&asked.fetch_one(line).await.map_err(|error| ControlError::from(&error))?);
+            let own = match act {
+                Act::Recruit(_, mark) | Act::Appoint(_, mark, _) | Act::Promote(_, mark) => Some(mark.epoch),
+                Act::Follow { mark, .. } => mark.as_ref().map(|it| it.epoch),
+                Act::Close { .. } | Act::Open | Act::Fence(_) | Act::Tell(_) => None,
+            };
+            if let (Some(found), Some(own)) = (found, own)
+                && found.epoch > own
+            {
+                return Err(failure(format!("a later failover, {}, has come there", found.epoch)));
+            }
+        }
+        self.still()
+    }
+
+    /// Whether this process may lead at this moment.
+    fn still(&self) -> Result<(), ControlError> {
+        if self.term.is_some() && self.mandate.term(clock::now()) == self.term {
+            return Ok(());
+        }
+        Err(failure("the right to lead has run out".to_owned()))
     }
 
     async fn carry_out(mut self, act: Act) -> Self {
@@ -351,6 +434,7 @@ impl Server {
 
     async fn act(&mut self, act: &Act) -> Result<(), ControlError> {
         let name = self.name().to_owned();
+        self.may(act).await?;
         match act {
             Act::Recruit(_, mark) => {
                 let line = self.line().await?;
@@ -358,6 +442,8 @@ impl Server {
                 let severed = standbys::severed(&before.primary).map_err(|it| failure(it.to_owned()))?;
                 // The mark comes first: nobody is cut off without it.
                 set(line, "recovery_end_command", &mark.to_string()).await?;
+                self.still()?;
+                let line = self.line().await?;
                 set(line, "primary_conninfo", &severed).await?;
                 reload(line).await?;
                 tracing::warn!(node = name, epoch = mark.epoch, "cut off from the former primary");
@@ -365,6 +451,8 @@ impl Server {
             Act::Appoint(_, mark, names) => {
                 let line = self.line().await?;
                 set(line, "synchronous_standby_names", names).await?;
+                self.still()?;
+                let line = self.line().await?;
                 set(line, "recovery_end_command", &mark.to_string()).await?;
                 reload(line).await?;
             }
@@ -372,6 +460,8 @@ impl Server {
                 let line = self.line().await?;
                 let patient = sqlx::query("select set_config('statement_timeout', '65s', false)").execute(&mut *line);
                 patient.await.map_err(|error| ControlError::from(&error))?;
+                self.still()?;
+                let line = self.line().await?;
                 let asked = sqlx::query_scalar::<_, bool>(PROMOTE).bind(mark.to_string()).fetch_optional(&mut *line);
                 let done = asked.await.map_err(|error| ControlError::from(&error))?;
                 tracing::warn!(node = name, epoch = mark.epoch, done, "promoted");
@@ -482,6 +572,14 @@ fn view_of(row: &PgRow) -> Result<View, sqlx::Error> {
         is_ours: false,
     })
 }
+
+// Those who led by a lower number, or by none, as the same user. Their connections end before this one is answered, or soon after.
+const CUT_OFF: &str = "
+select pg_terminate_backend(l.pid)
+  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
+ where l.locktype = 'advisory' and l.classid = 1397248580 and l.objid = 2 and l.objsubid = 2 and l.granted
+       and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+       and coalesce(substring(a.application_name from '^shardway lead ([0-9]{1,18})$')::int8, 0) < $1";
 
 /// How long a look may take, connecting included.
 const LOOK_MAX: Duration = Duration::from_millis(1500);

@@ -118,7 +118,10 @@ async fn replication(connection: &mut Connection) -> Result<Replication, Control
     match asked {
         Ok(rows) => Ok(judged(&rows.iter().map(channel).collect::<Vec<_>>())),
         Err(error) if number(&error) == Some(ER_ACCESS_DENIED) => {
-            connection.log_in_again().await?;
+            if let Err(error) = connection.log_in_again().await {
+                // It has answered all the same: whether the old connection still does is seen by the next probe.
+                tracing::debug!(%error, "the monitor cannot log in again");
+            }
             Ok(Replication { receives: false, trouble: Some(HIDDEN.into()) })
         }
         Err(error) => Err(ControlError::from(&error)),

@@ -119,7 +119,8 @@ impl<'a> Sweeper<'a> {
         for (shard, standing, branch) in found {
             let name = Arc::clone(&self.topology.database().shard(shard).name);
             let since = *self.seen.entry((shard, branch.clone())).or_insert(now);
-            let trouble = match now.since(since) >= AGE_MIN {
+            let may_end = now.since(since) >= AGE_MIN || self.topology.two_phase.is_let_go(&branch.gid.to_string());
+            let trouble = match may_end {
                 false => None,
                 true => self.sweep(shard, standing.as_ref(), &branch, &mut silent).await.err(),
             };
