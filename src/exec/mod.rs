@@ -335,28 +335,31 @@ impl Access {
                 false if topology.queue(shard).holds(entry) => return self.primary(shard, entry).await,
                 false => while_primary(&self.service, chosen.node, &async |node| self.link(node, false).await).await,
             };
-            match linked {
-                Ok(link) if topology.queue(shard).is_held(entry, replica) => self.release(link),
+            let failed = match linked {
+                Ok(link) if topology.queue(shard).is_held(entry, replica) => {
+                    self.release(link);
+                    continue;
+                }
                 Ok(link) => match self.vouched(link, chosen, fresh) {
                     Some(link) => return Ok(link),
-                    None => return self.primary(shard, entry).await,
+                    None => self.service.no_primary(shard),
                 },
                 // A server that just died must not fail a read that another can serve.
-                Err(it) if it.passes => {
-                    if replica && let Some(link) = self.primary_in_place(shard, entry).await {
-                        return Ok(link);
-                    }
-                    if clock::now() >= deadline {
-                        return Err(it.error);
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_MAX);
-                }
+                Err(it) if it.passes => it.error,
                 Err(it) if replica && it.error.code == Code::ShardUnavailable => {
                     return self.primary(shard, entry).await;
                 }
                 Err(it) => return Err(it.error),
+            };
+            // The primary may be dead, and not yet known to be: nobody stands in its queue for what a replica may serve soon.
+            if replica && let Some(link) = self.primary_in_place(shard, entry).await {
+                return Ok(link);
             }
+            if clock::now() >= deadline {
+                return Err(failed);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Waits for a shard's primary, in the queue that it has (`topology::queue`), whichever engine its servers have.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock;
@@ -61,13 +62,20 @@ pub(super) async fn at_primary<L>(
             }
             continue;
         };
+        let mut linking = std::pin::pin!(while_primary(service, node, &link));
+        // Asked for before the next may ask: the pool gives its connections in the order of those who wait.
+        let first = std::future::poll_fn(|cx| Poll::Ready(linking.as_mut().poll(cx))).await;
         // Who comes behind need not wait for this one's connection, where it is known that there is anybody to connect to.
         if let Some(place) = &mut place
             && !queue.is_doubtful()
         {
             place.leave();
         }
-        match while_primary(service, node, &link).await {
+        let linked = match first {
+            Poll::Ready(linked) => linked,
+            Poll::Pending => linking.await,
+        };
+        match linked {
             Ok(link) if !service.still_primary(node) => give_back(link),
             Ok(link) => {
                 queue.trust();

@@ -659,6 +659,10 @@ impl Session {
     /// The place of a link to that shard, fit for `access`, if none has to be waited for.
     fn join_now(&mut self, shard: ShardId, access: plan::Access) -> Option<usize> {
         self.note_access(access);
+        self.joined_now(shard, access)
+    }
+
+    fn joined_now(&mut self, shard: ShardId, access: plan::Access) -> Option<usize> {
         if let Some(place) = self.held(shard, access) {
             return Some(place);
         }
@@ -671,7 +675,13 @@ impl Session {
 
     /// The place of a link to that shard, fit for `access`.
     async fn join(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, Trouble> {
-        let place = match self.join_now(shard, access) {
+        self.note_access(access);
+        self.joined(shard, access).await
+    }
+
+    /// The same, for a request that goes nowhere beyond what it went to already: what is known of it stays.
+    async fn joined(&mut self, shard: ShardId, access: plan::Access) -> Result<usize, Trouble> {
+        let place = match self.joined_now(shard, access) {
             Some(place) => place,
             None => {
                 // Boxed, so that the future of everything around it stays small.
@@ -754,7 +764,8 @@ impl Session {
         if mixed && places.len() > 1 {
             for (place, shard) in places.iter_mut().zip(shards.iter()) {
                 if self.links.get(*place).is_some_and(|link| link.replica && !link.begun && !link.pinned) {
-                    *place = self.join(shard, plan::Access::ReadPrimary).await?;
+                    // What a replica may serve stays just that, wherever it runs.
+                    *place = self.joined(shard, plan::Access::ReadPrimary).await?;
                 }
             }
         }

@@ -228,28 +228,31 @@ impl Access {
                 false if topology.queue(shard).holds(entry) => return self.primary(shard, entry).await,
                 false => while_primary(&self.service, chosen.node, &async |node| self.link(node, false).await).await,
             };
-            match linked {
-                Ok(link) if topology.queue(shard).is_held(entry, replica) => self.release(link),
+            let failed = match linked {
+                Ok(link) if topology.queue(shard).is_held(entry, replica) => {
+                    self.release(link);
+                    continue;
+                }
                 Ok(link) if !replica => return Ok(link),
                 Ok(link) if !topology.holds(chosen, link.connection.opened, fresh.consistency) => {
                     self.release(link);
-                    return self.primary(shard, entry).await;
+                    self.service.no_primary(shard)
                 }
                 Ok(link) => return Ok(Link { chosen: Some(chosen), ..link }),
                 // A server that just died must not fail a read that another can serve.
-                Err(it) if it.passes => {
-                    if replica && let Some(link) = self.primary_in_place(shard, entry).await {
-                        return Ok(link);
-                    }
-                    if clock::now() >= deadline {
-                        return Err(it.error);
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_MAX);
-                }
+                Err(it) if it.passes => it.error,
                 Err(_) if replica => return self.primary(shard, entry).await,
                 Err(it) => return Err(it.error),
+            };
+            // The primary may be dead, and not yet known to be: nobody stands in its queue for what a replica may serve soon.
+            if replica && let Some(link) = self.primary_in_place(shard, entry).await {
+                return Ok(link);
             }
+            if clock::now() >= deadline {
+                return Err(failed);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
         }
     }
 
